@@ -1,0 +1,136 @@
+"""From boxes to crops and back: centre, scale and the crop's affine.
+
+Arrays in, arrays out; every function takes one item or any leading batch shape. A pixel's
+coordinate is its index: the left-top pixel is (0, 0). Sources: the protocol's rows 'annotated
+box', 'box to centre and scale', 'warp', 'flip' and 'map back'.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+PADDING = 1.25
+"""The crop is this much larger than the box."""
+
+
+def clip_boxes(boxes: ArrayLike, image_size: ArrayLike) -> np.ndarray:
+    """Annotated boxes clipped to their pictures, as the protocol stores them.
+
+    Args:
+        boxes: (..., 4) x, y, width, height in pixels.
+        image_size: (..., 2) width and height of the picture.
+
+    Returns:
+        (..., 4) float64 boxes; a width is x2 - x1, one pixel less than annotated. A box without
+        overlap comes back with a width or height that is not positive.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64)
+    limit = np.asarray(image_size, dtype=np.float64) - 1
+    start = np.maximum(boxes[..., :2], 0)
+    end = np.minimum(limit, start + np.maximum(boxes[..., 2:] - 1, 0))
+    return np.concatenate([start, end - start], axis=-1)
+
+
+def boxes_to_centers_scales(
+    boxes: ArrayLike, aspect_ratio: float, padding: float = PADDING
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crop centres and sizes: the short side padded to the aspect ratio, then both enlarged.
+
+    Args:
+        boxes: (..., 4) x, y, width, height in pixels.
+        aspect_ratio: Width over height of the network's input.
+        padding: Factor on the padded size.
+
+    Returns:
+        centers (..., 2) and scales (..., 2) float64, in pixels. A scale is the crop's width and
+        height (HRNet stores it divided by 200).
+    """
+    boxes = np.asarray(boxes, dtype=np.float64)
+    width, height = boxes[..., 2], boxes[..., 3]
+    scales = np.stack([np.maximum(width, height * aspect_ratio), np.maximum(height, width / aspect_ratio)], axis=-1)
+    return boxes[..., :2] + boxes[..., 2:] / 2, scales * padding
+
+
+def crop_affine(
+    centers: ArrayLike,
+    scales: ArrayLike,
+    size: tuple[int, int],
+    rotations: ArrayLike = 0.0,
+    flips: ArrayLike = False,
+) -> np.ndarray:
+    """Affine maps from picture pixels to crop pixels.
+
+    The three-point construction of the protocol in closed form: the centre goes to the middle of
+    the crop, the crop's width decides the scale in both directions, and a positive rotation turns
+    the picture counter-clockwise under the crop. A flip is part of the map, so that a mirrored
+    crop costs no second pass over the picture.
+
+    Args:
+        centers: (..., 2) crop centres in picture pixels.
+        scales: (..., 2) crop widths and heights in picture pixels; only the width is used.
+        size: Width and height of the crop in pixels.
+        rotations: (...) degrees, applied after the flip.
+        flips: (...) bool, mirror left and right.
+
+    Returns:
+        (..., 2, 3) float64.
+
+    Raises:
+        ValueError: A scale is not positive and finite.
+    """
+    centers = np.asarray(centers, dtype=np.float64)
+    widths = np.asarray(scales, dtype=np.float64)[..., 0]
+    if not np.all((widths > 0) & np.isfinite(widths)):
+        raise ValueError("every crop scale must be positive and finite")
+    angle = np.deg2rad(np.asarray(rotations, dtype=np.float64))
+    factor = size[0] / widths
+    cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
+    mirror = np.where(flips, -1.0, 1.0)
+    linear = np.stack(
+        [np.stack(np.broadcast_arrays(cosine * mirror, sine), axis=-1),
+         np.stack(np.broadcast_arrays(-sine * mirror, cosine), axis=-1)],
+        axis=-2,
+    )  # fmt: skip
+    middle = np.asarray(size, dtype=np.float64) / 2
+    offset = middle - np.einsum("...ij,...j->...i", linear, centers)
+    return np.concatenate([linear, offset[..., None]], axis=-1)
+
+
+def invert_affine(affine: ArrayLike) -> np.ndarray:
+    """The inverse maps: (..., 2, 3) to (..., 2, 3) float64."""
+    affine = np.asarray(affine, dtype=np.float64)
+    inverse = np.linalg.inv(affine[..., :2])
+    return np.concatenate([inverse, -inverse @ affine[..., 2:]], axis=-1)
+
+
+def apply_affine(points: ArrayLike, affine: ArrayLike) -> np.ndarray:
+    """Maps points.
+
+    Args:
+        points: (..., K, 2).
+        affine: (..., 2, 3) with the same leading shape.
+
+    Returns:
+        (..., K, 2) float64.
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    points = np.asarray(points, dtype=np.float64)
+    return np.einsum("...ij,...kj->...ki", affine[..., :2], points) + affine[..., None, :, 2]
+
+
+def heatmap_to_image(
+    points: ArrayLike, centers: ArrayLike, scales: ArrayLike, heatmap_size: tuple[int, int]
+) -> np.ndarray:
+    """Heatmap coordinates to picture pixels, the inverse of the unrotated crop.
+
+    Args:
+        points: (..., K, 2) in heatmap pixels.
+        centers: (..., 2) in picture pixels.
+        scales: (..., 2) in picture pixels.
+        heatmap_size: Width and height.
+
+    Returns:
+        (..., K, 2) float64.
+    """
+    return apply_affine(points, invert_affine(crop_affine(centers, scales, heatmap_size)))
