@@ -1,0 +1,96 @@
+"""The dynamic branch of DCD (arXiv 2103.08756): Lambda and Phi of an image, and the size of Phi."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LATENT_RULES = ("halved", "root")
+LEAST_CHANNELS = 4
+"""Of the latent space and of the branch's hidden layer."""
+
+
+class DynamicBranch(nn.Module):
+    """Lambda and Phi of an image: average pool, FC, a gate on its own values, one FC for each.
+
+    Gate and hard sigmoid are the released implementation's; no FC has a bias.
+
+    Args:
+        in_channels: C_in.
+        pool_size: The averages are ``pool_size`` x ``pool_size``.
+        hidden_channels: Units between the FCs.
+        scale_channels: C_out for Lambda, None for no Lambda.
+        phi_shape: (B, L, L, L_k) of Phi, None for no Phi.
+        device, dtype: As for ``nn.Linear``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        pool_size: int,
+        hidden_channels: int,
+        scale_channels: int | None,
+        phi_shape: tuple[int, int, int, int] | None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        place = {"bias": False, "device": device, "dtype": dtype}
+        self.pool_size = pool_size
+        self.phi_shape = phi_shape
+        self.reduce = nn.Linear(in_channels * pool_size**2, hidden_channels, **place)
+        self.gate = nn.Linear(hidden_channels, hidden_channels, **place)
+        self.to_lambda = self.to_phi = None
+        if scale_channels is not None:
+            self.to_lambda = nn.Linear(hidden_channels, scale_channels, **place)
+        if phi_shape is not None:
+            self.to_phi = nn.Linear(hidden_channels, math.prod(phi_shape), **place)
+
+    def reset_parameters(self) -> None:
+        """Lambda starts near 1 and Phi near the identity."""
+        self.reduce.reset_parameters()
+        self.gate.reset_parameters()
+        for layer in (self.to_lambda, self.to_phi):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=0.01)
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """(N, C_in, H, W) to Lambda (N, C_out) and Phi - I (N, B, L, L, L_k), in the weights' precision."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.values(F.adaptive_avg_pool2d(x.to(self.reduce.weight.dtype), self.pool_size).flatten(1))
+
+    def values(self, averages: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """(N, C_in x ``pool_size``^2) averages to what :meth:`forward` returns."""
+        hidden = self.reduce(averages)
+        hidden = hidden * _hard_sigmoid(self.gate(hidden))
+        scale = None if self.to_lambda is None else _hard_sigmoid(self.to_lambda(hidden))
+        return scale, None if self.to_phi is None else self.to_phi(hidden).unflatten(1, self.phi_shape)
+
+
+def default_latent_channels(in_channels: int, out_channels: int, pool_size: int, rule: str, elements: int = 1) -> int:
+    """L as the released implementation chooses it, before the multiplier.
+
+    With F = C_in x ``pool_size``^2 branch inputs, ``root`` is the largest L with L^2 ``elements`` <= F;
+    ``halved`` is the smaller of F and C_out divided by 2 ``pool_size``^2, halved until L^2 <= 2 F.
+
+    Args:
+        in_channels, out_channels: Channels.
+        pool_size: Of the branch.
+        rule: One of :data:`LATENT_RULES`.
+        elements: L_k of joint fusion, else 1.
+    """
+    features = in_channels * pool_size**2
+    if rule == "root":
+        return math.isqrt(features // elements)
+    divisor = 2 * pool_size**2
+    while (min(features, out_channels) // divisor) ** 2 > 2 * features:
+        divisor *= 2
+    return min(features, out_channels) // divisor
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    """From 0 to 2, 1 at 0."""
+    return F.relu6(x + 3) / 3

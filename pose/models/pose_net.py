@@ -1,0 +1,104 @@
+"""PoseNet: a backbone and a head; named parts, and the one place where a configuration becomes a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from pose import options
+from pose.models.convs import CondConvs, ConvMaker, DCDConvs, DynamicConvs, StaticConvs
+from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead
+from pose.models.mobilenet_v2 import MobileNetV2
+from pose.models.mobilenet_v3 import MobileNetV3Small
+from pose.models.resnet import ResNet
+
+BACKBONES = {"mobilenet_v2": MobileNetV2, "mobilenet_v3_small": MobileNetV3Small, "resnet": ResNet}
+HEADS = {"deconv": DeconvHead, "bottleneck": BottleneckHead}
+CONVS = {"static": StaticConvs, "dynamic": DynamicConvs, "dcd": DCDConvs, "condconv": CondConvs}
+
+
+class PoseNet(nn.Module):
+    """A top-down pose network.
+
+    Args:
+        backbone: Pictures (N, 3, H, W) to features (N, C, H / s, W / s) with s its ``out_stride``, 32 as a rule.
+        head: Features to heatmaps (N, K, H / 4, W / 4).
+
+    Raises:
+        ValueError: The head does not bring the backbone's features to stride 4.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        if backbone.out_stride != HEATMAP_STRIDE * head.upsampling:
+            raise ValueError(
+                f"a head that refines {head.upsampling} times needs features at stride "
+                f"{HEATMAP_STRIDE * head.upsampling}, the backbone's are at {backbone.out_stride}"
+            )
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised RGB, H and W multiples of 32, to heatmaps (N, K, H / 4, W / 4)."""
+        return self.head(self.backbone(x))
+
+
+def build_pose_net(backbone: Mapping[str, Any], head: Mapping[str, Any], num_keypoints: int = 17) -> PoseNet:
+    """A network from a configuration's ``model`` section.
+
+    Args:
+        backbone: ``type`` (one of :data:`BACKBONES`), the constructor's arguments, and ``conv``: the
+            ``type`` of convolutions (one of :data:`CONVS`) and its arguments; static if left out.
+        head: Likewise, of :data:`HEADS`.
+        num_keypoints: K.
+
+    Raises:
+        OptionError: A type or key does not exist or a value is refused; the message names it.
+    """
+    features = build_part(BACKBONES, backbone, "model.backbone")
+    heatmaps = build_part(HEADS, head, "model.head", in_channels=features.out_channels, num_keypoints=num_keypoints)
+    return options.call(PoseNet, {}, "model", backbone=features, head=heatmaps)
+
+
+def build_part(
+    choices: Mapping[str, type[nn.Module]], section: Mapping[str, Any], where: str, **given: Any
+) -> nn.Module:
+    """A backbone or head from its section of a configuration.
+
+    ``conv`` becomes the constructor's ``make_conv``; everything else is handed on.
+
+    Args:
+        choices: Types by name.
+        section: ``type`` and arguments.
+        where: The section's dotted path, for messages.
+        given: Arguments that the program supplies; the section may not name them.
+
+    Raises:
+        OptionError: A type or key does not exist or a value is refused; the message names it.
+    """
+    if not isinstance(section, Mapping):
+        raise options.OptionError(f"{where}: needs a dict with a 'type', got {section!r}")
+    section = dict(section)
+    conv = section.pop("conv", None)
+    kind = section.get("type")
+    part = choices.get(kind) if isinstance(kind, str) else None
+    if part is not None:
+        known = options.parameters(part)
+        if "make_conv" in known:
+            given["make_conv"] = make_convs(conv, f"{where}.conv")
+            known = {**known, "conv": None}
+        elif conv is not None:
+            raise options.OptionError(f"{where}.conv: {section['type']!r} has no convolutions to choose")
+        options.check_keys(section, {"type", *known} - set(given), where)
+    return options.call_typed(choices, section, where, **given)
+
+
+def make_convs(conv: Mapping[str, Any] | None, where: str) -> ConvMaker:
+    """The maker that a ``conv`` section names; static where there is none.
+
+    Raises:
+        OptionError: As in :func:`build_part`.
+    """
+    return options.call_typed(CONVS, {"type": "static"} if conv is None else conv, where)
