@@ -1,0 +1,142 @@
+"""Augmentation of a crop: half body, scale, rotation, flip, in this order (the protocol's table).
+
+Pure functions of a random generator. They only choose the crop: centre, scale, rotation and flip go
+into one affine, so that a picture is resampled once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pose.geometry import boxes_to_centers_scales
+
+HALF_BODY_PADDING = 1.5
+
+
+class Crop(NamedTuple):
+    """Where a crop lies: ``center`` (2,) and ``scale`` (2,) in picture pixels, degrees, mirrored or not."""
+
+    center: np.ndarray
+    scale: np.ndarray
+    rotation: float = 0.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How crops vary in training; the defaults are the protocol's.
+
+    Args:
+        half_body_probability: Chance of a half-body crop for a person with enough labelled keypoints.
+        half_body_above: It needs more labelled keypoints than this.
+        half_body_upper_probability: Chance of the upper half where both halves have enough keypoints;
+            HRNet's ``randn() < 0.5`` is 0.691.
+        scale_std: The scale is multiplied by clip(N(1, std), 1 - std, 1 + std).
+        rotation_probability: Chance of a rotation.
+        rotation_degrees: Its range, see ``rotation_distribution``.
+        rotation_distribution: ``hrnet``: clip(N(0, degrees), -2 degrees, 2 degrees). ``uniform``:
+            U(-degrees, degrees), as the dynamic-convolution paper words it.
+        flip_probability: Chance of a mirrored crop.
+
+    Raises:
+        ValueError: A probability is outside [0, 1] or a value cannot be.
+    """
+
+    half_body_probability: float = 0.3
+    half_body_above: int = 8
+    half_body_upper_probability: float = 0.691
+    scale_std: float = 0.35
+    rotation_probability: float = 0.6
+    rotation_degrees: float = 45.0
+    rotation_distribution: str = "hrnet"
+    flip_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name.endswith("probability") and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {value}")
+        for name in ("rotation_degrees", "half_body_above"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.scale_std < 1:
+            raise ValueError(f"scale_std must be at least 0 and below 1, got {self.scale_std}")
+        if self.rotation_distribution not in ("hrnet", "uniform"):
+            raise ValueError(f"rotation_distribution must be hrnet or uniform, got {self.rotation_distribution!r}")
+
+
+def half_body(
+    points: np.ndarray, upper: np.ndarray, aspect_ratio: float, upper_probability: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Centre and scale of a crop around the upper or the lower body.
+
+    The chosen half needs more than two keypoints, else the other is taken.
+
+    Args:
+        points: (P, 2) labelled keypoints in picture pixels.
+        upper: (P,) bool, which of them belong to the upper body.
+        aspect_ratio: Width over height of the crop.
+        upper_probability: Chance of the upper half.
+        rng: Source of the one random number that is drawn.
+
+    Returns:
+        center (2,) and scale (2,), or None where neither half spans a crop.
+    """
+    prefer_upper = rng.random() < upper_probability
+    halves = [points[upper], points[~upper]] if prefer_upper else [points[~upper], points[upper]]
+    chosen = halves[0] if len(halves[0]) > 2 else halves[1]
+    if len(chosen) < 2:
+        return None
+    low, extent = chosen.min(axis=0), np.ptp(chosen, axis=0)
+    if not extent.any():
+        return None
+    _, scale = boxes_to_centers_scales(np.concatenate([low, extent]), aspect_ratio, HALF_BODY_PADDING)
+    return chosen.mean(axis=0, dtype=np.float64), scale
+
+
+def random_scale(std: float, rng: np.random.Generator) -> float:
+    """A factor, clip(N(1, std), 1 - std, 1 + std)."""
+    return float(np.clip(1 + std * rng.standard_normal(), 1 - std, 1 + std))
+
+
+def random_rotation(probability: float, degrees: float, distribution: str, rng: np.random.Generator) -> float:
+    """Degrees; 0 with chance 1 - probability. See :class:`Augmentation` for the distributions."""
+    if rng.random() >= probability:
+        return 0.0
+    if distribution == "uniform":
+        return float(rng.uniform(-degrees, degrees))
+    return float(np.clip(degrees * rng.standard_normal(), -2 * degrees, 2 * degrees))
+
+
+def augment(
+    plain: Crop,
+    keypoints: np.ndarray,
+    upper_body: np.ndarray,
+    aspect_ratio: float,
+    settings: Augmentation,
+    rng: np.random.Generator,
+) -> Crop:
+    """The crop of one training sample.
+
+    Args:
+        plain: The crop of the person's box.
+        keypoints: (K, 3) with COCO's visibility.
+        upper_body: (K,) bool; all False switches half-body crops off.
+        aspect_ratio: Width over height of the crop.
+        settings: What may happen.
+        rng: Decides.
+    """
+    center, scale = plain.center, plain.scale
+    labelled = keypoints[:, 2] > 0
+    if upper_body.any() and labelled.sum() > settings.half_body_above and rng.random() < settings.half_body_probability:
+        half = half_body(
+            keypoints[labelled, :2], upper_body[labelled], aspect_ratio, settings.half_body_upper_probability, rng
+        )
+        center, scale = half if half is not None else (center, scale)
+    scale = scale * random_scale(settings.scale_std, rng)
+    rotation = random_rotation(
+        settings.rotation_probability, settings.rotation_degrees, settings.rotation_distribution, rng
+    )
+    return Crop(center, scale, rotation, rng.random() < settings.flip_probability)

@@ -1,0 +1,227 @@
+"""COCO keypoint annotations and detections as arrays: one row a person, one table of pictures.
+
+Everything is NumPy, so that worker processes share it by fork instead of copying Python objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.errors import DataError
+from pose.files import read_json
+from pose.geometry import clip_boxes
+from pose.skeleton import Skeleton
+
+PERSON = 1
+"""COCO's category id of persons."""
+
+
+@dataclass(frozen=True)
+class Persons:
+    """N persons on M pictures.
+
+    Attributes:
+        image_ids: (M,) int64, every picture of the annotation file, with persons or without.
+        file_names: (M,) bytes, relative to the picture folder.
+        image_sizes: (M, 2) int32 widths and heights.
+        image_index: (N,) int32, each person's row in the table of pictures.
+        annotation_ids: (N,) int64; -1 for detections.
+        boxes: (N, 4) float64 x, y, width, height in pixels.
+        box_scores: (N,) float64; 1 for annotated boxes.
+        keypoints: (N, K, 3) float32 x, y and COCO's visibility 0, 1 or 2; all 0 for detections.
+    """
+
+    image_ids: np.ndarray
+    file_names: np.ndarray
+    image_sizes: np.ndarray
+    image_index: np.ndarray
+    annotation_ids: np.ndarray
+    boxes: np.ndarray
+    box_scores: np.ndarray
+    keypoints: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, rows: Sequence[int] | np.ndarray | slice) -> Persons:
+        """The persons in these rows; the table of pictures stays whole."""
+        names = ("image_index", "annotation_ids", "boxes", "box_scores", "keypoints")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+
+def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
+    """The annotated persons that train and that are scored with annotated boxes.
+
+    As the protocol has it: category person, no crowd, area above 0, at least one labelled keypoint;
+    boxes clipped to the picture.
+
+    Args:
+        path: A COCO keypoint annotation file.
+        skeleton: What the keypoints are.
+
+    Raises:
+        DataError: The file is missing or not of that format, an annotation has another number of
+            keypoints, names an unknown picture, or has a box of no size or outside its picture.
+    """
+    file = _read_tables(path)
+    image_ids, file_names, image_sizes = _image_table(file, path)
+    kept = []
+    length = 3 * skeleton.num_keypoints
+    for annotation in file["annotations"]:
+        try:
+            if annotation["category_id"] != PERSON or annotation.get("iscrowd", 0) or "keypoints" not in annotation:
+                continue
+            if len(annotation["keypoints"]) != length:
+                raise DataError(
+                    f"{path}: annotation {annotation.get('id')} has {len(annotation['keypoints'])} keypoint numbers, "
+                    f"the skeleton {skeleton.name!r} needs {length}; name this data set's with data.skeleton, "
+                    "see README.md"
+                )
+            if annotation["area"] > 0 and any(annotation["keypoints"][2::3]):
+                kept.append(annotation)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: an annotation is not in COCO's keypoint format ({error!r}): {str(annotation)[:80]}..."
+            ) from error
+    if not kept:
+        raise DataError(f"{path}: no person with labelled keypoints; is this a keypoint annotation file?")
+    try:
+        ids = np.array([annotation["id"] for annotation in kept], dtype=np.int64)
+        boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
+        keypoints = np.array([annotation["keypoints"] for annotation in kept], dtype=np.float32)
+        owners = np.array([annotation["image_id"] for annotation in kept], dtype=np.int64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: an annotation is not in COCO's keypoint format ({error!r})") from error
+    image_index = _rows_of(owners, image_ids)
+    _refuse(image_index < 0, lambda row: f"{path}: annotation {ids[row]} names the unknown picture {owners[row]}")
+    _refuse(
+        ~np.isfinite(keypoints).all(1),
+        lambda row: f"{path}: annotation {ids[row]} has a keypoint that is no finite number; correct or remove it",
+    )
+    clipped = clip_boxes(boxes, image_sizes[image_index])
+    usable = (boxes[:, 2:] > 0).all(1) & (clipped[:, 2:] >= 0).all(1) & (clipped[:, 2:] > 0).any(1)
+    _refuse(
+        ~usable,
+        lambda row: (
+            f"{path}: the box {boxes[row].tolist()} of annotation {ids[row]} has no size inside its picture; "
+            "correct or remove the annotation"
+        ),
+    )
+    return Persons(
+        image_ids=image_ids,
+        file_names=file_names,
+        image_sizes=image_sizes,
+        image_index=image_index,
+        annotation_ids=ids,
+        boxes=clipped,
+        box_scores=np.ones(len(kept)),
+        keypoints=keypoints.reshape(-1, skeleton.num_keypoints, 3),
+    )
+
+
+def read_detections(
+    path: str | Path, annotations: str | Path, skeleton: Skeleton, threshold: float = 0.0
+) -> tuple[Persons, int]:
+    """Detected persons on the pictures of an annotation file, boxes as they are.
+
+    Args:
+        path: A COCO results file with ``bbox`` and ``score``, such as SimpleBaseline's published
+            ``COCO_val2017_detections_AP_H_56_person.json``.
+        annotations: The annotation file whose pictures are meant.
+        skeleton: What the keypoints will be.
+        threshold: The lowest score that is kept.
+
+    Returns:
+        The persons, and how many boxes were left out because the annotation file has no such picture.
+
+    Raises:
+        DataError: A file is missing or not of its format, no box is on the pictures, or a box has
+            no size or lies outside its picture.
+    """
+    if not Path(path).is_file():
+        raise DataError(
+            f"{path}: detections file not found; data/README.md says where the published one is, "
+            "or take the annotated boxes (tools/test.py --boxes annotated)"
+        )
+    records = read_json(path, "detections file")
+    image_ids, file_names, image_sizes = _image_table(_read_tables(annotations), annotations)
+    try:
+        records = [record for record in records if record["category_id"] == PERSON and record["score"] >= threshold]
+        owners = np.array([record["image_id"] for record in records], dtype=np.int64)
+        boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
+        scores = np.array([record["score"] for record in records], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a COCO detections file: needs a list of image_id, category_id, bbox and score ({error!r})"
+        ) from error
+    rows = _rows_of(owners, image_ids)
+    known = rows >= 0
+    if len(records) and not known.any():
+        raise DataError(
+            f"{path}: none of its {len(records)} boxes is on a picture of {annotations}; "
+            "choose the detections made for these pictures"
+        )
+    rows, boxes, scores = rows[known], boxes[known], scores[known]
+    limits = image_sizes[rows]
+    usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1)
+    usable &= (boxes[:, :2] < limits).all(1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(1)
+    _refuse(
+        ~usable,
+        lambda row: (
+            f"{path}: the box {boxes[row].tolist()} on picture {image_ids[rows[row]]} has no size inside the "
+            "picture; remove it"
+        ),
+    )
+    persons = Persons(
+        image_ids=image_ids,
+        file_names=file_names,
+        image_sizes=image_sizes,
+        image_index=rows,
+        annotation_ids=np.full(len(rows), -1, dtype=np.int64),
+        boxes=boxes,
+        box_scores=scores,
+        keypoints=np.zeros((len(rows), skeleton.num_keypoints, 3), dtype=np.float32),
+    )
+    return persons, int((~known).sum())
+
+
+def _read_tables(path: str | Path) -> dict[str, Any]:
+    file = read_json(path, "annotation file")
+    if not isinstance(file, dict) or not all(isinstance(file.get(key), list) for key in ("images", "annotations")):
+        raise DataError(f"{path}: not a COCO annotation file: needs the lists 'images' and 'annotations'")
+    return file
+
+
+def _image_table(file: dict[str, Any], path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        ids = np.array([image["id"] for image in file["images"]], dtype=np.int64)
+        names = np.array([image["file_name"].encode() for image in file["images"]], dtype=np.bytes_)
+        sizes = np.array([(image["width"], image["height"]) for image in file["images"]], dtype=np.int32)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: an image record needs id, file_name, width and height ({error!r})") from error
+    if len(np.unique(ids)) != len(ids):
+        raise DataError(f"{path}: two image records have the same id; ids must be different")
+    return ids, names, sizes.reshape(-1, 2)
+
+
+def _rows_of(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Each value's row in the table, -1 where it is not there."""
+    if not len(table):
+        return np.full(len(values), -1, dtype=np.int32)
+    order = np.argsort(table, kind="stable")
+    place = np.searchsorted(table[order], values).clip(max=len(table) - 1)
+    rows = order[place]
+    return np.where(table[rows] == values, rows, -1).astype(np.int32)
+
+
+def _refuse(bad: np.ndarray, message: Callable[[int], str]) -> None:
+    """Raises DataError about the first bad row, with a count of the others."""
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        others = f" ({len(rows) - 1} more like it)" if len(rows) > 1 else ""
+        raise DataError(message(rows[0]) + others)

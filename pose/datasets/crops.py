@@ -1,0 +1,162 @@
+"""The crops of persons: one decoding and one warp each, in batches of uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pose.datasets.augment import Augmentation, Crop, augment
+from pose.datasets.coco import Persons
+from pose.datasets.crop_cache import open_crop_cache
+from pose.datasets.images import warp
+from pose.datasets.pictures import PictureFolder, Source
+from pose.errors import DataError
+from pose.geometry import apply_affine, boxes_to_centers_scales, crop_affine
+from pose.skeleton import Skeleton
+
+
+class Batch(NamedTuple):
+    """N crops.
+
+    Attributes:
+        crops: (N, H, W, 3) uint8 BGR.
+        keypoints: (N, K, 2) float32 in crop pixels.
+        labelled: (N, K) bool.
+        rows: (N,) int64, each person's row in its :class:`~pose.datasets.coco.Persons`.
+        problems: What is wrong with pictures that could not be used, in whose place others stand.
+    """
+
+    crops: Tensor
+    keypoints: np.ndarray
+    labelled: np.ndarray
+    rows: np.ndarray
+    problems: tuple[str, ...] = ()
+
+
+class CropDataset(Dataset):
+    """Person crops. They are asked for as (epoch, row), so that augmentation depends on nothing else.
+
+    Args:
+        persons: Who.
+        image_root: The folder that their file names are relative to.
+        skeleton: What their keypoints are.
+        input_size: Width and height of the crops.
+        augmentation: How crops vary; None for the plain crop of the box.
+        seed: Of the augmentation.
+        broken_share: The share of the pictures that may be absent or broken: another person takes the
+            place of theirs, and :class:`Batch` says so.
+        reduce: Decode pictures smaller where a crop allows it.
+        cache: A folder for a :mod:`~pose.datasets.crop_cache`; None reads the pictures.
+        workers: Processes that make the cache.
+        tell: Takes a line about that.
+
+    Attributes:
+        image_indices: The pictures that they are on, rows of the table of pictures.
+        problems: What is wrong with pictures that are known to be unusable.
+
+    Raises:
+        DataError: More pictures are missing than may be.
+    """
+
+    def __init__(
+        self,
+        persons: Persons,
+        image_root: str | Path,
+        skeleton: Skeleton,
+        input_size: tuple[int, int],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        *,
+        broken_share: float = 0.0,
+        reduce: bool = False,
+        cache: Path | None = None,
+        workers: int = 0,
+        tell: Callable[[str], None] = print,
+    ) -> None:
+        self.persons = persons
+        self.image_indices = np.unique(persons.image_index)
+        self.centers, self.scales = boxes_to_centers_scales(persons.boxes, input_size[0] / input_size[1])
+        self.skeleton = skeleton
+        self.input_size = tuple(input_size)
+        self.augmentation = augmentation
+        self.seed = seed
+        self.broken_share = broken_share
+        self.upper_body = np.isin(np.arange(skeleton.num_keypoints), skeleton.upper_body)
+        self.pictures = PictureFolder(persons, image_root, reduce)
+        self.source: Source = self.pictures
+        self.problems = list(map(str, self.pictures.missing()))
+        if len(self.problems) > int(broken_share * len(self.image_indices)):
+            raise DataError(f"{self.problems[0]} ({len(self.problems)} of {len(self.image_indices)} are missing)")
+        if cache is not None:
+            self.source = open_crop_cache(
+                cache, self.pictures, self.upper_body, self.input_size, augmentation, workers, reduce, tell
+            )
+            self.problems += set(self.source.broken.values()) - set(self.problems)
+
+    @property
+    def aspect_ratio(self) -> float:
+        """Width over height of the crops."""
+        return self.input_size[0] / self.input_size[1]
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def crop_of(self, epoch: int, row: int) -> Crop:
+        """Where the crop of a person lies in an epoch."""
+        plain = Crop(self.centers[row], self.scales[row])
+        if self.augmentation is None:
+            return plain
+        rng = np.random.default_rng((self.seed, epoch, row))
+        return augment(plain, self.persons.keypoints[row], self.upper_body, self.aspect_ratio, self.augmentation, rng)
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch | DataError:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | DataError:
+        """A batch of (epoch, row).
+
+        A picture that cannot be used comes back as the error itself: raised in a worker it would
+        reach the main process wrapped in a traceback.
+        """
+        try:
+            return self._batch(keys)
+        except DataError as error:
+            return error
+
+    def _batch(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        rows = [row for _, row in keys]
+        crops = [self.crop_of(*key) for key in keys]
+        affines = self._affines(crops)
+        width, height = self.input_size
+        pixels = np.empty((len(keys), height, width, 3), dtype=np.uint8)
+        problems: list[str] = []
+        for place, (key, out) in enumerate(zip(keys, pixels, strict=True)):
+            view = None
+            while view is None:
+                try:
+                    view = self.source.view(rows[place], crops[place].scale[0] / width)
+                except DataError as error:
+                    rows[place] = (rows[place] + 1) % len(self)  # the next person instead
+                    if not self.broken_share or rows[place] == key[1]:
+                        raise
+                    problems.append(str(error))
+                    crops[place] = self.crop_of(key[0], rows[place])
+                    affines[place] = self._affines(crops[place : place + 1])
+            warp(view.image, view.seen(affines[place]), self.input_size, out)
+        keypoints = self.persons.keypoints[rows]
+        points = apply_affine(keypoints[..., :2], affines).astype(np.float32)
+        labelled = keypoints[..., 2] > 0
+        flips, swapped = np.array([crop.flip for crop in crops]), self.skeleton.flip_index
+        points[flips], labelled[flips] = points[flips][:, swapped], labelled[flips][:, swapped]
+        return Batch(torch.from_numpy(pixels), points, labelled, np.array(rows), tuple(problems))
+
+    def _affines(self, crops: Sequence[Crop]) -> np.ndarray:
+        """(N, 2, 3) maps from pictures to crops."""
+        centers, scales, rotations, flips = (np.array(values) for values in zip(*crops, strict=True))
+        return crop_affine(centers, scales, self.input_size, rotations, flips)

@@ -1,0 +1,1 @@
+"""Drawing people: poses, bodies, things and the scenes made of them."""

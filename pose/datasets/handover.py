@@ -1,0 +1,65 @@
+"""How batches come from workers: crops in memory that is used again and again, everything else through the pipe.
+
+torch's own way makes new shared memory for every batch, and the system clears each of its pages, which takes
+about a twentieth of the time of decoding. It also needs room in /dev/shm, which containers have little of.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from pose.datasets.crops import Batch
+from pose.errors import DataError
+
+AHEAD = 2
+"""Batches that a worker makes before they are asked for."""
+
+
+class Handover:
+    """Hands batches over; the collate function of a loader.
+
+    Args:
+        workers: Worker processes; with 0, batches are handed on as they are.
+        batch_size: Crops per batch, at most.
+        input_size: Width and height of the crops.
+    """
+
+    def __init__(self, workers: int, batch_size: int, input_size: tuple[int, int]) -> None:
+        width, height = input_size
+        self._crops = _shared((workers, AHEAD, batch_size, height, width, 3))
+        self._busy = _shared((workers, AHEAD))
+
+    def __call__(self, batch: Batch | DataError) -> Batch | DataError:
+        """In a worker: puts the crops where the main process finds them, their place stands for them."""
+        worker = get_worker_info()
+        if worker is None or isinstance(batch, DataError):
+            return batch
+        crops = batch.crops.numpy()
+        free = np.flatnonzero(self._busy[worker.id] == 0)
+        if not len(free):  # the main process is behind, or has given up an epoch: through the pipe
+            return batch._replace(crops=crops)
+        slot = int(free[0])
+        self._busy[worker.id, slot] = 1
+        self._crops[worker.id, slot, : len(crops)] = crops
+        return batch._replace(crops=(worker.id, slot))
+
+    def take(self, batch: Batch) -> Batch:
+        """In the main process: a batch with its crops, in pinned memory where there is a GPU; frees their place."""
+        if isinstance(batch.crops, torch.Tensor):
+            return batch
+        place = batch.crops if isinstance(batch.crops, tuple) else None
+        source = torch.from_numpy(self._crops[place][: len(batch.rows)] if place else batch.crops)
+        crops = torch.empty(source.shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available()).copy_(source)
+        if place:
+            self._busy[place] = 0
+        return batch._replace(crops=crops)
+
+
+def _shared(shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, uint8, that forked processes share; the system gives the memory when it is first written."""
+    return np.frombuffer(mmap.mmap(-1, max(math.prod(shape), 1)), np.uint8, math.prod(shape)).reshape(shape)

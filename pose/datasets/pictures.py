@@ -1,0 +1,198 @@
+"""The pictures of a data set: where a person's pixels come from, and what happens to broken ones."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+import cv2
+import numpy as np
+
+from pose.datasets.coco import Persons
+from pose.datasets.images import missing_picture, read_image
+from pose.errors import DataError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+REDUCTIONS = (8, 4, 2)
+"""What a JPEG decoder can divide a picture's sides by while it decodes."""
+
+
+class View(NamedTuple):
+    """A picture or a part of it, perhaps smaller.
+
+    Attributes:
+        image: (h, w, 3) uint8 BGR.
+        scale, offset: (2,) float64; the picture's point p lies at ``p * scale + offset`` of the image. None for
+            the picture itself.
+    """
+
+    image: np.ndarray
+    scale: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+    def seen(self, affine: np.ndarray) -> np.ndarray:
+        """A map (2, 3) from the picture's pixels to others, as one from the image's pixels."""
+        if self.scale is None:
+            return affine
+        linear = affine[:, :2] / self.scale
+        return np.concatenate([linear, (affine[:, 2] - linear @ self.offset)[:, None]], axis=1)
+
+
+class Source(Protocol):
+    """Where the pixels of persons come from."""
+
+    def view(self, row: int, step: float) -> View:
+        """What a crop of a person needs.
+
+        Args:
+            row: The person.
+            step: Picture pixels per crop pixel: finer detail is not needed.
+
+        Raises:
+            DataError: The picture is absent or broken.
+        """
+
+
+def reduction_for(step: float) -> int:
+    """How much smaller a picture may be decoded for a crop with ``step`` picture pixels per pixel."""
+    return next((factor for factor in REDUCTIONS if factor <= step), 1)
+
+
+class PictureFolder:
+    """Decodes whole pictures.
+
+    Args:
+        persons: Who is on them.
+        root: The folder that their file names are relative to.
+        reduce: Decode smaller where the crop allows it.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+
+    def __init__(self, persons: Persons, root: str | Path, reduce: bool = False) -> None:
+        self.persons = persons
+        self.root = str(root)
+        self.reduce = reduce
+        self._last: tuple[str, int, np.ndarray] | None = None
+        if not Path(root).is_dir():
+            raise DataError(f"{root}: picture folder not found; see data/README.md for the layout")
+
+    def path(self, index: int) -> str:
+        """The file of a picture, by its row in the table of pictures."""
+        return os.path.join(self.root, self.persons.file_names[index].decode())
+
+    def missing(self) -> list[DataError]:
+        """An error for each picture with persons that is not there."""
+        paths = map(self.path, np.unique(self.persons.image_index))
+        return [missing_picture(path) for path in paths if not os.path.isfile(path)]
+
+    def read(self, index: int, reduction: int = 1) -> np.ndarray:
+        """A picture, by its row in the table of pictures.
+
+        Args:
+            index: The row.
+            reduction: As for :func:`~pose.datasets.images.read_image`.
+
+        Returns:
+            (h, w, 3) uint8 BGR.
+
+        Raises:
+            DataError: It is absent, broken or of another size than its annotations say.
+        """
+        path = self.path(index)
+        if self._last is not None and self._last[:2] == (path, reduction):  # in order, a picture's persons follow
+            return self._last[2]
+        image = read_image(path, reduction=reduction)
+        width, height = self.persons.image_sizes[index].tolist()
+        if image.shape[:2] not in ((height, width), (-(-height // reduction), -(-width // reduction))):
+            raise DataError(
+                f"{path}: picture is {image.shape[1]} x {image.shape[0]}, its annotations say {width} x {height}; "
+                "it is not the picture that was annotated"
+            )
+        self._last = (path, reduction, image)
+        return image
+
+    def view(self, row: int, step: float) -> View:
+        """The whole picture of a person; see :class:`Source`."""
+        index = self.persons.image_index[row]
+        reduction = reduction_for(step) if self.reduce else 1
+        image = self.read(index, reduction)
+        if reduction == 1 or image.shape[0] == self.persons.image_sizes[index, 1]:
+            return View(image)
+        scale = np.full(2, 1 / reduction)
+        return View(image, scale, (scale - 1) / 2)
+
+
+def broken_pictures(pictures: PictureFolder, workers: int, indices: np.ndarray) -> list[str]:
+    """What is wrong with pictures; every one is decoded.
+
+    Args:
+        pictures: The folder.
+        workers: Processes; 0 for this one.
+        indices: Rows of the table of pictures.
+    """
+    problems = mapped(partial(_problem, pictures), indices.tolist(), workers)
+    return [problem for problem in problems if problem is not None]
+
+
+def _problem(pictures: PictureFolder, index: int) -> str | None:
+    try:
+        pictures.read(index)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def mapped(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """``map`` by several processes, which share this one's memory; 0 for this one."""
+    if workers == 0:
+        yield from map(work, items)
+        return
+    cv2.setNumThreads(1)  # a forked copy of a thread pool that was in use waits forever
+    with multiprocessing.get_context("fork").Pool(workers, _leave_signals) as pool:
+        yield from pool.imap(work, items, chunksize=16)
+
+
+def _leave_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes: the main one ends the others,
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with SIGTERM
+
+
+class BrokenPictures:
+    """Counts pictures that cannot be used, tells each once, and stops where they are too many.
+
+    Args:
+        share: The largest share of the pictures that may be broken.
+        pictures: How many there are.
+
+    Attributes:
+        found: The messages, each of which names a file.
+    """
+
+    def __init__(self, share: float, pictures: int) -> None:
+        self.limit = int(share * pictures)
+        self.pictures = pictures
+        self.found: dict[str, None] = {}
+
+    def add(self, messages: Iterable[str], tell: Callable[[str], None] = print) -> None:
+        """Counts and tells those that are new.
+
+        Raises:
+            DataError: They are too many now.
+        """
+        for message in messages:
+            if message not in self.found:
+                self.found[message] = None
+                count = len(self.found)
+                if count > self.limit:
+                    more = f" ({count} of {self.pictures} pictures cannot be used, up to {self.limit} are skipped)"
+                    raise DataError(message + more)
+                tell(f"warning: skipped {message} ({count} of at most {self.limit})")
