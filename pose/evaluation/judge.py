@@ -1,0 +1,176 @@
+"""The judge of every figure: pycocotools' COCOeval, or faster-coco-eval, set up as COCO's keypoint challenge has it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pose.errors import DataError, PoseError
+from pose.evaluation.results import PERSON_CATEGORY, Results
+from pose.skeleton import Skeleton
+
+BACKENDS = ("pycocotools", "faster-coco-eval")
+
+MAX_PERSONS = 20
+"""Persons that count in one image, the best scores first."""
+
+
+class BackendError(PoseError, ValueError):
+    """A library for the figures that is unknown or not installed."""
+
+
+def check_backend(backend: str) -> None:
+    """Raises BackendError where a library for the figures is unknown or not installed."""
+    if backend not in BACKENDS:
+        raise BackendError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if importlib.util.find_spec(backend.replace("-", "_")) is None:
+        raise BackendError(f"the backend {backend!r} is not installed; install it with: pip install '.[fast-eval]'")
+
+
+def make_judge(
+    results: Results,
+    areas: np.ndarray,
+    annotated: dict[str, Any],
+    skeleton: Skeleton,
+    backend: str = "pycocotools",
+    category_id: int = PERSON_CATEGORY,
+) -> COCOeval:
+    """A judge that has not judged yet; the ids of its detections are their rows in the results plus 1.
+
+    Only the :data:`MAX_PERSONS` best of each image are handed on, since the judges look at no more.
+
+    Args:
+        results: N checked persons.
+        areas: (N,) pixels^2, see :func:`extents`.
+        annotated: As :func:`copied_annotations` makes it; the judge writes into it.
+        skeleton: Gives K and the OKS sigmas.
+        backend: One of :data:`BACKENDS`, installed.
+        category_id: The persons' category in both.
+    """
+    seen = _best_of_each_image(results.image_ids, results.scores)
+    rows = zip(
+        (seen + 1).tolist(),
+        results.image_ids[seen].tolist(),
+        results.keypoints[seen].reshape(len(seen), 3 * skeleton.num_keypoints),
+        results.scores[seen].tolist(),
+        areas[seen].tolist(),
+        strict=True,
+    )
+    persons = [
+        {"id": index, "image_id": image, "category_id": category_id, "keypoints": points, "score": score, "area": area}
+        for index, image, points, score, area in rows
+    ]
+    found = {**annotated, "annotations": persons}
+    sigmas = np.array(skeleton.sigmas)
+    if backend == "pycocotools":
+        for annotation in annotated["annotations"]:  # pycocotools makes an array of it for every pair: from one, faster
+            annotation["keypoints"] = np.asarray(annotation["keypoints"])
+        judge = COCOeval(indexed(annotated), indexed(found), "keypoints")
+        judge.params.kpt_oks_sigmas = sigmas
+    else:
+        judge = _faster_judge(annotated, found, sigmas)
+    judge.params.imgIds = sorted(image["id"] for image in annotated["images"])
+    judge.params.catIds = [category_id]
+    judge.params.maxDets = [MAX_PERSONS]
+    return judge
+
+
+def _faster_judge(annotated: dict, found: dict, sigmas: np.ndarray) -> COCOeval:
+    """The same judge in another library, which wants plain lists."""
+    import faster_coco_eval
+
+    for person in found["annotations"]:
+        person["keypoints"] = person["keypoints"].tolist()
+    return faster_coco_eval.COCOeval_faster(
+        faster_coco_eval.COCO(annotated),
+        faster_coco_eval.COCO(found),
+        "keypoints",
+        kpt_oks_sigmas=sigmas.tolist(),
+        ranges={"medium": [32**2, 96**2], "large": [96**2, 1e5**2]},
+    )
+
+
+def annotation_problem(annotation: object) -> str | None:
+    """What is wrong with a record of COCO's annotations for the evaluation; None where nothing is."""
+    if not isinstance(annotation, dict):
+        return f"{annotation!r} is no record"
+    name = f"annotation {annotation.get('id')}"
+    for key in ("id", "image_id", "category_id"):
+        if not isinstance(annotation.get(key), int):
+            return f"{name} needs a whole number as {key!r}"
+    if "keypoints" not in annotation:  # other categories and crowds may have none
+        return None
+    if not _is_numbers(annotation["keypoints"]) or len(annotation["keypoints"]) % 3:
+        return f"{name} needs x, y and v of each keypoint as 'keypoints'"
+    if not _is_numbers(annotation.get("bbox")) or len(annotation["bbox"]) != 4:
+        return f"{name} needs x, y, width and height as 'bbox'"
+    if not _is_numbers([annotation.get("area")]):
+        return f"{name} needs a number as 'area'"
+    return None
+
+
+def _is_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, (int, float)) and isfinite(value) for value in values)
+
+
+def check_skeleton(truth: COCO, skeleton: Skeleton, category_id: int = PERSON_CATEGORY) -> None:
+    """Raises DataError where a person of the annotations has another number of keypoints than the skeleton."""
+    for annotation in truth.dataset["annotations"]:
+        numbers = len(annotation.get("keypoints", ()))
+        if annotation["category_id"] == category_id and numbers != 3 * skeleton.num_keypoints:
+            raise DataError(
+                f"{getattr(truth, 'source', 'annotations')}: annotation {annotation['id']} has {numbers} numbers in "
+                f"'keypoints', the skeleton {skeleton.name!r} needs {3 * skeleton.num_keypoints}; "
+                "choose the skeleton of this data set"
+            )
+
+
+def copied_annotations(truth: COCO, skeleton: Skeleton, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
+    """The data set with checked copies of this category's annotations, which the judges write into.
+
+    Raises:
+        DataError: As :func:`check_skeleton`.
+    """
+    check_skeleton(truth, skeleton, category_id)
+    persons = []
+    for annotation in truth.dataset["annotations"]:
+        if annotation["category_id"] == category_id:
+            labelled = sum(flag > 0 for flag in annotation["keypoints"][2::3])
+            persons.append({"iscrowd": 0, "num_keypoints": labelled, **annotation})
+    return {**truth.dataset, "annotations": persons}
+
+
+def extents(keypoints: np.ndarray) -> np.ndarray:
+    """(N,) pixels^2, the area of the box around all of (N, K, 3) keypoints: what pycocotools takes for a result's area.
+
+    It only decides whether an unmatched person counts in a size class.
+    """
+    if not len(keypoints):
+        return np.zeros(0)
+    size = keypoints[..., :2].max(axis=1) - keypoints[..., :2].min(axis=1)
+    return size[:, 0] * size[:, 1]
+
+
+def indexed(dataset: dict[str, Any], source: str = "annotations") -> COCO:
+    """A data set as pycocotools holds it, without its prints; ``source`` is what messages call it."""
+    coco = COCO()
+    coco.dataset = dataset
+    coco.source = source
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _best_of_each_image(image_ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Ascending indices of the :data:`MAX_PERSONS` best of each image; of equal scores the first goes first."""
+    order = np.lexsort((-scores, image_ids))
+    starts = np.flatnonzero(np.concatenate((np.ones(min(1, len(order)), bool), np.diff(image_ids[order]) != 0)))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return np.sort(order[rank < MAX_PERSONS])

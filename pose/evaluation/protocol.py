@@ -1,0 +1,181 @@
+"""The stamp: every choice that a figure depends on, and where the figure came from.
+
+The defaults are the rows of the protocol's test table, with which the published COCO figures
+were made. A figure without its stamp cannot be compared with any other.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from typing import Any
+
+from pose.evaluation.judge import BACKENDS
+from pose.evaluation.oks import NMS_METHODS
+from pose.heatmap import DECODERS
+
+ANNOTATED = "annotated"
+"""The value of ``boxes`` where crops were made from the annotations' own boxes."""
+
+NOT_COMPARABLE = (
+    "annotated boxes: this figure cannot be compared with published ones, which use detected boxes "
+    "(it reads about 2 AP higher)"
+)
+
+ESTIMATED_SIGMAS = (
+    "estimated sigmas: OKS, and with it every AP and AR here, rests on a guess of how well keypoints can be placed; "
+    "go by PCK, or measure them with tools/estimate_sigmas.py"
+)
+
+CHOICES = {
+    "decode": DECODERS,
+    "flip_shift": (0, 1, 2),
+    "nms": NMS_METHODS,
+    "backend": BACKENDS,
+}
+
+SCORING_CHOICES = ("rescore", "rescore_threshold", "nms", "nms_threshold", "backend")
+"""What :func:`pose.evaluation.coco_eval.score` takes, by the names that a test section and a stamp have for it."""
+
+TEST_CHOICES = ("flip", "flip_shift", "decode", *SCORING_CHOICES)
+"""What a test section and a stamp share."""
+
+
+def scoring_options(choices: object) -> dict[str, Any]:
+    """The :data:`SCORING_CHOICES` of a test section or a stamp."""
+    return {name: getattr(choices, name) for name in SCORING_CHOICES}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The test protocol of one result, printed and saved with it.
+
+    Args:
+        boxes: ``annotated``, or the detections file's name.
+        boxes_sha256: Hash of the detections file, see :func:`pose.files.sha256`.
+        boxes_count: Number of boxes used, after the threshold.
+        box_threshold: Detections scoring below it were left out.
+        flip: Heatmaps averaged with those of the mirrored crop.
+        flip_shift: Heatmap pixels by which the mirrored maps were shifted to the right: 0, 1 or 2.
+        decode: One of :data:`pose.heatmap.DECODERS`.
+        rescore: Person score = box score x mean joint score, else the box score alone.
+        rescore_threshold: Joints at or below it do not count in that mean.
+        nms: ``greedy``, ``soft`` or ``off``.
+        nms_threshold: OKS above which greedy drops a person.
+        backend: Which library computed the figures.
+        skeleton: The skeleton's name.
+        sigmas_estimated: The OKS sigmas are not the data set's own.
+        model: The network's name or config.
+        checkpoint, checkpoint_sha256: The weights' file name and hash.
+        annotations, annotations_sha256: The annotation file's name and hash.
+        versions: Library versions, see :func:`library_versions`.
+
+    Raises:
+        ValueError: An unknown choice, or a file of detections called ``annotated``.
+    """
+
+    boxes: str = ANNOTATED
+    boxes_sha256: str | None = None
+    boxes_count: int | None = None
+    box_threshold: float = 0.0
+    flip: bool = True
+    flip_shift: int = 1
+    decode: str = "sign"
+    rescore: bool = True
+    rescore_threshold: float = 0.2
+    nms: str = "greedy"
+    nms_threshold: float = 0.9
+    backend: str = "pycocotools"
+    skeleton: str = "coco"
+    sigmas_estimated: bool = False
+    model: str | None = None
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    annotations: str | None = None
+    annotations_sha256: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                known = ", ".join(str(choice) for choice in allowed)
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        if self.annotated_boxes and self.boxes_sha256:
+            raise ValueError("annotated boxes have no detections file, but boxes_sha256 is given")
+
+    @property
+    def annotated_boxes(self) -> bool:
+        """Whether the crops were made from annotated boxes."""
+        return self.boxes == ANNOTATED
+
+    def differences(self) -> dict[str, object]:
+        """The choices that are not those of the published figures, annotated boxes among them."""
+        published = Protocol()
+        names = ["flip", "decode", "rescore", "nms"]
+        names += ["flip_shift"] if self.flip else []
+        names += ["rescore_threshold"] if self.rescore else []
+        names += ["nms_threshold"] if self.nms != "off" else []
+        names += [] if self.annotated_boxes else ["box_threshold"]
+        boxes = {"boxes": ANNOTATED} if self.annotated_boxes else {}
+        return boxes | {name: getattr(self, name) for name in names if getattr(self, name) != getattr(published, name)}
+
+    def describe(self) -> str:
+        """The stamp as printable lines, one fact a line."""
+        counted = "" if self.boxes_count is None else f", {self.boxes_count:,} boxes"
+        hashed = _short(self.boxes_sha256)
+        threshold = "" if self.annotated_boxes else f", scores from {self.box_threshold:g}"
+        joints = f"box score x mean of joint scores above {self.rescore_threshold:g}"
+        lines = {
+            "boxes": f"{self.boxes}{hashed}{counted}{threshold}",
+            "flip": f"averaged, shift {self.flip_shift}" if self.flip else "off",
+            "decode": self.decode,
+            "rescoring": joints if self.rescore else "off",
+            "OKS-NMS": "off" if self.nms == "off" else f"{self.nms}, {self.nms_threshold:g}",
+            "metric": f"{self.backend}, OKS of {self.skeleton}",
+            "model": self.model,
+            "checkpoint": self.checkpoint and self.checkpoint + _short(self.checkpoint_sha256),
+            "annotations": self.annotations and self.annotations + _short(self.annotations_sha256),
+            "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+        }
+        text = [f"{name + ':':<13}{value}" for name, value in lines.items() if value]
+        changed = {name: value for name, value in self.differences().items() if name != "boxes"}
+        if changed:
+            text.append("not as published: " + ", ".join(f"{name} {value}" for name, value in changed.items()))
+        if self.annotated_boxes:
+            text.append(NOT_COMPARABLE)
+        if self.sigmas_estimated:
+            text.append(ESTIMATED_SIGMAS)
+        return "\n".join(text)
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields as plain values that JSON can hold; :meth:`from_dict` reads them back."""
+        return asdict(self) | {"versions": dict(self.versions)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Protocol:
+        """The stamp that :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: An unknown field or choice.
+        """
+        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
+        if unknown:
+            raise ValueError(f"a protocol has no field {unknown[0]!r}")
+        return cls(**values)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a figure depends on, those that are installed."""
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "numpy", "pycocotools", "faster-coco-eval", "opencv-python", "opencv-python-headless"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _short(digest: str | None) -> str:
+    return f" (sha256 {digest[:12]})" if digest else ""

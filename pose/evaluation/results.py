@@ -1,0 +1,260 @@
+"""Predicted persons as arrays, and COCO's keypoint results format: made, written, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pose.errors import DataError
+from pose.files import read_json, write_json
+
+PERSON_CATEGORY = 1
+"""COCO's category id of a person, and the one every result carries."""
+
+
+class ResultsError(DataError):
+    """Results that cannot be scored; the message is one line that names the record and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network said about N persons, before rescoring and suppression.
+
+    Args:
+        image_ids: (N,) int64.
+        keypoints: (N, K, 3) float: x, y in pixels of the picture, and the joint's score.
+        boxes: (N, 4) float: x, y, width, height in pixels, the boxes that the crops were made from.
+        box_scores: (N,) float: the detector's scores, 1 for annotated boxes.
+        areas: (N,) float: the padded crop's width x height in pixels^2, which OKS-NMS uses.
+        annotation_ids: (N,) int64 of the annotations whose boxes were used, or None.
+
+    Raises:
+        ResultsError: A shape does not fit, or a number is NaN or infinite.
+    """
+
+    image_ids: np.ndarray
+    keypoints: np.ndarray
+    boxes: np.ndarray
+    box_scores: np.ndarray
+    areas: np.ndarray
+    annotation_ids: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays().items():
+            object.__setattr__(self, name, np.asarray(array))
+        count = len(self.image_ids)
+        if self.image_ids.ndim != 1 or not np.issubdtype(self.image_ids.dtype, np.integer):
+            raise ResultsError("predictions: image_ids must be a list of integers")
+        if self.keypoints.ndim != 3 or len(self.keypoints) != count or self.keypoints.shape[2] != 3:
+            raise ResultsError(f"predictions: keypoints has the shape {self.keypoints.shape}, wanted ({count}, K, 3)")
+        shapes = {"boxes": (count, 4), "box_scores": (count,), "areas": (count,), "annotation_ids": (count,)}
+        for name, array in self.arrays().items():
+            wanted = shapes.get(name, array.shape)
+            if array.shape != wanted:
+                raise ResultsError(f"predictions: {name} has the shape {array.shape}, wanted {wanted}")
+            if not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0, 0])
+                image = int(self.image_ids[row])
+                raise ResultsError(f"predictions: {name} of person {row} (image {image}) holds NaN or infinity")
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields that are there, by name."""
+        present = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in present.items() if array is not None}
+
+    def select(self, indices: ArrayLike) -> Predictions:
+        """The persons at these indices, or where a boolean (N,) mask is true, in that order."""
+        return Predictions(**{name: array[indices] for name, array in self.arrays().items()})
+
+    @classmethod
+    def empty(cls, num_keypoints: int) -> Predictions:
+        """No person at all, for K keypoints."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, num_keypoints, 3)), np.zeros((0, 4)), np.zeros(0), np.zeros(0))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """All persons of several non-empty-list parts in order; a field that any part lacks is left out.
+
+        Raises:
+            ValueError: No parts.
+        """
+        if not parts:
+            raise ValueError("no predictions to concatenate; use Predictions.empty")
+        names = [name for name in parts[0].arrays() if all(name in part.arrays() for part in parts)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+@dataclass(frozen=True)
+class Results:
+    """N persons as figures are computed from them and as a results file has them: scored, suppressed, rounded.
+
+    Args:
+        image_ids: (N,) int64.
+        keypoints: (N, K, 3) float64: x, y in pixels of the picture, and the joint's score.
+        scores: (N,) float64 person scores.
+    """
+
+    image_ids: np.ndarray
+    keypoints: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def select(self, indices: ArrayLike) -> Results:
+        """The persons at these indices, or where a boolean (N,) mask is true, in that order."""
+        return Results(self.image_ids[indices], self.keypoints[indices], self.scores[indices])
+
+    def records(self, category_id: int = PERSON_CATEGORY) -> list[dict]:
+        """COCO's keypoint results format, for a file: 100,000 persons are millions of Python objects."""
+        return to_coco_results(self.image_ids, self.keypoints, self.scores, category_id)
+
+
+def to_coco_results(
+    image_ids: ArrayLike, keypoints: ArrayLike, scores: ArrayLike, category_id: int = PERSON_CATEGORY
+) -> list[dict]:
+    """Persons as records of COCO's keypoint results format, in plain Python numbers.
+
+    The numbers are :func:`rounded`.
+
+    Args:
+        image_ids: (N,) integers.
+        keypoints: (N, K, 3) x, y in pixels of the picture, and the joint's score.
+        scores: (N,) person scores.
+        category_id: Written into every record.
+
+    Returns:
+        N of ``{"image_id", "category_id", "keypoints": 3K floats, "score"}``.
+    """
+    keypoints, scores = rounded(keypoints, scores)
+    flat = keypoints.reshape(len(keypoints), 3 * keypoints.shape[1])
+    records = zip(np.asarray(image_ids).tolist(), flat.tolist(), scores.tolist(), strict=True)
+    return [
+        {"image_id": image_id, "category_id": category_id, "keypoints": points, "score": score}
+        for image_id, points, score in records
+    ]
+
+
+def rounded(keypoints: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """What a results file says of (N, K, 3) keypoints and (N,) person scores, as float64.
+
+    Coordinates have 3 digits after the point, joint scores 5 and person scores 8. Figures are
+    computed from these, so they are the same whether or not the results went through a file.
+    """
+    keypoints = np.asarray(keypoints, np.float64)
+    keypoints = np.concatenate([keypoints[..., :2].round(3), keypoints[..., 2:].round(5)], axis=-1)
+    return keypoints, np.asarray(scores, np.float64).round(8)
+
+
+def write_results(path: str | Path, results: Sequence[Mapping]) -> None:
+    """Write a results file, beside its place and renamed, so an older one is never half lost.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    write_json(path, results)
+
+
+def read_results(
+    path: str | Path,
+    num_keypoints: int | None = None,
+    image_ids: Collection[int] | None = None,
+    category_id: int = PERSON_CATEGORY,
+) -> list[dict]:
+    """Read and check a results file; what is checked is what :func:`check_results` says.
+
+    Args:
+        path: A JSON file in COCO's keypoint results format.
+        num_keypoints: K of the skeleton; None takes that of the first record.
+        image_ids: The ids that the annotations know; None leaves that unchecked.
+        category_id: The category that every record must have.
+
+    Raises:
+        DataError: It is missing or no JSON.
+        ResultsError: It is no list, or a record is wrong; the message names the file.
+    """
+    results = read_json(path, "results file")
+    check_results(results, num_keypoints, image_ids, category_id, source=str(path))
+    return results
+
+
+def check_results(
+    results: Sequence[Mapping],
+    num_keypoints: int | None = None,
+    image_ids: Collection[int] | None = None,
+    category_id: int = PERSON_CATEGORY,
+    source: str = "results",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Check records of COCO's keypoint results format and return them as arrays.
+
+    Args:
+        results: The records; an empty list is fine.
+        num_keypoints: K of the skeleton; None takes that of the first record.
+        image_ids: The ids that the annotations know; None leaves that unchecked.
+        category_id: The category that every record must have.
+        source: What messages call the results: the file's name.
+
+    Returns:
+        image ids (N,) int64, keypoints (N, K, 3) float64, person scores (N,) float64.
+
+    Raises:
+        ResultsError: Not a list of records, a field is missing or of a wrong type, another
+            category, an unknown image id, a wrong number of keypoints, NaN or infinity, or two
+            records with the same image, keypoints and score.
+    """
+    if not isinstance(results, list):
+        raise ResultsError(f"{source}: wanted a list of records, got {type(results).__name__}")
+    for index, record in enumerate(results):
+        _check_record(record, f"{source}: record {index}")
+    ids = np.fromiter((record["image_id"] for record in results), np.int64, len(results))
+    lengths = np.fromiter((len(record["keypoints"]) for record in results), np.int64, len(results))
+    count = num_keypoints if num_keypoints is not None else int(lengths[0]) // 3 if results else 0
+    length = 3 * count
+
+    def refuse(wrong: np.ndarray, say: str) -> None:
+        """Raise about the first record where the (N,) mask is true."""
+        if wrong.any():
+            index = int(wrong.argmax())
+            raise ResultsError(f"{source}: record {index} (image {ids[index]}) {say.format(index=index)}")
+
+    categories = np.fromiter((record["category_id"] for record in results), np.int64, len(results))
+    refuse(categories != category_id, f"is of another category than {category_id}")
+    if image_ids is not None:
+        known = np.fromiter(image_ids, np.int64, len(image_ids))
+        refuse(~np.isin(ids, known), "is of an image that the annotations do not have")
+    refuse(lengths != length, f"has not {length} numbers in 'keypoints' ({count} keypoints, x y score each)")
+    try:
+        numbers = chain.from_iterable(record["keypoints"] for record in results)
+        keypoints = np.fromiter(numbers, np.float64, length * len(results)).reshape(len(results), length)
+        scores = np.fromiter((record["score"] for record in results), np.float64, len(results))
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"{source}: a keypoint or a score is not a number ({error})") from error
+    refuse(~(np.isfinite(keypoints).all(axis=1) & np.isfinite(scores)), "holds NaN, infinity or null")
+    refuse(_repeated(ids, keypoints, scores), "is the same as an earlier record")
+    return ids, keypoints.reshape(len(results), count, 3), scores
+
+
+def _check_record(record: object, name: str) -> None:
+    if not isinstance(record, Mapping):
+        raise ResultsError(f"{name} is not an object but {type(record).__name__}")
+    for key, wanted in (("image_id", int), ("category_id", int), ("keypoints", list), ("score", (int, float))):
+        if not isinstance(record.get(key), wanted):
+            what = "has no" if key not in record else f"has {type(record[key]).__name__} as"
+            raise ResultsError(f"{name} {what} {key!r}")
+
+
+def _repeated(ids: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,) bool: true where an earlier record has the same image, keypoints and score."""
+    rows = np.column_stack([ids.astype(np.float64), scores, keypoints]) + 0.0  # makes -0.0 the same bytes as 0.0
+    first = np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel(), return_index=True)[1]
+    repeated = np.ones(len(rows), bool)
+    repeated[first] = False
+    return repeated
