@@ -1,0 +1,150 @@
+"""Checkpoints: saved beside and renamed, checked by checksum, read without running code, loaded only where they fit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from pose.errors import CheckpointError
+from pose.files import replacing
+
+_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
+"""What a damaged file makes torch and zipfile raise (NotImplementedError is a RuntimeError)."""
+
+
+def save_checkpoint(path: str | Path, contents: Mapping[str, Any], previous: str | Path | None = None) -> None:
+    """Writes a checkpoint; what was there before stays until the new one is whole and on the disk.
+
+    Args:
+        path: The file.
+        contents: Tensors and plain values, ``model`` among them: the network's state dict.
+        previous: Where to keep what was at ``path`` before.
+
+    Raises:
+        OutputError: The place cannot be written, e.g. because the disk is full.
+    """
+    path = Path(path)
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            torch.save(dict(contents), file)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, Path(previous))
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name is on the disk, too
+    finally:
+        os.close(folder)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Gives a file a second name; where the file system knows no such thing, its only one."""
+    link = previous.with_name(f".{previous.name}.{os.getpid()}")
+    try:
+        os.link(path, link)
+        os.replace(link, previous)
+    except OSError:
+        os.replace(path, previous)
+    finally:
+        link.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint on the CPU with ``weights_only=True``: no code of the file is run.
+
+    Every record's checksum is compared first. A bare state dict comes back as ``{"model": state_dict}``.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or no checkpoint.
+    """
+    try:
+        with open(path, "rb") as file:
+            _compare_checksums(file)
+            file.seek(0)
+            contents = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: checkpoint not found; give the path of a trained .pth file") from error
+    except _UNREADABLE as error:
+        reason = "" if isinstance(error, pickle.UnpicklingError) else str(error).strip().partition("\n")[0]
+        raise CheckpointError(
+            f"{path}: not a whole checkpoint with weights only ({reason or type(error).__name__}); "
+            "it may be cut off or of another program: use another one"
+        ) from error
+    if isinstance(contents, dict) and "model" not in contents:
+        contents = {"model": contents}
+    if not isinstance(contents, dict) or not _is_state(contents["model"]):
+        raise CheckpointError(f"{path}: a file of torch, but no checkpoint with a network's weights; use another one")
+    return contents
+
+
+def _is_state(model: object) -> bool:
+    return isinstance(model, dict) and bool(model) and all(isinstance(value, torch.Tensor) for value in model.values())
+
+
+def _compare_checksums(file: BinaryIO) -> None:
+    """torch writes a CRC-32 for every record of its zip file, but does not look at it when reading."""
+    if file.read(2) != b"PK":  # torch's format before 1.6 has none
+        return
+    damaged = zipfile.ZipFile(file).testzip()
+    if damaged is not None:
+        raise ValueError(f"its record {damaged} does not match its checksum")
+
+
+def load_newest(paths: Sequence[Path]) -> tuple[dict[str, Any], Path, list[CheckpointError]]:
+    """The first of several checkpoints that is whole.
+
+    Args:
+        paths: From the newest to the oldest; those that do not exist are passed over.
+
+    Returns:
+        Its contents, its path, and what is wrong with those before it.
+
+    Raises:
+        CheckpointError: None is whole.
+    """
+    errors: list[CheckpointError] = []
+    for path in paths:
+        if path.exists():
+            try:
+                return load_checkpoint(path), path, errors
+            except CheckpointError as error:
+                errors.append(error)
+    raise errors[0] if errors else CheckpointError(f"{paths[0]}: checkpoint not found")
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Loads a checkpoint's weights into a network; every name and shape must fit.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        CheckpointError: It is broken or of another network; the network is unchanged then.
+    """
+    checkpoint = load_checkpoint(path)
+    load_state(model, checkpoint["model"], path)
+    return checkpoint
+
+
+def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Loads a state dict that came from ``path``; see :func:`load_weights`."""
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or unknown or shapes:
+        example = (missing or unknown or shapes)[0]
+        raise CheckpointError(
+            f"{path}: checkpoint of another network: of this network's {len(own)} tensors {len(missing)} are not in it "
+            f"and {len(shapes)} have another shape, {len(unknown)} of its own are not wanted (e.g. {example}); "
+            "give the configuration it was trained with"
+        )
+    model.load_state_dict(state)

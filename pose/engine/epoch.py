@@ -1,0 +1,131 @@
+"""One epoch of training."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from pose import heatmap
+from pose.datasets.loader import Batch, batches, to_input
+from pose.datasets.pictures import BrokenPictures
+from pose.engine import distributed
+from pose.engine.learner import Learner
+from pose.engine.progress import Progress, TrainingError
+from pose.engine.signals import StopSignals
+from pose.errors import DataError
+from pose.models.pose_net import HEATMAP_STRIDE
+
+BATCHES_BETWEEN_LOOKS = 16
+"""On a GPU the losses are looked at this often, since every look makes the host wait; on a CPU always."""
+
+
+@dataclass
+class Pauses:
+    """What happens between two optimiser steps: checkpoints by the clock, and the end that a signal asks for.
+
+    Args:
+        signals: Note a wish to stop.
+        minutes: Between checkpoints.
+        save: Writes one.
+    """
+
+    signals: StopSignals
+    minutes: float
+    save: Callable[[], None]
+    saved: float = field(default_factory=time.perf_counter)
+
+    def wishes(self) -> tuple[bool, bool]:
+        """Whether this process wants a checkpoint, and whether it wants to stop; the first one keeps the clock."""
+        due = time.perf_counter() - self.saved >= 60 * self.minutes
+        return due and distributed.is_main(), self.signals.received is not None
+
+    def grant(self, due: bool, stop: bool) -> bool:
+        """Does what any process wished; whether to stop."""
+        if due or stop:
+            self.save()
+            self.saved = time.perf_counter()
+        return stop
+
+
+def train_one_epoch(
+    learner: Learner,
+    loader: DataLoader[Batch | DataError],
+    progress: Progress,
+    pauses: Pauses,
+    broken: BrokenPictures,
+    title: str = "",
+) -> bool:
+    """One pass over the training persons, or the rest of one.
+
+    Args:
+        learner: What learns.
+        loader: Of training crops.
+        progress: Says which epoch and from which batch on; what is done is added to it.
+        pauses: What happens between two steps.
+        broken: Counts pictures that cannot be used.
+        title: What the progress bar is called.
+
+    Returns:
+        Whether to go on: False where the run was asked to stop.
+
+    Raises:
+        TrainingError: The loss is not finite.
+        DataError: Too many pictures cannot be used.
+    """
+    order = loader.batch_sampler
+    order.epoch, order.first_batch = progress.epoch, progress.batches
+    look_every = learner.accumulate * (BATCHES_BETWEEN_LOOKS if learner.device.type == "cuda" else 1)
+    losses: list[Tensor] = []
+    learner.model.train()
+    hidden = None if distributed.is_main() else True
+    with tqdm(total=len(order), initial=progress.batches, desc=title, unit="batch", disable=hidden, leave=False) as bar:
+        started = ready = time.perf_counter()
+        for batch in batches(loader):
+            progress.waited += time.perf_counter() - ready
+            broken.add(batch.problems, partial(tqdm.write, file=sys.stderr))
+            losses.append(learn(learner, batch))
+            if (progress.batches + len(losses)) % look_every == 0 or progress.batches + len(losses) == len(order):
+                due, stop = _look(losses, len(batch.rows), progress, pauses)
+                losses.clear()
+                progress.seconds += time.perf_counter() - started
+                bar.update(progress.batches - bar.n)
+                bar.set_postfix(loss=f"{progress.loss / progress.persons:.5f}", refresh=False)
+                if pauses.grant(due, stop):
+                    return False
+                started = time.perf_counter()
+            ready = time.perf_counter()
+    return True
+
+
+def learn(learner: Learner, batch: Batch) -> Tensor:
+    """Learns from a batch: pictures are normalised and targets drawn on the device; the loss, a scalar there."""
+    images = to_input(batch.crops, learner.device)
+    keypoints = torch.from_numpy(batch.keypoints).to(learner.device, non_blocking=True)
+    labelled = torch.from_numpy(batch.labelled).to(learner.device, non_blocking=True)
+    heatmap_size = (images.shape[3] // HEATMAP_STRIDE, images.shape[2] // HEATMAP_STRIDE)
+    return learner.learn(images, *heatmap.encode(keypoints, labelled, heatmap_size, HEATMAP_STRIDE))
+
+
+def _look(losses: list[Tensor], persons: int, progress: Progress, pauses: Pauses) -> tuple[bool, bool]:
+    """Adds batches of ``persons`` each to the progress; whether any process wants a checkpoint or to stop."""
+    values = torch.stack(losses).double().tolist()
+    *sums, due, stop = distributed.total([*values, *map(float, pauses.wishes())]).tolist()
+    for number, value in enumerate(sums, progress.batches + 1):
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss became {value} at batch {number} of epoch {progress.epoch + 1}; the last checkpoint is "
+                "kept: lower train.learning_rate, or look at the data with that checkpoint"
+            )
+    progress.batches += len(values)
+    progress.persons += len(values) * persons * distributed.shard()[1]
+    progress.loss += persons * sum(sums)
+    return due > 0, stop > 0

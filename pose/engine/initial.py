@@ -1,0 +1,35 @@
+"""Weights to start training from: a checkpoint of the same or of the static network, or torchvision's backbone."""
+
+from __future__ import annotations
+
+from pose.engine.checkpoint import load_checkpoint, load_state
+from pose.models.inflate import inflate, load_torchvision
+from pose.models.pose_net import PoseNet
+
+TORCHVISION = "torchvision:"
+
+
+def load_initial(model: PoseNet, weights: str, noise: float = 0.0) -> None:
+    """Loads what ``weights`` names into a fresh network.
+
+    ``torchvision:NAME`` downloads torchvision's ImageNet weights for the backbone, ``torchvision:NAME=FILE`` reads
+    them from a file; anything else is a checkpoint, whose network is this one or the static one of the same
+    architecture. A dynamic network that takes static weights answers as the static one does.
+
+    Args:
+        model: The network.
+        weights: As above.
+        noise: Parts the copies of a static kernel, as a fraction of its standard deviation.
+
+    Raises:
+        CheckpointError: A file is missing, broken or of another network, or the download failed.
+    """
+    if weights.startswith(TORCHVISION):
+        name, _, path = weights.removeprefix(TORCHVISION).partition("=")
+        load_torchvision(model.backbone, name, path or None, noise)
+        return
+    state = load_checkpoint(weights)["model"]
+    if state.keys() == model.state_dict().keys():
+        load_state(model, state, weights)
+    else:
+        inflate(model, state, noise, weights)

@@ -1,0 +1,154 @@
+"""How far a run has come, and its checkpoints: everything that going on exactly needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pose.datasets.order import EpochBatches
+from pose.engine import distributed
+from pose.engine.checkpoint import load_newest, save_checkpoint
+from pose.engine.config import Settings
+from pose.engine.learner import Learner
+from pose.engine.random_state import random_state, restore_random_state
+from pose.engine.work_dir import BEST, LAST, PREVIOUS
+from pose.errors import PoseError
+
+
+class TrainingError(PoseError):
+    """Training cannot go on."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: Epochs that are done and reported.
+        batches: Batches of the next one that are done, by each process.
+        persons, loss, seconds, waited: Of those batches: persons and the sum of their losses over all processes,
+            time, and time of it spent waiting for data.
+        best: Figures of the best validation, with ``epoch``.
+    """
+
+    epoch: int = 0
+    batches: int = 0
+    persons: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+    best: dict[str, float] | None = None
+
+    def figures(self) -> dict[str, float]:
+        """What the epoch measured."""
+        return {
+            "loss": self.loss / self.persons,
+            "seconds": self.seconds,
+            "samples_per_second": self.persons / self.seconds,
+            "data_wait": self.waited / self.seconds,
+        }
+
+    def next_epoch(self) -> None:
+        """Counts the epoch."""
+        self.epoch += 1
+        self.batches = self.persons = 0
+        self.loss = self.seconds = self.waited = 0.0
+
+
+def save_run(work_dir: Path, settings: Settings, learner: Learner, progress: Progress, order: EpochBatches) -> None:
+    """Writes ``last.pth`` and keeps the one before; every process calls it.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    random = distributed.gathered(random_state())
+    if distributed.is_main():
+        contents = {
+            **learner.state_dict(),
+            **asdict(progress),
+            "random": random,
+            "order": _order(order),
+            "settings": settings.to_dict(),
+        }
+        save_checkpoint(work_dir / LAST, contents, work_dir / PREVIOUS)
+
+
+def save_best(work_dir: Path, settings: Settings, learner: Learner, progress: Progress) -> None:
+    """Writes ``best.pth``: the weights that were validated, without what only training needs.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if distributed.is_main():
+        contents = {
+            "model": learner.best_model.state_dict(),
+            "epoch": progress.best["epoch"],
+            "best": progress.best,
+            "settings": settings.to_dict(),
+        }
+        save_checkpoint(work_dir / BEST, contents)
+
+
+def resume_run(work_dir: Path, settings: Settings, learner: Learner, order: EpochBatches) -> Progress:
+    """Takes back what :func:`save_run` wrote, the one before where the last is damaged; starts fresh without any.
+
+    Raises:
+        CheckpointError: None is whole, or it is of another network.
+        TrainingError: It was made with another seed, or was stopped within an epoch of another order of data.
+    """
+    paths = [work_dir / LAST, work_dir / PREVIOUS]
+    found = None
+    if distributed.is_main() and any(path.exists() for path in paths):
+        found = load_newest(paths)
+    found = distributed.from_main(found)
+    if found is None:
+        distributed.say(f"nothing to resume in {work_dir}: starting fresh")
+        return Progress()
+    checkpoint, path, errors = found
+    learner.load_state_dict(checkpoint, path)
+    progress = Progress(**{item.name: checkpoint[item.name] for item in fields(Progress)})
+    before = checkpoint["settings"]
+    if before["train"]["seed"] != settings.train.seed:
+        raise TrainingError(f"{path}: was trained with seed {before['train']['seed']}; resume with it")
+    if progress.batches and checkpoint["order"] != _order(order):
+        raise TrainingError(
+            f"{path}: was saved within an epoch, with {_words(checkpoint['order'])}; resume with the same, "
+            f"not with {_words(_order(order))}"
+        )
+    rank, processes = distributed.shard()
+    if len(checkpoint["random"]) == processes:
+        restore_random_state(checkpoint["random"][rank])
+    for error in errors:
+        distributed.say(f"warning: {error}; taking the one before, {path}")
+    within = f" and {progress.batches} batches" if progress.batches else ""
+    distributed.say(f"resumed {path} after epoch {progress.epoch}{within}")
+    changed = sorted(_changes(before, settings.to_dict()))
+    if changed:
+        distributed.say(f"resumed with other settings: {', '.join(changed)}")
+    return progress
+
+
+def _order(order: EpochBatches) -> dict[str, int]:
+    """What the order of data within an epoch depends on, apart from the seed."""
+    return {
+        "persons": order.length,
+        "batch_size": order.batch_size,
+        "processes": order.shard[1],
+        "accumulate": order.accumulate,
+    }
+
+
+def _words(order: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in order.items())
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Yields 'name old -> new' for every value that differs; a list is a tuple."""
+    for name in before.keys() | now.keys():
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _changes(old, new, f"{where}{name}.")
+        elif (list(old) if isinstance(old, tuple) else old) != (list(new) if isinstance(new, tuple) else new):
+            yield f"{where}{name} {old!r} -> {new!r}"

@@ -1,0 +1,152 @@
+"""What people look at while a network trains: a file of figures, TensorBoard's curves, a line an epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pose.errors import OutputError
+from pose.evaluation.coco_eval import FIGURES
+from pose.files import replacing
+from pose.models.inspection import KernelUse
+
+COLUMNS = (
+    "epoch",
+    "loss",
+    "learning_rate",
+    "temperature",
+    "seconds",
+    "samples_per_second",
+    "data_wait",
+    *FIGURES,
+)
+
+
+class Report:
+    """Writes ``metrics.csv`` and TensorBoard's files.
+
+    Args:
+        path: The file of figures.
+        epochs: Epochs that are done: rows and points of later ones are dropped.
+
+    Attributes:
+        uses: How each dynamic layer used its kernels in the last validation of this process.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+
+    def __init__(self, path: Path, epochs: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # costs a second to import
+
+        self.path = path
+        self.uses: list[KernelUse] = []
+        self._keep_rows(epochs)
+        self.board = SummaryWriter(str(path.parent), purge_step=epochs + 1)
+
+    def _keep_rows(self, epochs: int) -> None:
+        rows = []
+        if epochs and self.path.exists():
+            with open(self.path, newline="", encoding="utf-8") as file:
+                kept = {str(epoch) for epoch in range(1, epochs + 1)}  # a row that a full disk cut off is not
+                rows = [row for row in csv.DictReader(file) if row["epoch"] in kept]
+        with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Writes the figures of an epoch; ``row`` has some of :data:`COLUMNS`.
+
+        Raises:
+            OutputError: It cannot be written, e.g. because the disk is full.
+        """
+        with self._told():
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+            for name, value in row.items():
+                if name != "epoch":
+                    self.board.add_scalar(f"{'val' if name in FIGURES else 'train'}/{name}", value, row["epoch"])
+            self.board.flush()
+
+    def add_attention(self, epoch: int, uses: Sequence[KernelUse]) -> None:
+        """Shows TensorBoard how evenly each dynamic layer used its kernels in a validation: 0 one, 1 all alike.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        self.uses = list(uses)
+        with self._told():
+            for use in uses:
+                self.board.add_scalar(f"attention_entropy/{use.name}", use.entropy, epoch)
+
+    def add_sheet(self, epoch: int, image: np.ndarray) -> None:
+        """Shows TensorBoard a picture, (H, W, 3) uint8 BGR.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        with self._told():
+            self.board.add_image("validation crops", image[..., ::-1], epoch, dataformats="HWC")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{self.path.parent}: cannot be written ({error.strerror or error})") from error
+
+    def close(self) -> None:
+        """Ends TensorBoard's thread; what it can no longer write is lost."""
+        with contextlib.suppress(OSError):  # told before, by add
+            self.board.close()
+
+
+class Clock:
+    """The time that is left, from how long the epochs took that this process trained.
+
+    Args:
+        epoch: Epochs done when it starts.
+        epochs: Epochs in all.
+    """
+
+    def __init__(self, epoch: int, epochs: int) -> None:
+        self.first = epoch
+        self.epochs = epochs
+        self.started = time.perf_counter()
+
+    def left(self, epoch: int) -> str:
+        """H:MM:SS until the last epoch is done, after ``epoch`` of them."""
+        seconds = (time.perf_counter() - self.started) / max(epoch - self.first, 1) * (self.epochs - epoch)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def line(row: Mapping[str, float], epochs: int, left: str) -> str:
+    """An epoch in a line."""
+    parts = [
+        f"epoch {row['epoch']}/{epochs}",
+        f"loss {row['loss']:.6f}",
+        f"lr {row['learning_rate']:g}",
+        f"{row['samples_per_second']:.0f} persons/s",
+        f"waiting for data {row['data_wait']:.0%}",
+    ]
+    if "AP" in row:
+        parts.append(f"AP {row['AP']:.3f}")
+    return "  ".join([*parts, f"left {left}"])
+
+
+def attention_summary(uses: Sequence[KernelUse], temperature: float) -> str:
+    """How dynamic layers used their kernels, in a line; the layer that comes nearest to one kernel is named."""
+    lowest = min(uses, key=lambda use: use.entropy)
+    mean = sum(use.entropy for use in uses) / len(uses)
+    return (
+        f"attention at temperature {temperature:g}, as entropy from 0 (one kernel) to 1 (all alike): "
+        f"mean {mean:.3f} of {len(uses)} layers, lowest {lowest.entropy:.3f} in {lowest.name}"
+    )

@@ -1,0 +1,182 @@
+"""A training run: epochs, validation, checkpoints, and what people look at meanwhile."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pose.engine import distributed
+from pose.engine.config import Settings, TrainSettings
+from pose.engine.epoch import Pauses, train_one_epoch
+from pose.engine.evaluate import evaluate
+from pose.engine.initial import load_initial
+from pose.engine.learner import Learner
+from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
+from pose.engine.random_state import seed_everything
+from pose.engine.reporting import Clock, Report, attention_summary, line
+from pose.engine.sheet import prediction_sheet
+from pose.engine.signals import Stopped, StopSignals
+from pose.engine.training_data import Loader, prepare_data
+from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
+from pose.errors import DataError
+from pose.evaluation.coco_eval import FIGURES
+from pose.models.dynamic_conv import attentions, linear_temperature, set_temperature
+from pose.models.inspection import watched
+
+
+def train(
+    settings: Settings,
+    work_dir: str | Path,
+    device: torch.device | str,
+    resume: bool = False,
+    check_data: bool = False,
+) -> dict[str, Any]:
+    """A training run: epochs, validation, checkpoints, and what people look at meanwhile.
+
+    ``work_dir`` gets ``last.pth`` after every epoch and every so many minutes, ``previous.pth``, which is the one
+    before, ``best.pth`` (by AP), ``metrics.csv`` and TensorBoard's files. SIGTERM and Ctrl-C save and end the run.
+
+    Args:
+        settings: Of the run.
+        work_dir: A folder without another run, unless it is resumed.
+        device: Where to compute.
+        resume: Go on after ``last.pth`` where there is one; on a CPU with the very weights that a run without a
+            stop would have had.
+        check_data: Decode every picture before training and tell which are broken.
+
+    Returns:
+        ``best``: the figures of the best validation, with ``epoch``, or None; ``checkpoint``: where it is;
+        ``stopped``: the signal that ended the run, or None.
+
+    Raises:
+        PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
+    """
+    work_dir = Path(work_dir)
+    with locked(work_dir) if distributed.is_main() else nullcontext(), StopSignals() as signals:
+        there = run_files(work_dir)
+        if there and not resume:
+            raise TrainingError(f"{work_dir}: holds a training run; go on with --resume or choose another --work-dir")
+        if there and LAST not in there and PREVIOUS not in there:
+            raise TrainingError(f"{work_dir}: holds {there[0]} but no {LAST} to resume; choose another --work-dir")
+        try:
+            return _train(settings, work_dir, torch.device(device), resume, check_data, signals)
+        except Stopped:  # before the first step
+            return {"best": None, "checkpoint": work_dir / BEST, "stopped": signals.received}
+
+
+def _train(
+    settings: Settings, work_dir: Path, device: torch.device, resume: bool, check_data: bool, signals: StopSignals
+) -> dict[str, Any]:
+    """:func:`train` in a folder that is this run's."""
+    schedule = settings.train
+    seed_everything(schedule.seed)
+    learner = make_learner(settings, device)
+    if schedule.initial_weights and not (resume and run_files(work_dir)):
+        load_initial(learner.model, schedule.initial_weights, schedule.initial_noise)
+    seed_everything(schedule.seed + distributed.shard()[0])
+    with signals.at_once():  # a crop cache may take minutes
+        train_loader, test_loader, broken = prepare_data(settings, check_data)
+    rate_factor = _scaled_rate(schedule)
+    progress = resume_run(work_dir, settings, learner, train_loader.batch_sampler) if resume else Progress()
+    report = Report(work_dir / METRICS, progress.epoch) if distributed.is_main() else None
+    clock = Clock(progress.epoch, schedule.epochs)
+
+    def save() -> None:
+        save_run(work_dir, settings, learner, progress, train_loader.batch_sampler)
+
+    pauses = Pauses(signals, schedule.checkpoint_minutes, save)
+    while progress.epoch < schedule.epochs:
+        epoch = progress.epoch + 1
+        row = {"epoch": epoch, **_begin_epoch(learner, schedule, progress.epoch, rate_factor)}
+        if not train_one_epoch(learner, train_loader, progress, pauses, broken, f"epoch {epoch}/{schedule.epochs}"):
+            break
+        row.update(progress.figures())
+        if epoch % schedule.validate_every == 0 or epoch == schedule.epochs:
+            save()  # a stop while validating repeats the validation alone
+            try:
+                with signals.at_once():
+                    row.update(_validate(learner.best_model, test_loader, settings, device, report, epoch))
+            except Stopped:
+                break
+            if progress.best is None or row["AP"] > progress.best["AP"]:
+                progress.best = {"epoch": epoch, **{name: row[name] for name in FIGURES}}
+                save_best(work_dir, settings, learner, progress)
+        if report:
+            report.add(row)
+        progress.next_epoch()
+        save()  # last: a kill before it repeats the epoch, and everything that was written is written again
+        distributed.say(line(row, schedule.epochs, clock.left(progress.epoch)))
+    if report:
+        if report.uses:
+            distributed.say(attention_summary(report.uses, attentions(learner.best_model)[0].temperature.item()))
+        report.close()
+    return {"best": progress.best, "checkpoint": work_dir / BEST, "stopped": signals.received}
+
+
+def _begin_epoch(learner: Learner, schedule: TrainSettings, epoch: int, rate_factor: float) -> dict[str, float]:
+    """Sets what the schedule says for an epoch, counted from 0; what the report says of it."""
+    rate = schedule.learning_rate_at(epoch) * rate_factor
+    learner.set_learning_rate(rate)
+    if schedule.temperature_start is not None:
+        temperature = linear_temperature(
+            epoch, schedule.temperature_start, schedule.temperature_end, schedule.temperature_epochs
+        )
+        set_temperature(learner.model, temperature)
+    softmaxes = [attention for attention in attentions(learner.model) if attention.activation == "softmax"]
+    return {"learning_rate": rate, **({"temperature": softmaxes[0].temperature.item()} if softmaxes else {})}
+
+
+def _validate(
+    model: nn.Module, loader: Loader, settings: Settings, device: torch.device, report: Report | None, epoch: int
+) -> dict[str, float]:
+    """COCO's figures; the report gets each dynamic layer's use of its kernels, and now and then a sheet of crops."""
+    distributed.share_buffers(model)  # each process has the statistics of its own batches
+    with watched(model) as uses:
+        figures = evaluate(model, loader, settings, device)[0]
+    if report:
+        report.add_attention(epoch, uses())
+        if settings.train.sheet_every and epoch % settings.train.sheet_every == 0:
+            try:
+                report.add_sheet(epoch, prediction_sheet(model, settings, device))
+            except DataError as error:
+                distributed.say(f"warning: no sheet of crops for TensorBoard: {error}")
+    return figures
+
+
+def make_learner(settings: Settings, device: torch.device) -> Learner:
+    """The freshly initialised network and its optimiser, as the ``train`` section says.
+
+    Raises:
+        OptionError: A key or value of ``model`` is wrong, or the device does not offer what is asked for.
+    """
+    schedule = settings.train
+    return Learner(
+        settings.build_model(),
+        device,
+        precision=schedule.precision,
+        accumulate=schedule.accumulate,
+        max_gradient_norm=schedule.max_gradient_norm,
+        average_decay=schedule.average_decay,
+        channels_last=schedule.channels_last,
+        compiled=schedule.compile,
+        sync_batch_norm=schedule.sync_batch_norm,
+    )
+
+
+def _scaled_rate(schedule: TrainSettings) -> float:
+    """What the learning rate is multiplied by; says what a step is made of."""
+    processes = distributed.shard()[1]
+    effective = schedule.batch_size * processes * schedule.accumulate
+    factor = effective / schedule.base_batch_size if schedule.base_batch_size else 1.0
+    rule = f"scaled from a batch of {schedule.base_batch_size}" if schedule.base_batch_size else "not scaled"
+    distributed.say(
+        f"effective batch {effective} = {schedule.batch_size} x {processes} processes x {schedule.accumulate} "
+        f"accumulated; learning rate {schedule.learning_rate * factor:g} ({rule})"
+    )
+    seeds = ", ".join(str(schedule.seed + rank) for rank in range(processes))
+    distributed.say(f"seed of initialisation, order and augmentation {schedule.seed}; of each process {seeds}")
+    return factor
