@@ -1,0 +1,65 @@
+"""A network that ends in keypoints: flip averaging and decoding as operations of a graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pose.skeleton import Skeleton
+
+DECODERS = ("none", "sign", "second_highest")
+
+
+class KeypointNetwork(nn.Module):
+    """Normalised crops to keypoints, as :func:`pose.heatmap.decode` and ``average_flip`` have them.
+
+    Args:
+        network: Normalised crops (N, 3, H, W) to heatmaps (N, K, h, w).
+        skeleton: What mirrors what.
+        flip: Average with the heatmaps of the mirrored crop.
+        flip_shift: Pixels that those are shifted to the right.
+        decode: One of :data:`DECODERS`.
+
+    Raises:
+        ValueError: There is no such decoder for graphs.
+    """
+
+    def __init__(self, network: nn.Module, skeleton: Skeleton, flip: bool, flip_shift: int, decode: str) -> None:
+        super().__init__()
+        if decode not in DECODERS:
+            raise ValueError(f"test.decode must be one of {', '.join(DECODERS)} to be exported, got {decode!r}")
+        self.network = network
+        self.flip = flip
+        self.shift = flip_shift
+        self.decode = decode
+        self.register_buffer("flip_index", torch.from_numpy(skeleton.flip_index))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) to coordinates (N, K, 2) in heatmap pixels and scores (N, K)."""
+        if not self.flip:
+            return self._decode(self.network(x))
+        heatmaps, mirrored = self.network(torch.cat([x, x.flip(3)])).unflatten(0, (2, -1))
+        mirrored = mirrored.index_select(1, self.flip_index).flip(3)
+        width = mirrored.shape[3]
+        mirrored = torch.cat([mirrored[..., : self.shift], mirrored[..., : width - self.shift]], 3)
+        return self._decode((mirrored + heatmaps) * 0.5)
+
+    def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = int(heatmaps.shape[2]), int(heatmaps.shape[3])
+        flat = heatmaps.flatten(2)
+        scores, peak = flat.max(2, keepdim=True)
+        x, y = peak % width, torch.div(peak, width, rounding_mode="floor")
+        point = torch.cat([x, y], 2).to(flat.dtype)
+        if self.decode == "sign":
+            inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+            padded = F.pad(flat, (width, width))
+            around = [padded.gather(2, peak + width + step) for step in (1, -1, width, -width)]
+            ahead = torch.cat([around[0] - around[1], around[2] - around[3]], 2).sign()
+            point = point + 0.25 * ahead * inside.to(flat.dtype)
+        elif self.decode == "second_highest":
+            second = flat.topk(2, 2).indices[..., 1:]
+            step = torch.cat([second % width - x, torch.div(second, width, rounding_mode="floor") - y], 2)
+            step = step.to(flat.dtype)
+            point = point + 0.25 * step / step.square().sum(2, keepdim=True).sqrt()
+        return point * (scores > 0).to(flat.dtype), scores[..., 0]

@@ -1,0 +1,175 @@
+"""Where person boxes come from when nothing detects them: a COCO file, or the picture itself.
+
+Boxes are (N, 5) float64: x, y, width, height in pixels of the picture, and the detector's score.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pose.datasets.coco import PERSON
+from pose.errors import DataError
+from pose.files import read_json
+from pose.geometry import clip_boxes
+
+NO_BOXES = np.zeros((0, 5))
+
+
+def whole_picture(image: np.ndarray) -> np.ndarray:
+    """One box around all of a picture (H, W, 3), score 1: (1, 5)."""
+    return np.array([[0.0, 0.0, image.shape[1], image.shape[0], 1.0]])
+
+
+def as_boxes(boxes: ArrayLike) -> np.ndarray:
+    """Boxes with or without scores as (N, 5) float64; a missing score is 1.
+
+    Args:
+        boxes: (N, 4) x, y, width, height in pixels or (N, 5) with the score; an empty list is no box.
+
+    Raises:
+        DataError: Another shape, NaN or infinity, or a width or height that is not positive.
+    """
+    try:
+        boxes = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"boxes must be numbers, (N, 4) or (N, 5) ({error})") from error
+    if not boxes.size:
+        return NO_BOXES
+    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5):
+        raise DataError(f"boxes must be (N, 4) x, y, width, height or (N, 5) with a score, got {boxes.shape}")
+    wrong = ~np.isfinite(boxes).all(1) | (boxes[:, 2:4] <= 0).any(1)
+    if wrong.any():
+        raise DataError(f"the box {boxes[wrong.argmax()].tolist()} has no size; a width and height must be positive")
+    return boxes if boxes.shape[1] == 5 else np.concatenate([boxes, np.ones((len(boxes), 1))], axis=1)
+
+
+def check_inside(boxes: np.ndarray, image: np.ndarray) -> None:
+    """Raises DataError for the first of (N, 5) boxes that does not touch the picture (H, W, 3)."""
+    height, width = image.shape[:2]
+    outside = (boxes[:, :2] >= (width, height)).any(1) | (boxes[:, :2] + boxes[:, 2:4] <= 0).any(1)
+    if outside.any():
+        box = boxes[outside.argmax(), :4].tolist()
+        raise DataError(f"the box {box} lies outside the picture of {width} x {height} pixels")
+
+
+def trailing_number(name: str) -> int | None:
+    """The number that a file's stem ends with, COCO's way of naming pictures: 73 for COCO_val2014_000000000073.jpg."""
+    found = re.search(r"\d+$", Path(name).stem, flags=re.ASCII)
+    return int(found.group()) if found else None
+
+
+class CocoBoxes:
+    """Person boxes of a COCO-format file, by picture or by frame.
+
+    Two kinds are told apart by their content. An annotation file (``images`` and ``annotations``)
+    belongs to pictures by ``file_name``, and its boxes are clipped to the picture as in testing. A
+    results list (``image_id``, ``bbox``, ``score``) belongs to the picture whose file name ends
+    with the number ``image_id``. In a video either belongs to the frame of that number, from 0.
+
+    Args:
+        path: The file.
+        threshold: Boxes of a lower score are left out; annotated ones have the score 1.
+
+    Raises:
+        DataError: The file is missing, of neither kind, or holds a box of no size.
+    """
+
+    def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
+        self.path = Path(path)
+        content = read_json(path, "boxes file")
+        self._ids_by_name: dict[str, int] | None = None
+        self._id_by_frame: dict[int, int] | None = None
+        self._named: set[int] = set()  # every picture that the file speaks of, whatever the scores
+        try:
+            if isinstance(content, list):
+                self._boxes = self._read_results(content, threshold)
+            else:
+                self._boxes = self._read_annotations(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, DataError):
+                raise DataError(f"{path}: {error}; correct or remove it") from error
+            raise DataError(
+                f"{path}: needs COCO's annotations (images, annotations) or a results list of image_id, bbox and "
+                f"score ({error!r})"
+            ) from error
+
+    def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
+        rows = [
+            (int(record["image_id"]), *record["bbox"], record["score"])
+            for record in records
+            if record.get("category_id", PERSON) == PERSON
+        ]
+        self._named = {row[0] for row in rows}
+        return _by_image([row for row in rows if row[-1] >= threshold])
+
+    def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
+        images = {image["id"]: image for image in content["images"]}
+        self._named = set(images)
+        self._ids_by_name = {image["file_name"]: image["id"] for image in images.values()}
+        self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._ids_by_name.items()}
+        rows = [
+            (annotation["image_id"], *annotation["bbox"], 1.0)
+            for annotation in content["annotations"]
+            if annotation["category_id"] == PERSON and not annotation.get("iscrowd", 0)
+        ]
+        found = _by_image(rows)
+        for image_id, boxes in found.items():
+            image = images[image_id]
+            clipped = clip_boxes(boxes[:, :4], (image["width"], image["height"]))
+            if (clipped[:, 2:] <= 0).any():
+                box = boxes[(clipped[:, 2:] <= 0).any(1).argmax(), :4].tolist()
+                raise DataError(f"the box {box} has no size inside its picture {image['file_name']}")
+            boxes[:, :4] = clipped
+        return found
+
+    def image_id(self, picture: str | Path) -> int | None:
+        """The file's id of a picture; None where the file does not speak of it."""
+        if self._ids_by_name is None:
+            return trailing_number(str(picture))
+        parts = Path(picture).absolute().parts
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        return next((self._ids_by_name[tail] for tail in tails if tail in self._ids_by_name), None)
+
+    def of_picture(self, picture: str | Path) -> np.ndarray:
+        """(N, 5) boxes of a picture; none where the file has none for it."""
+        return self._boxes.get(self.image_id(picture), NO_BOXES)
+
+    def of_frame(self, frame: int) -> np.ndarray:
+        """(N, 5) boxes of a video's frame, counted from 0; none where the file has none for it."""
+        return self._boxes.get(self._frame_id(frame), NO_BOXES)
+
+    def _frame_id(self, frame: int) -> int | None:
+        return frame if self._id_by_frame is None else self._id_by_frame.get(frame)
+
+    def check_pictures(self, pictures: Sequence[Path]) -> None:
+        """Raises DataError if the file speaks of pictures, but of none of these."""
+        if self._named and not any(self.image_id(picture) in self._named for picture in pictures):
+            raise DataError(
+                f"{self.path}: no box is on {pictures[0]}{' or the other pictures' if len(pictures) > 1 else ''}; "
+                "choose the boxes made for these pictures"
+            )
+
+    def check_frames(self, video: str | Path, count: int) -> None:
+        """Raises DataError if the file speaks of frames, but of none of this video's ``count``."""
+        if self._named and not any(self._frame_id(frame) in self._named for frame in range(count)):
+            raise DataError(
+                f"{self.path}: no box is on any of the {count} frames of {video}; image_id must be the frame's number, "
+                "counted from 0"
+            )
+
+
+def _by_image(rows: Sequence[tuple[float, ...]]) -> dict[int, np.ndarray]:
+    """(image id, x, y, width, height, score) rows to (N, 5) boxes by image id, in their order."""
+    if any(len(row) != 6 for row in rows):
+        raise DataError("a bbox must be x, y, width, height")
+    ids = np.array([row[0] for row in rows], np.int64)
+    boxes = as_boxes([row[1:] for row in rows])
+    order = np.argsort(ids, kind="stable")
+    unique, starts = np.unique(ids[order], return_index=True)
+    return dict(zip(unique.tolist(), np.split(boxes[order], starts[1:]), strict=True)) if len(ids) else {}

@@ -1,0 +1,97 @@
+"""Skeletons over pictures: anti-aliased, coloured by side, as thick as the person is large."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from pose.skeleton import SIDE_COLORS, Skeleton, limb_side
+
+_OUTLINE = (20, 20, 20)
+_SHIFT = 3  # fractional bits of coordinates
+
+
+def line_width(box: np.ndarray) -> float:
+    """The width of a person's limbs in pixels, from the box (4,) x, y, width, height in pixels."""
+    return max(1.0, float(np.sqrt(box[2] * box[3])) / 45)
+
+
+def draw_poses(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    boxes: np.ndarray,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+    track_ids: np.ndarray | None = None,
+) -> np.ndarray:
+    """A copy of the picture with every person's skeleton, small persons over large ones.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        keypoints: (N, K, 3) x, y in pixels, and the joint's score.
+        boxes: (N, 4) x, y, width, height in pixels; they decide how thick the lines are.
+        skeleton: Names the K keypoints and joins them.
+        threshold: Joints below this score are left out, with their limbs.
+        track_ids: (N,) identities in a video; each person gets a box and a number in a colour of its own.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    canvas = image.copy()
+    for person in np.argsort([-box[2] * box[3] for box in boxes], kind="stable"):
+        shown = (keypoints[person, :, 2] >= threshold) & np.isfinite(keypoints[person]).all(axis=1)
+        _draw_person(canvas, keypoints[person, :, :2], shown, line_width(boxes[person]), skeleton)
+        if track_ids is not None:
+            _draw_identity(canvas, boxes[person], int(track_ids[person]))
+    return canvas
+
+
+def track_color(track_id: int) -> tuple[int, int, int]:
+    """BGR: bright, and different from the numbers before and after."""
+    hue = track_id * 0.618034 % 1  # the golden ratio spreads any run of numbers over the circle
+    pixel = np.array([[[hue * 360, 0.75, 1.0]]], np.float32)
+    return tuple((cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0] * 255).astype(int).tolist())
+
+
+def _draw_identity(canvas: np.ndarray, box: np.ndarray, track_id: int) -> None:
+    """The box and, at its corner, the number on a tag of the same colour."""
+    color = track_color(track_id)
+    width = line_width(box)
+    limit = 4 * max(canvas.shape)
+    x1, y1, x2, y2 = np.concatenate([box[:2], box[:2] + box[2:]]).clip(-limit, limit).round().astype(int).tolist()
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, round(width / 2)))
+    scale = min(max(0.4, width / 6), 4.0)
+    thick = max(1, round(1.5 * scale))
+    (tag_width, tag_height), _ = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    rim = 2 + thick
+    x = min(max(x1, 0), max(canvas.shape[1] - tag_width - 2 * rim, 0))
+    bottom = max(y1, tag_height + 2 * rim)  # inside the picture where there is no room above the box
+    cv2.rectangle(canvas, (x, bottom - tag_height - 2 * rim), (x + tag_width + 2 * rim, bottom), color, -1)
+    place = (x + rim, bottom - rim)
+    cv2.putText(canvas, str(track_id), place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
+
+
+def _draw_person(canvas: np.ndarray, points: np.ndarray, shown: np.ndarray, width: float, skeleton: Skeleton) -> None:
+    """A dark outline below everything first, so that the colours hold on any background."""
+    thick, rim = max(1, round(width)), max(1, round(width / 4))
+    radius = max(1.0, 0.8 * width)
+    limit = 4.0 * max(canvas.shape)  # far outside the picture, where drawing would overflow
+    reachable = np.where(shown[:, None], points, 0).clip(-limit, limit)
+    fixed = [tuple(point) for point in (reachable * (1 << _SHIFT)).round().astype(int).tolist()]
+    limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
+    joints = np.flatnonzero(shown)
+    outlined = thick > 1
+    if outlined:
+        for a, b in limbs:
+            cv2.line(canvas, fixed[a], fixed[b], _OUTLINE, thick + 2 * rim, cv2.LINE_AA, _SHIFT)
+    for a, b in limbs:
+        cv2.line(canvas, fixed[a], fixed[b], SIDE_COLORS[limb_side(skeleton, a, b)], thick, cv2.LINE_AA, _SHIFT)
+    for joint in joints:
+        color = SIDE_COLORS[skeleton.sides[joint]]
+        if outlined:
+            cv2.circle(canvas, fixed[joint], _fixed(radius + rim), _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(canvas, fixed[joint], _fixed(radius), color, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(length: float) -> int:
+    return round(length * (1 << _SHIFT))

@@ -1,0 +1,156 @@
+"""What poses are looked for in: picture files, a video, a camera or a stream, as frames one after another."""
+
+from __future__ import annotations
+
+import glob
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pose.errors import DataError
+from pose.inference.pictures import PICTURE_SUFFIXES, as_picture, list_pictures, number_pictures
+from pose.inference.video import VIDEO_SUFFIXES, VideoSource
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture on its way.
+
+    Attributes:
+        number: ``image_id`` of its results: a picture's number or a frame's, counted from 0.
+        image: (H, W, 3) uint8 BGR.
+        path: The picture's file; None for a frame of a video.
+    """
+
+    number: int
+    image: np.ndarray
+    path: Path | None = None
+
+
+class PictureFiles:
+    """Picture files as frames; those that cannot be read are told and left out.
+
+    Args:
+        paths: The files; a single one that cannot be read is an error.
+        upright: Turn pictures by their EXIF mark.
+        warn: Told about each file that is left out.
+
+    Attributes:
+        skipped: How many files were left out so far.
+    """
+
+    def __init__(self, paths: list[Path], upright: bool, warn: Callable[[str], None]) -> None:
+        self.paths = paths
+        self.upright = upright
+        self.warn = warn
+        self.skipped = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number, path in zip(number_pictures(self.paths), self.paths, strict=True):
+            try:
+                image = as_picture(path, self.upright)
+            except DataError as error:
+                self.skip(error)
+                continue
+            yield Frame(number, image, path)
+
+    def skip(self, error: DataError) -> None:
+        """Counts and tells a picture that cannot be used; raises the error where it is the only one."""
+        if len(self.paths) == 1:
+            raise error
+        self.skipped += 1
+        self.warn(f"{error}: skipped")
+
+
+def open_input(name: str, upright: bool, warn: Callable[[str], None]) -> PictureFiles | VideoSource:
+    """What a name on the command line means.
+
+    Args:
+        name: A picture, a folder of pictures, a pattern such as ``"a/*.jpg"``, a video file, the number
+            of a camera, or a stream's address with ``://``.
+        upright: Turn pictures by their EXIF mark.
+        warn: Told about each picture that cannot be read.
+
+    Raises:
+        DataError: There is nothing of that name, or it is no video.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return PictureFiles(list_pictures(path), upright, warn)
+    if not path.exists():
+        if name.isdecimal() or "://" in name:
+            return VideoSource(int(name) if name.isdecimal() else name)
+        found = sorted(Path(match) for match in glob.glob(name, recursive=True))
+        pictures = [match for match in found if match.suffix.lower() in PICTURE_SUFFIXES]
+        if not pictures:
+            raise DataError(f"{name}: no such picture, folder or video, and no pattern that matches pictures")
+        return PictureFiles(pictures, upright, warn)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return VideoSource(path)
+    return PictureFiles([path], upright, warn)
+
+
+def read_ahead(frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False) -> Iterator[Frame]:
+    """The same frames, decoded in a thread while earlier ones are worked on.
+
+    Args:
+        frames: Read in the thread.
+        most_bytes: Pixels that may wait; one frame waits at most where it is larger than that.
+        newest_only: A frame that nobody took is replaced by the next: a camera never lags behind.
+
+    Raises:
+        Exception: What reading raises, after the frames before it.
+    """
+    waiting: deque[Frame] = deque()
+    changed = threading.Condition()
+    stopped = finished = False
+    failure: list[BaseException] = []
+
+    def has_room(frame: Frame) -> bool:
+        held = sum(other.image.nbytes for other in waiting)
+        return stopped or not waiting or held + frame.image.nbytes <= most_bytes
+
+    def produce() -> None:
+        nonlocal finished
+        try:
+            for frame in frames:
+                with changed:
+                    if newest_only:
+                        waiting.clear()
+                    changed.wait_for(lambda: has_room(frame))  # noqa: B023 - called before the next frame
+                    if stopped:
+                        return
+                    waiting.append(frame)
+                    changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - raised again where the frames are used
+            failure.append(error)
+        finally:
+            with changed:
+                finished = True
+                changed.notify_all()
+
+    thread = threading.Thread(target=produce, name="decoding", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: waiting or finished)
+                if not waiting:
+                    break
+                frame = waiting.popleft()
+                changed.notify_all()
+            yield frame
+        if failure:
+            raise failure[0]
+    finally:
+        with changed:
+            stopped = True
+            changed.notify_all()
+        thread.join(timeout=2)  # a stream that hangs is left to the daemon

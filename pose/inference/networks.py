@@ -1,0 +1,83 @@
+"""Networks as the predictor takes them: crops in, heatmap coordinates and joint scores out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pose.inference.clock import Clock
+from pose.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pose.engine.config import TestSettings
+
+
+class PoseNetwork(Protocol):
+    """What the predictor asks of a network.
+
+    Attributes:
+        skeleton: What the K keypoints are.
+        input_size: Width and height of the crops in pixels.
+        heatmap_size: Width and height of the heatmaps.
+    """
+
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+    heatmap_size: tuple[int, int]
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, H, W, 3) uint8 BGR crops to coordinates (N, K, 2) in heatmap pixels and scores (N, K)."""
+
+
+class TorchNetwork:
+    """A trained ``PoseNet``; the test tool's own way from crops to keypoints.
+
+    Args:
+        model: Taken to the device and set to evaluation mode.
+        skeleton: What its keypoints are.
+        input_size: Width and height of the crops.
+        settings: ``flip``, ``flip_shift`` and ``decode`` are used.
+        device: Where to compute.
+        clock: Times the forward passes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        skeleton: Skeleton,
+        input_size: tuple[int, int],
+        settings: TestSettings,
+        device: torch.device | str,
+        clock: Clock | None = None,
+    ) -> None:
+        from pose.models.pose_net import HEATMAP_STRIDE
+
+        self.model = model.to(device).eval()
+        self.skeleton = skeleton
+        self.input_size = (input_size[0], input_size[1])
+        self.heatmap_size = (input_size[0] // HEATMAP_STRIDE, input_size[1] // HEATMAP_STRIDE)
+        self.settings = settings
+        self.device = device
+        self.clock = clock or Clock()
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`PoseNetwork`."""
+        import torch
+
+        from pose.engine.evaluate import predict_crops
+
+        crops = torch.from_numpy(crops)
+        return predict_crops(self._forward, crops, self.skeleton.flip_index, self.settings, self.device)
+
+    def _forward(self, images: torch.Tensor) -> torch.Tensor:
+        with self.clock("forward"):
+            heatmaps = self.model(images)
+            if self.clock.exact and heatmaps.is_cuda:
+                import torch
+
+                torch.cuda.synchronize(heatmaps.device)
+        return heatmaps

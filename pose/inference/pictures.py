@@ -1,0 +1,83 @@
+"""Pictures as people have them: any kind of pixels becomes upright 8-bit BGR; drawn ones are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pose.datasets.images import read_image
+from pose.errors import DataError, OutputError
+from pose.files import replacing
+from pose.inference.boxes import trailing_number
+
+Picture = str | Path | np.ndarray
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
+
+
+def as_picture(image: Picture, upright: bool = True) -> np.ndarray:
+    """A picture's pixels, whatever they were.
+
+    Args:
+        image: A file that OpenCV can decode (grey, alpha, 16-bit and CMYK ones too), or an array (H, W),
+            (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA of uint8 or uint16. Alpha is left out.
+        upright: Turn a file's picture by its EXIF mark; its keypoints count from the upright corner then.
+
+    Returns:
+        (H, W, 3) uint8 BGR, contiguous; an array that is that already comes back itself.
+
+    Raises:
+        DataError: The file cannot be read, is too large, or the array is of another kind.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image, orient=upright)
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
+        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(f"a picture must be a path or an array (H, W, 3) uint8 BGR, got {what}")
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if not image.size or channels not in (1, 3, 4):
+        raise DataError(f"a picture must have pixels of 1, 3 or 4 channels, got the shape {image.shape}")
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if channels == 1:
+        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def list_pictures(folder: str | Path) -> list[Path]:
+    """The pictures of a folder in the order of their names.
+
+    Raises:
+        DataError: There is none.
+    """
+    pictures = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+    if not pictures:
+        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(PICTURE_SUFFIXES)}")
+    return pictures
+
+
+def number_pictures(pictures: Sequence[Path]) -> list[int]:
+    """An ``image_id`` for each: the numbers that the names end with where they differ, else 0, 1, 2 ..."""
+    numbers = [trailing_number(picture.name) for picture in pictures]
+    if None in numbers or len(set(numbers)) != len(numbers):
+        return list(range(len(pictures)))
+    return numbers
+
+
+def write_picture(path: str | Path, image: np.ndarray) -> None:
+    """Writes (H, W, 3) uint8 BGR in the format of the suffix, beside and renamed.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    path = Path(path)
+    encoded, data = cv2.imencode(path.suffix, image, _QUALITY)
+    if not encoded:
+        raise OutputError(f"{path}: the picture cannot be written in this format")
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())

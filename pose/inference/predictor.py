@@ -1,0 +1,223 @@
+"""From pictures to poses: the way of a sample in testing, for pictures instead of a data set.
+
+predictor = Predictor.from_config("configs/quickstart.py", "best.pth")
+poses = predictor("street.jpg", boxes=[[120, 40, 80, 200]])
+poses.keypoints[0]  # (17, 3): x, y in pixels of the picture, and the joint's score
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pose.datasets.images import warp
+from pose.errors import DataError
+from pose.evaluation.oks import nms_per_image, rescore
+from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
+from pose.inference.boxes import as_boxes, check_inside, whole_picture
+from pose.inference.clock import Clock
+from pose.inference.networks import PoseNetwork, TorchNetwork
+from pose.inference.pictures import Picture, as_picture
+
+
+@dataclass(frozen=True)
+class Poses:
+    """N persons of one picture.
+
+    Attributes:
+        boxes: (N, 4) float64 x, y, width, height in pixels, as they were given or detected.
+        box_scores: (N,) float64, the detector's; 1 where it gave none.
+        keypoints: (N, K, 3) float64 x, y in pixels of the picture, and the joint's score.
+        scores: (N,) float64 person scores: box score x mean of the good joint scores.
+        areas: (N,) float64 pixels^2 of the padded crops, the scale of a person in OKS.
+        sources: (N,) int64, the row of the given boxes that each person came from.
+        track_ids: (N,) int64, who is who over the frames of a video; None in pictures.
+    """
+
+    boxes: np.ndarray
+    box_scores: np.ndarray
+    keypoints: np.ndarray
+    scores: np.ndarray
+    areas: np.ndarray
+    sources: np.ndarray
+    track_ids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class Predictor:
+    """Finds the keypoints of persons in pictures, all crops of all pictures in batches.
+
+    Args:
+        network: From crops to keypoints.
+        detector: From a picture (H, W, 3) to boxes (N, 4 or 5), for calls without boxes.
+        batch_size: Most crops of one forward pass.
+        rescore: Person score = box score x mean joint score, else the box score.
+        rescore_threshold: Joints above this score count in that mean.
+        nms: ``greedy``, ``soft`` or ``off``: OKS suppression of persons found twice in a picture.
+        nms_threshold: Its OKS threshold.
+        clock: Times the stages.
+    """
+
+    def __init__(
+        self,
+        network: PoseNetwork,
+        detector: Callable[[np.ndarray], ArrayLike] = whole_picture,
+        batch_size: int = 64,
+        rescore: bool = True,
+        rescore_threshold: float = 0.2,
+        nms: str = "greedy",
+        nms_threshold: float = 0.9,
+        clock: Clock | None = None,
+    ) -> None:
+        self.network = network
+        self.detector = detector
+        self.batch_size = batch_size
+        self.rescore = rescore
+        self.rescore_threshold = rescore_threshold
+        self.nms = nms
+        self.nms_threshold = nms_threshold
+        self.clock = clock or Clock()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path,
+        checkpoint: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        device: str = "auto",
+    ) -> Predictor:
+        """A predictor for a trained network; everything follows the configuration's ``test`` section.
+
+        Args:
+            config: The configuration file that the network was trained with.
+            checkpoint: Its weights.
+            overrides: Dotted keys to values, e.g. ``{"test.flip": False}``.
+            device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
+
+        Raises:
+            OptionError: The configuration or the device is wrong.
+            CheckpointError: The checkpoint is broken or of another network.
+        """
+        from pose.engine.checkpoint import load_weights
+        from pose.engine.command_line import choose_device
+        from pose.engine.config import load_settings
+
+        settings = load_settings(config, overrides)
+        model = settings.build_model()
+        load_weights(model, checkpoint)
+        test, clock = settings.test, Clock()
+        size, where = settings.data.input_size, choose_device(device)
+        network = TorchNetwork(model, settings.skeleton(), size, test, where, clock)
+        return cls(
+            network,
+            batch_size=test.batch_size,
+            rescore=test.rescore,
+            rescore_threshold=test.rescore_threshold,
+            nms=test.nms,
+            nms_threshold=test.nms_threshold,
+            clock=clock,
+        )
+
+    @classmethod
+    def from_onnx(cls, path: str | Path, device: str = "auto") -> Predictor:
+        """A predictor for a network that ``tools/export.py`` wrote; torch is not needed.
+
+        Args:
+            path: The ONNX file.
+            device: ``cpu``, or ``auto`` for a GPU where the installed ONNX Runtime has one.
+
+        Raises:
+            CheckpointError: The file is missing, broken or not such a network.
+            OptionError: ONNX Runtime is not installed.
+        """
+        from pose.inference.onnx_models import OnnxNetwork
+
+        clock = Clock()
+        network = OnnxNetwork(path, device, clock)
+        names = ("batch_size", "rescore", "rescore_threshold", "nms", "nms_threshold")
+        return cls(network, **{name: network.test[name] for name in names if name in network.test}, clock=clock)
+
+    def __call__(
+        self, images: Picture | Sequence[Picture], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
+    ) -> Poses | list[Poses]:
+        """Persons of one picture, or of each of several.
+
+        Args:
+            images: A path, an array (H, W, 3) uint8 BGR as OpenCV gives it, or a list of these; for what
+                else is taken see :func:`~pose.inference.pictures.as_picture`. Files are turned upright.
+            boxes: For one picture (N, 4) x, y, width, height in pixels, or (N, 5) with a score; for a
+                list of pictures a list of these. None asks the detector.
+
+        Returns:
+            Poses, or a list of them for a list. Persons keep the order of their boxes.
+
+        Raises:
+            DataError: A picture cannot be read, or a box has no size or lies outside its picture.
+        """
+        if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            return self([images], [boxes])[0]
+        if not len(images):
+            return []
+        boxes = [None] * len(images) if boxes is None else boxes
+        if len(boxes) != len(images):
+            raise DataError(f"{len(images)} pictures need as many lists of boxes, got {len(boxes)}")
+        pictures = [as_picture(image) for image in images]
+        given = [
+            self._detect(picture) if own is None else as_boxes(own)
+            for picture, own in zip(pictures, boxes, strict=True)
+        ]
+        for image, picture, own in zip(images, pictures, given, strict=True):
+            try:
+                check_inside(own, picture)
+            except DataError as error:
+                raise DataError(f"{image}: {error}" if isinstance(image, (str, Path)) else str(error)) from error
+        return self._predict(pictures, given)
+
+    def _detect(self, picture: np.ndarray) -> np.ndarray:
+        with self.clock("detect"):
+            return as_boxes(self.detector(picture))
+
+    def _predict(self, pictures: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[Poses]:
+        counts = [len(own) for own in boxes]
+        owner = np.repeat(np.arange(len(pictures)), counts)
+        source = np.concatenate([np.arange(count) for count in counts])
+        every = np.concatenate(boxes)
+        width, height = self.network.input_size
+        centers, scales = boxes_to_centers_scales(every[:, :4], width / height)
+        keypoints = self._keypoints(pictures, owner, centers, scales)
+        scores, areas = every[:, 4], scales.prod(axis=1)
+        with self.clock("rescore, nms"):
+            if self.rescore:
+                scores = rescore(scores, keypoints[..., 2], self.rescore_threshold)
+            sigmas = self.network.skeleton.sigmas
+            kept = nms_per_image(owner, keypoints, scores, areas, sigmas, self.nms_threshold, self.nms)
+        rows = [kept[owner[kept] == index] for index in range(len(pictures))]
+        return [
+            Poses(every[row, :4], every[row, 4], keypoints[row], scores[row], areas[row], source[row]) for row in rows
+        ]
+
+    def _keypoints(
+        self, pictures: Sequence[np.ndarray], owner: np.ndarray, centers: np.ndarray, scales: np.ndarray
+    ) -> np.ndarray:
+        """(N, K, 3) in picture pixels for N crops, each of the picture that ``owner`` (N,) says."""
+        network = self.network
+        affines = crop_affine(centers, scales, network.input_size)
+        keypoints = np.zeros((len(owner), network.skeleton.num_keypoints, 3))
+        for start in range(0, len(owner), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            with self.clock("crop"):
+                chosen = zip(owner[part], affines[part], strict=True)
+                crops = np.stack([warp(pictures[index], affine, network.input_size) for index, affine in chosen])
+            with self.clock("prepare, decode"):
+                points, joint_scores = network(crops)
+            with self.clock("map back"):
+                keypoints[part, :, :2] = heatmap_to_image(points, centers[part], scales[part], network.heatmap_size)
+                keypoints[part, :, 2] = joint_scores
+        return keypoints

@@ -1,0 +1,129 @@
+"""From an input to its outputs: frames, their poses, and everything that is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pose.errors import DataError
+from pose.inference.boxes import CocoBoxes, check_inside
+from pose.inference.clock import Clock
+from pose.inference.inputs import Frame, PictureFiles, read_ahead
+from pose.inference.outputs import Stop, Write
+from pose.inference.predictor import Poses, Predictor
+from pose.inference.stream import StreamPredictor
+from pose.inference.video import VideoSource
+
+TOGETHER = 8
+"""Pictures whose crops share a batch, at most."""
+
+TOGETHER_BYTES = 1 << 26
+"""And their pixels; a larger picture goes alone."""
+
+
+def poses_of_pictures(
+    predictor: Predictor, files: PictureFiles, boxes: CocoBoxes | None = None
+) -> Iterator[tuple[Frame, Poses]]:
+    """Each picture with its poses, in order; a few pictures at a time share batches.
+
+    Args:
+        predictor: Finds them.
+        files: The pictures, ``upright=False`` with boxes of a COCO file, which count stored pixels.
+        boxes: Of these pictures; None asks the predictor's detector. A picture whose boxes cannot be
+            used is left out like one that cannot be read.
+
+    Raises:
+        DataError: The only picture cannot be used, or the file has boxes for none.
+    """
+    if boxes is not None:
+        boxes.check_pictures(files.paths)
+    for chunk in _chunks(read_ahead(files)):
+        frames, own = [], []
+        for frame in chunk:
+            try:
+                found = None if boxes is None else _file_boxes(boxes, boxes.of_picture(frame.path), frame)
+            except DataError as error:
+                files.skip(error)
+                continue
+            known = None if boxes is None else boxes.image_id(frame.path)
+            frames.append(frame if known is None else replace(frame, number=known))
+            own.append(found)
+        yield from zip(frames, predictor([frame.image for frame in frames], own), strict=True)
+
+
+def poses_of_video(
+    predictor: StreamPredictor, source: VideoSource, boxes: CocoBoxes | None = None
+) -> Iterator[tuple[Frame, Poses]]:
+    """Each frame with its poses and their tracks, in order.
+
+    Args:
+        predictor: Finds and follows them.
+        source: The video.
+        boxes: Of frames by their number; None asks the predictor's detector.
+
+    Raises:
+        DataError: A box lies outside the picture, or the file has boxes for none of the frames.
+    """
+    if boxes is not None and source.frame_count is not None:
+        boxes.check_frames(source.name, source.frame_count)
+    frames = (Frame(number, image) for number, image in enumerate(source))
+    for frame in read_ahead(frames, newest_only=source.live):
+        own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame)
+        yield frame, predictor(frame.number, frame.image, own)
+
+
+def write_all(
+    pairs: Iterable[tuple[Frame, Poses]],
+    writes: Sequence[Write],
+    draw: Callable[[Frame, Poses], np.ndarray],
+    clock: Clock | None = None,
+) -> tuple[int, bool]:
+    """Hands every frame to every output.
+
+    Args:
+        pairs: Frames with their poses.
+        writes: The outputs.
+        draw: From a frame and its poses to the drawn picture.
+        clock: Times drawing and writing.
+
+    Returns:
+        How many frames were written, and whether a person stopped it with Ctrl-C or in the window.
+    """
+    clock = clock or Clock()
+    count = 0
+    try:
+        for frame, poses in pairs:
+            with clock("draw"):
+                drawn = draw(frame, poses)
+            count += 1
+            with clock("write"):
+                for write in writes:
+                    write(frame, poses, drawn)
+    except (Stop, KeyboardInterrupt):
+        return count, True
+    return count, False
+
+
+def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    chunk: list[Frame] = []
+    held = 0
+    for frame in frames:
+        if chunk and (len(chunk) == TOGETHER or held + frame.image.nbytes > TOGETHER_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(frame)
+        held += frame.image.nbytes
+    if chunk:
+        yield chunk
+
+
+def _file_boxes(file: CocoBoxes, boxes: np.ndarray, frame: Frame) -> np.ndarray:
+    """The boxes, if they are inside the picture."""
+    try:
+        check_inside(boxes, frame.image)
+    except DataError as error:
+        where = frame.path or f"frame {frame.number}"
+        raise DataError(f"{file.path}: {where}: {error}; correct or remove it") from error
+    return boxes

@@ -1,0 +1,137 @@
+"""Videos: frames in, frames out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+
+from pose.errors import DataError, OutputError
+from pose.files import replacing
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".3gp")
+
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
+"""What OpenCV's own wheels write, by suffix; their H.264 and AV1 writers do not open."""
+
+BROWSER_SUFFIXES = (".webm",)
+"""Those of :data:`CODECS` that browsers play; encoding it takes thirty times as long as MP4."""
+
+DEFAULT_FPS = 25.0
+"""For files and cameras that do not say."""
+
+
+def quiet_opencv() -> None:
+    """Keeps OpenCV and its FFmpeg from writing to standard error: the tools tell what went wrong themselves."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+class VideoSource:
+    """Frames of a video file, a camera or a stream, in order.
+
+    Args:
+        source: A file, a camera's number or a stream's address.
+
+    Attributes:
+        name: For messages.
+        title: For the files that are made of it.
+        path: The file, or None.
+        live: A camera or a stream: it has no end, and what is not taken in time is gone.
+        fps: Frames a second.
+        size: Width and height of the frames.
+        frame_count: Frames that a file says it has (a cut-off one yields fewer), or None.
+
+    Raises:
+        DataError: The source is missing or no video.
+    """
+
+    def __init__(self, source: str | Path | int) -> None:
+        remote = isinstance(source, int) or "://" in str(source)
+        self.path = None if remote else Path(source)
+        self.name = f"camera {source}" if isinstance(source, int) else str(source)
+        self.title = self.path.stem if self.path else "camera" if isinstance(source, int) else "stream"
+        if remote:
+            capture = cv2.VideoCapture(source)
+            self._read = lambda: capture.read()[1]
+            opened, fps = capture.isOpened(), capture.get(cv2.CAP_PROP_FPS)
+            count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            wrong = "cannot be opened; is it there, and free?"
+        else:
+            if not self.path.is_file():
+                raise DataError(f"{source}: video not found; give the path of a video file")
+            reader = mmcv.VideoReader(str(source), cache_capacity=1)
+            self._read = reader.read
+            opened, fps, count = reader.opened, reader.fps, max(reader.frame_cnt, 1)
+            wrong = "not a video that OpenCV can decode, or cut off before its first frame"
+        self._first = self._read() if opened else None
+        if self._first is None:
+            raise DataError(f"{self.name}: {wrong}")
+        self.fps = fps if np.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS
+        self.size = (self._first.shape[1], self._first.shape[0])
+        self.frame_count = int(count) if count > 0 else None
+        self.live = self.frame_count is None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(H, W, 3) uint8 BGR, each frame once; a source is read once."""
+        image, self._first = self._first, None
+        while image is not None:
+            yield image
+            image = self._read()
+
+
+@contextmanager
+def writing_video(path: str | Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Gives a function that appends frames (H, W, 3) uint8 BGR, all of the first one's size.
+
+    The file takes its name when the ``with`` block ends without an error.
+
+    Args:
+        path: Where to write; its suffix is one of :data:`CODECS`.
+        fps: Frames a second.
+
+    Raises:
+        OutputError: No codec for this suffix, or the writer does not open.
+    """
+    path = Path(path)
+    if path.suffix not in CODECS:
+        raise OutputError(f"{path}: a video can be written as {' or '.join(CODECS)}")
+    writer: cv2.VideoWriter | None = None
+    size = (0, 0)
+    with replacing(path) as temporary:
+
+        def write(image: np.ndarray) -> None:
+            nonlocal writer, size
+            if writer is None:
+                size = (image.shape[1], image.shape[0])
+                with _silenced_errors():  # OpenCV grumbles about WebM's codec tag and then writes it well
+                    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*CODECS[path.suffix]), fps, size)
+                if not writer.isOpened():
+                    raise OutputError(f"{path}: no {CODECS[path.suffix]} video can be written there")
+            writer.write(image if image.shape[1::-1] == size else cv2.resize(image, size))
+
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.release()
+
+
+@contextmanager
+def _silenced_errors() -> Iterator[None]:
+    """Keeps the process's standard error, native code's too, from being seen meanwhile."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
