@@ -1,0 +1,103 @@
+"""How fast training data come: one worker's way beside the plain ceiling of decoding and warping.
+
+    python tools/benchmark_data.py CONFIG --cfg-options data.root=/data/coco
+
+The ceiling is cv2.imread and one cv2.warpAffine for the same persons and crops. The ways are measured
+in turn, in CPU seconds of the process that does the work, so that a busy machine slows all alike; the
+figures are persons per second of one core, medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import DataLoader
+
+from pose.datasets.loader import CropDataset, batches, make_loader
+from pose.datasets.order import EpochBatches
+from pose.engine.command_line import add_config_arguments, settings_from
+from pose.engine.config import Settings
+from pose.engine.training_data import make_train_dataset
+from pose.errors import command
+from pose.geometry import crop_affine
+
+BATCH = 32
+WAYS = {
+    "training way": dict(cache=False, reduce=False),
+    "reduced decoding": dict(cache=False, reduce=True),
+    "crop cache": dict(cache=True, reduce=False),
+    "crop cache, reduced decoding": dict(cache=True, reduce=True),
+}
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=10, help="measurements of each way (default: %(default)s)")
+    arguments = parser.parse_args()
+    settings = settings_from(arguments, data__workers=1)
+    with tempfile.TemporaryDirectory() as folder:
+        rates = measure(
+            {name: _dataset(settings, folder, **options) for name, options in WAYS.items()}, arguments.rounds
+        )
+    ceiling = np.array(rates.pop("decode and warp"))
+    print(f"{'decode and warp':30} {np.median(ceiling):6.0f} persons/s of a core")
+    for name, rate in rates.items():
+        ratio = np.median(np.array(rate) / ceiling)
+        print(f"{name:30} {np.median(rate):6.0f} persons/s of a core, {ratio:.2f} of that")
+
+
+def _dataset(settings: Settings, folder: str, cache: bool, reduce: bool) -> CropDataset:
+    """The training persons, read in one of the ways."""
+    data = replace(settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduce)
+    return make_train_dataset(replace(settings, data=data))
+
+
+def measure(ways: dict[str, CropDataset], rounds: int) -> dict[str, list[float]]:
+    """Persons per CPU second of the ceiling and of each way, in turn, ``rounds`` times."""
+    first, *_ = ways.values()
+    loaders = {name: make_loader(dataset, BATCH, workers=1, train=True) for name, dataset in ways.items()}
+    rates: dict[str, list[float]] = {"decode and warp": [], **{name: [] for name in ways}}
+    for loader in loaders.values():
+        for _ in batches(loader):  # starts the worker, and brings the files into memory
+            pass
+    for epoch in range(1, rounds + 1):
+        rates["decode and warp"].append(decode_and_warp(first, epoch))
+        for name, loader in loaders.items():
+            rates[name].append(load(loader, epoch))
+    return rates
+
+
+def decode_and_warp(dataset: CropDataset, epoch: int) -> float:
+    """Persons per CPU second of this process: paths and crops are there before the clock starts."""
+    order = EpochBatches(len(dataset), BATCH, train=True)
+    order.epoch = epoch
+    keys = [key for batch in order for key in batch]
+    paths = [str(dataset.pictures.path(dataset.persons.image_index[row])) for _, row in keys]
+    crops = [dataset.crop_of(*key) for key in keys]
+    affines = [crop_affine(crop.center, crop.scale, dataset.input_size, crop.rotation, crop.flip) for crop in crops]
+    started = time.process_time()
+    for path, affine in zip(paths, affines, strict=True):
+        cv2.warpAffine(cv2.imread(path), affine, dataset.input_size, flags=cv2.INTER_LINEAR)
+    return len(keys) / (time.process_time() - started)
+
+
+def load(loader: DataLoader, epoch: int) -> float:
+    """Persons per CPU second of the loader's worker, which lives on between epochs and has nothing to do there."""
+    loader.batch_sampler.epoch = epoch
+    (worker,) = loader._iterator._workers
+    clock = (~worker.pid << 3) | 2  # Linux: the clock of a process's CPU time
+    started = time.clock_gettime(clock)
+    count = sum(len(batch.rows) for batch in batches(loader))
+    return count / (time.clock_gettime(clock) - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""See the crops that a network would learn from, before anyone trains.
+
+    python tools/browse_dataset.py configs/coco/mobilenet_v2_x0.5_type_b_dynamic.py
+    python tools/browse_dataset.py CONFIG --split val --count 64 --out crops
+    python tools/browse_dataset.py CONFIG --cfg-options augmentation.rotation_distribution=uniform
+
+Writes sheets of crops, as augmented in an epoch, each with its keypoints (the person's left is orange,
+the right is blue) and, to its right, the target heatmaps.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from pose import heatmap
+from pose.datasets.loader import CropDataset
+from pose.datasets.pictures import BrokenPictures
+from pose.datasets.sheet import draw_heatmaps, draw_truth, tile
+from pose.engine.command_line import add_config_arguments, settings_from
+from pose.engine.training_data import make_train_dataset
+from pose.errors import DataError, OutputError, command
+from pose.files import make_folder, replacing
+from pose.models.pose_net import HEATMAP_STRIDE
+
+COLUMNS, ROWS = 4, 4
+"""Persons on a sheet."""
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser)
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
+    parser.add_argument("--count", type=_positive, default=COLUMNS * ROWS, help="persons (default: %(default)s)")
+    parser.add_argument("--epoch", type=_positive, default=1, help="whose augmentation (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("browse"), help="folder for the sheets (default: %(default)s)")
+    arguments = parser.parse_args()
+    settings = settings_from(arguments)
+    if arguments.split == "val":
+        data = replace(
+            settings.data, train_annotations=settings.data.val_annotations, train_images=settings.data.val_images
+        )
+        settings = replace(settings, data=data, augmentation=None)
+    dataset = make_train_dataset(settings)
+    order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
+    rows = order[: arguments.count].tolist()
+    folder = make_folder(arguments.out)
+    broken = BrokenPictures(settings.data.broken_share, len(dataset.image_indices))
+    broken.add(dataset.problems)
+    for number, start in enumerate(range(0, len(rows), COLUMNS * ROWS), 1):
+        path = folder / f"{arguments.split}_{number:03}.png"
+        write_sheet(path, dataset, arguments.epoch - 1, rows[start : start + COLUMNS * ROWS], broken)
+        print(path)
+
+
+def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenPictures) -> None:
+    """Writes the crops of some persons with keypoints and targets.
+
+    Raises:
+        DataError: Too many pictures cannot be used.
+        OutputError: The file cannot be written.
+    """
+    batch = dataset.__getitems__([(epoch, row) for row in rows])
+    if isinstance(batch, DataError):
+        raise batch
+    broken.add(batch.problems)
+    width, height = dataset.input_size
+    targets, _ = heatmap.encode(
+        torch.from_numpy(batch.keypoints),
+        torch.from_numpy(batch.labelled),
+        (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE),
+        HEATMAP_STRIDE,
+    )
+    cells = []
+    for crop, points, labelled, target in zip(
+        batch.crops.numpy(), batch.keypoints, batch.labelled, targets, strict=True
+    ):
+        pair = draw_truth(crop, points, labelled, dataset.skeleton), draw_heatmaps(crop, target.numpy())
+        cells.append(np.concatenate(pair, axis=1))
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), tile(cells, COLUMNS)):
+            raise OutputError(f"{path}: cannot be written; choose another --out")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Look inside a trained dynamic network: is its attention used, where, and which kernels are dead?
+
+    python tools/inspect_attention.py CONFIG CHECKPOINT
+    python tools/inspect_attention.py CONFIG CHECKPOINT --boxes annotated --tables use --out work_dirs/attention
+
+Prints and writes as attention.json: `use`, for each layer the entropy of its attention and the use of its kernels,
+with matplotlib also as attention.png; `aggregations`, the figures with the same kernels mixed in other ways (DY-CNN,
+Table 3); `resolutions`, the figures with the attention off at each resolution or on at that one alone (Table 4).
+`use` takes one test; each line of the other two takes another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pose.engine.checkpoint import load_weights
+from pose.engine.command_line import add_config_arguments, choose_device, settings_from
+from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
+from pose.errors import command
+from pose.evaluation.protocol import ANNOTATED
+from pose.files import make_folder, replacing, write_json
+from pose.models.inspection import AGGREGATIONS, KernelUse, aggregated, watched
+from pose.options import OptionError
+
+TABLES = ("use", "aggregations", "resolutions")
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser)
+    parser.add_argument("checkpoint", help="trained weights (.pth) of a network with dynamic convolution")
+    parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.boxes)")
+    parser.add_argument("--out", type=Path, help="folder (default: the checkpoint's)")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="default: all three")
+    parser.add_argument("--seed", type=int, default=0, help="of the shuffling")
+    arguments = parser.parse_args()
+    boxes = arguments.boxes if arguments.boxes in (None, ANNOTATED) else str(Path(arguments.boxes).absolute())
+    settings = settings_from(arguments, data__boxes=boxes)
+    out = make_folder(arguments.out or Path(arguments.checkpoint).parent)
+    device = choose_device(arguments.device)
+    model = settings.build_model()
+    load_weights(model, arguments.checkpoint)
+    model.to(device)
+    loader = make_test_loader(settings, read_test_persons(settings, settings.data.boxes)[0])
+
+    def test(how: str, strides: Sequence[int] | None = None) -> dict[str, float]:
+        with aggregated(model, how, strides, arguments.seed):
+            return evaluate(model, loader, settings, device)[0]
+
+    with watched(model) as uses:
+        mixed = {"attention": test("attention")}
+    layers = uses()
+    if not layers:
+        raise OptionError(f"{arguments.config}: has no dynamic convolution to look into; name a conv of type dynamic")
+    print(use_table(layers), flush=True)
+    contents: dict[str, object] = {"layers": [asdict(layer) for layer in layers]}
+    if "aggregations" in arguments.tables:
+        mixed.update({how: test(how) for how in AGGREGATIONS if how not in mixed})
+        print(figure_table("kernels mixed by", mixed), flush=True)
+    contents["aggregations"] = mixed
+    if "resolutions" in arguments.tables:
+        strides = sorted({layer.input_stride for layer in layers})
+        switched = {}
+        for stride in strides:
+            switched[f"off at stride {stride}"] = test("average", [stride])
+            switched[f"on at stride {stride} alone"] = test("average", [other for other in strides if other != stride])
+        print(figure_table("attention", switched))
+        contents["resolutions"] = switched
+    write_json(out / "attention.json", contents)
+    print(f"written: {out / 'attention.json'}")
+    plot(layers, out / "attention.png")
+
+
+def use_table(layers: Sequence[KernelUse]) -> str:
+    """A line for each layer: entropy (1 uniform, 0 one kernel), and each kernel's share of the attention."""
+    lines = [f"{'layer':44} {'stride':>6} {'entropy':>8}  shares of the kernels (times chosen)"]
+    for layer in layers:
+        shares = "  ".join(
+            f"{share:.2f} ({chosen:.2f})" for share, chosen in zip(layer.shares, layer.chosen, strict=True)
+        )
+        dead = f"  dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
+        lines.append(f"{layer.name:44} {layer.input_stride:6} {layer.entropy:8.4f}  {shares}{dead}")
+    mean = sum(layer.entropy for layer in layers) / len(layers)
+    lines.append(f"{'mean':44} {'':6} {mean:8.4f}  {sum(len(layer.dead) for layer in layers)} dead kernels")
+    return "\n".join(lines)
+
+
+def figure_table(title: str, rows: dict[str, dict[str, float]]) -> str:
+    """A line for each way, with COCO's figures in percent."""
+    names = list(next(iter(rows.values())))
+    lines = [f"\n{title:28} " + " ".join(f"{name:>7}" for name in names)]
+    for way, figures in rows.items():
+        lines.append(f"{way:28} " + " ".join(f"{100 * figures[name]:7.1f}" for name in names))
+    return "\n".join(lines)
+
+
+def plot(layers: Sequence[KernelUse], path: Path) -> None:
+    """Entropy and shares of the kernels by layer, in the order of the network; needs matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no plot: it needs matplotlib (pip install -e '.[plots]')", file=sys.stderr)
+        return
+    figure = Figure(figsize=(max(6.0, 0.22 * len(layers)), 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    top.plot([layer.entropy for layer in layers], "o-")
+    top.set(ylabel="entropy of the attention", ylim=(0, 1.02))
+    for kernel in range(max(len(layer.shares) for layer in layers)):
+        shares = [layer.shares[kernel] if kernel < len(layer.shares) else float("nan") for layer in layers]
+        bottom.plot(shares, ".-", label=f"kernel {kernel}")
+    bottom.set(ylabel="share of the attention", ylim=(0, None))
+    bottom.legend(ncols=4, fontsize="small")
+    names = [layer.name.removesuffix(".conv") for layer in layers]
+    bottom.set_xticks(range(len(layers)), names, rotation=90, fontsize="x-small")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Score saved predictions again under other choices, without the network: what is each choice worth?
+
+    python tools/test.py CONFIG CHECKPOINT --save-predictions FILE    # once
+    python tools/rescore.py FILE                                      # each alternative to each choice, one at a time
+    python tools/rescore.py FILE --flip on off --decode sign dark     # every combination of what is named
+    python tools/rescore.py FILE --decode dark --report DIR           # where the points are lost
+
+A choice that is not named stays as in the test that saved the predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pose.errors import OutputError, command
+from pose.evaluation.coco_eval import format_figures, load_annotations, score
+from pose.evaluation.judge import check_backend
+from pose.evaluation.protocol import CHOICES, Protocol, scoring_options
+from pose.evaluation.report import PAGE, check_report_folder, make_report
+from pose.evaluation.saved import load_predictions
+from pose.files import sha256, write_json
+from pose.inference.draw import draw_poses
+from pose.options import OptionError
+
+SWITCHES = ("off", "on")
+LABELS = {
+    "flip": "flip",
+    "flip_shift": "shift",
+    "decode": "decode",
+    "rescore": "rescoring",
+    "rescore_threshold": "joints above",
+    "nms": "NMS",
+    "nms_threshold": "NMS above",
+    "box_threshold": "boxes from",
+}
+"""The choices, in the order of the protocol, and what the table calls them."""
+
+
+@command
+def main() -> None:
+    arguments = _parser().parse_args()
+    saved = load_predictions(arguments.predictions)
+    backend = arguments.backend or saved.protocol.backend
+    check_backend(backend)
+    annotations = arguments.annotations or Path(saved.annotations)
+    truth = load_annotations(annotations)
+    changes: dict[str, object] = {"backend": backend}
+    if sha256(annotations) != saved.protocol.annotations_sha256:
+        print(f"{annotations} is not the file that the test was run on: the figures are against this one")
+        changes.update(annotations=annotations.name, annotations_sha256=sha256(annotations))
+    chosen = {name: values for name in LABELS if (values := getattr(arguments, name))}
+    alone = {"as tested": {}} if arguments.report else alternatives(saved.protocol)
+    rows = {label: saved.varied(**changes, **row) for label, row in (combinations(chosen) if chosen else alone).items()}
+    if arguments.out and arguments.out.is_dir():
+        raise OutputError(f"{arguments.out}: is a folder; --out needs the name of a file")
+    report = arguments.report and check_report_folder(arguments.report)
+    if report and len(rows) > 1:
+        raise OptionError(f"--report is about one set of choices, these are {len(rows)}; name one value of each")
+    figures = {}
+    for label, protocol in tqdm(rows.items(), desc="scoring", disable=None, leave=False):
+        predictions = saved.predictions(protocol)
+        figures[label], results = score(predictions, truth, saved.skeleton, **scoring_options(protocol))
+        if report:
+            images = arguments.images or saved.images
+            about = protocol.describe()
+            make_report(report, results, figures[label], about, truth, images, saved.skeleton, draw_poses)
+    print(saved.varied(**changes).describe())
+    print(format_figures(figures))
+    if arguments.out:
+        write_json(arguments.out, {label: _row(rows[label], figures[label]) for label in rows})
+        print(f"table: {arguments.out}")
+    if report:
+        print(f"report: {report / PAGE}")
+
+
+def alternatives(tested: Protocol) -> dict[str, dict[str, object]]:
+    """Labels of rows to the choices that they change: none, then one at a time."""
+    rows: dict[str, dict[str, object]] = {"as tested": {}}
+    for name, values in {"flip": (True, False), "rescore": (True, False), **CHOICES}.items():
+        if name == "backend" or (name == "flip_shift" and not tested.flip):
+            continue
+        rows.update({_label({name: value}): {name: value} for value in values if value != getattr(tested, name)})
+    return rows
+
+
+def combinations(chosen: Mapping[str, list]) -> dict[str, dict[str, object]]:
+    """Labels of rows to choices: every combination of the named values; without flip there is no shift."""
+    rows = {}
+    for values in product(*chosen.values()):
+        changes = dict(zip(chosen, values, strict=True))
+        if changes.get("flip") is False:
+            changes.pop("flip_shift", None)
+        rows[_label(changes)] = changes
+    return rows
+
+
+def _label(changes: Mapping[str, object]) -> str:
+    def text(value: object) -> str:
+        return SWITCHES[value] if isinstance(value, bool) else str(value)
+
+    return ", ".join(f"{LABELS[name]} {text(value)}" for name, value in changes.items())
+
+
+def _row(protocol: Protocol, figures: Mapping[str, float]) -> dict[str, object]:
+    return {"figures": dict(figures), "protocol": protocol.to_dict()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", type=Path, help="file that tools/test.py --save-predictions wrote")
+    for name in ("flip", "rescore"):
+        parser.add_argument(f"--{name}", nargs="+", type=_switch, metavar="on|off")
+    parser.add_argument("--shift", dest="flip_shift", nargs="+", type=int, choices=CHOICES["flip_shift"])
+    for name in ("decode", "nms"):
+        parser.add_argument(f"--{name}", nargs="+", choices=CHOICES[name])
+    for name in ("nms", "rescore", "box"):
+        parser.add_argument(f"--{name}-threshold", nargs="+", type=float)
+    parser.add_argument("--backend", choices=CHOICES["backend"], help="library for the figures (default: the test's)")
+    parser.add_argument("--annotations", type=Path, help="annotation file (default: the test's)")
+    parser.add_argument("--images", type=Path, help="folder of the pictures (default: the test's)")
+    parser.add_argument("--report", type=Path, help="folder for a page on the test, or on one set of choices")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures with their protocols")
+    return parser
+
+
+def _switch(text: str) -> bool:
+    if text not in SWITCHES:
+        raise argparse.ArgumentTypeError(f"needs on or off, got {text!r}")
+    return text == "on"
+
+
+if __name__ == "__main__":
+    main()

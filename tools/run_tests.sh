@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the tests; arguments go to pytest: `bash tools/run_tests.sh -m slow` runs the long ones.
+set -eu
+cd "$(dirname "$0")/.."
+bash tools/setup_env.sh
+# The tests of pages need a browser and are skipped without one. A CI machine gets it; yours is left as it is.
+if [ "${CI:-}" = true ] && ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    { apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 ||
+        echo "no browser could be installed: the tests of pages will be skipped"
+fi
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # waiting threads that spin would fight for the cores of a busy machine
+.venv/bin/ruff check .
+exec .venv/bin/python -m pytest "$@"

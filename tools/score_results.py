@@ -1,0 +1,67 @@
+"""Score a results file in COCO's keypoint format, of this or any other program.
+
+    python tools/score_results.py results.json person_keypoints_val2017.json
+    python tools/score_results.py results.json person_keypoints_val2017.json --report DIR --images val2017
+
+The figures are pycocotools' own. A NAME.protocol.json beside the results, as tools/test.py writes it, is printed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pose.errors import DataError, command
+from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
+from pose.evaluation.judge import BACKENDS, check_backend
+from pose.evaluation.protocol import Protocol
+from pose.evaluation.report import check_report_folder, make_report
+from pose.evaluation.results import Results, check_results, read_results
+from pose.files import read_json
+from pose.inference.draw import draw_poses
+from pose.skeleton import load_skeleton
+
+UNKNOWN = "how these results were made is not known"
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="results file")
+    parser.add_argument("annotations", type=Path, help="annotation file")
+    parser.add_argument("--skeleton", default="coco", help="built-in skeleton or skeleton file (default: coco)")
+    parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="library for the figures")
+    parser.add_argument("--report", type=Path, help="folder for a page that shows where the points are lost")
+    parser.add_argument("--images", type=Path, help="folder of the pictures, for the report's crops")
+    arguments = parser.parse_args()
+    check_backend(arguments.backend)
+    report = arguments.report and check_report_folder(arguments.report)
+    try:
+        skeleton = load_skeleton(arguments.skeleton)
+    except (ValueError, OSError) as error:
+        raise DataError(f"--skeleton: {error}") from error
+    truth = load_annotations(arguments.annotations)
+    records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys())
+    figures = evaluate(records, truth, skeleton, arguments.backend)
+    about = _about(arguments.results)
+    print(about)
+    print(format_figures(figures))
+    if report:
+        results = Results(*check_results(records, skeleton.num_keypoints))
+        page = make_report(report, results, figures, about, truth, arguments.images, skeleton, draw_poses)
+        print(f"report: {page}")
+
+
+def _about(results: Path) -> str:
+    """The protocol beside the results."""
+    path = results.with_suffix(".protocol.json")
+    if not path.is_file():
+        return f"{results}: {UNKNOWN}"
+    try:
+        return Protocol.from_dict(read_json(path, "protocol file")["protocol"]).describe()
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not a protocol as tools/test.py writes it ({error})") from error
+
+
+if __name__ == "__main__":
+    main()
