@@ -1,0 +1,51 @@
+"""An annotation file of train2017's size: quickly there, and shared by the workers instead of copied."""
+
+import time
+
+import numpy as np
+import pytest
+
+from pose.datasets.augment import Augmentation
+from pose.datasets.coco import read_annotations
+from pose.datasets.loader import CropDataset, batches, make_loader
+from pose.datasets.pictures import PictureFolder, View
+from pose.datasets.synthetic import write_annotations_only
+from pose.skeleton import COCO
+
+IMAGES, PERSONS, WORKERS = 56_599, 149_813, 8
+
+
+def shared_out(pid):
+    """MiB of a process, pages that several share divided among them."""
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
+
+
+class OnePicture:
+    """In place of pictures that there are not."""
+
+    picture = np.zeros((480, 640, 3), np.uint8)
+
+    def view(self, row, step):
+        return View(self.picture.copy())
+
+
+@pytest.mark.slow
+def test_train2017_loads_in_half_a_minute_and_costs_less_than_a_gigabyte_with_eight_workers(tmp_path, monkeypatch):
+    path = tmp_path / "train.json"
+    write_annotations_only(path, IMAGES, PERSONS)
+    before = shared_out("self")
+    started = time.process_time()
+    persons = read_annotations(path, COCO)
+    assert time.process_time() - started < 30
+    assert len(persons) == PERSONS
+    monkeypatch.setattr(PictureFolder, "missing", lambda _: [])
+    dataset = CropDataset(persons, tmp_path, COCO, (192, 256), Augmentation())
+    dataset.source = OnePicture()
+    loader = make_loader(dataset, 32, WORKERS, train=True)
+    waiting = batches(loader)
+    seen = np.concatenate([next(waiting).rows for _ in range(100)])
+    assert len(np.unique(seen)) == 3200
+    workers = [worker.pid for worker in loader._iterator._workers]
+    assert len(workers) == WORKERS
+    assert shared_out("self") + sum(map(shared_out, workers)) - before < 1024

@@ -1,0 +1,241 @@
+"""Deployed networks answer as the networks in evaluation mode do, in every form, and leave those alone."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pose.engine.benchmark import BenchmarkError, Case, Entry, compare, table, write_section
+from pose.models import native
+from pose.models.dcd import DCDConv2d
+from pose.models.deploy import deploy
+from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.layers import ConvNormAct
+from pose.models.pose_net import build_pose_net
+
+CLOSE = 1e-4
+BACKBONES = (
+    dict(type="mobilenet_v2", width=0.1),
+    dict(type="mobilenet_v3_small"),
+    dict(type="resnet", depth=10),
+)
+CONVS = (
+    dict(type="static"),
+    dict(type="dynamic"),
+    dict(type="dynamic", attention="sigmoid"),
+    dict(type="condconv"),
+    dict(type="dcd"),
+    dict(type="dcd", roles=["expand", "depthwise", "project", "3x3"], num_blocks=2, fusion="joint"),
+    dict(type="dcd", use_lambda=False),
+    dict(type="dcd", use_phi=False),
+)
+ACTIVATIONS = (nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["operations", "native"])
+def fused(request) -> bool:
+    if request.param:
+        try:
+            native.build()
+        except native.NativeError as error:
+            pytest.skip(str(error))
+    return request.param
+
+
+def trained(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Statistics, affine parameters and biases as no initialisation leaves them."""
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.3)
+        elif isinstance(module, DynamicConv2d):
+            for linear in (module.attention.fc1, module.attention.fc2):
+                if linear is not None:
+                    linear.bias.normal_()
+    return model.eval()
+
+
+def assert_close(answer: torch.Tensor, expected: torch.Tensor, tolerance: float = CLOSE) -> None:
+    torch.testing.assert_close(answer, expected, rtol=0, atol=tolerance * max(1.0, expected.abs().max().item()))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_dynamic_layer_its_normalisation_and_activation_fold_into_one(fused, data):
+    draw = data.draw
+    depthwise = draw(st.booleans())
+    channels = draw(st.integers(1, 150))
+    outputs = channels if depthwise else draw(st.integers(1, 40))
+    conv = DynamicConv2d(
+        channels,
+        outputs,
+        draw(st.sampled_from([1, 3, 5, (1, 3)])),
+        draw(st.integers(1, 2)),
+        draw(st.integers(0, 2)),
+        draw(st.integers(1, 2)),
+        channels if depthwise else 1,
+        bias=draw(st.booleans()),
+        padding_mode=draw(st.sampled_from(["zeros", "replicate"])),
+        num_kernels=draw(st.integers(1, 6)),
+        temperature=draw(st.sampled_from([1.0, 30.0])),
+        attention=draw(st.sampled_from(["softmax", "sigmoid"])),
+    )
+    activation = draw(st.sampled_from(ACTIVATIONS))()
+    layer = trained(ConvNormAct(conv, outputs, activation), draw(st.integers(0, 99)))
+    x = torch.randn(draw(st.integers(1, 3)), channels, draw(st.integers(9, 13)), draw(st.integers(9, 13)))
+    if draw(st.booleans()):
+        x = x.to(memory_format=torch.channels_last)
+    deployed = deploy(layer, fused=fused)
+    assert not any(isinstance(module, nn.BatchNorm2d | DynamicConv2d) for module in deployed.modules())
+    assert_close(deployed(x), layer(x))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_decomposed_layer_its_normalisation_and_activation_fold_into_one(fused, data):
+    draw = data.draw
+    depthwise = draw(st.booleans())
+    channels = draw(st.sampled_from([4, 8, 32, 48]))
+    outputs = channels if depthwise else draw(st.sampled_from([4, 16, 40]))
+    kernel = 3 if depthwise else draw(st.sampled_from([1, 3]))
+    conv = DCDConv2d(
+        channels,
+        outputs,
+        kernel,
+        draw(st.integers(1, 2)),
+        draw(st.integers(0, 1)),
+        groups=channels if depthwise else 1,
+        bias=draw(st.booleans()),
+        use_lambda=draw(st.booleans()),
+        num_blocks=draw(st.sampled_from([1, 2])),
+        fusion=draw(st.sampled_from(["channel", "joint"])),
+        normalize=draw(st.booleans()),
+    )
+    layer = trained(ConvNormAct(conv, outputs, nn.ReLU6()), draw(st.integers(0, 99)))
+    nn.init.normal_(conv.branch.to_phi.weight)
+    x = torch.randn(draw(st.integers(1, 3)), channels, draw(st.integers(3, 12)), draw(st.integers(3, 12)))
+    assert_close(deploy(layer, fused=fused)(x), layer(x))
+
+
+@settings(max_examples=14, deadline=None, derandomize=True)
+@given(
+    backbone=st.sampled_from(BACKBONES),
+    conv=st.sampled_from(CONVS),
+    head=st.sampled_from(["deconv", "bottleneck"]),
+    batch=st.integers(1, 3),
+    height=st.integers(1, 3),
+    width=st.integers(1, 3),
+    seed=st.integers(0, 9),
+)
+def test_every_network_gives_the_same_heatmaps(fused, backbone, conv, head, batch, height, width, seed):
+    section = dict(type=head, **({"conv": conv} if head == "bottleneck" else {"channels": (16, 16, 16)}))
+    model = trained(build_pose_net(dict(backbone, conv=conv), section), seed)
+    nn.init.normal_(model.head.final.weight, std=0.1)
+    x = torch.randn(batch, 3, 32 * height, 32 * width)
+    assert_close(deploy(model, fused=fused)(x), model(x))
+
+
+def test_the_network_itself_is_left_alone(fused):
+    model = build_pose_net(
+        dict(BACKBONES[0], conv=dict(type="dcd")), dict(type="bottleneck", conv=dict(type="dynamic"))
+    )
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    deployed = deploy(model, fused=fused)
+    assert model.training and not deployed.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    shared = {p.data_ptr() for p in model.parameters()} & {t.data_ptr() for t in deployed.state_dict().values()}
+    assert not shared - {0}
+    assert not any(parameter.requires_grad for parameter in deployed.parameters())
+
+
+def test_a_bfloat16_bank_rounds_the_kernels_and_nothing_else(fused):
+    layer = trained(ConvNormAct(DynamicConv2d(64, 32, 1, bias=False), 32, nn.ReLU()))
+    x = torch.randn(2, 64, 9, 7)
+    deployed = deploy(layer, fused=fused, bank_dtype=torch.bfloat16)
+    answer = deployed(x)
+    assert answer.dtype == torch.float32
+    assert {t.dtype for t in deployed.state_dict().values()} == {torch.float32, torch.bfloat16}
+    assert_close(answer, layer(x), 1e-2)
+    layer.conv.weight.copy_(layer.conv.weight.bfloat16())
+    for name in ("weight", "running_var"):
+        getattr(layer.norm, name).fill_(1)
+    layer.norm.eps = 0.0
+    layer.conv.attention.fc1.weight.copy_(layer.conv.attention.fc1.weight.bfloat16())
+    tolerance = CLOSE if fused else 1e-2  # torch operations round the shares too
+    assert_close(deploy(layer, fused=fused, bank_dtype=torch.bfloat16)(x), layer(x), tolerance)
+
+
+def test_sigmoid_shares_do_not_multiply_the_shift_of_the_normalisation(fused):
+    layer = trained(ConvNormAct(DynamicConv2d(3, 2, 1, bias=False, attention="sigmoid"), 2))
+    nn.init.zeros_(layer.conv.weight)
+    expected = (layer.norm.bias - layer.norm.running_mean * layer.norm.weight / layer.norm.running_var.sqrt())[:, None]
+    answer = deploy(layer, fused=fused)(torch.randn(1, 3, 2, 2))
+    torch.testing.assert_close(answer[0].flatten(1), expected.expand(-1, 4), rtol=1e-4, atol=1e-4)
+
+
+def test_deploying_refuses_a_precision_that_there_is_no_bank_of():
+    with pytest.raises(ValueError, match="bank_dtype must be float32 or bfloat16"):
+        deploy(nn.Conv2d(3, 3, 1), bank_dtype=torch.float16)
+
+
+def test_without_a_compiler_one_warning_says_so_and_torch_operations_take_over(monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("Ninja is required\nand more")
+
+    native.build.cache_clear()
+    native.available.cache_clear()
+    monkeypatch.setattr("torch.utils.cpp_extension.load", fail)
+    layer = trained(ConvNormAct(DynamicConv2d(3, 2, 1), 2))
+    x = torch.randn(1, 3, 4, 4)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            answers = [deploy(layer)(x) for _ in range(2)]
+        assert [str(warning.message).count("Ninja is required") for warning in caught] == [1]
+        for answer in answers:
+            assert_close(answer, layer(x))
+        with pytest.raises(native.NativeError, match="compiler"):
+            deploy(layer, fused=True)
+    finally:
+        monkeypatch.undo()
+        native.build.cache_clear()
+        native.available.cache_clear()
+
+
+def test_the_benchmark_refuses_to_compare_unlike_with_unlike():
+    folded, plain = deploy(nn.Conv2d(3, 2, 1), fused=False), ConvNormAct(nn.Conv2d(3, 2, 1), 2).eval()
+    for other, reason in (
+        (Entry(folded, "another"), "architecture differs"),
+        (Entry(folded, "net", torch.contiguous_format), "memory_format differs"),
+        (Entry(plain, "net"), "other is not deployed"),
+    ):
+        with pytest.raises(BenchmarkError, match=reason):
+            Case("title", (1, 3, 4, 4), {"static": Entry(folded, "net"), "other": other})
+    case = Case("title", (1, 3, 4, 4), {"static": Entry(folded, "net"), "other": Entry(folded, "net", target=1.1)})
+    timings = compare(case, rounds=2, runs=1)
+    assert timings["static"].ratio == 1.0 and timings["other"].seconds > 0
+    assert table(case, timings)[0] == "**title, batch 1, 4 x 4**"
+
+
+def test_the_benchmark_replaces_its_own_section_alone(tmp_path):
+    path = tmp_path / "benchmarks.md"
+    path.write_text("# Title\n\nbefore\n")
+    write_section(path, "machine", ["old"])
+    path.write_text(path.read_text() + "\n## Training\n")
+    write_section(path, "machine", ["new"])
+    text = path.read_text()
+    assert "before" in text and "## Training" in text and "new" in text and "old" not in text

@@ -1,0 +1,176 @@
+"""Exported files answer as PyTorch does at any batch size, say all that is needed to use them, and need no torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_deploy import trained
+
+from pose import heatmap
+from pose.engine.config import Settings, TestSettings, make_settings
+from pose.engine.evaluate import predict_crops
+from pose.errors import CheckpointError
+from pose.export.head import KeypointNetwork
+from pose.export.onnx_file import ExportError, export_onnx
+from pose.export.onnx_module import load_network
+from pose.skeleton import COCO
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from pose.inference.onnx_models import OnnxNetwork  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+INPUT_SIZE = (32, 64)
+HEAD = dict(type="bottleneck", stages=((8, 8, 1),) * 3)
+MODEL = dict(
+    backbone=dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="dynamic")),
+    head=dict(HEAD, conv=dict(type="dynamic")),
+)
+
+
+def settings_of(backbone: dict, head: dict, **test) -> Settings:
+    return make_settings(
+        dict(model=dict(backbone=backbone, head=head), data=dict(input_size=INPUT_SIZE), test=dict(test))
+    )
+
+
+def network_of(settings: Settings, seed: int = 0) -> torch.nn.Module:
+    with torch.no_grad():
+        model = trained(settings.build_model(), seed)
+    torch.nn.init.normal_(model.head.final.weight, std=0.1)
+    return model
+
+
+def random_crops(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, INPUT_SIZE[1], INPUT_SIZE[0], 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[torch.nn.Module, Settings, Path]:
+    settings = settings_of(**MODEL)
+    model, path = network_of(settings), tmp_path_factory.mktemp("export") / "pose.onnx"
+    assert export_onnx(model, settings, path) <= 1e-4
+    return model, settings, path
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [
+        (dict(type="resnet", depth=10, conv=dict(type="dynamic")), dict(type="deconv", channels=(8, 8, 8))),
+        (
+            dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="condconv")),
+            dict(HEAD, conv=dict(type="dcd", roles=["depthwise", "project"])),
+        ),
+        (
+            dict(type="resnet", depth=10, conv=dict(type="dcd", fusion="joint", num_blocks=2)),
+            dict(type="deconv", channels=(8, 8, 8)),
+        ),
+        (
+            dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="dcd", use_phi=False)),
+            dict(HEAD, conv=dict(type="dcd", num_blocks=2)),
+        ),
+    ],
+    ids=["dynamic", "condconv", "joint", "lambda"],
+)
+def test_every_kind_of_layer_answers_the_same_at_batch_1_3_and_8(tmp_path, backbone, head):
+    settings = settings_of(backbone, head)
+    assert export_onnx(network_of(settings), settings, tmp_path / "pose.onnx") <= 1e-4
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_network_of_a_file_finds_the_keypoints_that_pytorch_finds(exported, flip, count):
+    model, settings, path = exported
+    crops = random_crops(count)
+    test = TestSettings(flip=flip)
+    expected = predict_crops(model, torch.from_numpy(crops), COCO.flip_index, test, "cpu")
+    network = OnnxNetwork(path)
+    network.flip = flip
+    points, scores = network(crops)
+    np.testing.assert_allclose(scores, expected[1], atol=1e-4)
+    assert (np.abs(points - expected[0]).max(axis=2) < 1e-3).mean() > 0.98  # equal peaks may change places
+    assert network.input_size == INPUT_SIZE and network.heatmap_size == (8, 16) and network.skeleton == COCO
+
+
+def test_the_metadata_says_how_to_use_the_file(exported):
+    model, settings, path = exported
+    properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    pose = json.loads(properties["pose"])
+    assert pose["input_size"] == list(INPUT_SIZE)
+    assert pose["mean"] == [0.485, 0.456, 0.406] and pose["std"] == [0.229, 0.224, 0.225]
+    for name in ("keypoints", "flip_pairs", "limbs", "sigmas"):
+        assert pose["skeleton"][name] == json.loads(json.dumps(getattr(COCO, name)))
+    assert pose["test"]["decode"] == "sign" and pose["test"]["flip"] is True
+    assert json.loads(properties["model"])["backbone"]["conv"]["type"] == "dynamic"
+    assert (properties["output"], properties["channels"]) == ("heatmaps", "RGB")
+
+
+def test_a_file_may_end_in_keypoints(tmp_path, exported):
+    model, settings, path = exported
+    keypoints = tmp_path / "keypoints.onnx"
+    export_onnx(model, settings, keypoints, "keypoints")
+    crops = random_crops(3)
+    points, scores = OnnxNetwork(keypoints)(crops)
+    expected = OnnxNetwork(path)(crops)
+    np.testing.assert_allclose(scores, expected[1], atol=1e-5)
+    assert (np.abs(points - expected[0]).max(axis=2) < 1e-3).mean() > 0.98
+
+
+@pytest.mark.parametrize("decode", ["none", "sign", "second_highest"])
+@pytest.mark.parametrize(("flip", "shift"), [(False, 1), (True, 0), (True, 2)])
+def test_the_head_decodes_as_the_protocol_does(decode, flip, shift):
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.randn(40, 17, 8, 6, generator=generator)
+    maps[0, 0] = -1 - maps[0, 0].abs()
+
+    def network(x):
+        return torch.cat([maps, maps.roll(3, 1)]) if flip else maps
+
+    points, scores = KeypointNetwork(network, COCO, flip, shift, decode)(torch.zeros(40, 3, 4, 4))
+    averaged = heatmap.average_flip(maps, maps.roll(3, 1), COCO.flip_index, shift) if flip else maps
+    expected = heatmap.decode(averaged, decode)
+    torch.testing.assert_close(points, expected[0])
+    torch.testing.assert_close(scores, expected[1])
+
+
+def test_a_decoder_that_no_graph_has_is_refused(tmp_path):
+    settings = settings_of(**MODEL, decode="dark")
+    with pytest.raises(ExportError, match="test.decode must be one of none, sign, second_highest"):
+        export_onnx(network_of(settings), settings, tmp_path / "pose.onnx", "keypoints")
+
+
+def test_a_file_that_answers_differently_is_not_written(tmp_path, monkeypatch):
+    settings = settings_of(**MODEL)
+    monkeypatch.setattr("pose.export.onnx_file.compare", lambda *arguments: 2e-4)
+    with pytest.raises(ExportError, match="differ from PyTorch's by 0.0002"):
+        export_onnx(network_of(settings), settings, tmp_path / "pose.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_torch_is_not_needed_to_run_a_file(exported):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import numpy as np; from pose.inference.onnx_models import OnnxNetwork\n"
+        f"points, scores = OnnxNetwork({str(exported[2])!r})(np.zeros((2, 64, 32, 3), np.uint8))\n"
+        "print(points.shape, scores.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "(2, 17, 2) (2, 17)", done.stderr
+
+
+def test_the_test_tool_takes_a_file_in_place_of_the_checkpoint(tmp_path, exported):
+    model, settings, path = exported
+    loaded = load_network(settings, path)
+    x = torch.randn(3, 3, INPUT_SIZE[1], INPUT_SIZE[0])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=1e-4)
+    other = make_settings(dict(model=settings.model, data=dict(input_size=(64, 64))))
+    with pytest.raises(CheckpointError, match="its input size is not the configuration's"):
+        load_network(other, path)
+    torch.save(model.state_dict(), tmp_path / "pose.pth")
+    torch.testing.assert_close(load_network(settings, tmp_path / "pose.pth").state_dict(), model.state_dict())

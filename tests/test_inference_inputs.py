@@ -1,0 +1,201 @@
+"""Any picture, folder, pattern or video becomes frames; what cannot be read is told and left out."""
+
+import json
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from pose.errors import DataError
+from pose.inference.inputs import Frame, PictureFiles, open_input, read_ahead
+from pose.inference.outputs import json_file
+from pose.inference.pictures import as_picture, list_pictures, number_pictures, write_picture
+from pose.inference.predictor import Poses
+from pose.inference.process import write_all
+from pose.inference.video import VideoSource, writing_video
+
+PIL = pytest.importorskip("PIL.Image")
+
+COLORS = np.zeros((40, 60, 3), np.uint8)  # RGB: white left of red, over blue
+COLORS[:20], COLORS[20:], COLORS[:20, :20] = (220, 40, 30), (20, 60, 200), (250, 250, 250)
+BGR = COLORS[..., ::-1]
+
+
+def nothing(message):
+    raise AssertionError(message)
+
+
+def assert_same(found, expected, tolerance):
+    assert found.shape == expected.shape and found.dtype == np.uint8
+    inner = np.abs(found.astype(int) - expected)[4:-4, 4:-4]
+    assert np.median(inner) <= tolerance and np.percentile(inner, 90) <= 3 * tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "tolerance"),
+    [("a.jpg", "L", 4), ("a.png", "L", 0), ("a.png", "LA", 0), ("a.png", "RGBA", 0), ("a.png", "P", 60),
+     ("a.jpg", "CMYK", 6), ("a.tif", "CMYK", 6), ("a.webp", "RGB", 12), ("a.bmp", "RGB", 0), ("a.tif", "RGB", 0)],
+)  # fmt: skip
+def test_every_kind_of_pixels_becomes_bgr(tmp_path, name, mode, tolerance):
+    converted = PIL.fromarray(COLORS).convert(mode)
+    converted.save(tmp_path / name)
+    expected = np.asarray(converted.convert("RGB"))[..., ::-1].astype(int)
+    assert_same(as_picture(tmp_path / name), expected, tolerance)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bits_keep_their_brightness(tmp_path, name):
+    cv2.imwrite(str(tmp_path / name), BGR.astype(np.uint16) * 257)
+    assert_same(as_picture(tmp_path / name), BGR, 0)
+
+
+@pytest.mark.parametrize(
+    ("mark", "corner"), [(1, (0, 0)), (2, (0, 59)), (3, (39, 59)), (4, (39, 0)), (6, (0, 39)), (8, (59, 0))]
+)
+def test_exif_marks_turn_a_picture_upright(tmp_path, mark, corner):
+    """The stored white corner at the left top must come where the mark says."""
+    stored = PIL.fromarray(COLORS)
+    exif = stored.getexif()
+    exif[0x0112] = mark
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright = as_picture(tmp_path / "a.jpg")
+    assert upright.shape[:2] == ((40, 60) if mark < 5 else (60, 40))
+    assert (upright[corner] > 200).all()
+    assert as_picture(tmp_path / "a.jpg", upright=False).shape[:2] == (40, 60)
+
+
+def test_arrays_of_every_kind_become_bgr():
+    assert as_picture(BGR.copy()).tolist() == BGR.tolist()
+    assert as_picture(BGR.astype(np.uint16) * 257).tolist() == BGR.tolist()
+    assert as_picture(np.dstack([BGR, BGR[..., 0]])).tolist() == BGR.tolist()
+    for grey in (BGR[..., 0], BGR[..., :1]):
+        assert as_picture(grey).tolist() == np.repeat(BGR[..., :1], 3, axis=2).tolist()
+    assert as_picture(BGR[::-1]).flags.c_contiguous
+
+
+def test_a_picture_too_large_is_told(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
+    with pytest.raises(DataError, match=r"bomb\.png.*too large"):
+        as_picture(tmp_path / "bomb.png")
+
+
+def test_one_pixel(tmp_path):
+    write_picture(tmp_path / "a.png", np.full((1, 1, 3), 9, np.uint8))
+    assert as_picture(tmp_path / "a.png").tolist() == [[[9, 9, 9]]]
+
+
+def test_names_on_the_command_line(tmp_path):
+    for name in ("b.PNG", "a.jpg", "c.txt"):
+        (tmp_path / name).write_bytes(cv2.imencode(".png", BGR)[1].tobytes())
+    with writing_video(tmp_path / "v.mp4", 25) as write_frame:
+        write_frame(np.zeros((16, 16, 3), np.uint8))
+
+    def paths(name):
+        return [path.name for path in open_input(str(name), True, nothing).paths]
+
+    assert paths(tmp_path) == ["a.jpg", "b.PNG"]
+    assert paths(tmp_path / "a.*") == ["a.jpg"]
+    assert paths(tmp_path / "c.txt") == ["c.txt"]
+    assert isinstance(open_input(str(tmp_path / "v.mp4"), True, nothing), VideoSource)
+    for nowhere in (tmp_path / "none.jpg", tmp_path / "*.webp", "99", "http://127.0.0.1:9/x"):
+        with pytest.raises(DataError, match=str(nowhere).replace("*", r"\*")):
+            open_input(str(nowhere), True, nothing)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no picture"):
+        list_pictures(tmp_path / "empty")
+
+
+def test_numbers_of_pictures(tmp_path):
+    paths = [tmp_path / name for name in ("000000000785.jpg", "x_12.jpg")]
+    assert number_pictures(paths) == [785, 12]
+    assert number_pictures([*paths, tmp_path / "y_12.jpg"]) == [0, 1, 2]
+    assert number_pictures([tmp_path / "a.jpg", tmp_path / "7.jpg"]) == [0, 1]
+
+
+def test_unreadable_pictures_are_told_and_left_out_unless_there_is_no_other(tmp_path):
+    write_picture(tmp_path / "1.png", BGR)
+    (tmp_path / "2.png").write_text("no picture")
+    told = []
+    files = PictureFiles([tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png"], True, told.append)
+    assert [frame.number for frame in files] == [1]
+    assert files.skipped == 2
+    assert "2.png" in told[0] and "3.png" in told[1]
+    with pytest.raises(DataError):
+        list(PictureFiles([tmp_path / "2.png"], True, nothing))
+
+
+def frames(count, log=None, size=1000):
+    for number in range(count):
+        if log is not None:
+            log.append(number)
+        yield Frame(number, np.zeros((1, size // 3 + 1, 3), np.uint8))
+
+
+def test_reading_ahead_keeps_the_order_and_bounds_the_memory():
+    log, seen = [], []
+    for frame in read_ahead(frames(50, log), most_bytes=3500):
+        seen.append(frame.number)
+        time.sleep(0.001)
+        assert len(log) - len(seen) <= 5  # three wait, one wants to, one was just handed over
+    assert seen == list(range(50))
+
+
+def test_a_frame_larger_than_the_bound_passes():
+    assert [frame.number for frame in read_ahead(frames(3), most_bytes=10)] == [0, 1, 2]
+
+
+def test_a_camera_never_lags_behind():
+    asked, passed = threading.Event(), threading.Event()
+
+    def camera():
+        yield from frames(1)
+        asked.wait(2)
+        yield from (Frame(number, np.zeros((1, 1, 3), np.uint8)) for number in range(1, 10))
+        passed.set()
+
+    source = read_ahead(camera(), newest_only=True)
+    assert next(source).number == 0
+    asked.set()
+    passed.wait(2)
+    assert [frame.number for frame in source] == [9]
+
+
+def test_errors_come_after_the_frames_before_them():
+    def broken():
+        yield from frames(2)
+        raise DataError("cut off")
+
+    source = read_ahead(broken())
+    assert [next(source).number, next(source).number] == [0, 1]
+    with pytest.raises(DataError, match="cut off"):
+        next(source)
+
+
+def test_stopping_early_ends_the_thread():
+    source = read_ahead(frames(10_000), most_bytes=2000)
+    next(source)
+    source.close()
+    assert "decoding" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_was_done_before_ctrl_c_is_kept(tmp_path):
+    def interrupted():
+        for number in range(3):
+            yield Frame(number, BGR), poses
+        raise KeyboardInterrupt
+
+    one = np.ones(1)
+    poses = Poses(np.ones((1, 4)), one, np.ones((1, 2, 3)), one, one, np.zeros(1, int))
+    with json_file(tmp_path / "a.json") as write:
+        assert write_all(interrupted(), [write], lambda frame, poses: frame.image) == (3, True)
+    assert [record["frame"] for record in json.loads((tmp_path / "a.json").read_text())] == [0, 1, 2]

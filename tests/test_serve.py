@@ -1,0 +1,237 @@
+"""The local page: in a real browser, by several at a time, and with what should not come."""
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from browser import open_browser
+from spot import BrightestSpot, spot
+
+from pose.engine.checkpoint import save_checkpoint
+from pose.engine.config import load_settings
+from pose.inference.predictor import Predictor
+from pose.inference.video import writing_video
+from pose.skeleton import Skeleton
+
+pytest.importorskip("flask")
+serving = pytest.importorskip("werkzeug.serving")
+
+from pose.inference.server import create_app  # noqa: E402 - needs Flask
+
+SERVE = Path(__file__).parents[1] / "tools" / "serve.py"
+
+
+class Arm(BrightestSpot):
+    """From the brightest place of the crop to the middle of its left edge; slow, so that requests meet."""
+
+    skeleton = Skeleton("arm", ("left_elbow", "left_wrist"), limbs=((0, 1),))
+
+    def __call__(self, crops):
+        points, scores = super().__call__(crops)
+        time.sleep(0.02)
+        return np.concatenate([points, np.full_like(points, (0, 32))], 1), np.concatenate([scores, 0 * scores + 0.4], 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("serve")
+
+
+@pytest.fixture(scope="module")
+def port(folder):
+    (folder / "uploads").mkdir()
+    app = create_app(Predictor(Arm()), folder / "uploads", most_bytes=9_000_000, most_frames=12)
+    server = serving.make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+
+
+def ask(port, body=None, name="a.png", method="POST", path="/poses", **headers):
+    """Status and answer of a request like the page's own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    if body is not None:
+        head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        body = head.encode() + body + b"\r\n--b--\r\n"
+        headers["Content-Type"] = "multipart/form-data; boundary=b"
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    return answer.status, json.loads(text) if text.startswith("{") else text
+
+
+def png(x, y):
+    return cv2.imencode(".png", spot(x, y))[1].tobytes()
+
+
+def test_a_picture(port):
+    status, answer = ask(port, png(70, 30), "street.png")
+    assert status == 200
+    (person,) = answer["persons"]
+    assert person["keypoints"][0][:2] == pytest.approx([70, 30], abs=4)
+    assert (answer["width"], answer["height"]) == (120, 90)
+    assert answer["records"][0]["file_name"] == "street.png"
+    assert answer["picture"].startswith("data:image/jpeg;base64,")
+
+
+def test_a_video_comes_back_as_a_page_cut_to_the_limit(port, folder):
+    with writing_video(folder / "v.mp4", 10) as write_frame:
+        for frame in range(16):
+            write_frame(spot(20 + 4 * frame, 40))
+    status, answer = ask(port, (folder / "v.mp4").read_bytes(), "v.mp4")
+    assert status == 200
+    assert answer["page"].count("add({") == 12
+    assert [record["frame"] for record in answer["records"]] == list(range(12))
+    assert "12 frames, the first of 16" in answer["note"]
+
+
+def test_many_at_a_time_are_not_mixed_up(port):
+    places = [(10 + 4 * index, 80 - 2 * index) for index in range(24)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda place: ask(port, png(*place), f"{place[0]}.png"), places))
+    for (x, y), (status, answer) in zip(places, answers, strict=True):
+        assert status == 200 and answer["file_name"] == f"{x}.png"
+        assert answer["persons"][0]["keypoints"][0][:2] == pytest.approx([x, y], abs=4)
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "status", "said"),
+    [
+        (b"no picture", "a.jpg", 422, "a.jpg"),
+        (b"no video", "a.mp4", 422, "a.mp4"),
+        (b"", "a.jpg", 422, "a.jpg"),
+        (b"x" * 9_100_000, "a.jpg", 413, "9 MB"),
+        (None, "", 400, "no file"),
+    ],
+)
+def test_what_cannot_be_used_gets_a_word(port, folder, body, name, status, said):
+    found, answer = ask(port, body, name)
+    assert found == status and said in answer["error"]
+    assert str(folder) not in answer["error"] and "Traceback" not in answer["error"]
+
+
+def test_names_lead_nowhere_and_nothing_stays(port, folder):
+    for name in ("../../evil.png", "/etc/evil.png", "..\\\\evil.png", "a/b/evil.png"):
+        status, answer = ask(port, png(70, 30), name)
+        assert status == 200 and answer["file_name"] == "evil.png"
+    assert list((folder / "uploads").iterdir()) == []
+    assert not list(folder.rglob("evil*")) and not list(folder.parent.glob("evil*"))
+    for path in ("/../serve.py", "/static/x", "/poses/../../etc/passwd"):
+        assert ask(port, method="GET", path=path)[0] == 404
+
+
+def test_other_sites_names_and_pages_are_refused(port):
+    assert ask(port, method="GET", path="/")[0] == 200
+    assert ask(port, method="GET", path="/", Host="evil.example")[0] == 403
+    assert ask(port, png(70, 30), Origin="https://evil.example")[0] == 403
+    assert ask(port, png(70, 30), Origin=f"http://127.0.0.1:{port}")[0] == 200
+
+
+@pytest.fixture(scope="module")
+def browser(port):
+    with open_browser() as browser:
+        browser.get(f"http://127.0.0.1:{port}/")
+        yield browser
+
+
+def send(browser, path):
+    """Chooses a file and waits for its result."""
+    browser.execute_script("delete document.body.dataset.shown")
+    browser.find_element("id", "file").send_keys(str(path))
+    wait(browser, f"document.body.dataset.shown === {path.name!r}")
+
+
+def wait(browser, condition):
+    script = "const done = arguments[0], wait = () => (%s) ? done(true) : setTimeout(wait, 10); wait();"
+    assert browser.execute_async_script(script % condition)
+
+
+def red_of(browser, x, y):
+    script = "return document.getElementById('picture').getContext('2d').getImageData(arguments[0], arguments[1], 1, 1)"
+    return browser.execute_script(script + ".data[0]", x, y)
+
+
+def test_a_picture_in_the_browser(browser, folder):
+    cv2.imwrite(str(folder / "spot.png"), spot(80, 45))
+    send(browser, folder / "spot.png")
+    assert "1 person" in browser.find_element("id", "status").text
+    assert red_of(browser, 40, 45) > 200  # the limb is orange, the picture black
+    threshold = "arguments[0].value = 0.6; arguments[0].dispatchEvent(new Event('input'))"
+    browser.execute_script(threshold, browser.find_element("id", "threshold"))
+    wait(browser, "document.getElementById('picture').getContext('2d').getImageData(40, 45, 1, 1).data[0] < 60")
+
+
+def test_a_dropped_picture_and_its_json(browser, folder):
+    script = """
+        const [bytes, done] = arguments, files = new DataTransfer();
+        files.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"}));
+        document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, dataTransfer: files}));
+        const saved = URL.createObjectURL;
+        const wait = () => {
+            if (document.body.dataset.shown !== "dropped.png") return setTimeout(wait, 10);
+            URL.createObjectURL = (blob) => { blob.text().then(done); return saved(blob); };
+            document.getElementById("json").click();
+        };
+        wait();
+    """
+    (record,) = json.loads(browser.execute_async_script(script, list(png(30, 60))))
+    assert record["file_name"] == "dropped.png"
+    assert record["keypoints"][:2] == pytest.approx([30, 60], abs=4)
+
+
+def test_a_video_in_the_browser(browser, folder):
+    """Noise, so that the page is larger than the 2 MB that browsers take for the text of an address."""
+    rng = np.random.default_rng(0)
+    with writing_video(folder / "clip.avi", 10) as write_frame:
+        for _ in range(12):
+            write_frame(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8))
+    send(browser, folder / "clip.avi")
+    assert browser.execute_script("return current.page.length") > 2_500_000
+    browser.switch_to.frame("video")
+    wait(browser, "document.getElementById('picture').dataset.frame === '0'")
+    assert browser.find_element("id", "number").text == "0 of 11"
+    browser.switch_to.default_content()
+    assert not browser.find_element("id", "picture").is_displayed()
+
+
+def test_a_file_that_is_no_picture_in_the_browser(browser, folder):
+    (folder / "text.png").write_text("no picture")
+    browser.find_element("id", "file").send_keys(str(folder / "text.png"))
+    wait(browser, "document.getElementById('status').className === 'wrong'")
+    assert "text.png" in browser.find_element("id", "status").text
+    browser.get_log("browser")  # the refusal itself is told in the console
+
+
+def test_the_tool_listens_on_this_machine_alone(tmp_path):
+    (tmp_path / "tiny.py").write_text(
+        'model = dict(backbone=dict(type="mobilenet_v2", width=0.35), head=dict(type="bottleneck"))\n'
+        "data = dict(input_size=(64, 64))\n"
+    )
+    torch.manual_seed(0)
+    model = load_settings(tmp_path / "tiny.py").build_model()
+    save_checkpoint(tmp_path / "tiny.pth", {"model": model.state_dict()})
+    command = [sys.executable, SERVE, tmp_path / "tiny.py", tmp_path / "tiny.pth", "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        found = re.match(r"open http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+        port = int(found.group(1))
+        status, answer = ask(port, png(70, 30))
+        assert status == 200 and len(answer["persons"][0]["keypoints"]) == 17
+        wide = cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))[1].tobytes()
+        status, answer = ask(port, wide, "wide.png")
+        assert status == 422 and "wide.png" in answer["error"] and "too large" in answer["error"]
+        taken = subprocess.run([*command[:-4], "--port", str(port)], capture_output=True, text=True, check=False)
+        assert taken.returncode == 2 and str(port) in taken.stderr and taken.stderr.count("\n") == 1
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
