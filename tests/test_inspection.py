@@ -79,7 +79,7 @@ def test_shuffling_across_images_gives_each_image_another_ones(pictures):
     pi = seen_attention(model, pictures)
     with aggregated(model, "shuffled across images"):
         shuffled = seen_attention(model, pictures)
-        assert torch.equal(seen_attention(model, pictures[:1]), pi[:1])
+        assert torch.allclose(seen_attention(model, pictures[:1]), pi[:1], atol=1e-6)  # one row rounds on its own
     assert torch.equal(shuffled.sort(0).values, pi.sort(0).values)
     assert not any(torch.equal(*rows) for rows in zip(shuffled, pi, strict=True))
 

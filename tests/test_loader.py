@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -250,6 +252,25 @@ def test_a_broken_picture_is_named_by_whoever_reads_it(dataset, root, tmp_path, 
     loader = make_loader(dataset(folder=tmp_path), 4, workers, train=False)
     with pytest.raises(DataError, match=rf"000000000003\.jpg: .*{message}"):
         list(batches(loader))
+
+
+LEAVES_WITH_A_LOADER = """
+import sys
+from pose.datasets.coco import read_annotations
+from pose.datasets.loader import CropDataset, make_loader
+from pose.skeleton import COCO
+dataset = CropDataset(read_annotations(sys.argv[1], COCO), sys.argv[2], COCO, (64, 96))
+waiting = iter(make_loader(dataset, 2, 2, train=True))
+next(waiting)
+print("still referred to", flush=True)
+"""
+
+
+def test_a_program_ends_though_a_loader_with_workers_is_still_referred_to(root):
+    paths = [root / "annotations" / "person_keypoints_train2017.json", root / "train2017"]
+    command = [sys.executable, "-c", LEAVES_WITH_A_LOADER, *map(str, paths)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 and ended.stdout == "still referred to\n", ended.stderr
 
 
 def test_missing_pictures_are_counted_before_anything_starts(dataset, root, tmp_path):

@@ -6,10 +6,13 @@ drawing targets happen on the device for the whole batch.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import multiprocessing
 import signal
 from collections.abc import Iterator
+from multiprocessing.context import ForkContext, ForkProcess
 
 import cv2
 import torch
@@ -72,13 +75,31 @@ def make_loader(
         dataset,
         batch_sampler=EpochBatches(len(dataset), batch_size, train, seed, shard, accumulate),
         num_workers=workers,
-        multiprocessing_context="fork" if workers else None,  # shares the arrays of persons
+        multiprocessing_context=_Fork() if workers else None,
         prefetch_factor=AHEAD if workers else None,
         collate_fn=Handover(workers, batch_size, dataset.input_size),
         generator=torch.Generator(),  # else every iteration takes a number from the global one, which is the model's
         persistent_workers=workers > 0 and train,
         worker_init_fn=_start_worker,
     )
+
+
+class _Worker(ForkProcess):
+    """A process that loads data; named so that :func:`_end_workers` knows it."""
+
+
+class _Fork(ForkContext):
+    """Starts workers by fork, which shares the arrays of persons."""
+
+    Process = _Worker
+
+
+@atexit.register  # after multiprocessing's own, which is then called later
+def _end_workers() -> None:
+    """Ends the workers of a loader that is still referred to: multiprocessing would send SIGTERM and wait forever."""
+    for process in multiprocessing.active_children():
+        if isinstance(process, _Worker):
+            process.kill()
 
 
 def _start_worker(worker: int) -> None:
@@ -102,17 +123,16 @@ def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
         DataError: A worker sent it instead of a batch, or the system ended a worker.
     """
     waiting = iter(loader)
-    while True:
-        try:
-            batch = next(waiting, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DataError(
-                "the system ended a process that loads data, as it does when memory runs out; lower data.workers"
-            ) from error
-        if batch is None:
-            return
-        if isinstance(batch, DataError):
-            raise batch
-        yield loader.collate_fn.take(batch)
+    try:
+        while (batch := next(waiting, None)) is not None:
+            if isinstance(batch, DataError):
+                raise batch
+            yield loader.collate_fn.take(batch)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "the system ended a process that loads data, as it does when memory runs out; lower data.workers"
+        ) from error
+    finally:
+        del waiting  # ends its workers now, not when the last traceback that leads here is forgotten
