@@ -7,8 +7,8 @@ JSON file with the same fields, read by :func:`load_skeleton`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Skeleton:
         upper_body: Keypoints above the waist, for the half-body augmentation; empty
             switches that augmentation off.
         sigmas_estimated: True where the sigmas are not the data set's own.
+        lengths: Lengths that PCK measures errors in, by name: the distance of two keypoints.
 
     Raises:
         ValueError: A pair or limb names an unknown keypoint, a keypoint is in two pairs or
@@ -49,6 +50,7 @@ class Skeleton:
     sigmas: tuple[float, ...] | None = None
     upper_body: tuple[int, ...] = ()
     sigmas_estimated: bool = False
+    lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         def indices(entries: Sequence, what: str) -> tuple[int, ...]:
@@ -69,6 +71,8 @@ class Skeleton:
             raise ValueError(f"skeleton {self.name!r}: keypoints must be a non-empty list of different names")
         put("flip_pairs", pairs(self.flip_pairs, "flip_pairs"))
         put("limbs", pairs(self.limbs, "limbs"))
+        ends = pairs(list(self.lengths.values()), "lengths")
+        put("lengths", dict(zip(self.lengths, ends, strict=True)))
         put("upper_body", indices(self.upper_body, "upper_body"))
         paired = [i for pair in self.flip_pairs for i in pair]
         if len(set(paired)) != len(paired):
@@ -155,7 +159,7 @@ CROWDPOSE = Skeleton(
 
 BUILT_IN = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE)}
 
-_FIELDS = ("name", "keypoints", "flip_pairs", "limbs", "sigmas", "upper_body", "sigmas_estimated")
+_FIELDS = ("name", "keypoints", "flip_pairs", "limbs", "sigmas", "upper_body", "sigmas_estimated", "lengths")
 
 
 def load_skeleton(source: str | Path) -> Skeleton:

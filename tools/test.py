@@ -12,6 +12,7 @@ done is printed with the figures and written beside the results, as NAME.protoco
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from pose.engine.command_line import add_config_arguments, choose_device, settings_from
@@ -33,11 +34,14 @@ def main() -> None:
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth) or an exported network (.onnx)")
     parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.boxes)")
+    parser.add_argument("--validation", action="store_true", help="the validation split, though there is a test split")
     parser.add_argument("--out", type=Path, help="results file in COCO's format (default: beside the checkpoint)")
     parser.add_argument("--report", type=Path, help="folder for a page that shows where the points are lost")
     parser.add_argument("--save-predictions", type=Path, help="file for tools/rescore.py, 2,504 bytes a person")
     arguments = parser.parse_args()
     settings = settings_from(arguments, data__boxes=_boxes(arguments.boxes))
+    if not arguments.validation:
+        settings = replace(settings, data=settings.data.for_testing())
     out = _writable(arguments.out or Path(arguments.checkpoint).with_name("results.json"))
     report = arguments.report and check_report_folder(arguments.report)
     keep = arguments.save_predictions and _writable(arguments.save_predictions)

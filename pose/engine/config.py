@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class DataSettings:
     Args:
         root: Folder of a data set in COCO's layout.
         train_annotations, train_images, val_annotations, val_images: File and folder of each split.
+        test_annotations, test_images: Where there is a third, which nothing is chosen by: what ``tools/test.py`` tests
+            on. None tests on the validation split, as COCO's users do.
         boxes: The boxes that are tested: a detections file in COCO's results format, or ``annotated``.
         box_threshold: Detections below this score are left out.
         skeleton: A built-in skeleton's name or a skeleton file (relative to the current folder).
@@ -51,6 +53,8 @@ class DataSettings:
     train_images: str = "train2017"
     val_annotations: str = "annotations/person_keypoints_val2017.json"
     val_images: str = "val2017"
+    test_annotations: str | None = None
+    test_images: str | None = None
     boxes: str = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
     box_threshold: float = 0.0
     skeleton: str = "coco"
@@ -69,6 +73,11 @@ class DataSettings:
             raise ValueError(f"workers must not be negative, got {self.workers}")
         if not 0 <= self.box_threshold <= 1:
             raise ValueError(f"box_threshold must be between 0 and 1, got {self.box_threshold}")
+
+    def for_testing(self) -> DataSettings:
+        """These settings with the test split, where there is one, in the validation split's place."""
+        annotations, images = self.test_annotations or self.val_annotations, self.test_images or self.val_images
+        return replace(self, val_annotations=annotations, val_images=images, test_annotations=None, test_images=None)
 
     def path(self, name: str) -> Path:
         """A path of this data set, by the name of its field or as given."""

@@ -1,0 +1,5 @@
+_base_ = "../_base_/lsp.py"
+model = dict(
+    backbone=dict(type="mobilenet_v3_small", conv=dict(type="dcd", reduction=8)),
+    head=dict(type="bottleneck", conv=dict(type="dcd", reduction=8)),
+)

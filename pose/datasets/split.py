@@ -1,0 +1,45 @@
+"""Part of a data set's pictures held out for choosing, so that nothing is chosen on the test pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pose.errors import DataError
+
+
+def hold_out(annotations: Mapping[str, Any], count: int, seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two annotation files of one: to train on, and to choose by.
+
+    Whole pictures are held out, with everyone on them, and only ones with a labelled person: the first of a
+    shuffle by ``seed``. Both parts keep the file's order, ids and other fields.
+
+    Args:
+        annotations: In COCO's format.
+        count: Pictures to hold out.
+        seed: Of the choice.
+
+    Raises:
+        DataError: It is no annotation file, or has not more than ``count`` pictures with a labelled person.
+    """
+    try:
+        labelled = {person["image_id"] for person in annotations["annotations"] if person.get("num_keypoints", 0) > 0}
+        candidates = sorted(image["id"] for image in annotations["images"] if image["id"] in labelled)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"no annotation file in COCO's format: {error!r}") from error
+    if not 0 < count < len(candidates):
+        raise DataError(f"cannot hold out {count} of {len(candidates)} pictures with a labelled person")
+    chosen = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
+
+    def part(held_out: bool) -> dict[str, Any]:
+        return {
+            **annotations,
+            "images": [image for image in annotations["images"] if (image["id"] in chosen) == held_out],
+            "annotations": [
+                person for person in annotations["annotations"] if (person["image_id"] in chosen) == held_out
+            ],
+        }
+
+    return part(False), part(True)
