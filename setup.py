@@ -6,6 +6,7 @@ EXTRAS = {
     "fast-eval": ["faster-coco-eval>=1.6"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
     "plots": ["matplotlib>=3.8"],
+    "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "serve": ["flask>=3.0"],
     "native": ["ninja>=1.11"],  # with a C++ compiler: dynamic layers as native calls on a CPU
 }

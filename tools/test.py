@@ -19,7 +19,7 @@ from pose.engine.command_line import add_config_arguments, choose_device, settin
 from pose.engine.evaluate import make_test_loader, predict, predict_every_way, prepare_scoring, read_test_persons, stamp
 from pose.errors import OutputError, command
 from pose.evaluation.coco_eval import format_figures, score
-from pose.evaluation.pck import pck
+from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, scoring_options
 from pose.evaluation.report import check_report_folder, make_report
 from pose.evaluation.results import write_results
@@ -67,11 +67,19 @@ def main() -> None:
     figures, results = score(predictions, truth, skeleton, **scoring_options(protocol))
     write_results(out, results.records())
     shares = pck(results, truth, skeleton) if skeleton.sigmas_estimated else {}
-    write_json(out.with_suffix(".protocol.json"), {"figures": {**figures, **shares}, "protocol": protocol.to_dict()})
+    measures = predicted_length_pck(predictions, results, truth, skeleton)
+    shares |= {measure.name: measure.mean for measure in measures}
+    by_joint = {"PCK of keypoints": {measure.name: measure.shares for measure in measures}} if measures else {}
+    write_json(
+        out.with_suffix(".protocol.json"),
+        {"figures": {**figures, **shares}, **by_joint, "protocol": protocol.to_dict()},
+    )
     print(protocol.describe())
     print(format_figures(figures))
     if shares:
         print("  ".join(f"{name} {share:.3f}" for name, share in shares.items()))
+    if measures:
+        print(format_length_pck(measures, skeleton))
     print(f"results: {out}")
     if report:
         images = settings.data.path("val_images")

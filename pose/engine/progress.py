@@ -124,7 +124,7 @@ def resume_run(work_dir: Path, settings: Settings, learner: Learner, order: Epoc
         distributed.say(f"warning: {error}; taking the one before, {path}")
     within = f" and {progress.batches} batches" if progress.batches else ""
     distributed.say(f"resumed {path} after epoch {progress.epoch}{within}")
-    changed = sorted(_changes(before, settings.to_dict()))
+    changed = sorted(changes(before, settings.to_dict()))
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
     return progress
@@ -144,11 +144,11 @@ def _words(order: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in order.items())
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """Yields 'name old -> new' for every value that differs; a list is a tuple."""
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Yields 'name old -> new' for every value of two settings that differs; a list is a tuple."""
     for name in before.keys() | now.keys():
         old, new = before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _changes(old, new, f"{where}{name}.")
+            yield from changes(old, new, f"{where}{name}.")
         elif (list(old) if isinstance(old, tuple) else old) != (list(new) if isinstance(new, tuple) else new):
             yield f"{where}{name} {old!r} -> {new!r}"

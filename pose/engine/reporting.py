@@ -24,7 +24,12 @@ COLUMNS = (
     "samples_per_second",
     "data_wait",
     *FIGURES,
+    "attention_entropy",
 )
+"""Of an epoch; ``attention_entropy`` is the mean over dynamic layers in the validation: 0 one kernel, 1 all alike."""
+
+VALIDATED = (*FIGURES, "attention_entropy")
+"""Those of them that come from the validation."""
 
 
 class Report:
@@ -71,7 +76,7 @@ class Report:
                 csv.DictWriter(file, COLUMNS).writerow(row)
             for name, value in row.items():
                 if name != "epoch":
-                    self.board.add_scalar(f"{'val' if name in FIGURES else 'train'}/{name}", value, row["epoch"])
+                    self.board.add_scalar(f"{'val' if name in VALIDATED else 'train'}/{name}", value, row["epoch"])
             self.board.flush()
 
     def add_attention(self, epoch: int, uses: Sequence[KernelUse]) -> None:
@@ -142,11 +147,15 @@ def line(row: Mapping[str, float], epochs: int, left: str) -> str:
     return "  ".join([*parts, f"left {left}"])
 
 
+def mean_entropy(uses: Sequence[KernelUse]) -> float:
+    """Of the attention of all layers."""
+    return sum(use.entropy for use in uses) / len(uses)
+
+
 def attention_summary(uses: Sequence[KernelUse], temperature: float) -> str:
     """How dynamic layers used their kernels, in a line; the layer that comes nearest to one kernel is named."""
     lowest = min(uses, key=lambda use: use.entropy)
-    mean = sum(use.entropy for use in uses) / len(uses)
     return (
         f"attention at temperature {temperature:g}, as entropy from 0 (one kernel) to 1 (all alike): "
-        f"mean {mean:.3f} of {len(uses)} layers, lowest {lowest.entropy:.3f} in {lowest.name}"
+        f"mean {mean_entropy(uses):.3f} of {len(uses)} layers, lowest {lowest.entropy:.3f} in {lowest.name}"
     )

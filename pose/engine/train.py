@@ -17,7 +17,7 @@ from pose.engine.initial import load_initial
 from pose.engine.learner import Learner
 from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
-from pose.engine.reporting import Clock, Report, attention_summary, line
+from pose.engine.reporting import Clock, Report, attention_summary, line, mean_entropy
 from pose.engine.sheet import prediction_sheet
 from pose.engine.signals import Stopped, StopSignals
 from pose.engine.training_data import Loader, prepare_data
@@ -133,12 +133,18 @@ def _begin_epoch(learner: Learner, schedule: TrainSettings, epoch: int, rate_fac
 def _validate(
     model: nn.Module, loader: Loader, settings: Settings, device: torch.device, report: Report | None, epoch: int
 ) -> dict[str, float]:
-    """COCO's figures; the report gets each dynamic layer's use of its kernels, and now and then a sheet of crops."""
+    """COCO's figures and the mean entropy of the attention.
+
+    The report gets each dynamic layer's use of its kernels, and now and then a sheet of crops.
+    """
     distributed.share_buffers(model)  # each process has the statistics of its own batches
     with watched(model) as uses:
         figures = evaluate(model, loader, settings, device)[0]
+    used = uses()
+    if used:
+        figures = {**figures, "attention_entropy": mean_entropy(used)}
     if report:
-        report.add_attention(epoch, uses())
+        report.add_attention(epoch, used)
         if settings.train.sheet_every and epoch % settings.train.sheet_every == 0:
             try:
                 report.add_sheet(epoch, prediction_sheet(model, settings, device))
@@ -164,6 +170,8 @@ def make_learner(settings: Settings, device: torch.device) -> Learner:
         channels_last=schedule.channels_last,
         compiled=schedule.compile,
         sync_batch_norm=schedule.sync_batch_norm,
+        native=schedule.native,
+        recompute_kernels=schedule.recompute_kernels,
     )
 
 

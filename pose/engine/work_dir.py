@@ -13,6 +13,10 @@ from pose.locks import HeldError, lock_file
 LAST, PREVIOUS, BEST, METRICS = "last.pth", "previous.pth", "best.pth", "metrics.csv"
 
 
+class BusyError(OutputError):
+    """Another process trains in this folder."""
+
+
 @contextmanager
 def locked(work_dir: str | Path) -> Iterator[Path]:
     """Makes the folder and holds it for this process.
@@ -20,7 +24,8 @@ def locked(work_dir: str | Path) -> Iterator[Path]:
     Half-written files of a process that was killed are removed.
 
     Raises:
-        OutputError: It cannot be written, or another process holds it; the message says which.
+        BusyError: Another process holds it; the message says which.
+        OutputError: It cannot be written.
     """
     work_dir = make_folder(work_dir)
     try:
@@ -30,7 +35,7 @@ def locked(work_dir: str | Path) -> Iterator[Path]:
                     half.unlink()
             yield work_dir
     except HeldError as error:
-        raise OutputError(
+        raise BusyError(
             f"{work_dir}: a training is running in it ({error.holder}); wait for it or choose another --work-dir"
         ) from error
 

@@ -1,0 +1,71 @@
+"""Differences between networks, and how sure they are: over seeds, and over the persons they were tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.95
+"""Of every confidence interval here."""
+
+
+class Interval(NamedTuple):
+    """A mean and its confidence interval; ``low`` and ``high`` are NaN where one value says nothing of the spread."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def over_seeds(differences: Sequence[float]) -> Interval:
+    """Student's t interval of the mean of paired differences, one a seed.
+
+    It says how a difference would vary with other initialisations and orders of the data, not with other pictures.
+    Needs scipy.
+
+    Args:
+        differences: (S,) of the two networks trained with the same seed.
+
+    Raises:
+        ValueError: There is none.
+    """
+    from scipy import stats  # costs most of a second to import
+
+    values = np.asarray(differences, np.float64)
+    if not len(values):
+        raise ValueError("no differences to average")
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Interval(mean, float("nan"), float("nan"))
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Interval(mean, float(mean - half), float(mean + half))
+
+
+def over_persons(correct: np.ndarray, other: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Percentile bootstrap over persons of the difference in the mean share of correct keypoints.
+
+    It says how the difference would vary with other test pictures, the trained networks staying what they are.
+
+    Args:
+        correct: (S, N, K) of S seeds: 1 where a keypoint is correct, 0 where it is not, NaN where none is labelled.
+        other: The same persons by the network that is subtracted.
+        resamples: Draws of N persons.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: The shapes differ or there is no person.
+    """
+    if correct.shape != other.shape or correct.size == 0:
+        raise ValueError(f"needs the same persons of both networks, got shapes {correct.shape} and {other.shape}")
+    known = ~np.isnan(correct[0])
+    gain = np.nan_to_num(correct - other).mean(axis=0)  # (N, K) of a person's keypoints, averaged over the seeds
+    persons = len(gain)
+    counts = np.random.default_rng(seed).multinomial(persons, np.full(persons, 1 / persons), size=resamples)
+    counts = np.concatenate([np.ones((1, persons), counts.dtype), counts])  # the first is the persons themselves
+    labelled = counts @ known.astype(np.float64)
+    shares = (counts @ gain) / np.where(labelled > 0, labelled, np.nan)
+    means = np.nanmean(shares, axis=1)
+    low, high = np.quantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(means[0]), float(low), float(high))

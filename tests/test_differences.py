@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from pose.evaluation.differences import over_persons, over_seeds
+
+
+def test_the_interval_over_seeds_is_students():
+    mean, low, high = over_seeds([1.0, 2.0, 3.0])  # deviation 1, t(2, 97.5 %) = 4.3027
+    assert mean == 2 and (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    one = over_seeds([0.5])
+    assert one.mean == 0.5 and np.isnan(one.low) and np.isnan(one.high)
+    with pytest.raises(ValueError, match="no differences"):
+        over_seeds([])
+
+
+def test_the_interval_over_seeds_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    intervals = [over_seeds(rng.normal(1, 2, 3)) for _ in range(1000)]
+    assert 0.93 < np.mean([low <= 1 <= high for _, low, high in intervals]) < 0.97
+
+
+def test_the_bootstrap_holds_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = []
+    for trial in range(200):
+        skill = rng.random((1, 100, 1))  # persons are easy or hard for both
+        ours = (rng.random((2, 100, 5)) < np.clip(skill + 0.1, 0, 1)).astype(float)
+        theirs = (rng.random((2, 100, 5)) < skill).astype(float)
+        _, low, high = over_persons(ours, theirs, resamples=300, seed=trial)
+        inside.append(low <= 0.095 <= high)  # E[min(u + 0.1, 1)] - E[u]
+    assert 0.88 < np.mean(inside) <= 0.99
+
+
+def test_unlabelled_keypoints_do_not_count_and_shapes_must_fit():
+    ours, theirs = np.ones((1, 4, 2)), np.zeros((1, 4, 2))
+    theirs[0, :, 1] = ours[0, :, 1] = np.nan
+    mean, low, high = over_persons(ours, theirs)
+    assert (mean, low, high) == (1, 1, 1)
+    with pytest.raises(ValueError, match="same persons"):
+        over_persons(ours, theirs[:, :3])
+
+
+def test_the_mean_is_that_of_the_keypoints_shares():
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.integers(0, 2, (2, 3, 30, 4)).astype(float)
+    hidden = rng.random((30, 4)) < 0.3
+    ours[:, hidden] = theirs[:, hidden] = np.nan
+    expected = np.nanmean(ours.mean(axis=0), axis=0).mean() - np.nanmean(theirs.mean(axis=0), axis=0).mean()
+    assert over_persons(ours, theirs).mean == pytest.approx(expected)

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+from small_project import run_tool as run_tool
+
+from pose.datasets.split import hold_out
+from pose.errors import DataError
+
+
+def annotations(pictures=20):
+    images = [{"id": 100 + number, "file_name": f"{number}.jpg"} for number in range(pictures)]
+    people = [
+        {"id": 2 * number + twin, "image_id": 100 + number, "num_keypoints": 5 if number % 2 else 0}
+        for number in range(pictures)
+        for twin in (0, 1)
+    ]
+    return {"info": {"year": 2017}, "images": images, "annotations": people, "categories": []}
+
+
+def test_whole_pictures_are_held_out_and_nothing_is_lost():
+    whole = annotations()
+    fit, held = hold_out(whole, 4, seed=1)
+    held_images = {image["id"] for image in held["images"]}
+    assert len(held_images) == 4 and all(number % 2 for number in held_images)  # odd ones have labels
+    assert {person["image_id"] for person in held["annotations"]} == held_images
+    assert len(held["annotations"]) == 8 and fit["info"] == whole["info"]
+    for kind in ("images", "annotations"):
+        both = sorted([*fit[kind], *held[kind]], key=lambda record: record["id"])
+        assert both == whole[kind]
+
+
+def test_the_seed_chooses():
+    chosen = {tuple(image["id"] for image in hold_out(annotations(), 4, seed)[1]["images"]) for seed in (0, 0, 1, 2)}
+    assert len(chosen) == 3
+
+
+@pytest.mark.parametrize("count", [0, 10, 11])
+def test_some_are_left_to_train_on(count):
+    with pytest.raises(DataError, match=f"cannot hold out {count} of 10"):
+        hold_out(annotations(), count)
+
+
+def test_the_tool_writes_both_beside_the_file(tmp_path, run_tool):
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(annotations()))
+    status, out, _ = run_tool("split_dataset.py", path, "--hold-out", 3)
+    assert status == 0 and "17 pictures, 34 persons" in out and "3 pictures, 6 persons" in out
+    assert len(json.loads((tmp_path / "people_held_out.json").read_text())["images"]) == 3
+    path.write_text("{}")
+    status, _, error = run_tool("split_dataset.py", path, "--hold-out", 3)
+    assert status == 2 and "people.json: no annotation file" in error

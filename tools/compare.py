@@ -1,0 +1,65 @@
+"""Train, test and compare networks that differ in nothing but the network.
+
+    python tools/compare.py configs/lsp/mobilenet_v2_x0.5_type_b_{static,dynamic,dcd}.py --seeds 0 1 2
+    python tools/compare.py CONFIG CONFIG --seeds 0 1 --cfg-options train.epochs=20
+
+The first configuration is the baseline. All runs of a seed see the same persons in the same order with the same
+augmentation and schedule. The same command goes on after any stop, does nothing twice, and can be started several
+times, once a core or GPU (--device): a run that another process is at is left to it. Figures are those of the test
+split by the weights that were best on the validation split; where there is no test split, by the last ones.
+
+The work folder gets NAME/seed_N for each run, comparison.md, comparison.json and curves.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from pose.engine.command_line import choose_device, parse_options
+from pose.engine.compare import finish_all, plan_runs
+from pose.engine.comparison import draw_curves, format_table, plain, summarise
+from pose.engine.config import load_settings
+from pose.errors import command
+from pose.files import make_folder, replacing, write_json
+from pose.options import OptionError
+
+
+@command
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", type=Path, help="configurations, the baseline first")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"), help="default: work_dirs/compare")
+    parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for all")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    parser.add_argument("--report-only", action="store_true", help="compare what is done, train nothing")
+    arguments = parser.parse_args()
+    for package in ("matplotlib", "scipy"):
+        if importlib.util.find_spec(package) is None:
+            raise OptionError(f"a comparison needs {package}: pip install {package}")
+    if len({path.stem for path in arguments.configs}) < len(arguments.configs):
+        raise OptionError("configurations need different file names")
+    options = parse_options(arguments.cfg_options)
+    networks = {path.stem: load_settings(path, options) for path in arguments.configs}
+    runs = plan_runs(networks, arguments.seeds, make_folder(arguments.work_dir))
+    if not arguments.report_only:
+        stopped = finish_all(runs, choose_device(arguments.device))
+        if stopped:
+            print(f"stopped by {stopped.name}, everything is saved; the same command goes on")
+            return 128 + stopped
+    summary = summarise(runs)
+    table = format_table(summary)
+    write_json(arguments.work_dir / "comparison.json", plain(summary))
+    with replacing(arguments.work_dir / "comparison.md") as temporary:
+        temporary.write_text(table + "\n", encoding="utf-8")
+    print(table)
+    if summary["networks"]:
+        draw_curves(runs, arguments.work_dir / "curves.png")
+        print(f"curves: {arguments.work_dir / 'curves.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()
