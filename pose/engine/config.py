@@ -109,6 +109,7 @@ class TrainSettings:
         accumulate, max_gradient_norm, average_decay, precision, channels_last, sync_batch_norm: See
             :class:`pose.engine.learner.Learner`.
         compile: Compile the network with ``torch.compile``.
+        native, recompute_kernels: See :class:`pose.engine.learner.Learner`.
         temperature_start, temperature_end, temperature_epochs: Dynamic convolution's temperature falls in a
             straight line over the first epochs (the paper's ImageNet training: 30, 1, 10); None as start
             leaves it as ``model`` has it, which is the paper's pose training.
@@ -134,6 +135,8 @@ class TrainSettings:
     channels_last: bool = False
     sync_batch_norm: bool = False
     compile: bool = False
+    native: bool = False
+    recompute_kernels: bool = False
     temperature_start: float | None = None
     temperature_end: float = 1.0
     temperature_epochs: int = 10

@@ -16,7 +16,8 @@ from pose import heatmap
 from pose.engine import distributed
 from pose.engine.checkpoint import load_state
 from pose.errors import CheckpointError
-from pose.models.dynamic_conv import attentions
+from pose.models.dynamic_conv import DynamicConv2d, attentions
+from pose.models.native.training import available, use_native_training
 from pose.options import OptionError
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,6 +38,9 @@ class Learner:
         channels_last: Keep pictures, features and kernels in that memory format.
         compiled: Compile the forward pass with ``torch.compile``.
         sync_batch_norm: Batch statistics over all processes; on GPUs.
+        native: Native operations on a CPU, in float32 and channels_last, see :mod:`pose.models.native.training`, and a
+            fused Adam; where there is no compiler a warning, and torch's operations.
+        recompute_kernels: Mix the dynamic layers' kernels again for the backward pass instead of keeping them.
 
     Attributes:
         model: The network itself.
@@ -56,20 +60,35 @@ class Learner:
         channels_last: bool = False,
         compiled: bool = False,
         sync_batch_norm: bool = False,
+        native: bool = False,
+        recompute_kernels: bool = False,
     ) -> None:
         if precision == "float16" and device.type != "cuda":
             raise OptionError("train.precision: float16 needs a GPU; take bfloat16 or float32")
         if sync_batch_norm and device.type != "cuda":
             raise OptionError("train.sync_batch_norm: needs GPUs; leave it out")
+        if native and device.type != "cpu":
+            raise OptionError(f"train.native: is for CPUs, not {device.type}; leave it out")
+        if native and precision != "float32":
+            raise OptionError(f"train.native: computes in float32, not {precision}; leave one of them out")
+        if native and compiled:
+            raise OptionError("train.native: cannot be compiled; leave train.compile out")
         if sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if native:
+            native = available()
+            use_native_training(model)
+        for layer in model.modules():
+            if isinstance(layer, DynamicConv2d):
+                layer.recompute = recompute_kernels
+        self.memory_format = torch.channels_last if channels_last or native else torch.contiguous_format
         self.model = model.to(device, memory_format=self.memory_format)
         self.device = device
         self.precision = precision
         self.accumulate = accumulate
         self.max_gradient_norm = max_gradient_norm
-        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=device.type == "cuda")
+        self._fused = device.type == "cuda" or native
+        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=self._fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.average = (
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
@@ -163,6 +182,8 @@ class Learner:
         if "optimizer" not in state:
             raise CheckpointError(f"{path}: holds weights only, no training run to resume")
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = self._fused  # the machine's, not the checkpoint's
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.average:

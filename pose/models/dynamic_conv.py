@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pose.models.per_image_conv import PerImageConv2d
 
@@ -119,6 +120,7 @@ class DynamicConv2d(PerImageConv2d):
     Attributes:
         weight: (K, C_out, C_in / groups, kh, kw), each kernel initialised on its own.
         bias: (K, C_out) or None.
+        recompute: In training, mix the kernels again for the backward pass instead of keeping N of them.
 
     Raises:
         ValueError: A value is out of range or the groups do not divide the channels.
@@ -150,6 +152,8 @@ class DynamicConv2d(PerImageConv2d):
         self.weight = nn.Parameter(torch.empty(bank, **place))
         self.bias = nn.Parameter(torch.empty(num_kernels, out_channels, **place)) if bias else None
         self.reset_parameters()
+
+    recompute = False
 
     @property
     def num_kernels(self) -> int:
@@ -187,7 +191,13 @@ class DynamicConv2d(PerImageConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
-        return self.convolve(x, *self.aggregate(self.attention(x)))
+        attention = self.attention(x)
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(self._mixed, x, attention, use_reentrant=False, preserve_rng_state=False)
+        return self._mixed(x, attention)
+
+    def _mixed(self, x: Tensor, attention: Tensor) -> Tensor:
+        return self.convolve(x, *self.aggregate(attention))
 
 
 def attentions(model: nn.Module) -> list[KernelAttention]:

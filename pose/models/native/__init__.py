@@ -39,23 +39,32 @@ def build() -> None:
     Raises:
         NativeError: There is no compiler, or it failed.
     """
+    load(SOURCE)
+
+
+def load(source: Path) -> None:
+    """Compiles and loads a source of this folder.
+
+    Raises:
+        NativeError: As for :func:`build`.
+    """
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of CUDA, which is not wanted
     from torch.utils import cpp_extension  # looks for compilers and CUDA when imported
 
     try:
-        cpp_extension.load(_name(), [str(SOURCE)], extra_cflags=list(FLAGS), is_python_module=False)
+        cpp_extension.load(_name(source), [str(source)], extra_cflags=list(FLAGS), is_python_module=False)
     except Exception as error:  # whatever a compiler, ninja or the linker can say
         reason = str(error).strip().partition("\n")[0]
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
 
 
-def _name() -> str:
+def _name(source: Path) -> str:
     """The library's name: another source, torch or processor needs another build, and home folders are shared."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
     processor = text.partition("flags")[2].partition("\n")[0] or platform.machine()
-    parts = (SOURCE.read_text(), torch.__version__, processor)
-    return "pose_native_layers_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    parts = (source.read_text(), torch.__version__, processor)
+    return f"pose_native_{source.stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 @functools.cache
