@@ -1,5 +1,6 @@
 """Draw the poses of pictures or a video, and write them as numbers.
 
+    python tools/demo.py street.jpg
     python tools/demo.py CONFIG CHECKPOINT street.jpg
     python tools/demo.py CONFIG CHECKPOINT data/coco/val2017 --boxes data/coco/annotations/person_keypoints_val2017.json
     python tools/demo.py CONFIG CHECKPOINT match.mp4 --detector fasterrcnn_mobilenet_v3_large_320_fpn --smooth light
@@ -7,10 +8,11 @@
     python tools/demo.py pose.onnx street.jpg
 
 INPUT is a picture, a folder, a quoted pattern ("a/*.jpg"), a video, a camera's number or a stream's address.
-Without --boxes or --detector the whole picture is taken as one person's box. A detector is one of torchvision's,
-by name, or an ONNX file as torchvision or YOLO export it. A boxes file is an annotation file, matched by
-file name, or a results list, whose image_id is the number that a picture's name ends with, or a video's frame
-counted from 0. Pictures that cannot be read are named and left out; the exit status is then 1.
+Without CONFIG and CHECKPOINT the weights in data/weights are used. Without --boxes or --detector the whole picture
+is taken as one person's box. A detector is one of torchvision's, by name, or an ONNX file as torchvision or YOLO
+export it. A boxes file is an annotation file, matched by file name, or a results list, whose image_id is the number
+that a picture's name ends with, or a video's frame counted from 0. Pictures that cannot be read are named and left
+out; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from pose.errors import OutputError, command
 from pose.files import make_folder
 from pose.inference import outputs
 from pose.inference.boxes import CocoBoxes
-from pose.inference.command_line import add_predictor_arguments, make_predictor
+from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.draw import draw_poses
 from pose.inference.inputs import Frame, PictureFiles, open_input
 from pose.inference.predictor import Poses
@@ -42,10 +44,7 @@ from pose.options import OptionError
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_predictor_arguments(parser)
-    parser.add_argument(
-        "input", nargs="?", help="a picture, folder, pattern, video, camera's number or stream's address"
-    )
+    add_predictor_arguments(parser, reads_input=True)
     parser.add_argument("--boxes", help="COCO-format file with person boxes (default: the whole picture)")
     parser.add_argument("--detect-every", type=int, default=1, metavar="N", help="frames from detection to detection")
     parser.add_argument("--smooth", choices=STRENGTHS, default="off", help="steadier keypoints in videos")
@@ -57,15 +56,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--html", action="store_true", help="write a page to look through a video, for any browser")
     parser.add_argument("--show", action="store_true", help="show a window; q or Escape stops")
     parser.add_argument("--profile", action="store_true", help="print where the time went")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.detect_every < 1:
         parser.error("--detect-every must be at least 1")
     if arguments.boxes and arguments.detector:
         parser.error("--boxes and --detector: give one of them")
-    if arguments.config.endswith(".onnx") and arguments.input is None:
-        arguments.checkpoint, arguments.input = None, arguments.checkpoint
-    if arguments.input is None:
-        parser.error("needs CONFIG CHECKPOINT INPUT, or an exported FILE.onnx and INPUT")
+    take_network(parser, arguments, reads_input=True)
     return arguments
 
 

@@ -1,5 +1,6 @@
 """A local web page to try a network: drop a picture or a short video, see the skeletons, download the JSON.
 
+    python tools/serve.py
     python tools/serve.py CONFIG CHECKPOINT
     python tools/serve.py CONFIG CHECKPOINT --detector fasterrcnn_mobilenet_v3_large_320_fpn --port 8080
     python tools/serve.py pose.onnx
@@ -17,7 +18,7 @@ import tempfile
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV reads it once, when it is imported
 
 from pose.errors import OutputError, command
-from pose.inference.command_line import add_predictor_arguments, make_predictor
+from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.video import quiet_opencv
 from pose.options import OptionError
 
@@ -30,9 +31,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one (default: 8000)")
     parser.add_argument("--most-megabytes", type=int, default=64, help="larger files are refused (default: 64)")
     parser.add_argument("--most-frames", type=int, default=600, help="longer videos are cut (default: 600)")
-    arguments = parser.parse_args()
-    if arguments.checkpoint is None and not arguments.config.endswith(".onnx"):
-        parser.error("needs CONFIG CHECKPOINT, or an exported FILE.onnx")
+    arguments = parser.parse_intermixed_args()
+    take_network(parser, arguments)
     try:
         from werkzeug.serving import make_server
 

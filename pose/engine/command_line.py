@@ -15,6 +15,11 @@ from pose.options import OptionError
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds CONFIG, ``--cfg-options`` and ``--device``."""
     parser.add_argument("config", help="configuration file, see configs/")
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--cfg-options`` and ``--device``."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",

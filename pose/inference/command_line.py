@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from pose.engine.command_line import add_config_arguments, parse_options
+from pose.engine.command_line import add_run_arguments, parse_options
 from pose.inference.detector import DEFAULT_THRESHOLD, load_detector
 from pose.inference.predictor import Predictor
+from pose.weights import shipped
 
 
-def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds CONFIG, CHECKPOINT (optional, for ``.onnx`` files need none), ``--detector`` and what belongs to them."""
-    add_config_arguments(parser)
-    parser.add_argument("checkpoint", nargs="?", help="trained weights (.pth); none where CONFIG is an .onnx file")
+def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool = False) -> None:
+    """Adds what :func:`take_network` reads, ``--detector`` and what belongs to them.
+
+    Args:
+        parser: Gets the arguments.
+        reads_input: Whether an INPUT follows the network.
+    """
+    kinds = "CONFIG CHECKPOINT, an exported FILE.onnx, or nothing for the weights that come with the repository"
+    what = f"{kinds}{'; then INPUT' if reads_input else ''}"
+    parser.add_argument("network", nargs="*", metavar="CONFIG CHECKPOINT" + " INPUT" * reads_input, help=what)
+    add_run_arguments(parser)
     parser.add_argument("--detector", help="a person detector: a name of torchvision's or an .onnx file")
     parser.add_argument("--detector-weights", help="a file for torchvision's (default: downloaded once)")
     parser.add_argument(
@@ -20,16 +29,37 @@ def add_predictor_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace, reads_input: bool = False) -> None:
+    """Sets ``config``, ``checkpoint`` and, where one is read, ``input``; ends the tool where that cannot be.
+
+    Without a network both are None; an exported file is a ``config`` without a ``checkpoint``.
+    """
+    given = list(arguments.network)
+    ending = Path(given[0]).suffix if given else ""
+    arguments.config = given.pop(0) if ending in (".py", ".onnx") else None
+    arguments.checkpoint = given.pop(0) if ending == ".py" and given else None
+    if ending == ".py" and arguments.checkpoint is None or len(given) != int(reads_input):
+        needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
+        parser.error(needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing")
+    if reads_input:
+        arguments.input = given[0]
+
+
 def make_predictor(arguments: argparse.Namespace) -> Predictor:
-    """What the arguments of :func:`add_predictor_arguments` name.
+    """What the arguments of :func:`take_network` name; says so where it is what comes with the repository.
 
     Raises:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
     """
-    if arguments.checkpoint is None:
+    options = parse_options(arguments.cfg_options)
+    if arguments.config is None:
+        ours = shipped()
+        print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")
+        options = {"data.skeleton": ours.skeleton, **options}
+        predictor = Predictor.from_config(ours.config, ours.checkpoint, options, arguments.device)
+    elif arguments.checkpoint is None:
         predictor = Predictor.from_onnx(arguments.config, arguments.device)
     else:
-        options = parse_options(arguments.cfg_options)
         predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, arguments.device)
     if arguments.detector:
         weights, threshold = arguments.detector_weights, arguments.box_threshold

@@ -1,0 +1,93 @@
+"""Weights that come with the repository: put there by a tool, found by the demo, refused when they changed."""
+
+import json
+import runpy
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from small_project import TOOLS, write_project
+from small_project import run_tool as run_tool
+
+from pose import weights
+from pose.engine.checkpoint import load_checkpoint
+from pose.errors import CheckpointError
+from pose.options import OptionError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose weights are in a folder of its own."""
+    write_project(tmp_path)
+    monkeypatch.setattr(weights, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def ship(project, run_tool):
+    def ship(name, *options):
+        return run_tool("ship_weights.py", project / "tiny.py", project / "tiny.pth", "--name", name, "--about",
+                        "a test", *options)  # fmt: skip
+
+    return ship
+
+
+def test_weights_are_kept_in_half_precision_and_found(project, ship):
+    status, out, error = ship("first")
+    assert status == 0, error
+    found = weights.shipped()
+    assert found[:4] == ("first", project / "tiny.py", project / "weights" / "first.pth", "coco")
+    half, whole = load_checkpoint(found.checkpoint)["model"], load_checkpoint(project / "tiny.pth")["model"]
+    assert half.keys() == whole.keys()
+    for name, value in whole.items():
+        assert half[name].dtype != torch.float32
+        torch.testing.assert_close(half[name].to(value.dtype), value, rtol=1e-3, atol=1e-6)
+    assert f"{found.checkpoint.stat().st_size / 1e6:.1f} MB" in out
+
+
+def test_the_default_stays_until_another_is_asked_for(ship):
+    for name, *options in (("first",), ("second",), ("third", "--default")):
+        ship(name, *options)
+        assert weights.shipped().name == {"second": "first"}.get(name, name)
+    assert weights.shipped("second").name == "second"
+    with pytest.raises(OptionError, match="no weights 'secand' .*did you mean 'second'"):
+        weights.shipped("secand")
+
+
+def test_changed_and_missing_weights_are_refused(project, ship):
+    with pytest.raises(CheckpointError, match="give CONFIG and CHECKPOINT"):
+        weights.shipped()
+    ship("first")
+    path = project / "weights" / "first.pth"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError, match="missing or changed; `git checkout"):
+        weights.shipped()
+
+
+def test_the_demo_needs_no_network_named(project, ship, run_tool):
+    ship("first")
+    picture = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    cv2.imwrite(str(project / "me.png"), picture)
+    status, out, error = run_tool("demo.py", project / "me.png", "--out", project / "poses", "--device", "cpu")
+    assert status == 0, error
+    assert "network: first, a test" in out and (project / "poses" / "me.png").is_file()
+    status, _, error = run_tool(
+        "demo.py", project / "tiny.py", project / "tiny.pth", "--out", project / "named", "--device", "cpu",
+        project / "me.png",
+    )  # fmt: skip
+    assert status == 0, error
+    ours, named = (json.loads((project / name / "keypoints.json").read_text()) for name in ("poses", "named"))
+    one, other = (np.array(each[0]["keypoints"]).reshape(-1, 3) for each in (ours, named))
+    assert np.abs(one[:, 2] - other[:, 2]).max() < 0.01  # the same network but for its precision
+
+
+@pytest.mark.parametrize("given", [["tiny.py", "me.png"], [], ["a.jpg", "b.jpg"], ["net.onnx"]])
+def test_what_is_missing_is_said(given, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["demo.py", *given])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(str(TOOLS / "demo.py"), run_name="__main__")
+    assert exit_.value.code == 2
+    assert "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" in capsys.readouterr().err

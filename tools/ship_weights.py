@@ -1,0 +1,54 @@
+"""Put a trained network's weights into data/weights, where the demo finds them.
+
+    python tools/ship_weights.py CONFIG work_dirs/RUN/best.pth --name lsp_small --about "14 keypoints" --default
+
+Weights are kept in half precision, half the size; test the file that was written, not the one that was read. The hash
+goes into data/weights/index.json; what they were trained on and how they do belongs into data/weights/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from pose.engine.checkpoint import load_checkpoint, load_state, save_checkpoint
+from pose.engine.config import load_settings
+from pose.errors import command
+from pose.files import make_folder, read_json, sha256, write_json
+from pose.weights import FOLDER, INDEX, ROOT
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="configuration in this repository")
+    parser.add_argument("checkpoint", type=Path, help="trained weights")
+    parser.add_argument("--name", required=True, help="what they are called; also the file's name")
+    parser.add_argument("--about", required=True, help="what they are, in a line")
+    parser.add_argument("--default", action="store_true", help="take them where no weights are named")
+    arguments = parser.parse_args()
+    settings = load_settings(arguments.config)
+    state = load_checkpoint(arguments.checkpoint)["model"]
+    load_state(settings.build_model(), state, arguments.checkpoint)  # they fit
+    half = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
+    file = make_folder(FOLDER) / f"{arguments.name}.pth"
+    save_checkpoint(file, {"model": half})
+    index = FOLDER / INDEX
+    entries = read_json(index, "list of weights") if index.is_file() else {"default": arguments.name, "weights": {}}
+    entries["weights"][arguments.name] = {
+        "file": file.name,
+        "sha256": sha256(file),
+        "config": arguments.config.resolve().relative_to(ROOT).as_posix(),
+        "skeleton": settings.data.skeleton,
+        "about": arguments.about,
+    }
+    if arguments.default:
+        entries["default"] = arguments.name
+    write_json(index, entries)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, sha256 {entries['weights'][arguments.name]['sha256']}")
+
+
+if __name__ == "__main__":
+    main()
