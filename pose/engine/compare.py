@@ -25,8 +25,12 @@ from pose.options import OptionError
 RESULT, CORRECT = "test.json", "correct.npz"
 """What a run's test leaves in its folder: figures, and which keypoints of each person were correct."""
 
-FREE = ("data.root", "data.workers", "data.crop_cache", "test.batch_size", "train.seed", "train.checkpoint_minutes")
-"""Options in which runs may differ: they change how long it takes, not what comes out, or are the seed itself."""
+FREE = (
+    *("data.root", "data.workers", "data.crop_cache", "test.batch_size", "train.seed", "train.checkpoint_minutes"),
+    *("train.native", "train.recompute_kernels"),
+)
+"""Options in which runs may differ: they change how long it takes, not what comes out (but for rounding), or are the
+seed itself."""
 
 
 class CompareError(PoseError):
