@@ -1,0 +1,48 @@
+"""Write annotations of one skeleton as another's, by the names of the keypoints.
+
+    python tools/convert_annotations.py data/coco/annotations/person_keypoints_val2017.json \\
+        --source coco --target configs/lsp/skeleton.json --out coco_as_lsp.json
+
+So a network trained on one data set can be tested on another, or trained on both. Keypoints that only one has are
+unlabelled in the result and do not count. The same name need not mean the same place: look at both before you mix them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pose.datasets.convert import as_skeleton
+from pose.errors import DataError, command
+from pose.files import read_json, write_json
+from pose.skeleton import Skeleton, load_skeleton
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("annotations", type=Path, help="annotation file in COCO's format")
+    parser.add_argument("--source", default="coco", help="its skeleton: built in or a file (default: coco)")
+    parser.add_argument("--target", required=True, help="the skeleton to write")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    arguments = parser.parse_args()
+    source, target = (_skeleton(name) for name in (arguments.source, arguments.target))
+    try:
+        converted = as_skeleton(read_json(arguments.annotations, "annotation file"), source, target)
+    except DataError as error:
+        raise DataError(f"{arguments.annotations}: {error}") from error
+    write_json(arguments.out, converted)
+    shared = [name for name in target.keypoints if name in source.keypoints]
+    people = sum(person.get("num_keypoints", 0) > 0 for person in converted["annotations"])
+    print(f"{arguments.out}: {people:,} persons with some of {len(shared)} keypoints: {', '.join(shared)}")
+
+
+def _skeleton(name: str) -> Skeleton:
+    try:
+        return load_skeleton(name)
+    except (ValueError, OSError) as error:
+        raise DataError(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
