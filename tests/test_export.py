@@ -14,15 +14,18 @@ from pose import heatmap
 from pose.engine.config import Settings, TestSettings, make_settings
 from pose.engine.evaluate import predict_crops
 from pose.errors import CheckpointError
+from pose.export.forms import RUNTIMES, DepthwiseForm
 from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.onnx_module import load_network
+from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.folded import FoldedDynamicConv2d
 from pose.skeleton import COCO
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from pose.inference.onnx_models import OnnxNetwork  # noqa: E402
+from pose.inference.onnx_models import METADATA_KEY, OnnxNetwork  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 INPUT_SIZE = (32, 64)
@@ -58,28 +61,77 @@ def exported(tmp_path_factory) -> tuple[torch.nn.Module, Settings, Path]:
     return model, settings, path
 
 
-@pytest.mark.parametrize(
-    ("backbone", "head"),
-    [
-        (dict(type="resnet", depth=10, conv=dict(type="dynamic")), dict(type="deconv", channels=(8, 8, 8))),
-        (
-            dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="condconv")),
-            dict(HEAD, conv=dict(type="dcd", roles=["depthwise", "project"])),
-        ),
-        (
-            dict(type="resnet", depth=10, conv=dict(type="dcd", fusion="joint", num_blocks=2)),
-            dict(type="deconv", channels=(8, 8, 8)),
-        ),
-        (
-            dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="dcd", use_phi=False)),
-            dict(HEAD, conv=dict(type="dcd", num_blocks=2)),
-        ),
-    ],
-    ids=["dynamic", "condconv", "joint", "lambda"],
+NETWORKS = dict(
+    dynamic=(dict(type="resnet", depth=10, conv=dict(type="dynamic")), dict(type="deconv", channels=(8, 8, 8))),
+    condconv=(
+        dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="condconv")),
+        dict(HEAD, conv=dict(type="dcd", roles=["depthwise", "project"])),
+    ),
+    joint=(
+        dict(type="resnet", depth=10, conv=dict(type="dcd", fusion="joint", num_blocks=2)),
+        dict(type="deconv", channels=(8, 8, 8)),
+    ),
+    lambda_only=(
+        dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=dict(type="dcd", use_phi=False)),
+        dict(HEAD, conv=dict(type="dcd", num_blocks=2)),
+    ),
+    narrow=(MODEL["backbone"], MODEL["head"]),
 )
-def test_every_kind_of_layer_answers_the_same_at_batch_1_3_and_8(tmp_path, backbone, head):
-    settings = settings_of(backbone, head)
-    assert export_onnx(network_of(settings), settings, tmp_path / "pose.onnx") <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [(name, "onnxruntime") for name in NETWORKS if name != "narrow"]
+    + [(name, runtime) for name in ("condconv", "narrow") for runtime in ("openvino", "onnxruntime-here")],
+)
+def test_every_kind_of_layer_answers_the_same_at_batch_1_3_and_8(tmp_path, name, runtime):
+    settings = settings_of(*NETWORKS[name])
+    assert export_onnx(network_of(settings), settings, tmp_path / "pose.onnx", runtime=runtime) <= 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("options", [dict(), dict(stride=2), dict(dilation=2), dict(padding_mode="reflect")])
+@pytest.mark.parametrize(("kernel_size", "side"), [(3, 8), (3, 60), (5, 8), (5, 60)])
+def test_a_depthwise_chain_answers_as_its_layer(kernel_size, side, options, bias, batch):
+    torch.manual_seed(0)
+    conv = DynamicConv2d(6, 6, kernel_size, padding=kernel_size // 2, groups=6, bias=bias, **options)
+    layer, x = FoldedDynamicConv2d(conv).eval(), torch.randn(batch, 6, side, side)
+    with torch.no_grad():
+        torch.testing.assert_close(DepthwiseForm(layer)(x), layer(x), rtol=0, atol=1e-5)
+
+
+def operations(graph) -> list[str]:
+    """Of a graph and those inside it."""
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return [f"{node.domain}:{node.op_type}" for node in graph.node] + sum(map(operations, inner), [])
+
+
+def test_dynamic_networks_run_image_by_image_and_static_ones_as_they_are(tmp_path, exported):
+    assert operations(onnx.load(exported[2]).graph).count(":Scan") == 1
+    static = settings_of(dict(MODEL["backbone"], conv=dict(type="static")), HEAD)
+    for runtime in RUNTIMES:
+        export_onnx(network_of(static), static, tmp_path / "pose.onnx", runtime=runtime)
+        found = operations(onnx.load(tmp_path / "pose.onnx").graph)
+        assert set(found) <= {f":{name}" for name in ("Conv", "Clip", "Add", "Resize", "Constant", "Relu", "Concat")}
+
+
+@pytest.mark.parametrize("output", ["heatmaps", "keypoints"])
+def test_a_file_for_this_processor_is_refused_by_others(tmp_path, output):
+    settings = settings_of(dict(MODEL["backbone"], width=0.25), dict(HEAD, conv=dict(type="dynamic")))
+    path = tmp_path / "pose.onnx"
+    export_onnx(network_of(settings), settings, path, output, "onnxruntime-here")
+    assert "com.microsoft.nchwc:Conv" in operations(onnx.load(path).graph)
+    points, scores = OnnxNetwork(path)(random_crops(3))
+    assert points.shape == (3, 17, 2) and scores.shape == (3, 17)
+    file = onnx.load(path)
+    for entry in file.metadata_props:
+        if entry.key == METADATA_KEY:
+            known = json.loads(entry.value)
+            entry.value = json.dumps(dict(known, probe=[1.1 * value for value in known["probe"]]))
+    onnx.save(file, path)
+    with pytest.raises(CheckpointError, match="exported for another kind of processor"):
+        OnnxNetwork(path)
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -2,6 +2,7 @@
 
     python tools/export.py CONFIG CHECKPOINT                     # heatmaps; CHECKPOINT with .onnx instead of .pth
     python tools/export.py CONFIG CHECKPOINT --output keypoints  # flip averaging and decoding inside
+    python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
 
 The batch size is free. The file is compared with PyTorch in ONNX Runtime before it takes its name; its metadata
 holds the input size, mean and standard deviation, keypoint names, flip pairs, limbs and test settings. It stands
@@ -16,6 +17,7 @@ from pathlib import Path
 from pose.engine.checkpoint import load_weights
 from pose.engine.command_line import add_config_arguments, settings_from
 from pose.errors import command
+from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import CHECKED_BATCHES, OUTPUTS, export_onnx
 
 
@@ -26,13 +28,20 @@ def main() -> None:
     parser.add_argument("checkpoint", help="trained weights (.pth)")
     parser.add_argument("--format", choices=["onnx"], default="onnx", help="what to write (default: onnx)")
     parser.add_argument("--output", choices=OUTPUTS, default="heatmaps", help="what it answers with")
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default=RUNTIMES[0],
+        help="what to make it fast in (default: %(default)s); onnxruntime-here is the fastest of a dynamic network in "
+        "ONNX Runtime, on processors like this one only",
+    )
     parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint)")
     arguments = parser.parse_args()
     settings = settings_from(arguments)
     model = settings.build_model()
     load_weights(model, arguments.checkpoint)
     out = arguments.out or Path(arguments.checkpoint).with_suffix(".onnx")
-    difference = export_onnx(model, settings, out, arguments.output)
+    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime)
     batches = ", ".join(map(str, CHECKED_BATCHES))
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")
