@@ -42,8 +42,8 @@ def build() -> None:
     load(SOURCE)
 
 
-def load(source: Path) -> None:
-    """Compiles and loads a source of this folder.
+def load(*sources: Path) -> None:
+    """Compiles and loads sources of this folder as one library, named after the first.
 
     Raises:
         NativeError: As for :func:`build`.
@@ -52,19 +52,20 @@ def load(source: Path) -> None:
     from torch.utils import cpp_extension  # looks for compilers and CUDA when imported
 
     try:
-        cpp_extension.load(_name(source), [str(source)], extra_cflags=list(FLAGS), is_python_module=False)
+        files = [str(source) for source in sources]
+        cpp_extension.load(_name(sources), files, extra_cflags=list(FLAGS), is_python_module=False)
     except Exception as error:  # whatever a compiler, ninja or the linker can say
         reason = str(error).strip().partition("\n")[0]
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
 
 
-def _name(source: Path) -> str:
+def _name(sources: Sequence[Path]) -> str:
     """The library's name: another source, torch or processor needs another build, and home folders are shared."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
     processor = text.partition("flags")[2].partition("\n")[0] or platform.machine()
-    parts = (source.read_text(), torch.__version__, processor)
-    return f"pose_native_{source.stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    parts = (*(source.read_text() for source in sources), torch.__version__, processor)
+    return f"pose_native_{sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 @functools.cache

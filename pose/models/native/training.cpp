@@ -1,8 +1,8 @@
-// What a training step on a CPU is made of, forward and backward: batch normalisation with its activation, depthwise
-// convolution with one kernel for all images or one for each, and averages over pixels.
+// What a training step on a CPU is made of, forward and backward: batch normalisation with its activation, averages over
+// pixels, attention, and pointwise convolution with mixed kernels; depthwise convolution is in depthwise.cpp.
 //
 // Images are channels_last float32. Every image is a thread's, and sums over images are added up in their order: the
-// results do not depend on the number of threads.
+// results do not depend on the number of threads, but for the bank's gradient.
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -10,12 +10,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 #include <optional>
 #include <tuple>
 #include <type_traits>
 #include <vector>
+
+extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*,
+                       const float*, const int*, const float*, float*, const int*) __attribute__((weak));
 
 namespace {
 
@@ -291,163 +293,116 @@ Tensor pool(const Tensor& input) {
   return averages;
 }
 
-// Sixteen, eight or one channel of a pixel, at an address that is aligned to a float only.
-typedef float Lanes __attribute__((vector_size(64)));
-typedef float HalfLanes __attribute__((vector_size(32)));
-
-template <typename Value>
-inline Value load(const float* from) {
-  Value value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
+// The attention of dynamic convolution from averages (N, C): softmax((relu(a W1 + b1) W2 + b2) / tau), or a sigmoid of
+// a W2 + b2; with it the hidden values, or the averages where there is no hidden layer.
+std::tuple<Tensor, Tensor> attend_forward(const Tensor& averages, const std::optional<Tensor>& w1,
+                                          const std::optional<Tensor>& b1, const Tensor& w2, const Tensor& b2,
+                                          double temperature, bool softmax) {
+  const Tensor hidden = w1 ? at::addmm(*b1, averages, w1->t()).relu_() : averages;
+  const Tensor logits = at::addmm(b2, hidden, w2.t());
+  return {softmax ? logits.div_(temperature).softmax(1) : logits.sigmoid_(), hidden};
 }
 
-template <typename Value>
-inline void store(float* to, Value value) {
-  std::memcpy(to, &value, sizeof(value));
+// The gradients of averages, W1, b1, W2 and b2.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attend_backward(const Tensor& grad, const Tensor& attention,
+                                                                   const Tensor& hidden, const Tensor& averages,
+                                                                   const std::optional<Tensor>& w1, const Tensor& w2,
+                                                                   double temperature, bool softmax) {
+  const Tensor along = grad * attention;
+  const Tensor logits = softmax ? (along - attention * along.sum(1, true)).div_(temperature) : along * (1 - attention);
+  const Tensor grad_w2 = logits.t().mm(hidden), grad_b2 = logits.sum(0);
+  const Tensor inner = logits.mm(w2);
+  if (!w1) return {inner, Tensor(), Tensor(), grad_w2, grad_b2};
+  const Tensor before = at::threshold_backward(inner, hidden, 0);
+  return {before.mm(*w1), before.t().mm(averages), before.sum(0), grad_w2, grad_b2};
 }
 
-struct Geometry {
-  int64_t height, width, channels, rows, columns;  // of the image and of the answer
-};
+// Kernels are mixed for so many images at a time, and stay in the cache until these are done.
+constexpr int64_t kTogether = 4;
 
-// One row of the answer: a K x K kernel, stride S, padding K / 2; `taps` are (K K, C).
-template <int K, int S, typename Value>
-void convolve_row(const Geometry& g, const float* image, const float* taps, int64_t row, float* out) {
-  Value kernel[K * K];
-  for (int i = 0; i < K * K; ++i) kernel[i] = load<Value>(taps + i * g.channels);
-  const int64_t top = row * S - K / 2;
-  const auto at = [&](int64_t y, int64_t x) { return load<Value>(image + (y * g.width + x) * g.channels); };
-  for (int64_t column = 0; column < g.columns; ++column, out += g.channels) {
-    const int64_t left = column * S - K / 2;
-    Value sum = Value{};
-    if (top >= 0 && top + K <= g.height && left >= 0 && left + K <= g.width) {
-#pragma GCC unroll 25
-      for (int i = 0; i < K * K; ++i) sum += kernel[i] * at(top + i / K, left + i % K);
-    } else {
-#pragma GCC unroll 25
-      for (int i = 0; i < K * K; ++i) {
-        const int64_t y = top + i / K, x = left + i % K;
-        if (y >= 0 && y < g.height && x >= 0 && x < g.width) sum += kernel[i] * at(y, x);
-      }
-    }
-    store(out, sum);
+// c (m, n) = op(a) op(b) + keep c, matrices by columns: by the BLAS that torch brings, as torch's own call takes longer than
+// a small product does; by that where there is none.
+void multiply(bool turn_a, bool turn_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
+              int64_t ldb, float keep, float* c, int64_t ldc) {
+  if (sgemm_) {
+    const int rows = m, columns = n, inner = k, first = lda, second = ldb, third = ldc;
+    const float one = 1.0f;
+    return sgemm_(turn_a ? "T" : "N", turn_b ? "T" : "N", &rows, &columns, &inner, &one, a, &first, b, &second, &keep,
+                  c, &third);
   }
+  const auto matrix = [](const float* values, int64_t height, int64_t width, int64_t stride, bool turn) {
+    const std::vector<int64_t> steps = turn ? std::vector<int64_t>{stride, 1} : std::vector<int64_t>{1, stride};
+    return at::from_blob(const_cast<float*>(values), {height, width}, steps, at::TensorOptions(at::kFloat));
+  };
+  Tensor to = matrix(c, m, n, ldc, false);
+  if (keep == 0) to.zero_();
+  to.addmm_(matrix(a, m, k, lda, turn_a), matrix(b, k, n, ldb, turn_b));
 }
 
-// One row of the image's gradient, and what the row adds to the kernel's, (K K, C): both need the same gradients.
-template <int K, int S, typename Value>
-void convolve_back_row(const Geometry& g, const float* grad, const float* image, const float* taps, int64_t row,
-                       float* grad_image, float* grad_taps) {
-  Value kernel[K * K], sums[K * K] = {};
-  for (int i = 0; i < K * K; ++i) kernel[i] = load<Value>(taps + i * g.channels);
-  const int64_t low = row + K / 2;
-  const auto at = [&](int64_t y, int64_t x) { return load<Value>(grad + (y * g.columns + x) * g.channels); };
-  for (int64_t column = 0; column < g.width; ++column) {
-    const int64_t right = column + K / 2, place = (row * g.width + column) * g.channels;
-    const Value value = load<Value>(image + place);
-    Value sum = Value{};
-    if (S == 1 && low >= K - 1 && low < g.rows && right >= K - 1 && right < g.columns) {
-#pragma GCC unroll 25
-      for (int i = 0; i < K * K; ++i) {
-        const Value above = at(low - i / K, right - i % K);
-        sum += kernel[i] * above;
-        sums[i] += value * above;
-      }
-    } else {
-#pragma GCC unroll 25
-      for (int i = 0; i < K * K; ++i) {
-        const int64_t y = low - i / K, x = right - i % K;
-        if (y < 0 || x < 0 || y % S || x % S || y / S >= g.rows || x / S >= g.columns) continue;
-        const Value above = at(y / S, x / S);
-        sum += kernel[i] * above;
-        sums[i] += value * above;
-      }
-    }
-    store(grad_image + place, sum);
-  }
-  for (int i = 0; i < K * K; ++i) {
-    float* to = grad_taps + i * g.channels;
-    store(to, load<Value>(to) + sums[i]);
-  }
-}
-
-// Calls `run(Value, c)` for blocks of channels.
-template <typename Run>
-void by_block(int64_t channels, const Run& run) {
-  int64_t c = 0;
-  for (; c + 16 <= channels; c += 16) run(Lanes{}, c);
-  for (; c + 8 <= channels; c += 8) run(HalfLanes{}, c);
-  for (; c < channels; ++c) run(float{}, c);
-}
-
-// Calls `run` with kernel size and stride as constants of the compiler's.
-template <typename Run>
-void with_geometry(int64_t size, int64_t stride, const Run& run) {
-  using std::integral_constant;
-  TORCH_CHECK((size == 3 || size == 5) && (stride == 1 || stride == 2), "kernels are 3 x 3 or 5 x 5, strides 1 or 2");
-  if (size == 3 && stride == 1) return run(integral_constant<int, 3>{}, integral_constant<int, 1>{});
-  if (size == 3) return run(integral_constant<int, 3>{}, integral_constant<int, 2>{});
-  if (stride == 1) return run(integral_constant<int, 5>{}, integral_constant<int, 1>{});
-  return run(integral_constant<int, 5>{}, integral_constant<int, 2>{});
-}
-
-Geometry geometry_of(const Tensor& x, int64_t stride) {
-  return {x.size(2), x.size(3), x.size(1), (x.size(2) - 1) / stride + 1, (x.size(3) - 1) / stride + 1};
-}
-
-// Depthwise convolution with 'same' padding; kernels (G, C, K, K), G 1 or N.
-Tensor depthwise_forward(const Tensor& input, const Tensor& weight, int64_t stride) {
-  const Tensor x = last(input), taps = weight.flatten(2).transpose(1, 2).contiguous();  // (G, K K, C)
-  const Geometry g = geometry_of(x, stride);
-  Tensor y = at::empty({x.size(0), g.channels, g.rows, g.columns}, x.options(), at::MemoryFormat::ChannelsLast);
-  const int64_t step = taps.size(0) > 1 ? taps.stride(0) : 0;
-  const float *from = x.const_data_ptr<float>(), *kernels = taps.const_data_ptr<float>();
+// Pointwise convolution by kernels that are mixed from a bank (K, C_out, C_in, 1, 1) by an attention (N, K).
+Tensor mixed_forward(const Tensor& input, const Tensor& attention, const Tensor& bank) {
+  const Tensor x = last(input), mixture = attention.contiguous(), kernels = bank.contiguous();
+  const int64_t images = x.size(0), ins = x.size(1), pixels = x.size(2) * x.size(3);
+  const int64_t count = kernels.size(0), outs = kernels.size(1), values = outs * ins;
+  Tensor y = at::empty({images, outs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
+  const float *from = x.const_data_ptr<float>(), *shares = mixture.const_data_ptr<float>();
+  const float* all = kernels.const_data_ptr<float>();
   float* out = y.mutable_data_ptr<float>();
-  with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
-    at::parallel_for(0, x.size(0), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n)
-        for (int64_t row = 0; row < g.rows; ++row)
-          by_block(g.channels, [&](auto value, int64_t c) {
-            convolve_row<decltype(size)::value, decltype(jump)::value, decltype(value)>(
-                g, from + n * g.height * g.width * g.channels + c, kernels + n * step + c, row,
-                out + (n * g.rows + row) * g.columns * g.channels + c);
-          });
-    });
+  at::parallel_for(0, (images + kTogether - 1) / kTogether, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> mixed(kTogether * values);
+    for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether) {
+      const int64_t some = std::min(kTogether, images - first);
+      multiply(false, false, values, some, count, all, values, shares + first * count, count, 0, mixed.data(), values);
+      for (int64_t n = first; n < first + some; ++n)
+        multiply(true, false, outs, pixels, ins, mixed.data() + (n - first) * values, ins, from + n * pixels * ins, ins,
+                 0, out + n * pixels * outs, outs);
+    }
   });
   return y;
 }
 
-// The gradients of images and kernels.
-std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
-                                              int64_t stride) {
-  const Tensor x = last(input), above = last(grad), taps = weight.flatten(2).transpose(1, 2).contiguous();
-  const Geometry g = geometry_of(x, stride);
-  const int64_t images = x.size(0), count = taps.size(1) * g.channels, step = taps.size(0) > 1 ? count : 0;
-  Tensor grad_x = at::empty_like(x), grad_taps = plain({images, taps.size(1), g.channels}, x).zero_();
+// The gradients of images, attention and bank; the kernels are mixed again.
+std::tuple<Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, const Tensor& input, const Tensor& attention,
+                                                  const Tensor& bank) {
+  const Tensor x = last(input), above = last(grad), mixture = attention.contiguous(), kernels = bank.contiguous();
+  const int64_t images = x.size(0), ins = x.size(1), pixels = x.size(2) * x.size(3);
+  const int64_t count = kernels.size(0), outs = kernels.size(1), values = outs * ins;
+  const int64_t groups = (images + kTogether - 1) / kTogether;
+  const int64_t parts = std::min<int64_t>(groups, at::get_num_threads());
+  Tensor grad_x = at::empty_like(x), grad_attention = at::empty_like(mixture);
+  Tensor grad_bank = at::empty({parts, count, outs, ins, 1, 1}, kernels.options());
   const float *from = x.const_data_ptr<float>(), *up = above.const_data_ptr<float>();
-  const float* kernels = taps.const_data_ptr<float>();
-  float *out = grad_x.mutable_data_ptr<float>(), *sums = grad_taps.mutable_data_ptr<float>();
-  with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
-    at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        const int64_t image = n * g.height * g.width * g.channels;
-        for (int64_t row = 0; row < g.height; ++row)
-          by_block(g.channels, [&](auto value, int64_t c) {
-            convolve_back_row<decltype(size)::value, decltype(jump)::value, decltype(value)>(
-                g, up + n * g.rows * g.columns * g.channels + c, from + image + c, kernels + n * step + c, row,
-                out + image + c, sums + n * count + c);
-          });
+  const float *shares = mixture.const_data_ptr<float>(), *all = kernels.const_data_ptr<float>();
+  float *out = grad_x.mutable_data_ptr<float>(), *grad_shares = grad_attention.mutable_data_ptr<float>();
+  float* sums = grad_bank.mutable_data_ptr<float>();
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> mixed(kTogether * values), own(kTogether * values);
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t start = part * groups / parts * kTogether, stop = (part + 1) * groups / parts * kTogether;
+      for (int64_t first = start; first < std::min(images, stop); first += kTogether) {
+        const int64_t some = std::min(kTogether, images - first);
+        const float* share = shares + first * count;
+        multiply(false, false, values, some, count, all, values, share, count, 0, mixed.data(), values);
+        for (int64_t n = first; n < first + some; ++n) {
+          const float *image = from + n * pixels * ins, *gradient = up + n * pixels * outs;
+          multiply(false, false, ins, pixels, outs, mixed.data() + (n - first) * values, ins, gradient, outs, 0,
+                   out + n * pixels * ins, ins);
+          multiply(false, true, ins, outs, pixels, image, ins, gradient, outs, 0, own.data() + (n - first) * values,
+                   ins);
+        }
+        multiply(true, false, count, some, values, all, values, own.data(), values, 0, grad_shares + first * count,
+                 count);
+        multiply(false, true, values, count, some, own.data(), values, share, count, first == start ? 0 : 1,
+                 sums + part * count * values, values);
       }
-    });
+    }
   });
-  if (weight.size(0) == 1) grad_taps = grad_taps.sum(0, true);
-  return {grad_x, grad_taps.transpose(1, 2).contiguous().view(weight.sizes())};
+  return {grad_x, grad_attention, parts == 1 ? grad_bank[0] : grad_bank.sum(0)};
 }
 
 }  // namespace
 
-TORCH_LIBRARY(pose_training, library) {
+TORCH_LIBRARY_FRAGMENT(pose_training, library) {
   library.def(
       "norm_forward(Tensor x, Tensor weight, Tensor bias, Tensor(a!) running_mean, Tensor(b!) running_var, "
       "Tensor? shortcut, float momentum, float eps, int activation, bool wants_averages) "
@@ -456,14 +411,22 @@ TORCH_LIBRARY(pose_training, library) {
       "norm_backward(Tensor grad, Tensor? grad_averages, Tensor x, Tensor weight, Tensor bias, Tensor mean, "
       "Tensor invstd, int activation) -> (Tensor, Tensor, Tensor)");
   library.def("pool(Tensor x) -> Tensor");
-  library.def("depthwise_forward(Tensor x, Tensor weight, int stride) -> Tensor");
-  library.def("depthwise_backward(Tensor grad, Tensor x, Tensor weight, int stride) -> (Tensor, Tensor)");
+  library.def(
+      "attend_forward(Tensor averages, Tensor? w1, Tensor? b1, Tensor w2, Tensor b2, float temperature, bool softmax) "
+      "-> (Tensor, Tensor)");
+  library.def(
+      "attend_backward(Tensor grad, Tensor attention, Tensor hidden, Tensor averages, Tensor? w1, Tensor w2, "
+      "float temperature, bool softmax) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  library.def("mixed_forward(Tensor x, Tensor attention, Tensor bank) -> Tensor");
+  library.def("mixed_backward(Tensor grad, Tensor x, Tensor attention, Tensor bank) -> (Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(pose_training, CPU, library) {
   library.impl("norm_forward", &norm_forward);
   library.impl("norm_backward", &norm_backward);
   library.impl("pool", &pool);
-  library.impl("depthwise_forward", &depthwise_forward);
-  library.impl("depthwise_backward", &depthwise_backward);
+  library.impl("attend_forward", &attend_forward);
+  library.impl("attend_backward", &attend_backward);
+  library.impl("mixed_forward", &mixed_forward);
+  library.impl("mixed_backward", &mixed_backward);
 }

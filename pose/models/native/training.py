@@ -5,8 +5,9 @@
 A step at these sizes waits for memory: here batch normalisation, activation, shortcut and the averages that the next
 attention wants are one operation, which keeps nothing but its input, and no layer changes the memory format.
 
-A dynamic layer's kernels of a batch are N x (parameters of one kernel) x 4 bytes (:func:`kernel_bytes`). They are
-kept for the backward pass, or mixed again there, at 1 / (3 H W) of the layer's work for each of the K kernels.
+A dynamic layer's kernels of a batch are N x (parameters of one kernel) x 4 bytes (:func:`kernel_bytes`). Here 1 x 1
+layers mix them for a few images at a time, in the forward and again in the backward pass, and keep none; depthwise
+layers, whose kernels are small, keep theirs unless ``recompute_kernels`` is asked for.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from pose.models.native import ACTIVATIONS, NativeError, load
 from pose.models.norm import BatchNorm2d
 from pose.models.per_image_conv import PerImageConv2d
 
-SOURCE = Path(__file__).with_name("training.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("training.cpp", "depthwise.cpp"))
 
 
 @functools.cache
 def available() -> bool:
     """Whether the operations are built or can be; warns once where not."""
     try:
-        load(SOURCE)
+        load(*SOURCES)
     except NativeError as error:
         warnings.warn(f"{error}; training runs as torch operations, more slowly", stacklevel=3)
         return False
@@ -71,9 +72,9 @@ def use_native_training(model: nn.Module) -> nn.Module:
 
 
 def kernel_bytes(model: nn.Module, batch_size: int) -> int:
-    """Memory of the mixed kernels of a batch in all dynamic layers: what ``recompute_kernels`` saves.
+    """Bytes of the mixed kernels of a batch in all dynamic layers, which torch keeps from forward to backward pass.
 
-    Decomposed layers have no kernel per image and count nothing.
+    ``recompute_kernels`` saves them. Decomposed layers have no kernel per image and count nothing.
     """
     layers = [module for module in model.modules() if isinstance(module, DynamicConv2d)]
     return sum(batch_size * layer.weight[0].numel() * layer.weight.element_size() for layer in layers)
@@ -156,6 +157,37 @@ class Conv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
         return *_convolve_back(grad, *ctx.saved_tensors, ctx.stride, ctx.needs_input_grad[0]), None
+
+
+class Attend(torch.autograd.Function):
+    """The attention (N, K) from averages (N, C); the last arguments are the temperature and whether it is softmax."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, averages: Tensor, *arguments: Any) -> Tensor:
+        w1, _, w2, _, *ctx.constants = arguments
+        attention, hidden = torch.ops.pose_training.attend_forward.default(averages, *arguments)
+        ctx.save_for_backward(attention, hidden, averages, w1, w2)
+        return attention
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+        call = torch.ops.pose_training.attend_backward.default
+        return *call(grad, *ctx.saved_tensors, *ctx.constants), None, None
+
+
+class MixedPointwise(torch.autograd.Function):
+    """A pointwise :class:`Conv` with kernels mixed from a bank, a few images at a time: no batch of them is kept."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, attention: Tensor, bank: Tensor) -> Tensor:
+        ctx.save_for_backward(x, attention, bank)
+        return torch.ops.pose_training.mixed_forward.default(x, attention, bank)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+        return torch.ops.pose_training.mixed_backward.default(grad, *ctx.saved_tensors)
 
 
 class MixedConv(torch.autograd.Function):
@@ -296,7 +328,11 @@ class TrainedAttention(KernelAttention):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, K)."""
-        return super().forward(_averages(x)[:, :, None, None] if _fits(self, x) else x)
+        if not _fits(self, x):
+            return super().forward(x)
+        hidden = (None, None) if self.fc1 is None else (self.fc1.weight, self.fc1.bias)
+        constants = (self.temperature.item(), self.activation == "softmax")
+        return Attend.apply(_averages(x), *hidden, self.fc2.weight, self.fc2.bias, *constants)
 
 
 class TrainedDynamicConv2d(DynamicConv2d):
@@ -307,7 +343,10 @@ class TrainedDynamicConv2d(DynamicConv2d):
         if not (_fits(self, x) and _is_known(self)):
             return super().forward(x)
         attention = self.attention(x)
-        y = MixedConv.apply(x, attention, self.weight, self.stride[0], self.recompute)
+        if self.kernel_size == (1, 1):
+            y = MixedPointwise.apply(x, attention, self.weight)
+        else:
+            y = MixedConv.apply(x, attention, self.weight, self.stride[0], self.recompute)
         return _add_bias(y, None if self.bias is None else attention @ self.bias)
 
 

@@ -1,0 +1,189 @@
+// Depthwise convolution of a training step on a CPU, forward and backward: 3 x 3 or 5 x 5, stride 1 or 2, one kernel
+// for all images or one for each. Images are channels_last float32; every image is a thread's.
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
+
+#include <cstring>
+#include <tuple>
+#include <type_traits>
+
+namespace {
+
+using at::Tensor;
+
+Tensor last(const Tensor& x) {
+  TORCH_CHECK(x.scalar_type() == at::kFloat && x.device().is_cpu() && x.dim() == 4, "needs float32 images on a CPU");
+  return x.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+Tensor plain(at::IntArrayRef shape, const Tensor& like) {
+  return at::empty(shape, like.options().memory_format(at::MemoryFormat::Contiguous));
+}
+
+// Sixteen, eight or one channel of a pixel, at an address that is aligned to a float only.
+typedef float Lanes __attribute__((vector_size(64)));
+typedef float HalfLanes __attribute__((vector_size(32)));
+
+template <typename Value>
+inline Value load(const float* from) {
+  Value value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <typename Value>
+inline void store(float* to, Value value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+struct Geometry {
+  int64_t height, width, channels, rows, columns;  // of the image and of the answer
+};
+
+// One row of the answer: a K x K kernel, stride S, padding K / 2; `taps` are (K K, C).
+template <int K, int S, typename Value>
+void convolve_row(const Geometry& g, const float* image, const float* taps, int64_t row, float* out) {
+  Value kernel[K * K];
+  for (int i = 0; i < K * K; ++i) kernel[i] = load<Value>(taps + i * g.channels);
+  const int64_t top = row * S - K / 2;
+  const auto at = [&](int64_t y, int64_t x) { return load<Value>(image + (y * g.width + x) * g.channels); };
+  for (int64_t column = 0; column < g.columns; ++column, out += g.channels) {
+    const int64_t left = column * S - K / 2;
+    Value sum = Value{};
+    if (top >= 0 && top + K <= g.height && left >= 0 && left + K <= g.width) {
+#pragma GCC unroll 25
+      for (int i = 0; i < K * K; ++i) sum += kernel[i] * at(top + i / K, left + i % K);
+    } else {
+#pragma GCC unroll 25
+      for (int i = 0; i < K * K; ++i) {
+        const int64_t y = top + i / K, x = left + i % K;
+        if (y >= 0 && y < g.height && x >= 0 && x < g.width) sum += kernel[i] * at(y, x);
+      }
+    }
+    store(out, sum);
+  }
+}
+
+// One row of the image's gradient, and what the row adds to the kernel's, (K K, C): both need the same gradients.
+template <int K, int S, typename Value>
+void convolve_back_row(const Geometry& g, const float* grad, const float* image, const float* taps, int64_t row,
+                       float* grad_image, float* grad_taps) {
+  Value kernel[K * K], sums[K * K] = {};
+  for (int i = 0; i < K * K; ++i) kernel[i] = load<Value>(taps + i * g.channels);
+  const int64_t low = row + K / 2;
+  const auto at = [&](int64_t y, int64_t x) { return load<Value>(grad + (y * g.columns + x) * g.channels); };
+  for (int64_t column = 0; column < g.width; ++column) {
+    const int64_t right = column + K / 2, place = (row * g.width + column) * g.channels;
+    const Value value = load<Value>(image + place);
+    Value sum = Value{};
+    if (S == 1 && low >= K - 1 && low < g.rows && right >= K - 1 && right < g.columns) {
+#pragma GCC unroll 25
+      for (int i = 0; i < K * K; ++i) {
+        const Value above = at(low - i / K, right - i % K);
+        sum += kernel[i] * above;
+        sums[i] += value * above;
+      }
+    } else {
+#pragma GCC unroll 25
+      for (int i = 0; i < K * K; ++i) {
+        const int64_t y = low - i / K, x = right - i % K;
+        if (y < 0 || x < 0 || y % S || x % S || y / S >= g.rows || x / S >= g.columns) continue;
+        const Value above = at(y / S, x / S);
+        sum += kernel[i] * above;
+        sums[i] += value * above;
+      }
+    }
+    store(grad_image + place, sum);
+  }
+  for (int i = 0; i < K * K; ++i) {
+    float* to = grad_taps + i * g.channels;
+    store(to, load<Value>(to) + sums[i]);
+  }
+}
+
+// Calls `run(Value, c)` for blocks of channels.
+template <typename Run>
+void by_block(int64_t channels, const Run& run) {
+  int64_t c = 0;
+  for (; c + 16 <= channels; c += 16) run(Lanes{}, c);
+  for (; c + 8 <= channels; c += 8) run(HalfLanes{}, c);
+  for (; c < channels; ++c) run(float{}, c);
+}
+
+// Calls `run` with kernel size and stride as constants of the compiler's.
+template <typename Run>
+void with_geometry(int64_t size, int64_t stride, const Run& run) {
+  using std::integral_constant;
+  TORCH_CHECK((size == 3 || size == 5) && (stride == 1 || stride == 2), "kernels are 3 x 3 or 5 x 5, strides 1 or 2");
+  if (size == 3 && stride == 1) return run(integral_constant<int, 3>{}, integral_constant<int, 1>{});
+  if (size == 3) return run(integral_constant<int, 3>{}, integral_constant<int, 2>{});
+  if (stride == 1) return run(integral_constant<int, 5>{}, integral_constant<int, 1>{});
+  return run(integral_constant<int, 5>{}, integral_constant<int, 2>{});
+}
+
+Geometry geometry_of(const Tensor& x, int64_t stride) {
+  return {x.size(2), x.size(3), x.size(1), (x.size(2) - 1) / stride + 1, (x.size(3) - 1) / stride + 1};
+}
+
+// Depthwise convolution with 'same' padding; kernels (G, C, K, K), G 1 or N.
+Tensor depthwise_forward(const Tensor& input, const Tensor& weight, int64_t stride) {
+  const Tensor x = last(input), taps = weight.flatten(2).transpose(1, 2).contiguous();  // (G, K K, C)
+  const Geometry g = geometry_of(x, stride);
+  Tensor y = at::empty({x.size(0), g.channels, g.rows, g.columns}, x.options(), at::MemoryFormat::ChannelsLast);
+  const int64_t step = taps.size(0) > 1 ? taps.stride(0) : 0;
+  const float *from = x.const_data_ptr<float>(), *kernels = taps.const_data_ptr<float>();
+  float* out = y.mutable_data_ptr<float>();
+  with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
+    at::parallel_for(0, x.size(0), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n)
+        for (int64_t row = 0; row < g.rows; ++row)
+          by_block(g.channels, [&](auto value, int64_t c) {
+            convolve_row<decltype(size)::value, decltype(jump)::value, decltype(value)>(
+                g, from + n * g.height * g.width * g.channels + c, kernels + n * step + c, row,
+                out + (n * g.rows + row) * g.columns * g.channels + c);
+          });
+    });
+  });
+  return y;
+}
+
+// The gradients of images and kernels.
+std::tuple<Tensor, Tensor> depthwise_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                              int64_t stride) {
+  const Tensor x = last(input), above = last(grad), taps = weight.flatten(2).transpose(1, 2).contiguous();
+  const Geometry g = geometry_of(x, stride);
+  const int64_t images = x.size(0), count = taps.size(1) * g.channels, step = taps.size(0) > 1 ? count : 0;
+  Tensor grad_x = at::empty_like(x), grad_taps = plain({images, taps.size(1), g.channels}, x).zero_();
+  const float *from = x.const_data_ptr<float>(), *up = above.const_data_ptr<float>();
+  const float* kernels = taps.const_data_ptr<float>();
+  float *out = grad_x.mutable_data_ptr<float>(), *sums = grad_taps.mutable_data_ptr<float>();
+  with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
+    at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const int64_t image = n * g.height * g.width * g.channels;
+        for (int64_t row = 0; row < g.height; ++row)
+          by_block(g.channels, [&](auto value, int64_t c) {
+            convolve_back_row<decltype(size)::value, decltype(jump)::value, decltype(value)>(
+                g, up + n * g.rows * g.columns * g.channels + c, from + image + c, kernels + n * step + c, row,
+                out + image + c, sums + n * count + c);
+          });
+      }
+    });
+  });
+  if (weight.size(0) == 1) grad_taps = grad_taps.sum(0, true);
+  return {grad_x, grad_taps.transpose(1, 2).contiguous().view(weight.sizes())};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(pose_training, library) {
+  library.def("depthwise_forward(Tensor x, Tensor weight, int stride) -> Tensor");
+  library.def("depthwise_backward(Tensor grad, Tensor x, Tensor weight, int stride) -> (Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(pose_training, CPU, library) {
+  library.impl("depthwise_forward", &depthwise_forward);
+  library.impl("depthwise_backward", &depthwise_backward);
+}
