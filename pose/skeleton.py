@@ -71,6 +71,8 @@ class Skeleton:
             raise ValueError(f"skeleton {self.name!r}: keypoints must be a non-empty list of different names")
         put("flip_pairs", pairs(self.flip_pairs, "flip_pairs"))
         put("limbs", pairs(self.limbs, "limbs"))
+        if not isinstance(self.lengths, Mapping):
+            raise ValueError(f"skeleton {self.name!r}: lengths must be an object of name: [keypoint, keypoint]")
         ends = pairs(list(self.lengths.values()), "lengths")
         put("lengths", dict(zip(self.lengths, ends, strict=True)))
         put("upper_body", indices(self.upper_body, "upper_body"))

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +14,12 @@ from tiny import MODEL, tiny_settings, write_config, write_tiny_set
 
 from pose.engine import compare
 from pose.engine.checkpoint import load_checkpoint
-from pose.engine.compare import CompareError, finish_all, finish_run, plan_runs
-from pose.engine.comparison import format_table, plain, summarise
+from pose.engine.compare import CompareError, Run, finish_all, finish_run, plan_runs
+from pose.engine.comparison import draw_curves, format_table, plain, summarise
 from pose.engine.learner import Learner
 from pose.engine.train import train
 from pose.engine.work_dir import BusyError, locked
+from pose.errors import DataError
 from pose.options import OptionError
 from pose.skeleton import COCO
 
@@ -46,7 +48,7 @@ def networks(root, **sections):
 def finished(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     runs = plan_runs(networks(root), [0, 1], folder)
-    assert finish_all(runs, torch.device("cpu")) is None
+    assert finish_all(runs, torch.device("cpu")) == (None, [])
     return folder, runs
 
 
@@ -58,8 +60,8 @@ def test_every_network_is_trained_and_tested_with_every_seed(finished):
         result = run.result
         assert {"AP", "PCK@0.2 torso"} < set(result["figures"]) and result["protocol"]["boxes_count"] == 12
         assert result["checkpoint"] == "best.pth" and result["epoch"] in (1, 2) and result["hours"] > 0
-        assert run.correct["PCK@0.2 torso"].shape == (12, 17)
-        assert np.nanmean(run.correct["PCK@0.2 torso"]) == pytest.approx(result["figures"]["PCK@0.2 torso"])
+        assert run.correct["PCK@0.2 torso"][0].shape == (12, 17)
+        assert np.nanmean(run.correct["PCK@0.2 torso"][0]) == pytest.approx(result["figures"]["PCK@0.2 torso"])
 
 
 def test_all_networks_of_a_seed_learn_from_the_same_crops(root, tmp_path, monkeypatch):
@@ -108,8 +110,8 @@ def test_a_run_of_another_process_is_left_to_it(root, tmp_path, capsys):
     other.start()
     assert held.wait(60)
     with pytest.raises(BusyError, match="a training is running in it"):
-        finish_run(runs[0], torch.device("cpu"))
-    assert finish_all(runs, torch.device("cpu")) is None
+        finish_run(runs[0], torch.device("cpu"))  # another tool's training; another comparison's holds its own lock
+    assert finish_all(runs, torch.device("cpu")) == (None, [])
     let_go.set()
     other.join()
     assert capsys.readouterr().out.count("left to it") == 1
@@ -132,13 +134,83 @@ def test_only_the_network_may_differ(root, tmp_path, finished):
     made["dropping"] = replace(made["dropping"], train=replace(made["dropping"].train, learning_rate=0.5))
     with pytest.raises(CompareError, match=r"plain and dropping .*alike: train\.learning_rate 0\.001 -> 0\.5"):
         plan_runs(made, [0], tmp_path)
-    with pytest.raises(CompareError, match=r"seed_0 holds a run with other settings.*train\.batch_size 4 -> 5"):
+    with pytest.raises(CompareError, match=r"seed_0 holds a run with other settings or data.*train\.batch_size 4 -> 5"):
         plan_runs(networks(root, train=dict(batch_size=5)), [0], folder)
     plan_runs(networks(root, data=dict(workers=2)), [0], folder)  # how fast, not what
+    with pytest.raises(OptionError, match="different numbers from 0 on, got -1"):
+        plan_runs(networks(root), [-1], tmp_path)
     with pytest.raises(OptionError, match="two configurations"):
         plan_runs({"plain": made["plain"]}, [0], tmp_path)
-    with pytest.raises(OptionError, match="different numbers, got 1 1"):
+    with pytest.raises(OptionError, match="different numbers from 0 on, got 1 1"):
         plan_runs(networks(root), [1, 1], tmp_path)
+
+
+@pytest.fixture
+def copied(root, finished, tmp_path):
+    """The data and the finished runs, to be changed."""
+    shutil.copytree(root, tmp_path / "data")
+    runs = plan_runs(networks(tmp_path / "data", train=dict(epochs=1)), [0], tmp_path / "runs")
+    finish_all(runs, torch.device("cpu"))
+    return (
+        tmp_path / "data",
+        tmp_path / "runs",
+        lambda: plan_runs(networks(tmp_path / "data", train=dict(epochs=1)), [0], tmp_path / "runs"),
+    )
+
+
+def test_results_of_other_data_are_not_taken_for_these(copied):
+    data, _, plan = copied
+    plan()
+    skeleton = json.loads((data / "skeleton.json").read_text())
+    (data / "skeleton.json").write_text(json.dumps({**skeleton, "lengths": {"torso": [12, 5]}}))
+    with pytest.raises(CompareError, match="other settings or data.*contents of skeleton"):
+        plan()
+    (data / "skeleton.json").write_text(json.dumps(skeleton))
+    path = data / "annotations" / "person_keypoints_val2017.json"
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(CompareError, match="contents of val_annotations"):
+        plan()
+    path.unlink()
+    with pytest.raises(DataError, match="val2017.json: not found"):
+        plan()
+
+
+def test_a_damaged_or_tidied_run_does_not_stop_the_others(copied):
+    _, folder, plan = copied
+    last = folder / "plain" / "seed_0" / "last.pth"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert summarise(plan())["missing"] == []
+    for path in (last, last.with_name("previous.pth"), last.with_name("metrics.csv")):
+        path.unlink()
+    runs = plan()
+    assert summarise(runs)["missing"] == [] and runs[0].curves() == {}
+    draw_curves(runs, folder / "curves.png")
+    (folder / "plain" / "seed_0" / "correct.npz").unlink()
+    with pytest.raises(CompareError, match=r"correct\.npz: cannot be read; delete test\.json"):
+        summarise(runs)
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(root, tmp_path):
+    runs = plan_runs(networks(root, train=dict(epochs=1)), [0], tmp_path)
+    runs[0].folder.mkdir(parents=True)
+    (runs[0].folder / "best.pth").write_bytes(b"somebody's")
+    stopped, (failed,) = finish_all(runs, torch.device("cpu"))
+    assert stopped is None and failed.startswith("plain, seed 0: ") and "best.pth" in failed
+    assert summarise(runs)["missing"] == ["plain, seed 0"] and runs[1].result
+
+
+def test_a_figure_of_nobody_is_not_a_number(finished, monkeypatch):
+    _, runs = finished
+    original = Run.result.fget
+
+    def without(run):
+        result = original(run)
+        return {**result, "figures": {**result["figures"], "AP75": -1.0}}
+
+    monkeypatch.setattr(Run, "result", property(without))
+    summary = summarise(runs)
+    assert np.isnan(summary["networks"]["plain"]["figures"]["AP75"][0])
+    assert "| n/a |" in format_table(summary) and "-100" not in format_table(summary)
 
 
 def test_the_summary_has_spread_and_differences(finished):
@@ -153,13 +225,13 @@ def test_the_summary_has_spread_and_differences(finished):
     )
     difference = summary["differences"]["dropping"]
     assert difference["AP"]["seeds"].mean == pytest.approx(np.mean(values[1::2]) - np.mean(values[::2]))
-    assert set(difference["PCK@0.2 torso"]) == {"seeds", "persons"} and set(difference["AP"]) == {"seeds"}
+    assert set(difference["PCK@0.2 torso"]) == {"seeds", "pictures"} and set(difference["AP"]) == {"seeds"}
     pck = [run.result["figures"]["PCK@0.2 torso"] for run in runs]
-    assert difference["PCK@0.2 torso"]["persons"].mean == pytest.approx(np.mean(pck[1::2]) - np.mean(pck[::2]))
+    assert difference["PCK@0.2 torso"]["pictures"].mean == pytest.approx(np.mean(pck[1::2]) - np.mean(pck[::2]))
     table = format_table(summary)
     assert "| plain |" in table and "±" in table and "Differences to plain" in table and "Not done" not in table
     one = summarise([run for run in runs if run.seed == 0])
-    assert "[one seed]" in format_table(one) and "NaN" not in json.dumps(plain(one))
+    assert "| one seed |" in format_table(one) and "NaN" not in json.dumps(plain(one))
 
 
 def test_the_tool_trains_reports_and_refuses(tmp_path, run_tool):
@@ -172,7 +244,7 @@ def test_the_tool_trains_reports_and_refuses(tmp_path, run_tool):
     command += ["--cfg-options", "data.boxes=annotated"]
     status, out, error = run_tool(*command)
     assert status == 0, error
-    assert "run 2 of 2: one, seed 3" in out and re.search(r"\| one \| .*\[one seed\]", out)
+    assert "run 2 of 2: one, seed 3" in out and re.search(r"\| one \| AP \| .*\| one seed \|", out)
     assert (tmp_path / "work" / "comparison.md").read_text() in out
     assert set(json.loads((tmp_path / "work" / "comparison.json").read_text())["networks"]) == {"one", "two"}
     assert (tmp_path / "work" / "curves.png").stat().st_size > 5000

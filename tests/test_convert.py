@@ -40,8 +40,11 @@ def test_what_does_not_fit_is_refused():
         as_skeleton(coco_file(), COCO, Skeleton("hand", ("thumb",)))
     with pytest.raises(DataError, match="annotation 7 has 17 keypoints, lsp 14"):
         as_skeleton(coco_file(), LSP, COCO)
-    with pytest.raises(DataError, match="no annotation file"):
-        as_skeleton({}, COCO, LSP)
+    wrong = coco_file()
+    wrong["annotations"][0]["keypoints"] = ["x"] * 51
+    for contents in ({}, wrong):
+        with pytest.raises(DataError, match="no annotation file"):
+            as_skeleton(contents, COCO, LSP)
 
 
 def test_the_tool_writes_what_training_reads(tmp_path, run_tool):
@@ -52,5 +55,7 @@ def test_the_tool_writes_what_training_reads(tmp_path, run_tool):
     assert status == 0, error
     assert "1 persons with some of 12 keypoints: right_ankle" in said
     assert read_annotations(out, LSP).keypoints.shape == (1, 14, 3)
+    status, _, error = run_tool(*command[:-1], path)
+    assert status == 2 and "give another --out" in error
     status, _, error = run_tool(*command[:2], "--target", "nothing.json", "--out", out)
     assert status == 2 and "nothing.json" in error

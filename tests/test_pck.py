@@ -80,15 +80,27 @@ def test_predictions_from_detected_boxes_are_matched_to_people(annotations):
     detected = Predictions(found.image_ids, found.keypoints, boxes, ones, ones, np.full(3, -1))
     assert [measure.mean for measure in predicted_length_pck(own, found, annotations, SKELETON)] == [1, 1]
     one = found.select([0])
-    half = predicted_length_pck(detected.select([0]), one, annotations, SKELETON)[0]
-    assert half.mean < 1  # one row cannot be three people
+    third = predicted_length_pck(detected.select([0]), one, annotations, SKELETON)[0]
+    assert len(third.correct) == 2 and third.shares["left_hip"] == 0.5  # one row is one of the two people with a torso
+    own_third = predicted_length_pck(own.select([0]), one, annotations, SKELETON)[0]
+    assert len(own_third.correct) == 1 and own_third.mean == 1  # nobody else was predicted for
+
+
+def test_a_length_that_nobody_has_is_no_measure(annotations):
+    hidden = Skeleton("four", SKELETON.keypoints, lengths={"leg": ("left_hip", "head_top")})
+    assert len(length_pck(off_by([0] * 4), annotations, hidden, IDS)[0].correct) == 1
+    assert length_pck(off_by([0] * 4).select([1]), annotations, hidden, IDS[1:2]) == []
 
 
 def test_the_table_joins_left_and_right():
     skeleton = load_skeleton("configs/lsp/skeleton.json")
     correct = np.ones((2, 14))
     correct[:, skeleton.keypoints.index("left_knee")] = 0
-    measures = [LengthPck("torso", 0.2, skeleton.keypoints, correct)]
+    measures = [LengthPck("torso", 0.2, skeleton.keypoints, correct, np.arange(2))]
     text = format_length_pck(measures, skeleton)
     assert "PCK@0.2 torso (2 persons): mean 0.929" in text and "knee 0.500" in text and "head_top 1.000" in text
+    correct[:, skeleton.keypoints.index("left_knee")] = np.nan
+    correct[:, skeleton.keypoints.index("neck")] = np.nan
+    text = format_length_pck([LengthPck("torso", 0.2, skeleton.keypoints, correct, np.arange(2))], skeleton)
+    assert "knee 1.000" in text and "neck n/a" in text and "mean 1.000" in text
     assert text.count("knee") == 1 and format_length_pck([], skeleton) == ""

@@ -10,7 +10,13 @@ from pose.errors import DataError
 def annotations(pictures=20):
     images = [{"id": 100 + number, "file_name": f"{number}.jpg"} for number in range(pictures)]
     people = [
-        {"id": 2 * number + twin, "image_id": 100 + number, "num_keypoints": 5 if number % 2 else 0}
+        {
+            "id": 2 * number + twin,
+            "image_id": 100 + number,
+            "category_id": 1,
+            "area": 50.0,
+            "keypoints": [3, 4, 2 if number % 2 else 0],
+        }
         for number in range(pictures)
         for twin in (0, 1)
     ]
@@ -32,6 +38,18 @@ def test_whole_pictures_are_held_out_and_nothing_is_lost():
 def test_the_seed_chooses():
     chosen = {tuple(image["id"] for image in hold_out(annotations(), 4, seed)[1]["images"]) for seed in (0, 0, 1, 2)}
     assert len(chosen) == 3
+
+
+def test_pictures_without_anyone_who_counts_are_not_held_out():
+    whole = annotations()
+    for person in whole["annotations"]:
+        person.update(
+            [("iscrowd", 1)] if person["image_id"] == 101 else [("area", 0)] if person["image_id"] == 103 else []
+        )
+    with pytest.raises(DataError, match="of 8 pictures"):
+        hold_out(whole, 8)
+    with pytest.raises(DataError, match="seed must not be negative"):
+        hold_out(whole, 3, seed=-1)
 
 
 @pytest.mark.parametrize("count", [0, 10, 11])

@@ -12,7 +12,7 @@ from small_project import TOOLS, write_project
 from small_project import run_tool as run_tool
 
 from pose import weights
-from pose.engine.checkpoint import load_checkpoint
+from pose.engine.checkpoint import load_checkpoint, save_checkpoint
 from pose.errors import CheckpointError
 from pose.options import OptionError
 
@@ -55,6 +55,25 @@ def test_the_default_stays_until_another_is_asked_for(ship):
     assert weights.shipped("second").name == "second"
     with pytest.raises(OptionError, match="no weights 'secand' .*did you mean 'second'"):
         weights.shipped("secand")
+
+
+def test_what_cannot_be_shipped_is_refused_before_anything_is_written(project, ship, run_tool, tmp_path_factory):
+    status, _, error = ship("../elsewhere")
+    assert status == 2 and "letters, digits" in error
+    outside = tmp_path_factory.mktemp("outside") / "tiny.py"
+    outside.write_text((project / "tiny.py").read_text())
+    command = ["ship_weights.py", outside, project / "tiny.pth", "--name", "x", "--about", "x"]
+    status, _, error = run_tool(*command)
+    assert status == 2 and "is not in this repository" in error
+    contents = load_checkpoint(project / "tiny.pth")
+    save_checkpoint(project / "last.pth", {**contents, "optimizer": {}})
+    contents["model"]["head.final.bias"][0] = 1e6
+    save_checkpoint(project / "large.pth", contents)
+    for name, message in (("last", "take the best.pth"), ("large", "too large for half precision")):
+        command[1:3] = project / "tiny.py", project / f"{name}.pth"
+        status, _, error = run_tool(*command)
+        assert status == 2 and message in error
+    assert not (project / "weights").exists()
 
 
 def test_changed_and_missing_weights_are_refused(project, ship):

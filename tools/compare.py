@@ -5,7 +5,8 @@
 
 The first configuration is the baseline. All runs of a seed see the same persons in the same order with the same
 augmentation and schedule. The same command goes on after any stop, does nothing twice, and can be started several
-times, once a core or GPU (--device): a run that another process is at is left to it. Figures are those of the test
+times, once a core or GPU (--device): a run that another process is at is left to it; one that fails is told and the
+others go on. Figures are those of the test
 split by the weights that were best on the validation split; where there is no test split, by the last ones.
 
 The work folder gets NAME/seed_N for each run, comparison.md, comparison.json and curves.png.
@@ -44,13 +45,14 @@ def main() -> int:
     options = parse_options(arguments.cfg_options)
     networks = {path.stem: load_settings(path, options) for path in arguments.configs}
     runs = plan_runs(networks, arguments.seeds, make_folder(arguments.work_dir))
+    failed: list[str] = []
     if not arguments.report_only:
-        stopped = finish_all(runs, choose_device(arguments.device))
+        stopped, failed = finish_all(runs, choose_device(arguments.device))
         if stopped:
             print(f"stopped by {stopped.name}, everything is saved; the same command goes on")
             return 128 + stopped
     summary = summarise(runs)
-    table = format_table(summary)
+    table = "\n\n".join([format_table(summary), *(f"Failed: {line}" for line in failed)])
     write_json(arguments.work_dir / "comparison.json", plain(summary))
     with replacing(arguments.work_dir / "comparison.md") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
@@ -58,7 +60,7 @@ def main() -> int:
     if summary["networks"]:
         draw_curves(runs, arguments.work_dir / "curves.png")
         print(f"curves: {arguments.work_dir / 'curves.png'}")
-    return 0
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from pose.datasets.convert import as_skeleton
-from pose.errors import DataError, command
+from pose.errors import DataError, OutputError, command
 from pose.files import read_json, write_json
 from pose.skeleton import Skeleton, load_skeleton
 
@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--target", required=True, help="the skeleton to write")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     arguments = parser.parse_args()
+    if arguments.out.exists() and arguments.out.samefile(arguments.annotations):
+        raise OutputError(f"{arguments.out}: is what is converted; give another --out")
     source, target = (_skeleton(name) for name in (arguments.source, arguments.target))
     try:
         converted = as_skeleton(read_json(arguments.annotations, "annotation file"), source, target)

@@ -9,14 +9,17 @@ goes into data/weights/index.json; what they were trained on and how they do bel
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import torch
 
 from pose.engine.checkpoint import load_checkpoint, load_state, save_checkpoint
 from pose.engine.config import load_settings
-from pose.errors import command
+from pose.errors import CheckpointError, command
 from pose.files import make_folder, read_json, sha256, write_json
+from pose.options import OptionError
+from pose.skeleton import BUILT_IN
 from pose.weights import FOLDER, INDEX, ROOT
 
 
@@ -29,10 +32,19 @@ def main() -> None:
     parser.add_argument("--about", required=True, help="what they are, in a line")
     parser.add_argument("--default", action="store_true", help="take them where no weights are named")
     arguments = parser.parse_args()
+    if not re.fullmatch(r"[\w.-]+", arguments.name):
+        raise OptionError(f"--name {arguments.name}: letters, digits, . _ - alone; it is the file's name")
     settings = load_settings(arguments.config)
-    state = load_checkpoint(arguments.checkpoint)["model"]
+    config, skeleton = _inside(arguments.config), settings.data.skeleton
+    skeleton = skeleton if skeleton in BUILT_IN else _inside(Path(skeleton))
+    contents = load_checkpoint(arguments.checkpoint)
+    if "optimizer" in contents:
+        raise CheckpointError(f"{arguments.checkpoint}: is a training's state; take the best.pth beside it")
+    state = contents["model"]
     load_state(settings.build_model(), state, arguments.checkpoint)  # they fit
     half = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
+    if not all(torch.isfinite(value).all() for value in half.values()):
+        raise CheckpointError(f"{arguments.checkpoint}: holds numbers too large for half precision")
     file = make_folder(FOLDER) / f"{arguments.name}.pth"
     save_checkpoint(file, {"model": half})
     index = FOLDER / INDEX
@@ -40,14 +52,26 @@ def main() -> None:
     entries["weights"][arguments.name] = {
         "file": file.name,
         "sha256": sha256(file),
-        "config": arguments.config.resolve().relative_to(ROOT).as_posix(),
-        "skeleton": settings.data.skeleton,
+        "config": config,
+        "skeleton": skeleton,
         "about": arguments.about,
     }
     if arguments.default:
         entries["default"] = arguments.name
     write_json(index, entries)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, sha256 {entries['weights'][arguments.name]['sha256']}")
+
+
+def _inside(path: Path) -> str:
+    """A path from the repository's root on.
+
+    Raises:
+        OptionError: It leads elsewhere.
+    """
+    try:
+        return path.resolve().relative_to(ROOT.resolve()).as_posix()
+    except ValueError as error:
+        raise OptionError(f"{path}: is not in this repository, which the weights come with") from error
 
 
 if __name__ == "__main__":

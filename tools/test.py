@@ -40,9 +40,12 @@ def main() -> None:
     parser.add_argument("--save-predictions", type=Path, help="file for tools/rescore.py, 2,504 bytes a person")
     arguments = parser.parse_args()
     settings = settings_from(arguments, data__boxes=_boxes(arguments.boxes))
+    split = "validation" if arguments.validation else "test"
+    separate = settings.data.test_annotations is not None
     if not arguments.validation:
         settings = replace(settings, data=settings.data.for_testing())
-    out = _writable(arguments.out or Path(arguments.checkpoint).with_name("results.json"))
+    default = f"results_{split}.json" if separate else "results.json"
+    out = _writable(arguments.out or Path(arguments.checkpoint).with_name(default))
     report = arguments.report and check_report_folder(arguments.report)
     keep = arguments.save_predictions and _writable(arguments.save_predictions)
     written = [path.resolve() for path in (out, keep, Path(arguments.checkpoint)) if path]
@@ -74,6 +77,8 @@ def main() -> None:
         out.with_suffix(".protocol.json"),
         {"figures": {**figures, **shares}, **by_joint, "protocol": protocol.to_dict()},
     )
+    if separate:
+        print(f"{split} split{': choose nothing by its figures' if split == 'test' else ''}")
     print(protocol.describe())
     print(format_figures(figures))
     if shares:

@@ -48,7 +48,10 @@ def main() -> int:
 
 
 def test_command(arguments: argparse.Namespace, checkpoint: Path, boxes: str) -> list[str]:
-    """What tests the run's best network as it was validated, with the options that it was trained with."""
+    """What tests the run's best network as it was validated, with the options that it was trained with.
+
+    Where there is a test split, it is that which is tested.
+    """
     command = ["python", "tools/test.py", arguments.config, str(checkpoint)]
     command += ["--boxes", boxes] if boxes == ANNOTATED else []
     return [*command, "--cfg-options", *arguments.cfg_options] if arguments.cfg_options else command

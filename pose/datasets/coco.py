@@ -5,7 +5,7 @@ Everything is NumPy, so that worker processes share it by fork instead of copyin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,19 @@ class Persons:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
 
+def counts(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is a person to train on and to test: no crowd, area above 0, a labelled keypoint.
+
+    Raises:
+        KeyError, TypeError: It is not in COCO's keypoint format.
+    """
+    return _may_count(annotation) and annotation["area"] > 0 and any(annotation["keypoints"][2::3])
+
+
+def _may_count(annotation: Mapping[str, Any]) -> bool:
+    return annotation["category_id"] == PERSON and not annotation.get("iscrowd", 0) and "keypoints" in annotation
+
+
 def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
     """The annotated persons that train and that are scored with annotated boxes.
 
@@ -74,7 +87,7 @@ def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
     length = 3 * skeleton.num_keypoints
     for annotation in file["annotations"]:
         try:
-            if annotation["category_id"] != PERSON or annotation.get("iscrowd", 0) or "keypoints" not in annotation:
+            if not _may_count(annotation):
                 continue
             if len(annotation["keypoints"]) != length:
                 raise DataError(
@@ -82,7 +95,7 @@ def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
                     f"the skeleton {skeleton.name!r} needs {length}; name this data set's with data.skeleton, "
                     "see README.md"
                 )
-            if annotation["area"] > 0 and any(annotation["keypoints"][2::3]):
+            if counts(annotation):
                 kept.append(annotation)
         except (KeyError, TypeError) as error:
             raise DataError(

@@ -7,30 +7,33 @@ from typing import Any
 
 import numpy as np
 
+from pose.datasets.coco import counts
 from pose.errors import DataError
 
 
 def hold_out(annotations: Mapping[str, Any], count: int, seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two annotation files of one: to train on, and to choose by.
 
-    Whole pictures are held out, with everyone on them, and only ones with a labelled person: the first of a
+    Whole pictures are held out, with everyone on them, and only ones with a person that counts: the first of a
     shuffle by ``seed``. Both parts keep the file's order, ids and other fields.
 
     Args:
         annotations: In COCO's format.
         count: Pictures to hold out.
-        seed: Of the choice.
+        seed: Of the choice, not negative.
 
     Raises:
-        DataError: It is no annotation file, or has not more than ``count`` pictures with a labelled person.
+        DataError: It is no annotation file, or has not more than ``count`` pictures with a person that counts.
     """
     try:
-        labelled = {person["image_id"] for person in annotations["annotations"] if person.get("num_keypoints", 0) > 0}
+        labelled = {person["image_id"] for person in annotations["annotations"] if counts(person)}
         candidates = sorted(image["id"] for image in annotations["images"] if image["id"] in labelled)
     except (KeyError, TypeError) as error:
         raise DataError(f"no annotation file in COCO's format: {error!r}") from error
+    if seed < 0:
+        raise DataError(f"the seed must not be negative, got {seed}")
     if not 0 < count < len(candidates):
-        raise DataError(f"cannot hold out {count} of {len(candidates)} pictures with a labelled person")
+        raise DataError(f"cannot hold out {count} of {len(candidates)} pictures with a person that counts")
     chosen = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
 
     def part(held_out: bool) -> dict[str, Any]:

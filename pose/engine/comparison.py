@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from pose.engine.compare import Run
+from pose.engine.work_dir import BEST
 from pose.evaluation.coco_eval import FIGURES
-from pose.evaluation.differences import LEVEL, Interval, over_persons, over_seeds
+from pose.evaluation.differences import LEVEL, Interval, over_pictures, over_seeds
+from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, Protocol
 from pose.files import replacing
 
 SHOWN = ("AP", "AP50", "AP75", "AR")
@@ -26,10 +27,13 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
         runs: Of :func:`pose.engine.compare.plan_runs`; the first one's network is the baseline.
 
     Returns:
-        ``networks``: by name, ``seeds``, ``parameters``, ``hours`` of training and ``figures``: name to (mean,
-        standard deviation over seeds or NaN, values). ``differences``: by name of the other networks, figure to
-        ``seeds`` (the interval over the seeds that both have) and, for PCK, ``persons``. ``missing``: runs without a
-        test. :func:`plain` makes it fit for JSON.
+        ``networks``: by name, ``seeds``, ``parameters``, ``hours`` of training, ``epochs`` and ``checkpoint`` that were
+        tested, ``protocol`` and ``figures``: name to (mean, standard deviation over seeds or NaN, values).
+        ``differences``: by name of the other networks, figure to ``seeds`` (the interval over the seeds that both
+        have) and, for PCK, ``pictures``. ``missing``: runs without a test. :func:`plain` makes it fit for JSON.
+
+    Raises:
+        CompareError: A file of a test is gone.
     """
     names = list(dict.fromkeys(run.name for run in runs))
     done = {name: {run.seed: run for run in runs if run.name == name and run.result is not None} for name in names}
@@ -44,29 +48,41 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _network(runs: Sequence[Run]) -> dict[str, Any]:
     results = [run.result for run in runs]
-    names = [name for name in results[0]["figures"] if name not in FIGURES or name in SHOWN]
-    values = {name: [result["figures"][name] for result in results] for name in names}
+    values = {name: _known([result["figures"][name] for result in results]) for name in _shown(results[0])}
     return {
         "seeds": [run.seed for run in runs],
         "parameters": results[0]["parameters"],
-        "hours": statistics.mean(result["hours"] for result in results),
+        "hours": float(np.mean([result["hours"] for result in results])),
         "epochs": [result["epoch"] for result in results],
+        "checkpoint": results[0]["checkpoint"],
+        "protocol": results[0]["protocol"],
         "figures": {
-            name: (statistics.mean(each), statistics.stdev(each) if len(each) > 1 else float("nan"), each)
+            name: (float(np.mean(each)), float(np.std(each, ddof=1)) if len(each) > 1 else math.nan, each)
             for name, each in values.items()
         },
     }
 
 
+def _shown(result: dict[str, Any]) -> list[str]:
+    return [name for name in result["figures"] if name not in FIGURES or name in SHOWN]
+
+
+def _known(values: Sequence[float]) -> list[float]:
+    """COCO's -1 stands for a figure of nobody."""
+    return [math.nan if value < 0 else value for value in values]
+
+
 def _difference(runs: dict[int, Run], baseline: dict[int, Run]) -> dict[str, dict[str, Interval]]:
     seeds = sorted(runs.keys() & baseline.keys())
     pairs = [(runs[seed].result["figures"], baseline[seed].result["figures"]) for seed in seeds]
-    names = [name for name in pairs[0][0] if name not in FIGURES or name in SHOWN]
-    found = {name: {"seeds": over_seeds([ours[name] - theirs[name] for ours, theirs in pairs])} for name in names}
+    found = {}
+    for name in _shown(runs[seeds[0]].result):
+        ours, theirs = (_known([side[name] for side in sides]) for sides in zip(*pairs, strict=True))
+        found[name] = {"seeds": over_seeds(np.subtract(ours, theirs).tolist())}
     ours, theirs = ([side[seed].correct for seed in seeds] for side in (runs, baseline))
-    for name in ours[0]:
-        stacked = (np.stack([arrays[name] for arrays in side]) for side in (ours, theirs))
-        found[name]["persons"] = over_persons(*stacked)
+    for name, (_, image_ids) in ours[0].items():
+        stacked = (np.stack([arrays[name][0] for arrays in side]) for side in (ours, theirs))
+        found[name]["pictures"] = over_pictures(*stacked, image_ids)
     return found
 
 
@@ -80,38 +96,70 @@ def plain(value: Any) -> Any:
 
 
 def format_table(summary: dict[str, Any]) -> str:
-    """The summary as Markdown; figures in hundredths, spread as standard deviation over seeds."""
+    """The summary as Markdown, with what its figures mean and what they were made by; figures in hundredths."""
     networks, differences = summary["networks"], summary["differences"]
-    if not networks:
-        return "nothing is tested yet"
-    figures = list(next(iter(networks.values()))["figures"])
-    lines = [f"| network | parameters | seeds | {' | '.join(figures)} | training, hours |"]
-    lines.append("|---" * (len(figures) + 4) + "|")
-    for name, network in networks.items():
-        cells = [_spread(*network["figures"][figure][:2]) for figure in figures]
-        size = f"{network['parameters'] / 1e6:.2f} M"
-        seeds = " ".join(map(str, network["seeds"]))
-        lines.append(f"| {name} | {size} | {seeds} | {' | '.join(cells)} | {network['hours']:.2f} |")
+    lines = []
+    if networks:
+        figures = list(next(iter(networks.values()))["figures"])
+        rows = []
+        for name, network in networks.items():
+            cells = [_spread(*network["figures"][figure][:2]) for figure in figures]
+            seeds, epochs = (" ".join(map(str, network[key])) for key in ("seeds", "epochs"))
+            rows.append(
+                [name, f"{network['parameters'] / 1e6:.2f} M", seeds, epochs, *cells, f"{network['hours']:.2f}"]
+            )
+        lines += _table(["network", "parameters", "seeds", "epoch tested", *figures, "hours"], rows)
+        lines += ["", *_legend(next(iter(networks.values())))]
     if differences:
-        lines += ["", f"Differences to {summary['baseline']}, {LEVEL:.0%} intervals over seeds, over test persons:", ""]
-        lines += [f"| network | {' | '.join(figures)} |", "|---" * (len(figures) + 1) + "|"]
-        for name, difference in differences.items():
-            lines.append(f"| {name} | {' | '.join(_cell(difference[figure]) for figure in figures)} |")
+        rows = [
+            [name, figure, f"{100 * intervals['seeds'].mean:+.1f}", _range(intervals["seeds"]),
+             _range(intervals.get("pictures"))]
+            for name, difference in differences.items()
+            for figure, intervals in difference.items()
+        ]  # fmt: skip
+        lines += ["", f"Differences to {summary['baseline']}, with {LEVEL:.0%} intervals:", ""]
+        lines += _table(["network", "figure", "difference", "over seeds", "over test pictures"], rows)
+        lines += [
+            "",
+            "Over seeds: Student's t of the paired differences; other initialisations and orders, the same pictures. "
+            "Over test pictures: bootstrap of whole pictures; other pictures, the same trained networks. Neither holds "
+            "the other's variation, and nothing is corrected for looking at several figures and networks.",
+        ]
     if summary["missing"]:
         lines += ["", f"Not done yet: {'; '.join(summary['missing'])}"]
-    return "\n".join(lines)
+    return "\n".join(lines) if networks else "nothing is tested yet"
+
+
+def _legend(network: dict[str, Any]) -> list[str]:
+    """What the figures are and how they were made."""
+    protocol = Protocol(**network["protocol"])
+    boxes, chosen = protocol.boxes, "the last epoch, since there is no separate test split"
+    if network["checkpoint"] == BEST:
+        chosen = "the epoch with the best OKS AP on the validation split"
+    notes = [
+        f"Figures x 100, mean ± standard deviation over seeds. Tested: {chosen}, on {protocol.annotations}, "
+        f"{protocol.boxes_count:,} boxes ({boxes}), decode {protocol.decode}, flip {'on' if protocol.flip else 'off'}. "
+        "Hours are as they happened, whatever else the machine did: no comparison of speed."
+    ]
+    notes += [NOT_COMPARABLE.capitalize() + "."] if protocol.annotated_boxes else []
+    notes += [ESTIMATED_SIGMAS.capitalize() + "."] if protocol.sigmas_estimated else []
+    return notes
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _spread(mean: float, deviation: float) -> str:
+    if math.isnan(mean):
+        return "n/a"
     return f"{100 * mean:.1f}" if math.isnan(deviation) else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
-def _cell(intervals: dict[str, Interval]) -> str:
-    parts = [f"{100 * intervals['seeds'].mean:+.1f}"]
-    for interval in intervals.values():
-        known = not math.isnan(interval.low)
-        parts.append(f"[{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" if known else "[one seed]")
-    return " ".join(parts)
+def _range(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return "one seed" if math.isnan(interval.low) else f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
 
 
 def draw_curves(runs: Sequence[Run], path: Path) -> None:
@@ -129,13 +177,13 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
 
     panels = {"loss": "training loss", "AP": "validation AP", "attention_entropy": "attention entropy, 1 = uniform"}
     curves = [(run.name, run.curves()) for run in runs if run.result is not None]
-    panels = {key: title for key, title in panels.items() if any(_known(columns, key) for _, columns in curves)}
+    panels = {key: title for key, title in panels.items() if any(_points(columns, key) for _, columns in curves)}
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained")
     colors = {name: f"C{index}" for index, name in enumerate(dict.fromkeys(name for name, _ in curves))}
     for axis, (key, title) in zip(axes[0], panels.items(), strict=True):
         seen = set()
         for name, columns in curves:
-            points = _known(columns, key)
+            points = _points(columns, key)
             if points:
                 label = None if name in seen else name
                 axis.plot(*zip(*points, strict=True), color=colors[name], marker=".", alpha=0.8, label=label)
@@ -149,6 +197,6 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _known(columns: dict[str, list[float]], key: str) -> list[tuple[float, float]]:
+def _points(columns: dict[str, list[float]], key: str) -> list[tuple[float, float]]:
     pairs = zip(columns.get("epoch", ()), columns.get(key, ()), strict=False)
     return [(epoch, value) for epoch, value in pairs if not math.isnan(value)]

@@ -35,7 +35,8 @@ class DataSettings:
         root: Folder of a data set in COCO's layout.
         train_annotations, train_images, val_annotations, val_images: File and folder of each split.
         test_annotations, test_images: Where there is a third, which nothing is chosen by: what ``tools/test.py`` tests
-            on. None tests on the validation split, as COCO's users do.
+            on. None tests on the validation split, as COCO's users do; without ``test_images`` its pictures lie with
+            the validation split's. A file of detected boxes serves both splits.
         boxes: The boxes that are tested: a detections file in COCO's results format, or ``annotated``.
         box_threshold: Detections below this score are left out.
         skeleton: A built-in skeleton's name or a skeleton file (relative to the current folder).
@@ -65,6 +66,8 @@ class DataSettings:
     reduced_decode: bool = False
 
     def __post_init__(self) -> None:
+        if self.test_images is not None and self.test_annotations is None:
+            raise ValueError("test_images needs test_annotations")
         if not 0 <= self.broken_share < 1:
             raise ValueError(f"broken_share must be at least 0 and below 1, got {self.broken_share}")
         if any(size < 32 or size % 32 for size in self.input_size):

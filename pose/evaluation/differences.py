@@ -1,4 +1,4 @@
-"""Differences between networks, and how sure they are: over seeds, and over the persons they were tested on."""
+"""Differences between networks, and how sure they are: over seeds, and over the pictures they were tested on."""
 
 from __future__ import annotations
 
@@ -43,29 +43,32 @@ def over_seeds(differences: Sequence[float]) -> Interval:
     return Interval(mean, float(mean - half), float(mean + half))
 
 
-def over_persons(correct: np.ndarray, other: np.ndarray, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Percentile bootstrap over persons of the difference in the mean share of correct keypoints.
+def over_pictures(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int = 2000) -> Interval:
+    """Percentile bootstrap over pictures of the difference in the mean share of correct keypoints.
 
-    It says how the difference would vary with other test pictures, the trained networks staying what they are.
+    It says how the difference would vary with other test pictures, the trained networks staying what they are. Whole
+    pictures are drawn, since persons on one picture are hard or easy together.
 
     Args:
         correct: (S, N, K) of S seeds: 1 where a keypoint is correct, 0 where it is not, NaN where none is labelled.
         other: The same persons by the network that is subtracted.
-        resamples: Draws of N persons.
-        seed: Of the draws.
+        image_ids: (N,) the persons' pictures.
+        resamples: Draws of as many pictures.
 
     Raises:
         ValueError: The shapes differ or there is no person.
     """
     if correct.shape != other.shape or correct.size == 0:
         raise ValueError(f"needs the same persons of both networks, got shapes {correct.shape} and {other.shape}")
-    known = ~np.isnan(correct[0])
-    gain = np.nan_to_num(correct - other).mean(axis=0)  # (N, K) of a person's keypoints, averaged over the seeds
-    persons = len(gain)
-    counts = np.random.default_rng(seed).multinomial(persons, np.full(persons, 1 / persons), size=resamples)
-    counts = np.concatenate([np.ones((1, persons), counts.dtype), counts])  # the first is the persons themselves
-    labelled = counts @ known.astype(np.float64)
-    shares = (counts @ gain) / np.where(labelled > 0, labelled, np.nan)
+    gain = np.nan_to_num(correct - other).mean(axis=0)  # (N, K), averaged over the seeds
+    pictures, rows = np.unique(image_ids, return_inverse=True)
+    gains, labelled = np.zeros((2, len(pictures), gain.shape[1]))
+    np.add.at(gains, rows, gain)
+    np.add.at(labelled, rows, ~np.isnan(correct[0]))
+    draws = np.random.default_rng(0).multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), resamples)
+    draws = np.concatenate([np.ones((1, len(pictures)), draws.dtype), draws])  # the first is the pictures themselves
+    counts = draws @ labelled
+    shares = (draws @ gains) / np.where(counts > 0, counts, np.nan)
     means = np.nanmean(shares, axis=1)
     low, high = np.quantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(means[0]), float(low), float(high))

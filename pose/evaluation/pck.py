@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -31,12 +31,14 @@ class LengthPck:
         keypoints: K names.
         correct: (P, K) of the persons that have the length labelled, in the file's order: 1 for a correct keypoint,
             0 for a wrong one, NaN for one that is not labelled. The other persons do not count.
+        image_ids: (P,) their pictures.
     """
 
     length: str
     fraction: float
     keypoints: tuple[str, ...]
     correct: np.ndarray
+    image_ids: np.ndarray
 
     @property
     def shares(self) -> dict[str, float]:
@@ -67,8 +69,11 @@ def length_pck(
         results: The persons.
         annotations: The annotation file.
         skeleton: Names the lengths.
-        annotation_ids: (N,) whom each row of ``results`` was predicted for; None finds out by OKS, and keypoints of
-            persons not found are wrong.
+        annotation_ids: (N,) whom each row of ``results`` was predicted for, and nobody else counts; None finds out by
+            OKS, and keypoints of persons not found are wrong.
+
+    Returns:
+        A measure for each length that anybody has labelled.
 
     Raises:
         DataError: The annotations do not fit the skeleton.
@@ -80,8 +85,10 @@ def length_pck(
         rows_of = {number: row for row, number in enumerate(truth.ids.tolist())}
         persons = np.array([rows_of[number] for number in annotation_ids.tolist()], np.int64)
         matches = Matches(np.arange(len(persons)), persons, np.zeros(0, np.int64), np.zeros(0, np.int64))
+        truth = replace(truth, counts=np.isin(np.arange(len(truth)), persons))
     errors = pixel_errors(results, truth, matches)
-    return [_in_units_of(name, errors, truth, skeleton) for name in skeleton.lengths]
+    measures = [_in_units_of(name, errors, truth, skeleton) for name in skeleton.lengths]
+    return [measure for measure in measures if len(measure.correct)]
 
 
 def predicted_length_pck(
@@ -106,7 +113,7 @@ def _in_units_of(name: str, errors: np.ndarray, truth: Truth, skeleton: Skeleton
     fraction = LENGTH_FRACTIONS.get(name, 0.2)
     correct = (errors[usable] <= fraction * lengths[usable, None]).astype(np.float64)
     correct[~truth.labelled[usable]] = np.nan
-    return LengthPck(name, fraction, skeleton.keypoints, correct)
+    return LengthPck(name, fraction, skeleton.keypoints, correct, truth.image_ids[usable])
 
 
 def format_length_pck(measures: Sequence[LengthPck], skeleton: Skeleton) -> str:
@@ -121,7 +128,8 @@ def format_length_pck(measures: Sequence[LengthPck], skeleton: Skeleton) -> str:
         cells = [f"{measure.name} ({len(measure.correct):,} persons): mean {measure.mean:.3f}"]
         for group in groups:
             label = group[0].removeprefix("left_").removeprefix("right_")
-            cells.append(f"{label} {np.mean([shares[name] for name in group]):.3f}")
+            known = [shares[name] for name in group if shares[name] >= 0]
+            cells.append(f"{label} {np.mean(known):.3f}" if known else f"{label} n/a")
         lines.append("  ".join(cells))
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     kinds = "CONFIG CHECKPOINT, an exported FILE.onnx, or nothing for the weights that come with the repository"
     what = f"{kinds}{'; then INPUT' if reads_input else ''}"
     parser.add_argument("network", nargs="*", metavar="CONFIG CHECKPOINT" + " INPUT" * reads_input, help=what)
+    parser.add_argument("--weights", metavar="NAME", help="which of the weights in data/weights (default: its own)")
     add_run_arguments(parser)
     parser.add_argument("--detector", help="a person detector: a name of torchvision's or an .onnx file")
     parser.add_argument("--detector-weights", help="a file for torchvision's (default: downloaded once)")
@@ -41,6 +42,8 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     if ending == ".py" and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
         parser.error(needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing")
+    if arguments.weights and arguments.config:
+        parser.error("--weights and CONFIG: give one of them")
     if reads_input:
         arguments.input = given[0]
 
@@ -53,7 +56,7 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
     """
     options = parse_options(arguments.cfg_options)
     if arguments.config is None:
-        ours = shipped()
+        ours = shipped(arguments.weights)
         print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")
         options = {"data.skeleton": ours.skeleton, **options}
         predictor = Predictor.from_config(ours.config, ours.checkpoint, options, arguments.device)
