@@ -43,3 +43,11 @@ def test_training_steps_are_timed_with_and_without_data(monkeypatch, capsys, con
         ["config", precision, batch] for precision in ("float32", "bfloat16") for batch in ("2", "4")
     ]
     assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in rows)
+
+
+def test_native_steps_are_compared_with_torchs_and_their_memory(monkeypatch, capsys, config):
+    lines = run(monkeypatch, capsys, "benchmark_training.py", config, "--native", "--batch", 2, "--steps", 2)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    assert [row[:2] for row in rows if row[1] == "config"] == 2 * [["torch", "config"], ["native", "config"]]
+    assert all(float(row[2]) > 0 for row in rows[1:3])
+    assert all(cell.endswith(" MiB") for row in rows[4:] for cell in row[2:])

@@ -6,27 +6,39 @@
 Prints a table in Markdown: persons per second with a batch that lies on the device, and with batches
 from the data set's pictures; docs/benchmarks.md keeps such tables. Without --device it takes a GPU where
 there is one.
+
+    python tools/benchmark_training.py --native
+
+needs no data: training steps on a CPU, by torch's operations and by native ones (train.native), networks in turns in
+one process, in processor time and as ratios to the first network; then the peak memory with the dynamic kernels kept
+and mixed again (train.recompute_kernels).
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from pose.datasets.loader import Batch, CropDataset, batches, make_loader
 from pose.engine.command_line import choose_device, parse_options
-from pose.engine.config import load_settings
+from pose.engine.config import Settings, load_settings
 from pose.engine.epoch import learn
 from pose.engine.learner import PRECISIONS, Learner
 from pose.engine.train import make_learner
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
+from pose.models.dcd import DCDConv2d
+from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.native.training import kernel_bytes
+from pose.models.pose_net import HEATMAP_STRIDE
 
 FOLDER = Path(__file__).parents[1] / "configs" / "coco"
 CONFIGS = (
@@ -35,6 +47,8 @@ CONFIGS = (
     "resnet18_type_a_static.py",
     "resnet18_type_a_dynamic.py",
 )
+KINDS = ("static", "dynamic", "dcd")
+STEP_CONFIGS = tuple(FOLDER.parent / "lsp/small" / f"mobilenet_v2_x0.5_type_b_{kind}.py" for kind in KINDS)
 WARM_UP = 5
 """Steps before the clock starts."""
 
@@ -42,22 +56,32 @@ WARM_UP = 5
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", default=[FOLDER / name for name in CONFIGS], type=Path)
-    parser.add_argument("--batch", nargs="+", type=int, default=[32, 128], help="default: 32 128")
+    parser.add_argument("configs", nargs="*", type=Path)
+    parser.add_argument("--batch", nargs="+", type=int, help="default: 32 128; 16 32 with --native")
+    parser.add_argument("--native", action="store_true", help="steps on a CPU by torch's and by native operations")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=50, help="measured steps of each (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda ... (default: a GPU where there is one)")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
+    if arguments.native:
+        print(f"{describe(torch.device('cpu'))}, torch {torch.__version__}\n")
+        overrides = parse_options(arguments.cfg_options)
+        settings = {path.stem: load_settings(path, overrides) for path in arguments.configs or STEP_CONFIGS}
+        for batch_size in arguments.batch or (16, 32):
+            compare_steps(settings, batch_size, arguments.steps)
+        for batch_size in arguments.batch or (16, 32):
+            compare_memory(settings, batch_size)
+        return
     device = choose_device(arguments.device)
     print(f"{describe(device)}, torch {torch.__version__}\n")
     print("| network | precision | batch | persons/s | persons/s with data | waiting for data | memory |")
     print("|---|---|---|---|---|---|---|")
-    for config in arguments.configs:
+    for config in arguments.configs or [FOLDER / name for name in CONFIGS]:
         settings = load_settings(config, parse_options(arguments.cfg_options))
         dataset = make_train_dataset(settings)
         for precision in arguments.precision:
-            for batch_size in arguments.batch:
+            for batch_size in arguments.batch or (32, 128):
                 schedule = replace(settings.train, precision=precision, batch_size=batch_size)
                 learner = make_learner(replace(settings, train=schedule), device)
                 loaded = endless(dataset, batch_size, settings.data.workers)
@@ -69,6 +93,81 @@ def main() -> None:
                 loaded.close()
                 if device.type == "cuda":
                     torch.cuda.reset_peak_memory_stats(device)
+
+
+def compare_steps(settings: dict[str, Settings], batch_size: int, steps: int) -> None:
+    """Prints the time of a step of each network, by torch's and by native operations, in turns."""
+    learners = {
+        (native, name): step_learner(made, native) for native in (False, True) for name, made in settings.items()
+    }
+    times: dict[tuple[bool, str], list[float]] = {key: [] for key in learners}
+    data = {name: step_batch(made, batch_size) for name, made in settings.items()}
+    for step in range(steps + 1):
+        for key, learner in learners.items():
+            started = time.process_time()
+            learner.learn(*data[key[1]])
+            if step:  # the first one warms up
+                times[key].append(time.process_time() - started)
+    print(f"**Batch {batch_size}, {steps} steps of each in turns, processor time**\n")
+    print("| operations | network | ms a step | persons/s | ratio to the first | quartiles | torch / native |")
+    print("|---|---|---|---|---|---|---|")
+    first = next(iter(settings))
+    for (native, name), own in times.items():
+        low, middle, high = quartiles([one / base for one, base in zip(own, times[native, first], strict=True)])
+        gain = quartiles([one / base for one, base in zip(times[False, name], own, strict=True)])[1]
+        speed = batch_size / statistics.median(own)
+        cells = ["native" if native else "torch", name, f"{1000 * statistics.median(own):.0f}", f"{speed:.1f}"]
+        cells += [f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{gain:.2f}" if native else ""]
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print()
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """The three of any number of values."""
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
+
+
+def compare_memory(settings: dict[str, Settings], batch_size: int) -> None:
+    """Prints the peak memory of a step of the networks with mixed kernels, kept and mixed again."""
+    print(f"**Batch {batch_size}, tensors of a step at most, beside weights and optimiser**\n")
+    print("| operations | network | kernels | kept | mixed again |\n|---|---|---|---|---|")
+    for name, made in settings.items():
+        model = made.build_model()
+        if not any(isinstance(module, DynamicConv2d) for module in model.modules()):
+            continue
+        kernels = f"{kernel_bytes(model, batch_size) / 2**20:.0f} MiB"
+        for native in (False, True):
+            peaks = [peak_memory(made, native, recompute, batch_size) for recompute in (False, True)]
+            cells = ["native" if native else "torch", name, kernels, *(f"{peak / 2**20:.0f} MiB" for peak in peaks)]
+            print("| " + " | ".join(cells) + " |", flush=True)
+    print()
+
+
+def peak_memory(settings: Settings, native: bool, recompute: bool, batch_size: int) -> int:
+    """Bytes of tensors that a step has at most beside weights and optimiser, by torch's own account of them."""
+    learner = step_learner(settings, native, recompute)
+    data = step_batch(settings, batch_size)
+    learner.learn(*data)  # the optimiser's averages
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        learner.learn(*data)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def step_learner(settings: Settings, native: bool, recompute: bool = False) -> Learner:
+    """A network in training on the CPU; torch's static networks are faster in channels_last, its dynamic ones not."""
+    torch.manual_seed(0)
+    model = settings.build_model().train()
+    last = native or not any(isinstance(module, DynamicConv2d | DCDConv2d) for module in model.modules())
+    return Learner(model, torch.device("cpu"), channels_last=last, native=native, recompute_kernels=recompute)
+
+
+def step_batch(settings: Settings, batch_size: int) -> tuple[torch.Tensor, ...]:
+    """Pictures, heatmaps and weights that :meth:`Learner.learn` takes."""
+    width, height = settings.data.input_size
+    points = settings.skeleton().num_keypoints
+    heatmaps = torch.rand(batch_size, points, height // HEATMAP_STRIDE, width // HEATMAP_STRIDE)
+    return torch.randn(batch_size, 3, height, width), heatmaps, torch.ones(batch_size, points)
 
 
 def describe(device: torch.device) -> str:

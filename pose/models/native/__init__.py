@@ -60,11 +60,14 @@ def load(*sources: Path) -> None:
 
 
 def _name(sources: Sequence[Path]) -> str:
-    """The library's name: another source, torch or processor needs another build, and home folders are shared."""
+    """The library's name: another source, torch or processor needs another build, and home folders are shared.
+
+    So does another copy of the project: one build folder for two would be built anew for each in turn.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
     processor = text.partition("flags")[2].partition("\n")[0] or platform.machine()
-    parts = (*(source.read_text() for source in sources), torch.__version__, processor)
+    parts = (*(f"{source.resolve()}\0{source.read_text()}" for source in sources), torch.__version__, processor)
     return f"pose_native_{sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
