@@ -3,6 +3,8 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +14,16 @@ from small_project import TOOLS, write_project
 from small_project import run_tool as run_tool
 
 from pose import weights
-from pose.engine.checkpoint import load_checkpoint, save_checkpoint
+from pose.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from pose.engine.config import load_settings
+from pose.engine.evaluate import make_test_loader, predict, read_test_persons
 from pose.errors import CheckpointError
+from pose.evaluation.coco_eval import load_annotations
+from pose.evaluation.pck import length_pck
+from pose.evaluation.results import Results
 from pose.options import OptionError
+
+LSP = Path(__file__).parents[2] / "shared" / "data" / "lsp"
 
 
 @pytest.fixture
@@ -110,3 +119,25 @@ def test_what_is_missing_is_said(given, monkeypatch, capsys):
         runpy.run_path(str(TOOLS / "demo.py"), run_name="__main__")
     assert exit_.value.code == 2
     assert "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" in capsys.readouterr().err
+
+
+def test_the_repositorys_own_weights_are_whole():
+    found = weights.shipped()
+    settings = load_settings(found.config, {"data.skeleton": found.skeleton})
+    load_weights(settings.build_model(), found.checkpoint)
+
+
+@pytest.mark.skipif(not LSP.is_dir(), reason="needs Leeds Sports Pose in ../shared")
+def test_the_repositorys_own_weights_find_people(tmp_path):
+    found = weights.shipped()
+    changes = {"data.root": str(LSP), "data.skeleton": found.skeleton, "data.workers": 0, "data.crop_cache": None}
+    settings = load_settings(found.config, changes)
+    settings = replace(settings, data=settings.data.for_testing())
+    model = settings.build_model()
+    load_weights(model, found.checkpoint)
+    people = read_test_persons(settings, "annotated")[0].take(slice(0, 100))
+    predictions = predict(model, make_test_loader(settings, people), settings.test, "cpu")
+    results = Results(predictions.image_ids, predictions.keypoints, predictions.box_scores)
+    truth = load_annotations(settings.data.path("val_annotations"))
+    torso, _ = length_pck(results, truth, settings.skeleton(), predictions.annotation_ids)
+    assert len(torso.correct) == 100 and torso.mean > 0.45  # 0.512 over all 1,000
