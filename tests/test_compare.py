@@ -229,6 +229,7 @@ def test_the_summary_has_spread_and_differences(finished):
     pck = [run.result["figures"]["PCK@0.2 torso"] for run in runs]
     assert difference["PCK@0.2 torso"]["pictures"].mean == pytest.approx(np.mean(pck[1::2]) - np.mean(pck[::2]))
     table = format_table(summary)
+    assert "Annotated boxes: " in table and "about 2 AP higher" in table
     assert "| plain |" in table and "±" in table and "Differences to plain" in table and "Not done" not in table
     one = summarise([run for run in runs if run.seed == 0])
     assert "| one seed |" in format_table(one) and "NaN" not in json.dumps(plain(one))

@@ -141,9 +141,9 @@ def _legend(network: dict[str, Any]) -> list[str]:
         f"{protocol.boxes_count:,} boxes ({boxes}), decode {protocol.decode}, flip {'on' if protocol.flip else 'off'}. "
         "Hours are as they happened, whatever else the machine did: no comparison of speed."
     ]
-    notes += [NOT_COMPARABLE.capitalize() + "."] if protocol.annotated_boxes else []
-    notes += [ESTIMATED_SIGMAS.capitalize() + "."] if protocol.sigmas_estimated else []
-    return notes
+    warnings = [NOT_COMPARABLE] if protocol.annotated_boxes else []
+    warnings += [ESTIMATED_SIGMAS] if protocol.sigmas_estimated else []
+    return [*notes, *(f"{warning[0].upper()}{warning[1:]}." for warning in warnings)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -189,6 +189,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), color=colors[name], marker=".", alpha=0.8, label=label)
                 seen.add(name)
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if key == "loss":
             axis.set_yscale("log")
         axis.legend(fontsize="small")
