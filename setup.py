@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "fast-eval": ["faster-coco-eval>=1.6"],
     "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "openvino": ["openvino>=2024.4"],  # to time exported networks in it
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "serve": ["flask>=3.0"],

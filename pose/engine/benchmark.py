@@ -18,9 +18,6 @@ from pose.models.classifier import build_classifier
 from pose.models.deploy import deploy
 from pose.models.pose_net import build_pose_net
 
-BEGIN, END = "<!-- inference: begin -->", "<!-- inference: end -->"
-"""Around what ``tools/benchmark.py`` writes."""
-
 
 class BenchmarkError(PoseError, ValueError):
     """A comparison that would say nothing."""
@@ -119,7 +116,7 @@ def compare(case: Case, rounds: int = 20, runs: int = 5) -> dict[str, Timing]:
 
 
 def _time(network: nn.Module, x: torch.Tensor) -> float:
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     network(x)
     return clock() - start
@@ -153,12 +150,13 @@ def machine() -> str:
     return f"{name} ({os.cpu_count()} cores), torch {torch.__version__}{load}"
 
 
-def write_section(path: Path, head: str, lines: list[str]) -> None:
-    """Puts a run's tables between :data:`BEGIN` and :data:`END` of a file; adds both where they are not there."""
+def write_section(path: Path, head: str, lines: list[str], name: str = "inference") -> None:
+    """Puts a run's tables between the two comments of that name in a file; adds both where they are not there."""
+    begin, end = (f"<!-- {name}: {where} -->" for where in ("begin", "end"))
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Benchmarks\n"
-    section = "\n".join([BEGIN, head, "", *lines, END])
-    if BEGIN in text and END in text:
-        text = text.partition(BEGIN)[0] + section + text.partition(END)[2]
+    section = "\n".join([begin, head, "", *lines, end])
+    if begin in text and end in text:
+        text = text.partition(begin)[0] + section + text.partition(end)[2]
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
     path.write_text(text, encoding="utf-8")

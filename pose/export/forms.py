@@ -4,7 +4,7 @@ With one image a kernel made for it is one kernel, and its layer an ordinary con
 runtimes fuse bias, activation and shortcut into it, which they do not do for batched matrix products. A free batch
 size is the business of :mod:`pose.export.per_image`. What is measured, by layer, is in docs/benchmarks.md:
 
-* 1 x 1 and k x k: a convolution with a computed weight, within 10 % of the static one in ONNX Runtime and OpenVINO;
+* 1 x 1 and k x k: a convolution with a computed weight, which on many pixels costs no more than the static one;
 * depthwise in OpenVINO: the same;
 * depthwise in ONNX Runtime, which copies every channel's windows for computed weights: K convolutions with constant
   kernels, their inputs scaled by the shares and each added to the last, save for small kernels on many pixels.

@@ -1,0 +1,65 @@
+"""Exported files in each runtime, as modules that ``pose.engine.benchmark`` times side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pose.options import OptionError
+
+
+class Running(nn.Module):
+    """An exported file in a runtime, on the CPU.
+
+    Args:
+        run: Crops to the file's first output.
+    """
+
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray]) -> None:
+        super().__init__()
+        self.run = run
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to the first output."""
+        return torch.from_numpy(self.run(x.numpy()))
+
+
+def in_onnxruntime(path: str | Path, threads: int = 1) -> Running:
+    """A file in ONNX Runtime.
+
+    Raises:
+        OptionError: It is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise OptionError("ONNX Runtime is not installed; pip install 'pose[export]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return Running(lambda x: session.run(None, {"crops": x})[0])
+
+
+def in_openvino(path: str | Path, threads: int = 1) -> Running:
+    """A file in OpenVINO, in float32 as the others: by itself it takes bfloat16 where the processor has it.
+
+    Raises:
+        OptionError: It is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise OptionError("OpenVINO is not installed; pip install 'pose[openvino]'") from error
+    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    request = core.compile_model(core.read_model(str(path)), "CPU", options).create_infer_request()
+    return Running(lambda x: request.infer({"crops": x})[0].copy())
+
+
+OPENERS: dict[str, Callable[..., Running]] = {"onnxruntime": in_onnxruntime, "openvino": in_openvino}
+"""Ways to open a file, by the runtime's name."""

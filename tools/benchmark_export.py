@@ -1,0 +1,100 @@
+"""What exported dynamic networks cost beside the static one, in ONNX Runtime and OpenVINO on this machine's CPU.
+
+    OMP_WAIT_POLICY=PASSIVE python tools/benchmark_export.py
+    ... python tools/benchmark_export.py --runtimes onnxruntime --write docs/benchmarks.md
+
+Type-B pose networks on MobileNetV2, exported in every form, for crops of 192 x 256. How they are timed is said in
+tools/benchmark.py; a time is that of the whole batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from pose.engine.benchmark import Case, Entry, compare, machine, table, write_section
+from pose.engine.config import make_settings
+from pose.errors import command
+from pose.export.onnx_file import export_onnx
+from pose.export.runtimes import OPENERS
+from pose.options import OptionError
+
+NETWORKS = {
+    "static": ("static", "onnxruntime"),
+    "dynamic": ("dynamic", "onnxruntime"),
+    "dynamic, for OpenVINO": ("dynamic", "openvino"),
+    "dynamic, for this processor": ("dynamic", "onnxruntime-here"),
+    "decomposed": ("dcd", "onnxruntime"),
+}
+"""Convolutions and what the file is made for, by what a table calls them."""
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def export(folder: Path, width: float) -> dict[str, Path]:
+    """Every network of :data:`NETWORKS` at a width, as files with weights drawn at random."""
+    files = {}
+    for name, (kind, runtime) in NETWORKS.items():
+        conv = dict(type=kind)
+        backbone = dict(type="mobilenet_v2", width=width, conv=conv)
+        settings = make_settings(dict(model=dict(backbone=backbone, head=dict(type="bottleneck", conv=conv))))
+        files[name] = folder / f"{width}_{kind}_{runtime}.onnx"
+        torch.manual_seed(0)
+        export_onnx(settings.build_model(), settings, files[name], runtime=runtime)
+    return files
+
+
+def case(files: Mapping[str, Path], title: str, runtime: str, batch: int, threads: int) -> Case:
+    """The files that a runtime reads, open in it."""
+    entries = {
+        name: Entry(OPENERS[runtime](path, threads), title, torch.contiguous_format)
+        for name, path in files.items()
+        if runtime == "onnxruntime" or "processor" not in name
+    }
+    return Case(title, (batch, 3, 256, 192), entries)
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runtimes", nargs="+", choices=OPENERS, default=list(OPENERS), help="default: all")
+    parser.add_argument("--widths", nargs="+", type=float, default=[0.5, 1.0], help="of MobileNetV2 (default: 0.5 1.0)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="persons at a time (default: 1 8)")
+    parser.add_argument("--threads", type=int, default=1, help="of each runtime (default: 1)")
+    parser.add_argument("--rounds", type=int, default=10, help="turns (default: 10)")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each network in a turn (default: 5)")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose section on exported networks is replaced")
+    arguments = parser.parse_args()
+    versions = []
+    for runtime in arguments.runtimes:
+        try:
+            versions.append(f"{runtime} {importlib.metadata.version(runtime)}")
+        except importlib.metadata.PackageNotFoundError as error:
+            extra = "export" if runtime == "onnxruntime" else runtime
+            raise OptionError(f"{NAMES[runtime]} is not installed; pip install 'pose[{extra}]'") from error
+    torch.set_num_threads(arguments.threads)
+    threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
+    head = ", ".join([machine(), *versions, threads])
+    print(head, flush=True)
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width in arguments.widths:
+            files = export(Path(folder), width)
+            for runtime in arguments.runtimes:
+                for batch in arguments.batch:
+                    title = f"{NAMES[runtime]}: MobileNetV2 x{width}, Type-B"
+                    found = case(files, title, runtime, batch, arguments.threads)
+                    rows = table(found, compare(found, arguments.rounds, arguments.runs))
+                    lines += rows
+                    print("\n".join(rows), flush=True)
+    if arguments.write:
+        write_section(arguments.write, head, lines, "exported")
+        print(f"written: {arguments.write}")
+
+
+if __name__ == "__main__":
+    main()
