@@ -79,6 +79,18 @@ def test_all_networks_of_a_seed_learn_from_the_same_crops(root, tmp_path, monkey
     assert len(seen["plain"]) == 3 and all(map(torch.equal, seen["plain"], seen["dropping"]))
 
 
+def test_settings_are_the_same_after_a_way_through_a_file(root, tmp_path):
+    stages = ((8, 8, 1), (8, 8, 1))
+    model = dict(
+        backbone=dict(type="mobilenet_v2", width=0.1, out_stride=16), head=dict(type="bottleneck", stages=stages)
+    )
+    one = tiny_settings(root, model=model, data=dict(boxes="annotated"), train=dict(epochs=1))
+    two = replace(one, model={**model, "backbone": dict(type="mobilenet_v2", width=0.2, out_stride=16)})
+    runs = plan_runs({"one": one, "two": two}, [0], tmp_path)
+    finish_run(runs[0], torch.device("cpu"))
+    plan_runs({"one": one, "two": two}, [0], tmp_path)
+
+
 def test_what_is_done_is_not_done_again(finished, monkeypatch):
     folder, runs = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.*")}

@@ -150,5 +150,10 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") 
         old, new = before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from changes(old, new, f"{where}{name}.")
-        elif (list(old) if isinstance(old, tuple) else old) != (list(new) if isinstance(new, tuple) else new):
+        elif _lists(old) != _lists(new):
             yield f"{where}{name} {old!r} -> {new!r}"
+
+
+def _lists(value: Any) -> Any:
+    """A value with lists in place of tuples at every depth."""
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,68 @@
+"""Static networks in 8 bits: weights by channel, activations by what crops of training persons make of them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from torch import Tensor
+
+from pose.datasets.coco import read_annotations
+from pose.datasets.crops import CropDataset
+from pose.datasets.loader import to_input
+from pose.engine.config import Settings
+from pose.errors import DataError
+
+
+def training_crops(settings: Settings, count: int) -> Tensor:
+    """Plain crops of training persons drawn at random, always the same: (count, 3, H, W) as the network takes them.
+
+    Raises:
+        DataError: The annotations or pictures cannot be used.
+    """
+    data, skeleton = settings.data, settings.skeleton()
+    persons = read_annotations(data.path("train_annotations"), skeleton)
+    rows = np.random.default_rng(0).permutation(len(persons))[:count]
+    size = tuple(data.input_size)
+    dataset = CropDataset(persons.take(rows), data.path("train_images"), skeleton, size, broken_share=data.broken_share)
+    batch = dataset.__getitems__([(0, row) for row in range(len(rows))])
+    if isinstance(batch, DataError):
+        raise batch
+    return to_input(batch.crops, "cpu")
+
+
+def quantise(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:
+    """A static network's graph with 8-bit weights and activations, as ONNX's QuantizeLinear and DequantizeLinear.
+
+    Args:
+        file: Its one input takes crops.
+        crops: (N, 3, H, W) to find the activations' ranges with.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    (entry,) = file.graph.input
+
+    class Crops(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left: Iterator[Tensor] = iter(crops.split(1))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            crop = next(self.left, None)
+            return None if crop is None else {entry.name: crop.numpy()}
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, ready, done = (str(Path(folder, f"{name}.onnx")) for name in ("plain", "ready", "done"))
+        onnx.save(file, plain)
+        level = logging.root.level
+        logging.root.setLevel(logging.ERROR)  # it recommends what was just done
+        try:
+            quant_pre_process(plain, ready, skip_symbolic_shape=True)
+            quantize_static(ready, done, Crops(), per_channel=True, activation_type=QuantType.QUInt8)
+        finally:
+            logging.root.setLevel(level)
+        return onnx.load(done)
