@@ -38,7 +38,7 @@ def test_keypoints_of_the_same_name_move_to_their_place():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="share no keypoint's name"):
         as_skeleton(coco_file(), COCO, Skeleton("hand", ("thumb",)))
-    with pytest.raises(DataError, match="annotation 7 has 17 keypoints, lsp 14"):
+    with pytest.raises(DataError, match="annotation 7 has 17 keypoints, lsp has 14; name"):
         as_skeleton(coco_file(), LSP, COCO)
     wrong = coco_file()
     wrong["annotations"][0]["keypoints"] = ["x"] * 51
@@ -57,5 +57,7 @@ def test_the_tool_writes_what_training_reads(tmp_path, run_tool):
     assert read_annotations(out, LSP).keypoints.shape == (1, 14, 3)
     status, _, error = run_tool(*command[:-1], path)
     assert status == 2 and "give another --out" in error
+    status, _, error = run_tool(command[0], tmp_path / "absent.json", *command[2:])
+    assert status == 2 and "absent.json: annotation file not found" in error
     status, _, error = run_tool(*command[:2], "--target", "nothing.json", "--out", out)
     assert status == 2 and "nothing.json" in error

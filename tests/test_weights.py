@@ -62,6 +62,11 @@ def test_the_default_stays_until_another_is_asked_for(ship):
         ship(name, *options)
         assert weights.shipped().name == {"second": "first"}.get(name, name)
     assert weights.shipped("second").name == "second"
+    before = weights.shipped("second").checkpoint.read_bytes()
+    status, _, error = ship("second")
+    assert status == 2 and "take another name, or add --replace" in error
+    assert weights.shipped("second").checkpoint.read_bytes() == before
+    assert ship("second", "--replace")[0] == 0
     with pytest.raises(OptionError, match="no weights 'secand' .*did you mean 'second'"):
         weights.shipped("secand")
 

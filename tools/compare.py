@@ -35,7 +35,9 @@ def main() -> int:
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"), help="default: work_dirs/compare")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for all")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
-    parser.add_argument("--report-only", action="store_true", help="compare what is done, train nothing")
+    parser.add_argument(
+        "--report-only", action="store_true", help="compare what is done, train nothing; with the same --cfg-options"
+    )
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:

@@ -22,11 +22,13 @@ from pose.skeleton import Skeleton, load_skeleton
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path, help="annotation file in COCO's format")
-    parser.add_argument("--source", default="coco", help="its skeleton: built in or a file (default: coco)")
+    parser.add_argument(
+        "--source", default="coco", help="its skeleton: coco, crowdpose or a skeleton file (default: coco)"
+    )
     parser.add_argument("--target", required=True, help="the skeleton to write")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     arguments = parser.parse_args()
-    if arguments.out.exists() and arguments.out.samefile(arguments.annotations):
+    if arguments.out.resolve() == arguments.annotations.resolve():
         raise OutputError(f"{arguments.out}: is what is converted; give another --out")
     source, target = (_skeleton(name) for name in (arguments.source, arguments.target))
     try:

@@ -13,7 +13,7 @@ wanted="$(cksum setup.py) $("$python" --version)"
 if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
-echo "making .venv and installing PyTorch and the other libraries (several GB, a minute or more) ..."
+echo "making .venv and installing PyTorch and the other libraries (several GB, 2 to 10 minutes) ..."
 if ! "$python" -m venv .venv; then
     echo "error: no virtual environment could be made; on Debian or Ubuntu: apt-get install python3-venv" >&2
     exit 2

@@ -1,6 +1,6 @@
 """Put a trained network's weights into data/weights, where the demo finds them.
 
-    python tools/ship_weights.py CONFIG work_dirs/RUN/best.pth --name lsp_small --about "14 keypoints" --default
+    python tools/ship_weights.py CONFIG work_dirs/RUN/best.pth --name hands --about "14 keypoints" --default
 
 Weights are kept in half precision, half the size; test the file that was written, not the one that was read. The hash
 goes into data/weights/index.json; what they were trained on and how they do belongs into data/weights/README.md.
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="trained weights")
     parser.add_argument("--name", required=True, help="what they are called; also the file's name")
     parser.add_argument("--about", required=True, help="what they are, in a line")
+    parser.add_argument("--replace", action="store_true", help="in place of the weights that have this name")
     parser.add_argument("--default", action="store_true", help="take them where no weights are named")
     arguments = parser.parse_args()
     if not re.fullmatch(r"[\w.-]+", arguments.name):
@@ -42,13 +43,15 @@ def main() -> None:
         raise CheckpointError(f"{arguments.checkpoint}: is a training's state; take the best.pth beside it")
     state = contents["model"]
     load_state(settings.build_model(), state, arguments.checkpoint)  # they fit
+    index = FOLDER / INDEX
+    entries = read_json(index, "list of weights") if index.is_file() else {"default": arguments.name, "weights": {}}
+    if arguments.name in entries["weights"] and not arguments.replace:
+        raise OptionError(f"--name {arguments.name}: {index} has such weights; take another name, or add --replace")
     half = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
     if not all(torch.isfinite(value).all() for value in half.values()):
         raise CheckpointError(f"{arguments.checkpoint}: holds numbers too large for half precision")
     file = make_folder(FOLDER) / f"{arguments.name}.pth"
     save_checkpoint(file, {"model": half})
-    index = FOLDER / INDEX
-    entries = read_json(index, "list of weights") if index.is_file() else {"default": arguments.name, "weights": {}}
     entries["weights"][arguments.name] = {
         "file": file.name,
         "sha256": sha256(file),
@@ -60,6 +63,7 @@ def main() -> None:
         entries["default"] = arguments.name
     write_json(index, entries)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, sha256 {entries['weights'][arguments.name]['sha256']}")
+    print(f"next: say in {FOLDER / 'README.md'} what they were trained on and how they do")
 
 
 def _inside(path: Path) -> str:

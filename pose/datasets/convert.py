@@ -37,7 +37,8 @@ def as_skeleton(annotations: Mapping[str, Any], source: Skeleton, target: Skelet
         points = np.asarray(person["keypoints"], np.float64)
         if points.size != 3 * source.num_keypoints:
             raise DataError(
-                f"annotation {person.get('id')} has {points.size // 3} keypoints, {source.name} {source.num_keypoints}"
+                f"annotation {person.get('id')} has {points.size // 3} keypoints, {source.name} has "
+                f"{source.num_keypoints}; name the annotations' own skeleton"
             )
         converted = np.zeros((target.num_keypoints, 3))
         converted[places] = points.reshape(-1, 3)[taken]
