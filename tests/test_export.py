@@ -1,6 +1,7 @@
 """Exported files answer as PyTorch does at any batch size, say all that is needed to use them, and need no torch."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,25 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_project import run_tool, write_project
 from test_deploy import trained
 
 from pose import heatmap
-from pose.engine.config import Settings, TestSettings, make_settings
+from pose.engine.command_line import parse_options
+from pose.engine.config import Settings, TestSettings, load_settings, make_settings
 from pose.engine.evaluate import predict_crops
 from pose.errors import CheckpointError
 from pose.export.forms import RUNTIMES, DepthwiseForm
 from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.onnx_module import load_network
+from pose.export.runtimes import OPENERS
 from pose.models.dynamic_conv import DynamicConv2d
 from pose.models.folded import FoldedDynamicConv2d
+from pose.options import OptionError
 from pose.skeleton import COCO
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from pose.export.int8 import training_crops  # noqa: E402
 from pose.inference.onnx_models import METADATA_KEY, OnnxNetwork  # noqa: E402
 
+__all__ = ["run_tool"]
 ROOT = Path(__file__).parents[1]
 INPUT_SIZE = (32, 64)
 HEAD = dict(type="bottleneck", stages=((8, 8, 1),) * 3)
@@ -43,6 +50,7 @@ def settings_of(backbone: dict, head: dict, **test) -> Settings:
 
 
 def network_of(settings: Settings, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
     with torch.no_grad():
         model = trained(settings.build_model(), seed)
     torch.nn.init.normal_(model.head.final.weight, std=0.1)
@@ -56,7 +64,8 @@ def random_crops(count: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> tuple[torch.nn.Module, Settings, Path]:
     settings = settings_of(**MODEL)
-    model, path = network_of(settings), tmp_path_factory.mktemp("export") / "pose.onnx"
+    # seed 0 has a keypoint of its own mirror on the middle line, where flip averaging makes both neighbours equal
+    model, path = network_of(settings, 1), tmp_path_factory.mktemp("export") / "pose.onnx"
     assert export_onnx(model, settings, path) <= 1e-4
     return model, settings, path
 
@@ -226,3 +235,75 @@ def test_the_test_tool_takes_a_file_in_place_of_the_checkpoint(tmp_path, exporte
         load_network(other, path)
     torch.save(model.state_dict(), tmp_path / "pose.pth")
     torch.testing.assert_close(load_network(settings, tmp_path / "pose.pth").state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("name", OPENERS)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_both_runtimes_read_files_made_for_either(tmp_path, name, runtime):
+    pytest.importorskip(name)
+    settings = settings_of(**MODEL)
+    model = network_of(settings)
+    export_onnx(model, settings, tmp_path / "pose.onnx", runtime=runtime)
+    opened = OPENERS[name](tmp_path / "pose.onnx")
+    for batch in (1, 3):
+        x = torch.randn(batch, 3, INPUT_SIZE[1], INPUT_SIZE[0])
+        with torch.no_grad():
+            torch.testing.assert_close(opened(x), model(x), rtol=0, atol=1e-4)
+
+
+def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(OptionError, match="OpenVINO is not installed; pip install 'pose\\[openvino\\]'"):
+        OPENERS["openvino"]("pose.onnx")
+
+
+def test_the_test_tool_says_the_same_of_a_file_and_of_its_checkpoint(tmp_path, run_tool):
+    project, figures = write_project(tmp_path), []
+    assert run_tool("export.py", project / "tiny.py", project / "tiny.pth")[0] == 0
+    for name in ("tiny.pth", "tiny.onnx"):
+        out = tmp_path / f"{name[5:]}.json"
+        arguments = ["--boxes", "annotated", "--device", "cpu", "--out", out]
+        status, said, error = run_tool("test.py", project / "tiny.py", project / name, *arguments)
+        assert status == 0, error
+        figures.append(json.loads(out.with_suffix(".protocol.json").read_text())["figures"])
+    assert figures[0]["AP"] > 0.1
+    assert figures[1] == pytest.approx(figures[0], abs=1e-3)
+
+
+def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
+    project = write_project(tmp_path)
+    options = ["data.train_annotations=annotations/person_keypoints_val2017.json", "data.train_images=val2017"]
+    exact, path = tmp_path / "exact.onnx", tmp_path / "int8.onnx"
+    arguments = [project / "tiny.py", project / "tiny.pth", "--cfg-options", *options, "--out"]
+    assert run_tool("export.py", *arguments, exact)[0] == 0
+    status, said, error = run_tool("export.py", *arguments, path, "--int8", 4)
+    assert status == 0, error
+    assert {":QuantizeLinear", ":DequantizeLinear"} <= set(operations(onnx.load(path).graph))
+    assert path.stat().st_size < 0.6 * exact.stat().st_size
+    settings = load_settings(project / "tiny.py", parse_options(options))
+    crops = training_crops(settings, 4)
+    expected, found = (load_network(settings, file)(crops) for file in (exact, path))
+    assert (found - expected).square().mean() < 0.02 * expected.var()
+    assert run_tool("export.py", *arguments, path, "--int8", 0)[0] == 2
+
+
+@pytest.mark.parametrize(("model", "output"), [(MODEL, "heatmaps"), (dict(MODEL, backbone=None), "keypoints")])
+def test_8_bits_are_refused_where_they_are_no_good(tmp_path, model, output):
+    static = dict(type="mobilenet_v2", width=0.1, depth=0.1)
+    settings = settings_of(model["backbone"] or static, HEAD)
+    with pytest.raises(ExportError, match="8 bits are for static networks that answer with heatmaps"):
+        export_onnx(network_of(settings), settings, tmp_path / "a.onnx", output, int8=torch.zeros(1, 3, 64, 32))
+
+
+def test_the_benchmark_of_exported_networks_writes_its_table(tmp_path, monkeypatch):
+    tool = runpy.run_path(str(ROOT / "tools" / "benchmark_export.py"))
+    document, options = tmp_path / "benchmarks.md", "--runtimes onnxruntime --widths 0.1 --batch 2 --rounds 2 --runs 1"
+    monkeypatch.setattr("sys.argv", ["benchmark_export.py", *options.split(), "--write", str(document)])
+    monkeypatch.setattr("pose.export.onnx_file.CHECKED_BATCHES", (1,))
+    for name in ("dynamic", "dynamic, for OpenVINO", "decomposed"):
+        tool["NETWORKS"].pop(name)
+    with pytest.raises(SystemExit, match="0"):
+        tool["main"]()
+    text = document.read_text()
+    assert "**ONNX Runtime: MobileNetV2 x0.1, Type-B, batch 2, 192 x 256**" in text
+    assert "| static |" in text and "| dynamic, for this processor |" in text and "<!-- exported: begin -->" in text
