@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pose.errors import DataError
+
 DEFAULT_SIGMA = 0.08
 """Used for every keypoint of a skeleton that gives no sigmas: COCO's mean is 0.065, its largest 0.107."""
 
@@ -191,3 +193,15 @@ def load_skeleton(source: str | Path) -> Skeleton:
         return Skeleton(**{"name": path.stem, **fields})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def choose_skeleton(source: str, option: str = "") -> Skeleton:
+    """:func:`load_skeleton` for what a person named; the message begins with ``option`` where there is one.
+
+    Raises:
+        DataError: It is neither built in nor a file, or the file is wrong.
+    """
+    try:
+        return load_skeleton(source)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{option}: {error}" if option else str(error)) from error

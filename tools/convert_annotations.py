@@ -15,7 +15,7 @@ from pathlib import Path
 from pose.datasets.convert import as_skeleton
 from pose.errors import DataError, OutputError, command
 from pose.files import read_json, write_json
-from pose.skeleton import Skeleton, load_skeleton
+from pose.skeleton import choose_skeleton
 
 
 @command
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out.resolve() == arguments.annotations.resolve():
         raise OutputError(f"{arguments.out}: is what is converted; give another --out")
-    source, target = (_skeleton(name) for name in (arguments.source, arguments.target))
+    source, target = (choose_skeleton(name) for name in (arguments.source, arguments.target))
     try:
         converted = as_skeleton(read_json(arguments.annotations, "annotation file"), source, target)
     except DataError as error:
@@ -39,13 +39,6 @@ def main() -> None:
     shared = [name for name in target.keypoints if name in source.keypoints]
     people = sum(person.get("num_keypoints", 0) > 0 for person in converted["annotations"])
     print(f"{arguments.out}: {people:,} persons with some of {len(shared)} keypoints: {', '.join(shared)}")
-
-
-def _skeleton(name: str) -> Skeleton:
-    try:
-        return load_skeleton(name)
-    except (ValueError, OSError) as error:
-        raise DataError(str(error)) from error
 
 
 if __name__ == "__main__":

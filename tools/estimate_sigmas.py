@@ -17,7 +17,7 @@ from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.matching import read_truth
 from pose.evaluation.sigmas import FEW, estimate_sigmas, gather_repeats
 from pose.files import write_json
-from pose.skeleton import Skeleton, load_skeleton
+from pose.skeleton import choose_skeleton
 
 
 @command
@@ -29,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if len(arguments.annotations) < 2:
         raise DataError("one annotation file tells nothing of how annotators differ; give two or more")
-    skeleton = _skeleton(arguments.skeleton)
+    skeleton = choose_skeleton(arguments.skeleton)
     truths = [read_truth(load_annotations(path), skeleton) for path in arguments.annotations]
     sigmas, counts = estimate_sigmas(*gather_repeats(truths))
     for name, sigma, count in zip(skeleton.keypoints, sigmas, counts, strict=True):
@@ -38,13 +38,6 @@ def main() -> None:
         fields = {name: value for name, value in asdict(skeleton).items() if name != "sigmas_estimated"}
         write_json(arguments.out, {**fields, "sigmas": [round(float(sigma), 5) for sigma in sigmas]})
         print(f"skeleton: {arguments.out}")
-
-
-def _skeleton(source: str) -> Skeleton:
-    try:
-        return load_skeleton(source)
-    except (ValueError, OSError) as error:
-        raise DataError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pose.evaluation.report import check_report_folder, make_report
 from pose.evaluation.results import Results, check_results, read_results
 from pose.files import read_json
 from pose.inference.draw import draw_poses
-from pose.skeleton import load_skeleton
+from pose.skeleton import choose_skeleton
 
 UNKNOWN = "how these results were made is not known"
 
@@ -36,10 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_backend(arguments.backend)
     report = arguments.report and check_report_folder(arguments.report)
-    try:
-        skeleton = load_skeleton(arguments.skeleton)
-    except (ValueError, OSError) as error:
-        raise DataError(f"--skeleton: {error}") from error
+    skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
     truth = load_annotations(arguments.annotations)
     records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys())
     figures = evaluate(records, truth, skeleton, arguments.backend)

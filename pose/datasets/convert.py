@@ -52,8 +52,8 @@ def as_skeleton(annotations: Mapping[str, Any], source: Skeleton, target: Skelet
             {**category, "keypoints": list(target.keypoints), "skeleton": limbs} if category["id"] == 1 else category
             for category in annotations["categories"]
         ]
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"no annotation file in COCO's format: {error!r}") from error
     return {**annotations, "annotations": people, "categories": categories}
