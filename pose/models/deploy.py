@@ -11,6 +11,7 @@ kept; without one the same layers run as a few torch operations each, and a warn
 from __future__ import annotations
 
 import copy
+import itertools
 
 import torch
 from torch import nn
@@ -20,8 +21,10 @@ from pose.models import native
 from pose.models.dcd import DCDConv2d
 from pose.models.dynamic_conv import DynamicConv2d
 from pose.models.folded import FoldedDynamicConv2d
-from pose.models.folded_dcd import FoldedDCDConv2d, fold_dcd
-from pose.models.layers import ConvNormAct, InvertedResidual
+from pose.models.folded_dcd import fold_dcd
+from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
+from pose.models.native.layers import NativeLayer, NativeSequence, chain, fuse
+from pose.models.resnet import BasicBlock, Bottleneck
 
 BANK_DTYPES = (torch.float32, torch.bfloat16)
 CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicConv2d, DCDConv2d)
@@ -72,20 +75,43 @@ def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Modul
         return _fold(module, None, nn.Identity(), bank_dtype, fused)
     if isinstance(module, nn.Sequential):
         return _folded_sequence(list(module), bank_dtype, fused)
+    if isinstance(module, SqueezeExcitation):  # its convolutions are of single pixels
+        return module
     for name, child in module.named_children():
         setattr(module, name, _folded(child, bank_dtype, fused))
-    return native.chain(module) if fused and isinstance(module, InvertedResidual) else module
+    return _chained(module) if fused else module
+
+
+def _chained(block: nn.Module) -> nn.Module:
+    """A folded block as one native sequence, as far as there is one."""
+    if isinstance(block, InvertedResidual):
+        layers = (block.expand, block.depthwise, block.squeeze, block.project)
+        return chain(layers, nn.Identity() if block.has_shortcut else None) or block
+    if isinstance(block, BasicBlock | Bottleneck) and isinstance(block.convs, NativeSequence):
+        whole = chain(block.convs.layers, block.shortcut)
+        if whole is not None:
+            whole.layers[-1].activation = native.ACTIVATIONS[type(block.activation)]  # after the shortcut
+            return whole
+    return block
 
 
 def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bool) -> nn.Module:
-    made = []
+    """A sequence with everything in it folded, and native neighbours as one."""
+    made: list[nn.Module] = []
     while layers:
         layer = layers.pop(0)
         if isinstance(layer, CONVS) and layers and isinstance(layers[0], nn.BatchNorm2d):
-            made.append(_fold(layer, layers.pop(0), nn.Identity(), bank_dtype, fused))
+            norm = layers.pop(0)
+            known = layers and type(layers[0]) in native.ACTIVATIONS
+            made.append(_fold(layer, norm, layers.pop(0) if known else nn.Identity(), bank_dtype, fused))
         else:
             made.append(_folded(layer, bank_dtype, fused))
-    return nn.Sequential(*made)
+    if not fused:
+        return nn.Sequential(*made)
+    runs = []
+    for is_native, run in itertools.groupby(made, lambda layer: isinstance(layer, NativeLayer | NativeSequence)):
+        runs += [NativeSequence(list(run))] if is_native else list(run)
+    return runs[0] if len(runs) == 1 else nn.Sequential(*runs)
 
 
 def _fold(
@@ -94,12 +120,10 @@ def _fold(
     """A convolution, the normalisation after it and the activation."""
     if isinstance(conv, DynamicConv2d):
         folded = FoldedDynamicConv2d(conv, norm, bank_dtype)
-        if fused:
-            return native.fuse(folded, activation)
     elif isinstance(conv, DCDConv2d):
         folded = fold_dcd(conv, norm)
-        if fused and isinstance(folded, FoldedDCDConv2d):
-            return native.fuse(folded, activation)
     else:
         folded = conv if norm is None else fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d))
+    if fused:
+        return fuse(folded, activation, bank_dtype)
     return folded if isinstance(activation, nn.Identity) else nn.Sequential(folded, activation)

@@ -1,0 +1,79 @@
+// What makes a kernel dynamic: averages of an image, the attention over kernels, and DCD's branch.
+//
+// Matrices are (inputs, outputs), so that a product with a vector reads them from beginning to end.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "lanes.h"
+
+namespace pose {
+
+using at::Tensor;
+
+// Averages over size x size parts of a channels_last image, (C, size, size), as adaptive_avg_pool2d has them.
+inline void pool(const float* image, int64_t height, int64_t width, int64_t channels, int64_t size, float* averages) {
+  std::vector<float> part(channels);
+  for (int64_t a = 0; a < size; ++a) {
+    const int64_t top = a * height / size, bottom = ((a + 1) * height + size - 1) / size;
+    for (int64_t b = 0; b < size; ++b) {
+      const int64_t left = b * width / size, right = ((b + 1) * width + size - 1) / size;
+      std::fill(part.begin(), part.end(), 0.0f);
+      float* __restrict__ sums = part.data();
+      for (int64_t y = top; y < bottom; ++y) {
+        for (int64_t x = left; x < right; ++x) {
+          const float* from = image + (y * width + x) * channels;
+          for (int64_t c = 0; c < channels; ++c) sums[c] += from[c];
+        }
+      }
+      const float share = 1.0f / static_cast<float>((bottom - top) * (right - left));
+      for (int64_t c = 0; c < channels; ++c) averages[(c * size + a) * size + b] = sums[c] * share;
+    }
+  }
+}
+
+// The attention over K kernels: W1 (C, hidden) and b1, undefined in CondConv, and W2 (hidden, K) and b2.
+struct Attention {
+  Tensor w1, b1, w2, b2;
+
+  int64_t kernels() const { return b2.size(0); }
+
+  // The kernels' shares for the averages of an image.
+  void shares(const float* averages, std::vector<float>& hidden, float* out) const {
+    const int64_t count = kernels();
+    const float* inside = averages;
+    if (w1.defined()) {
+      hidden.assign(b1.const_data_ptr<float>(), b1.const_data_ptr<float>() + b1.size(0));
+      multiply_vector(w1, averages, hidden.data(), true);
+      for (float& value : hidden) value = std::max(value, 0.0f);
+      inside = hidden.data();
+    }
+    std::copy_n(b2.const_data_ptr<float>(), count, out);
+    multiply_vector(w2, inside, out, true);
+    if (!w1.defined()) {
+      for (int64_t k = 0; k < count; ++k) out[k] = 1.0f / (1.0f + std::exp(-out[k]));
+      return;
+    }
+    const float largest = *std::max_element(out, out + count);
+    float total = 0;
+    for (int64_t k = 0; k < count; ++k) total += out[k] = std::exp(out[k] - largest);
+    for (int64_t k = 0; k < count; ++k) out[k] /= total;
+  }
+};
+
+// From 0 to 2, 1 at 0.
+inline float hard_gate(float value) { return std::min(std::max(value + 3.0f, 0.0f), 6.0f) * (1.0f / 3.0f); }
+
+// DCD's branch: hidden values r g(W_gate r) with r = W_reduce averages; Lambda and Phi are one more matrix of them.
+inline void branch(const Tensor& reduce, const Tensor& gate, const float* averages, std::vector<float>& hidden) {
+  std::vector<float> gates(reduce.size(1));
+  hidden.resize(reduce.size(1));
+  multiply_vector(reduce, averages, hidden.data());
+  multiply_vector(gate, hidden.data(), gates.data());
+  for (size_t i = 0; i < gates.size(); ++i) hidden[i] *= hard_gate(gates[i]);
+}
+
+}  // namespace pose

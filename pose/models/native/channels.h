@@ -1,0 +1,167 @@
+// Depthwise convolution of channels_last images: every channel has a kernel of its own.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "lanes.h"
+#include "panels.h"
+
+namespace pose {
+
+// One row of an answer and what it is made of.
+struct ChannelRow {
+  const float *image, *taps, *bias, *shortcut;  // taps (kh kw, C); shortcut laid out as y, or null
+  float *y, *sums;                              // sums of y by channel
+  int64_t height, width, channels, columns, top;  // of the image; `top` row of it meets the first tap
+  int64_t activation;
+};
+
+// Writes neighbouring values from `column` and channel `c` on, activated.
+template <typename Value, int kColumns>
+inline void put(const ChannelRow& row, int64_t column, int64_t c, Value (&values)[kColumns]) {
+  const int64_t place = column * row.channels + c;
+  if (row.shortcut)
+    for (int o = 0; o < kColumns; ++o) values[o] += load<Value>(row.shortcut + place + o * row.channels);
+  if (row.activation == kHardswish) {
+    for (Value& value : values) value = activate<kHardswish>(value);
+  } else {
+    const Value zero = {}, low = zero + lower_bound(row.activation), high = zero + upper_bound(row.activation);
+    for (Value& value : values) {
+      value = value > low ? value : low;
+      value = value < high ? value : high;
+    }
+  }
+  Value total = load<Value>(row.sums + c);
+#pragma GCC unroll 8
+  for (int o = 0; o < kColumns; ++o) {
+    store(row.y + place + o * row.channels, values[o]);
+    total += values[o];
+  }
+  store(row.sums + c, total);
+}
+
+// kColumns neighbouring values of a K x K kernel with stride S, all of whose columns lie inside the image. Channels are
+// the inner loop: so memory is read from beginning to end.
+template <int K, int S, int kColumns>
+inline void neighbours(const ChannelRow& row, int64_t column, int64_t begin, int64_t end) {
+  const float* corner = row.image + (row.top * row.width + column * S - K / 2) * row.channels;
+  const int64_t first = std::max<int64_t>(-row.top, 0), last = std::min<int64_t>(row.height - row.top, K);
+  for (int64_t c = begin; c < end; c += kLanes) {
+    Lanes values[kColumns];
+    const Lanes bias = load<Lanes>(row.bias + c);
+#pragma GCC unroll 8
+    for (int o = 0; o < kColumns; ++o) values[o] = bias;
+    for (int64_t a = first; a < last; ++a) {
+      const float* line = corner + a * row.width * row.channels + c;
+      const float* taps = row.taps + a * K * row.channels + c;
+      Lanes tap[K];
+#pragma GCC unroll 8
+      for (int b = 0; b < K; ++b) tap[b] = load<Lanes>(taps + b * row.channels);
+#pragma GCC unroll 16
+      for (int j = 0; j < (kColumns - 1) * S + K; ++j) {
+        const Lanes value = load<Lanes>(line + j * row.channels);
+#pragma GCC unroll 8
+        for (int o = 0; o < kColumns; ++o)
+          if (j - o * S >= 0 && j - o * S < K) values[o] += value * tap[j - o * S];
+      }
+    }
+    put<Lanes, kColumns>(row, column, c, values);
+  }
+}
+
+// One column of any kernel, lanes or single channels at a time.
+template <typename Value>
+inline void anywhere(const ChannelRow& row, const Geometry& g, int64_t column, int64_t begin, int64_t end) {
+  for (int64_t c = begin; c < end; c += sizeof(Value) / sizeof(float)) {
+    Value value[1] = {load<Value>(row.bias + c)};
+    for (int64_t a = 0; a < g.size[0]; ++a) {
+      const int64_t y = row.top + a * g.dilation[0];
+      if (y < 0 || y >= row.height) continue;
+      for (int64_t b = 0; b < g.size[1]; ++b) {
+        const int64_t x = column * g.stride[1] - g.padding[1] + b * g.dilation[1];
+        if (x < 0 || x >= row.width) continue;
+        value[0] += load<Value>(row.image + (y * row.width + x) * row.channels + c) *
+                    load<Value>(row.taps + (a * g.size[1] + b) * row.channels + c);
+      }
+    }
+    put<Value, 1>(row, column, c, value);
+  }
+}
+
+// Channels [begin, end) of a row, whole lanes of them; K 0 takes any geometry.
+template <int K, int S>
+void convolve_row(const ChannelRow& row, const Geometry& g, int64_t begin, int64_t end) {
+  int64_t column = 0;
+  const auto borders = [&](int64_t to) {
+    for (; column < to; ++column) anywhere<Lanes>(row, g, column, begin, end);
+  };
+  if constexpr (K > 0) {
+    constexpr int kColumns = 4;
+    const int64_t room = row.width - K + K / 2;
+    const int64_t inside = std::min(room < 0 ? 0 : room / S + 1, row.columns);  // columns before it end in the image
+    borders(std::min<int64_t>((K / 2 + S - 1) / S, row.columns));
+    for (; column + kColumns <= inside; column += kColumns) neighbours<K, S, kColumns>(row, column, begin, end);
+    for (; column < inside; ++column) neighbours<K, S, 1>(row, column, begin, end);
+  }
+  borders(row.columns);
+}
+
+using RowFunction = void (*)(const ChannelRow&, const Geometry&, int64_t, int64_t);
+
+// The function for a kernel: one of the common ones with 'same' padding, or that for any.
+inline RowFunction row_function(const Geometry& g) {
+  const int64_t size = g.size[0], stride = g.stride[0];
+  const bool same = size == g.size[1] && stride == g.stride[1] && g.padding[0] == size / 2 && g.padding[1] == size / 2 &&
+                    g.dilation[0] == 1 && g.dilation[1] == 1;
+  if (same && size == 3 && stride == 1) return convolve_row<3, 1>;
+  if (same && size == 3 && stride == 2) return convolve_row<3, 2>;
+  if (same && size == 5 && stride == 1) return convolve_row<5, 1>;
+  if (same && size == 5 && stride == 2) return convolve_row<5, 2>;
+  return convolve_row<0, 1>;
+}
+
+// y = g(kernels * x + bias + shortcut); the shortcut may be undefined. Its averages (N, C) where wanted. Kernels (kh kw, C)
+// of each image lie `kernel_step` values apart, biases (C) `bias_step`; 0 where all images share them.
+inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float* kernels, int64_t kernel_step,
+                                const float* biases, int64_t bias_step, int64_t activation, const Tensor& shortcut,
+                                std::vector<float>* averages) {
+  const int64_t images = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+  const int64_t rows = g.out(0, height), columns = g.out(1, width);
+  Tensor y = at::empty({images, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
+  std::vector<float> unwanted;
+  std::vector<float>& totals = averages ? *averages : unwanted;
+  totals.assign(images * channels, 0.0f);
+  const float* from = x.const_data_ptr<float>();
+  const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
+  float *out = y.mutable_data_ptr<float>(), *sums = totals.data();
+  const RowFunction convolve = row_function(g);
+  // Images and pieces of channels, not of rows: no two threads add to the same sum.
+  const int64_t threads = at::get_num_threads(), vectors = (channels + kLanes - 1) / kLanes;
+  const int64_t pieces = images >= threads ? 1 : std::min(threads, vectors);
+  at::parallel_for(0, images * pieces, 1, [&](int64_t start, int64_t stop) {
+    for (int64_t item = start; item < stop; ++item) {
+      const int64_t n = item / pieces, piece = item % pieces;
+      const int64_t begin = piece * vectors / pieces * kLanes;
+      const int64_t end = std::min((piece + 1) * vectors / pieces * kLanes, channels);
+      const int64_t whole = begin + (end - begin) / kLanes * kLanes;
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t place = (n * rows + i) * columns * channels;
+        const ChannelRow row = {from + n * height * width * channels, kernels + n * kernel_step,
+                                biases + n * bias_step, added ? added + place : nullptr, out + place,
+                                sums + n * channels, height, width, channels, columns,
+                                i * g.stride[0] - g.padding[0], activation};
+        if (whole > begin) convolve(row, g, begin, whole);
+        if (whole < end)
+          for (int64_t column = 0; column < columns; ++column) anywhere<float>(row, g, column, whole, end);
+      }
+    }
+  });
+  for (float& sum : totals) sum *= 1.0f / static_cast<float>(rows * columns);
+  return y;
+}
+
+}  // namespace pose

@@ -1,0 +1,326 @@
+// Convolution of channels_last images as a product of pixels and panels of kernels.
+//
+// A panel is what sixteen outputs need, (kh kw C_in, 16), so that a row of it meets one value of every pixel. A kernel is
+// its panels one after the other, the last one filled up with zeros. Panels may come from memory or be made for an image
+// just before they are used, while they are in the cache: mixing kernels element by element keeps their order.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <vector>
+
+#include "lanes.h"
+
+namespace pose {
+
+using at::Tensor;
+
+constexpr int64_t kPanel = 16;
+
+inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
+
+// Where a kernel meets an image.
+struct Geometry {
+  int64_t size[2], stride[2], padding[2], dilation[2];
+
+  int64_t out(int axis, int64_t length) const {
+    return (length + 2 * padding[axis] - dilation[axis] * (size[axis] - 1) - 1) / stride[axis] + 1;
+  }
+};
+
+// Pixels times rows of a panel: `taps` stretches of `inner` neighbouring values for every pixel, whose addresses lie in
+// `pixels` one after the other; `weights` are (taps inner, pitch).
+struct Product {
+  const float* const* pixels = nullptr;
+  int64_t taps = 0, inner = 0;
+  const float* weights = nullptr;
+  int64_t pitch = kPanel;
+};
+
+// y = g(scale (pixels weights) + more + bias + shortcut) for up to sixteen outputs of neighbouring pixels.
+struct Panel {
+  Product main, more;
+  const float *scale = nullptr, *bias = nullptr;  // by output, of sixteen; none if null
+  const float* shortcut = nullptr;                // laid out as y
+  float* y = nullptr;
+  int64_t pitch = 0, width = kPanel;  // values between the pixels of y, and how many of them are written
+  int64_t activation = kNone;
+  float* sums = nullptr;  // of y by output, of sixteen; not wanted if null
+  const char* ahead = nullptr;  // what will be needed next, read into the cache meanwhile: so many bytes in all
+  int64_t ahead_bytes = 0;
+};
+
+// With each row of weights it reads `step` bytes ahead: all at once would make the products wait.
+template <int kRows, int kCount>
+inline void accumulate(const Product& product, int64_t first, Lanes (&sums)[kRows][kCount], const char* ahead = nullptr,
+                       int64_t step = 0) {
+  const float* weights = product.weights;
+  for (int64_t tap = 0; tap < product.taps; ++tap) {
+    const float* from[kRows];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) from[row] = product.pixels[(first + row) * product.taps + tap];
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < product.inner; ++i, weights += product.pitch, ahead += step) {
+      __builtin_prefetch(ahead, 0, 2);
+      Lanes weight[kCount];
+#pragma GCC unroll 4
+      for (int part = 0; part < kCount; ++part) weight[part] = load<Lanes>(weights + part * kLanes);
+#pragma GCC unroll 16
+      for (int row = 0; row < kRows; ++row) {
+        const float value = from[row][i];
+#pragma GCC unroll 4
+        for (int part = 0; part < kCount; ++part) sums[row][part] += weight[part] * value;
+      }
+    }
+  }
+}
+
+// The common end of a tile, in registers: full width, no shortcut, and an activation that is a pair of bounds.
+template <int kRows, int kCount>
+inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows][kCount]) {
+  const Lanes zero = {}, low = zero + lower_bound(panel.activation), high = zero + upper_bound(panel.activation);
+  float* y = panel.y + first * panel.pitch;
+#pragma GCC unroll 16
+  for (int row = 0; row < kRows; ++row, y += panel.pitch) {
+#pragma GCC unroll 4
+    for (int part = 0; part < kCount; ++part) {
+      Lanes value = sums[row][part];
+      value = value > low ? value : low;
+      value = value < high ? value : high;
+      store(y + part * kLanes, value);
+      sums[row][part] = value;
+    }
+  }
+  if (!panel.sums) return;
+#pragma GCC unroll 4
+  for (int part = 0; part < kCount; ++part) {
+    Lanes total = load<Lanes>(panel.sums + part * kLanes);
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) total += sums[row][part];
+    store(panel.sums + part * kLanes, total);
+  }
+}
+
+// Any end, through memory.
+template <int kCount>
+void finish_any(const Panel& panel, int64_t first, int64_t rows, const float* sums) {
+  constexpr int64_t kWidth = kCount * kLanes;
+  const int64_t width = std::min(kWidth, panel.width);
+  with_activation(panel.activation, [&](auto kind) {
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t place = (first + row) * panel.pitch;
+      for (int64_t o = 0; o < width; ++o) {
+        const float sum = sums[row * kWidth + o] + (panel.shortcut ? panel.shortcut[place + o] : 0.0f);
+        const float value = activate<decltype(kind)::value>(sum);
+        panel.y[place + o] = value;
+        if (panel.sums) panel.sums[o] += value;
+      }
+    }
+  });
+}
+
+template <int kRows, int kCount>
+void multiply_rows(const Panel& panel, int64_t first, const char* ahead, int64_t step) {
+  Lanes sums[kRows][kCount], bias[kCount];
+#pragma GCC unroll 4
+  for (int part = 0; part < kCount; ++part) {
+    bias[part] = panel.bias ? load<Lanes>(panel.bias + part * kLanes) : Lanes{};
+    const Lanes start = panel.scale ? Lanes{} : bias[part];
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) sums[row][part] = start;
+  }
+  accumulate<kRows, kCount>(panel.main, first, sums, ahead, step);
+  if (panel.scale) {
+#pragma GCC unroll 4
+    for (int part = 0; part < kCount; ++part) {
+      const Lanes scale = load<Lanes>(panel.scale + part * kLanes);
+#pragma GCC unroll 16
+      for (int row = 0; row < kRows; ++row) sums[row][part] = sums[row][part] * scale + bias[part];
+    }
+  }
+  if (panel.more.taps) accumulate<kRows, kCount>(panel.more, first, sums);
+  if (!panel.shortcut && panel.width >= kCount * kLanes && panel.activation != kHardswish)
+    return finish_plain<kRows, kCount>(panel, first, sums);
+  float kept[kRows * kCount * kLanes];
+#pragma GCC unroll 16
+  for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 4
+    for (int part = 0; part < kCount; ++part) store(kept + (row * kCount + part) * kLanes, sums[row][part]);
+  finish_any<kCount>(panel, first, kRows, kept);
+}
+
+template <int kRows, int kCount>
+inline void multiply_some(const Panel& panel, int64_t first, int64_t rows, const char* ahead, int64_t step) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) return multiply_rows<kRows, kCount>(panel, first, ahead, step);
+    multiply_some<kRows - 1, kCount>(panel, first, rows, ahead, step);
+  }
+}
+
+template <int kCount>
+void multiply_tiles(const Panel& panel, int64_t count) {
+  const int64_t tiles = (count + kTile - 1) / kTile, rows_of_weights = panel.main.taps * panel.main.inner;
+  const int64_t step = panel.ahead_bytes / (tiles * rows_of_weights);
+  const char* ahead = panel.ahead ? panel.ahead : reinterpret_cast<const char*>(panel.main.weights);
+  for (int64_t tile = 0; tile < tiles; ++tile, ahead += step * rows_of_weights) {
+    const int64_t first = tile * count / tiles;
+    multiply_some<kTile, kCount>(panel, first, (tile + 1) * count / tiles - first, ahead, step);
+  }
+}
+
+// All of `count` pixels, in tiles as equal as can be.
+inline void multiply(const Panel& panel, int64_t count) {
+  constexpr int kAll = kPanel / kLanes;
+  if constexpr (kAll > 2)
+    if (panel.width > 2 * kLanes) return multiply_tiles<kAll>(panel, count);
+  if constexpr (kAll > 1)
+    if (panel.width > kLanes) return multiply_tiles<2>(panel, count);
+  multiply_tiles<1>(panel, count);
+}
+
+// Scratch of a thread that stays: fresh memory costs as much as a small layer.
+inline std::vector<float>& scratch_of(int which, int64_t size) {
+  thread_local std::array<std::vector<float>, 3> buffers;
+  std::vector<float>& buffer = buffers[which];
+  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
+  return buffer;
+}
+
+// The kernels of a layer.
+struct Kernels {
+  int64_t outputs = 0;
+  // The panel of an image, (kh kw C_in, pitch): from memory, or made in the scratch that is given.
+  std::function<const float*(int64_t image, int64_t panel, float* scratch)> panel;
+  int64_t pitch = kPanel;
+  bool made = false;         // whether panels are made
+  const char* bank = nullptr;  // what they are made of, and its bytes a panel
+  int64_t bank_bytes = 0;
+  const float *bias = nullptr, *scale = nullptr;  // (panels, 16) or (N, panels, 16)
+  int64_t bias_step = 0;                          // values from one image's to the next's; scales are one for each image
+  // A second product that is added: (N, H', W', inner) channels_last, and panels (panels, inner, 16) for all images.
+  const float *more = nullptr, *more_panels = nullptr;
+  int64_t more_inner = 0;
+};
+
+// Zeros around images (N, C, H, W) channels_last.
+inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
+  const int64_t images = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+  Tensor padded = at::empty({images, channels, height + 2 * rows, width + 2 * columns}, x.options(),
+                            at::MemoryFormat::ChannelsLast);
+  const int64_t line = width * channels, side = columns * channels, wide = line + 2 * side;
+  const float* from = x.const_data_ptr<float>();
+  float* to = padded.mutable_data_ptr<float>();
+  const int64_t lines = height + 2 * rows;
+  at::parallel_for(0, images * lines, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* out = to + i * wide;
+      const int64_t n = i / lines, row = i % lines - rows;
+      if (row < 0 || row >= height) {
+        std::fill(out, out + wide, 0.0f);
+      } else {
+        std::fill(out, out + side, 0.0f);
+        std::memcpy(out + side, from + (n * height + row) * line, line * sizeof(float));
+        std::fill(out + side + line, out + wide, 0.0f);
+      }
+    }
+  });
+  return padded;
+}
+
+// y = g(kernels * x + bias + shortcut), channels_last; the shortcut may be undefined. Its averages (N, C_out) where wanted.
+inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& kernels, int64_t activation,
+                       const Tensor& shortcut, std::vector<float>* averages) {
+  const int64_t images = input.size(0), channels = input.size(1), outputs = kernels.outputs;
+  const int64_t height = g.out(0, input.size(2)), width = g.out(1, input.size(3)), pixels = height * width;
+  const Tensor x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
+  const int64_t line = x.size(3) * channels, image_size = x.size(2) * line;
+  // Neighbouring taps of a row are neighbours in memory.
+  const bool rows_at_once = g.dilation[1] == 1;
+  const int64_t taps = rows_at_once ? g.size[0] : g.size[0] * g.size[1];
+  const int64_t inner = rows_at_once ? g.size[1] * channels : channels;
+  const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs);
+
+  Tensor y = at::empty({images, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  const float* from = x.const_data_ptr<float>();
+  const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
+  float* out = y.mutable_data_ptr<float>();
+
+  // So many pixels at a time, that they stay in the cache while the panels pass.
+  constexpr int64_t kCached = 32768;
+  const int64_t most = std::max<int64_t>(kCached / (channels * g.stride[1] + outputs), 16 * kTile);
+  const int64_t block = (pixels + (pixels + most - 1) / most - 1) / ((pixels + most - 1) / most);
+  const int64_t threads = at::get_num_threads();
+  const int64_t together = pixels <= block ? 1 : std::clamp<int64_t>(kCached / panel_size, 1, std::max<int64_t>(panels / threads, 1));
+  const int64_t groups = (panels + together - 1) / together;
+  const int64_t chunks = images * groups >= threads ? 1 : std::min(threads, (pixels + kTile - 1) / kTile);
+
+  const int64_t padded = panels * kPanel;
+  std::vector<float> sums(averages ? chunks * images * padded : 0);
+  float* totals = averages ? sums.data() : nullptr;
+
+  at::parallel_for(0, groups * images * chunks, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float>& scratch = scratch_of(0, kernels.made ? together * panel_size : 0);
+    thread_local std::vector<const float*> addresses, more_addresses, weights;
+    weights.resize(together);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t group = item / (images * chunks), n = item / chunks % images, chunk = item % chunks;
+      const int64_t first_panel = group * together, last_panel = std::min(panels, first_panel + together);
+      for (int64_t p = first_panel; p < last_panel; ++p)
+        weights[p - first_panel] = kernels.panel(n, p, scratch.data() + (p - first_panel) * panel_size);
+      const int64_t start = chunk * pixels / chunks, last = (chunk + 1) * pixels / chunks;
+      for (int64_t first = start; first < last; first += block) {
+        const int64_t count = std::min(block, last - first);
+        addresses.resize(count * taps);
+        for (int64_t i = 0, row = first / width, column = first % width; i < count; ++i) {
+          const float* corner = from + n * image_size + row * g.stride[0] * line + column * g.stride[1] * channels;
+          for (int64_t t = 0; t < taps; ++t)
+            addresses[i * taps + t] = rows_at_once ? corner + t * g.dilation[0] * line
+                                                   : corner + t / g.size[1] * g.dilation[0] * line +
+                                                         t % g.size[1] * g.dilation[1] * channels;
+          if (++column == width) column = 0, ++row;
+        }
+        Panel panel;
+        panel.main = {addresses.data(), taps, inner, nullptr, kernels.pitch};
+        if (kernels.more) {
+          more_addresses.resize(count);
+          for (int64_t i = 0; i < count; ++i)
+            more_addresses[i] = kernels.more + (n * pixels + first + i) * kernels.more_inner;
+          panel.more = {more_addresses.data(), 1, kernels.more_inner, nullptr, kPanel};
+        }
+        panel.pitch = outputs;
+        panel.activation = activation;
+        for (int64_t p = first_panel; p < last_panel; ++p) {
+          const int64_t place = p * kPanel, offset = (n * pixels + first) * outputs + place;
+          panel.main.weights = weights[p - first_panel];
+          if (kernels.more) panel.more.weights = kernels.more_panels + place * kernels.more_inner;
+          if (kernels.bias) panel.bias = kernels.bias + n * kernels.bias_step + place;
+          if (kernels.scale) panel.scale = kernels.scale + n * padded + place;
+          if (added) panel.shortcut = added + offset;
+          panel.y = out + offset;
+          panel.width = std::min(kPanel, outputs - place);
+          if (totals) panel.sums = totals + (chunk * images + n) * padded + place;
+          // The next group's part of the bank, while this image is the last one to need it.
+          const bool ahead = kernels.bank && n + 1 == images && first == start && p + together < panels;
+          panel.ahead = ahead ? kernels.bank + (p + together) * kernels.bank_bytes : nullptr;
+          panel.ahead_bytes = ahead ? kernels.bank_bytes : 0;
+          multiply(panel, count);
+        }
+      }
+    }
+  });
+  if (averages) {
+    averages->assign(images * outputs, 0.0f);
+    const float share = 1.0f / static_cast<float>(pixels);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk)
+      for (int64_t n = 0; n < images; ++n)
+        for (int64_t o = 0; o < outputs; ++o)
+          (*averages)[n * outputs + o] += share * sums[(chunk * images + n) * padded + o];
+  }
+  return y;
+}
+
+}  // namespace pose
