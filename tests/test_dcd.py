@@ -214,6 +214,7 @@ def test_the_form_with_fewer_multiply_adds_is_taken(arguments, monkeypatch):
 
 def test_training_normalises_both_sides_of_phi():
     layer = layer_of(POINTWISE, out_channels=5)
+    nn.init.ones_(layer.residual.norm_out.weight)
     seen = {}
     layer.residual.norm_in.register_forward_hook(lambda _, x, y: seen.update(inside=y))
     layer.residual.norm_out.register_forward_hook(lambda _, x, y: seen.update(outside=y))
@@ -238,6 +239,23 @@ def test_fresh_lambda_is_near_one_and_phi_near_the_identity():
     scale, phi = DCDConv2d(64, 64, 1).branch(torch.rand(4, 64, 8, 8))
     assert (scale - 1).abs().max() < 0.05
     assert phi.abs().max() < 0.05
+
+
+@pytest.mark.parametrize("arguments", [POINTWISE, CHANNEL, JOINT], ids=str)
+def test_a_fresh_phi_is_the_identity_whatever_the_branch_says_and_learns_to_differ(arguments):
+    layer = DCDConv2d(**{"in_channels": 6, "out_channels": 6, **arguments}).double()
+    x, optimizer = torch.randn(4, 6, 5, 5, dtype=torch.float64), torch.optim.SGD(layer.parameters(), lr=0.1)
+
+    def depends_on_phi() -> bool:
+        before = layer(x)
+        with torch.no_grad():
+            layer.branch.to_phi.weight += torch.randn_like(layer.branch.to_phi.weight)
+        return not torch.allclose(layer(x), before, rtol=0, atol=1e-9)
+
+    assert not depends_on_phi()
+    (layer(x) - 1).square().sum().backward()
+    optimizer.step()
+    assert depends_on_phi()
 
 
 def millions(maker: DCDConvs, digits: int = 2) -> float:

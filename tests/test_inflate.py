@@ -56,12 +56,12 @@ def test_a_static_checkpoint_answers_the_same_in_every_kind_of_network(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_gradients_reach_every_dynamic_part_after_a_step(kind):
-    """A start at zero must not be a start that training cannot leave."""
+def test_gradients_reach_every_dynamic_part_after_two_steps(kind):
+    """A start at zero must not be a start that training cannot leave: P opens for Phi's scale, and that for Phi."""
     model = pose_net(kind)
     inflate(model, trained(pose_net("static")).state_dict(), noise=0.05)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):
+    for _ in range(3):
         optimizer.zero_grad()
         (model(torch.randn(2, 3, 64, 64)) - 1).square().mean().backward()
         optimizer.step()

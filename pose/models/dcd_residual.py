@@ -68,12 +68,19 @@ class ChannelResidual(nn.Module):
         self.norm_out = BatchNorm2d(num_blocks * latent_channels, **place) if normalize else None
 
     def reset_parameters(self) -> None:
-        """Kaiming fan-out for P, fan-in for Q."""
+        """Kaiming fan-out for P, fan-in for Q; Phi is the identity at first.
+
+        The released implementation starts ``norm_out`` with the scale 1. That makes Phi - I as large as the
+        identity, whatever it is, and as its direction alone counts, Adam turns it by a large angle at every step:
+        the network learns more slowly than the static one. Here the scale starts at 0 and grows as Phi is of use.
+        """
         nn.init.kaiming_normal_(self.p, mode="fan_out", nonlinearity="relu")
         nn.init.kaiming_normal_(self.q, mode="fan_in", nonlinearity="relu")
         for norm in (self.norm_in, self.norm_out):
             if norm is not None:
                 norm.reset_parameters()
+        if self.norm_out is not None:
+            nn.init.zeros_(self.norm_out.weight)
 
     def forward(self, x: Tensor, phi: Tensor) -> Tensor:
         """(N, C_in, H, W) at the kernel's centres and (N, B, L, L, 1) to (N, C_out, H, W)."""

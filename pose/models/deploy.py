@@ -108,9 +108,10 @@ def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bo
             made.append(_folded(layer, bank_dtype, fused))
     if not fused:
         return nn.Sequential(*made)
-    runs = []
-    for is_native, run in itertools.groupby(made, lambda layer: isinstance(layer, NativeLayer | NativeSequence)):
-        runs += [NativeSequence(list(run))] if is_native else list(run)
+    runs: list[nn.Module] = []
+    for is_native, group in itertools.groupby(made, lambda layer: isinstance(layer, NativeLayer | NativeSequence)):
+        run = list(group)
+        runs += [NativeSequence(run)] if is_native else run
     return runs[0] if len(runs) == 1 else nn.Sequential(*runs)
 
 

@@ -124,10 +124,9 @@ class NativeDynamicConv2d(NativeLayer):
         self.register_buffer("w2", layer.w2.t().contiguous())
         self.register_buffer("b2", layer.b2)
         kernels = layer.bank.unflatten(1, (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size))
-        if self.depthwise:
-            bank = kernels.flatten(2).transpose(1, 2).flatten(1)  # (K, kh kw C)
-        else:
-            bank = to_panels(kernels).transpose(0, 1)  # (panels, K, kh kw C_in, 16)
+        # (K, kh kw C) or (panels, K, kh kw C_in, 16)
+        by_channel = kernels.flatten(2).transpose(1, 2).flatten(1)
+        bank = by_channel if self.depthwise else to_panels(kernels).transpose(0, 1)
         self.register_buffer("bank", in_memory(bank).flatten(1))
         self.register_buffer("bias", fill_up(layer.bias))
         self.register_buffer("biases", None if layer.biases is None else fill_up(layer.biases))
@@ -250,7 +249,7 @@ def _native_class(layer: nn.Module) -> type[NativeLayer] | None:
 
 
 def chain(layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> NativeSequence | None:
-    """Native layers as one, squeeze-and-excitation between them included; None where there is none or another module."""
+    """Native layers, and squeeze-and-excitation between them, as one; None where there is none or another module."""
     layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
     ends = [layers[0], layers[-1], shortcut or nn.Identity()] if layers else [None]
     if not all(isinstance(layer, NativeLayer | NativeSequence | nn.Identity) for layer in ends):
