@@ -229,6 +229,20 @@ def test_the_benchmark_refuses_to_compare_unlike_with_unlike():
     timings = compare(case, rounds=2, runs=1)
     assert timings["static"].ratio == 1.0 and timings["other"].seconds > 0
     assert table(case, timings)[0] == "**title, batch 1, 4 x 4**"
+    assert table(case, timings)[2] == "| network | ms | ratio | quartiles | target | paper |"
+
+
+def test_a_ratio_is_to_the_network_of_the_same_form(monkeypatch):
+    made = {name: deploy(nn.Conv2d(3, 2, 1), fused=False) for name in ("torch", "native", "dynamic")}
+    seconds = dict(zip(made.values(), (4e-3, 2e-3, 3e-3), strict=True))
+    monkeypatch.setattr("pose.engine.benchmark._time", lambda network, x: seconds[network])
+    bases = {"torch": None, "native": None, "dynamic": "native"}
+    case = Case("title", (1, 3, 4, 4), {name: Entry(made[name], "net", base=bases[name]) for name in made})
+    timings = compare(case, rounds=2, runs=1)
+    assert [round(timing.ratio, 9) for timing in timings.values()] == [1.0, 0.5, 1.5]
+    lines = table(case, timings)
+    assert lines[2] == "| network | ms | to torch | ratio | quartiles | target | paper |"
+    assert lines[-2] == "| dynamic | 3.00 | 0.75 | 1.500 | 1.50 to 1.50 |  |  |"
 
 
 def test_the_benchmark_replaces_its_own_section_alone(tmp_path):

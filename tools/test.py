@@ -16,7 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from pose.engine.command_line import add_config_arguments, choose_device, settings_from
-from pose.engine.evaluate import make_test_loader, predict, predict_every_way, prepare_scoring, read_test_persons, stamp
+from pose.engine.evaluate import (
+    make_test_loader,
+    predict,
+    predict_every_way,
+    prepare_scoring,
+    read_test_persons,
+    ready_for_testing,
+    stamp,
+)
 from pose.errors import OutputError, command
 from pose.evaluation.coco_eval import format_figures, score
 from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
@@ -60,7 +68,7 @@ def main() -> None:
     loader = make_test_loader(settings, persons)
     protocol = stamp(settings, len(persons), arguments.config, arguments.checkpoint)
     truth = prepare_scoring(settings)
-    model = model.to(device)
+    model = ready_for_testing(model, settings.test, device)
     if keep:
         saved = predict_every_way(model, loader, settings, device, protocol)
         saved.save(keep)

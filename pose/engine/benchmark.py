@@ -6,9 +6,11 @@ import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +35,7 @@ class Entry:
         memory_format: That its inputs come in.
         target: The greatest ratio wanted, None for none.
         published: The paper's ratio, None for none.
+        base: The entry that its ratio is to, None for the first.
     """
 
     network: nn.Module
@@ -40,16 +43,17 @@ class Entry:
     memory_format: torch.memory_format = torch.channels_last
     target: float | None = None
     published: float | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """Networks to compare with the first of them.
+    """Networks to compare, each with its base and all with the first.
 
     Args:
         title: What they are.
         shape: (N, 3, H, W) of the input.
-        entries: By name; the first is the static network.
+        entries: By name; the first is a static network.
 
     Raises:
         BenchmarkError: Architectures or memory formats differ, or a normalisation is not folded.
@@ -65,7 +69,9 @@ class Case:
             if len(found) > 1:
                 raise BenchmarkError(f"{self.title}: {what} differs ({', '.join(sorted(found))}): not comparable")
         for name, entry in self.entries.items():
-            if entry.network.training or any(isinstance(part, nn.BatchNorm2d) for part in entry.network.modules()):
+            if getattr(entry.network, "training", False) or any(
+                isinstance(part, nn.BatchNorm2d) for part in entry.network.modules()
+            ):
                 raise BenchmarkError(f"{self.title}: {name} is not deployed: not comparable")
 
 
@@ -75,13 +81,15 @@ class Timing:
 
     Args:
         seconds: Median of a forward pass.
-        ratio: Median over rounds of its time over the first entry's in the same round.
+        ratio: Median over rounds of its time over its base's in the same round.
         spread: Lower and upper quartile of those ratios.
+        first: The same median of its time over the first entry's.
     """
 
     seconds: float
     ratio: float
     spread: tuple[float, float]
+    first: float
 
 
 @torch.inference_mode()
@@ -106,13 +114,18 @@ def compare(case: Case, rounds: int = 20, runs: int = 5) -> dict[str, Timing]:
             network = case.entries[name].network
             network(inputs[name])
             times[name].append(statistics.median(_time(network, inputs[name]) for _ in range(runs)))
-    base = times[next(iter(times))]
+    first = next(iter(times))
     timings = {}
     for name, own in times.items():
-        ratios = [one / other for one, other in zip(own, base, strict=True)]
-        lower, middle, upper = statistics.quantiles(ratios, n=4)
-        timings[name] = Timing(statistics.median(own), middle, (lower, upper))
+        to_base = _ratios(own, times[case.entries[name].base or first])
+        lower, middle, upper = statistics.quantiles(to_base, n=4)
+        to_first = statistics.median(_ratios(own, times[first]))
+        timings[name] = Timing(statistics.median(own), middle, (lower, upper), to_first)
     return timings
+
+
+def _ratios(own: list[float], others: list[float]) -> list[float]:
+    return [one / other for one, other in zip(own, others, strict=True)]
 
 
 def _time(network: nn.Module, x: torch.Tensor) -> float:
@@ -124,20 +137,25 @@ def _time(network: nn.Module, x: torch.Tensor) -> float:
 
 def table(case: Case, timings: Mapping[str, Timing]) -> list[str]:
     """A Markdown table of a case."""
+    based = any(entry.base for entry in case.entries.values())
+    names = ["network", "ms", "ratio", "quartiles", "target", "paper"]
+    if based:
+        names.insert(2, f"to {next(iter(case.entries))}")
     lines = [
         f"**{case.title}, batch {case.shape[0]}, {case.shape[3]} x {case.shape[2]}**",
         "",
-        "| network | ms | ratio | quartiles | target | paper |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(names)} |",
+        "|" + "---|" * len(names),
     ]
     for name, timing in timings.items():
         entry = case.entries[name]
         target = "" if entry.target is None else f"{entry.target:.2f}"
         published = "" if entry.published is None else f"{entry.published:.3f}"
         spread = f"{timing.spread[0]:.2f} to {timing.spread[1]:.2f}"
-        lines.append(
-            f"| {name} | {1e3 * timing.seconds:.2f} | {timing.ratio:.3f} | {spread} | {target} | {published} |"
-        )
+        cells = [name, f"{1e3 * timing.seconds:.2f}", f"{timing.ratio:.3f}", spread, target, published]
+        if based:
+            cells.insert(2, f"{timing.first:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -162,23 +180,46 @@ def write_section(path: Path, head: str, lines: list[str], name: str = "inferenc
     path.write_text(text, encoding="utf-8")
 
 
-def _entries(build: Callable[[str], nn.Module], architecture: str, **limits: tuple) -> dict[str, Entry]:
-    """The static network, and the dynamic one in each form; (target, published ratio) by form."""
-    static, dynamic = build("static"), build("dynamic")
-    entries = {"static": Entry(deploy(static), architecture)}
-    forms = {
-        "dynamic, torch operations": ("lean", dict(fused=False)),
-        "dynamic, native": ("native", dict()),
-        "dynamic, native, bfloat16 bank": ("bfloat16", dict(bank_dtype=torch.bfloat16)),
+TORCH, NATIVE = "static, torch", "static, native"
+
+
+def _entries(
+    build: Callable[[str], nn.Module], architecture: str, shape: tuple[int, int, int, int], **limits: tuple
+) -> dict[str, Entry]:
+    """The static and the dynamic networks in each form, each with the static one of its form as base.
+
+    ``limits`` are (target, published ratio) by form; ``static, TorchScript`` is the fastest that torch makes of the
+    static network.
+    """
+    static, dynamic, decomposed = (build(kind) for kind in ("static", "dynamic", "dcd"))
+
+    def entry(network: nn.Module, base: str | None, key: str = "", **options: Any) -> Entry:
+        target, published = limits.get(key, (None, None))
+        return Entry(deploy(network, **options), architecture, torch.channels_last, target, published, base)
+
+    half = dict(bank_dtype=torch.bfloat16)
+    torch_static = entry(static, None, fused=False)
+    return {
+        TORCH: torch_static,
+        "static, TorchScript": Entry(_scripted(torch_static.network, shape), architecture),
+        "dynamic, torch": entry(dynamic, TORCH, "lean", fused=False),
+        NATIVE: entry(static, None),
+        "dynamic, native": entry(dynamic, NATIVE, "native"),
+        "dynamic, native, bfloat16": entry(dynamic, NATIVE, "bfloat16", **half),
+        "decomposed, native": entry(decomposed, NATIVE, "dcd"),
+        "decomposed, native, bfloat16": entry(decomposed, NATIVE, "dcd", **half),
     }
-    for name, (key, options) in forms.items():
-        entries[name] = Entry(deploy(dynamic, **options), architecture, torch.channels_last, *limits.get(key, ()))
-    if "dcd" in limits:
-        entries["decomposed, native"] = Entry(deploy(build("dcd")), architecture, torch.channels_last, *limits["dcd"])
-    return entries
 
 
-def _limit(batch: int, single: float) -> float:
+def _scripted(network: nn.Module, shape: tuple[int, int, int, int]) -> nn.Module:
+    """What ``torch.jit.optimize_for_inference`` makes of a deployed network."""
+    x = torch.zeros(shape).contiguous(memory_format=torch.channels_last)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of its age
+        return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(network, x)))
+
+
+def _limit(batch: int, single: float | None) -> float | None:
     """The target: at batch 1 the case's own, beyond it the issue's for batches."""
     return single if batch == 1 else 1.15 if batch <= 8 else 1.20
 
@@ -192,16 +233,16 @@ def imagenet(batch: int) -> Iterator[Case]:
             conv = dict(type=kind, **({"reduction": 16 if width == 1 else 8} if kind == "dcd" else {}))
             return build_classifier(dict(type="mobilenet_v2", width=width, conv=conv))
 
-        name = f"MobileNetV2 x{width}"
-        dcd = {"dcd": (1.12 if width == 1 else 1.14, decomposed)} if decomposed else {}
-        if batch > 1:  # the papers' figures and these two targets are for one image
-            dynamic, dcd = None, dict.fromkeys(dcd, ())
+        if batch > 1:  # the papers' figures and the target of torch's form are for one image
+            dynamic, decomposed = None, None
         limits = dict(
-            lean=(1.30, dynamic) if batch == 1 else (),
+            lean=(1.30 if batch == 1 else None, dynamic),
             native=(_limit(batch, 1.10), dynamic),
             bfloat16=(_limit(batch, 1.08), dynamic),
+            dcd=(_limit(batch, {1.0: 1.12, 0.5: 1.14}.get(width)), decomposed),
         )
-        yield Case(name, (batch, 3, 224, 224), _entries(build, name, **limits, **dcd))
+        name, shape = f"MobileNetV2 x{width}", (batch, 3, 224, 224)
+        yield Case(name, shape, _entries(build, name, shape, **limits))
 
 
 def pose(batch: int) -> Iterator[Case]:
@@ -213,7 +254,8 @@ def pose(batch: int) -> Iterator[Case]:
 
     name = "Type-B pose network, MobileNetV2 x1.0"
     limit = (_limit(batch, 1.08), None)
-    yield Case(name, (batch, 3, 256, 192), _entries(build, name, native=limit, bfloat16=limit))
+    shape = (batch, 3, 256, 192)
+    yield Case(name, shape, _entries(build, name, shape, native=limit, bfloat16=limit))
 
 
 def resnet(batch: int) -> Iterator[Case]:
@@ -222,8 +264,8 @@ def resnet(batch: int) -> Iterator[Case]:
     def build(kind: str) -> nn.Module:
         return build_classifier(dict(type="resnet", depth=18, conv=dict(type=kind)))
 
-    limit = (1.20, None)
-    yield Case("ResNet-18", (batch, 3, 224, 224), _entries(build, "ResNet-18", native=limit, bfloat16=limit))
+    limit, shape = (1.20, None), (batch, 3, 224, 224)
+    yield Case("ResNet-18", shape, _entries(build, "ResNet-18", shape, native=limit, bfloat16=limit))
 
 
 CASES: dict[str, Callable[[int], Iterator[Case]]] = {"imagenet": imagenet, "pose": pose, "resnet": resnet}

@@ -29,7 +29,7 @@ RUN, RESULT, CORRECT = "run.json", "test.json", "correct.npz"
 which keypoints of each person were correct."""
 
 FREE = (
-    *("data.workers", "test.batch_size", "train.seed", "train.checkpoint_minutes"),
+    *("data.workers", "test.batch_size", "test.native", "train.seed", "train.checkpoint_minutes"),
     *("train.native", "train.recompute_kernels"),
 )
 """Options in which runs may differ: they change how long it takes, not what comes out (but for rounding), or are the

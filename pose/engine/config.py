@@ -182,6 +182,8 @@ class TestSettings:
         nms: ``greedy``, ``soft`` or ``off``: OKS non-maximum suppression.
         nms_threshold: Its OKS threshold.
         backend: Which library computes the figures: one of :data:`pose.evaluation.judge.BACKENDS`.
+        native: On a CPU, run the network by native layers, see :mod:`pose.models.deploy`: the same heatmaps to 1e-4,
+            sooner.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -195,6 +197,7 @@ class TestSettings:
     nms: str = "greedy"
     nms_threshold: float = 0.9
     backend: str = "pycocotools"
+    native: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

@@ -26,7 +26,27 @@ from pose.evaluation.results import Predictions, Results
 from pose.evaluation.saved import WAYS, SavedPredictions, decode_every_way
 from pose.files import sha256
 from pose.geometry import boxes_to_centers_scales, heatmap_to_image
+from pose.models.deploy import deploy
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.options import OptionError
+
+
+def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.device | str) -> nn.Module:
+    """A trained network on its device, in evaluation mode.
+
+    Args:
+        model: On the CPU; it is the answer, unless native layers are asked for.
+        settings: ``native`` is used.
+        device: Where it will compute.
+
+    Raises:
+        OptionError: Native layers, which are for CPUs, are asked for on another device.
+    """
+    if not settings.native:
+        return model.to(device).eval()
+    if torch.device(device).type != "cpu":
+        raise OptionError(f"test.native: is for CPUs, not {device}; leave it out or choose --device cpu")
+    return deploy(model)
 
 
 @torch.inference_mode()

@@ -37,12 +37,15 @@ class TorchNetwork:
     """A trained ``PoseNet``; the test tool's own way from crops to keypoints.
 
     Args:
-        model: Taken to the device and set to evaluation mode.
+        model: Taken to the device and set to evaluation mode; its native form is used where ``settings`` say so.
         skeleton: What its keypoints are.
         input_size: Width and height of the crops.
-        settings: ``flip``, ``flip_shift`` and ``decode`` are used.
+        settings: ``flip``, ``flip_shift``, ``decode`` and ``native`` are used.
         device: Where to compute.
         clock: Times the forward passes.
+
+    Raises:
+        OptionError: Native layers are asked for on a device that is not a CPU.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class TorchNetwork:
         device: torch.device | str,
         clock: Clock | None = None,
     ) -> None:
+        from pose.engine.evaluate import ready_for_testing
         from pose.models.pose_net import HEATMAP_STRIDE
 
-        self.model = model.to(device).eval()
+        self.model = ready_for_testing(model, settings, device)
         self.skeleton = skeleton
         self.input_size = (input_size[0], input_size[1])
         self.heatmap_size = (input_size[0] // HEATMAP_STRIDE, input_size[1] // HEATMAP_STRIDE)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import platform
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ class NativeError(PoseError, RuntimeError):
 
 @functools.cache
 def build() -> None:
-    """Compiles and loads the layers; about 20 s the first time, nothing later.
+    """Compiles and loads the layers; about half a minute the first time, nothing later.
 
     Raises:
         NativeError: There is no compiler, or it failed.
@@ -48,8 +50,11 @@ def load(*sources: Path) -> None:
     from torch.utils import cpp_extension  # looks for compilers and CUDA when imported
 
     try:
-        files = [str(source) for source in sources]
-        cpp_extension.load(_name(sources), files, extra_cflags=list(FLAGS), is_python_module=False)
+        files, name = [str(source) for source in sources], _name(sources)
+        root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
+        if not any(root.rglob(f"{name}.so")):
+            print("compiling native layers, once: about half a minute ...", file=sys.stderr, flush=True)
+        cpp_extension.load(name, files, extra_cflags=list(FLAGS), is_python_module=False)
     except Exception as error:  # whatever a compiler, ninja or the linker can say
         reason = str(error).strip().partition("\n")[0]
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
