@@ -124,36 +124,31 @@ inline RowFunction row_function(const Geometry& g) {
   return convolve_row<0, 1>;
 }
 
-// y = g(kernels * x + bias + shortcut); the shortcut may be undefined. Its averages (N, C) where wanted. Kernels (kh kw, C)
-// of each image lie `kernel_step` values apart, biases (C) `bias_step`; 0 where all images share them.
-inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float* kernels, int64_t kernel_step,
-                                const float* biases, int64_t bias_step, int64_t activation, const Tensor& shortcut,
-                                std::vector<float>* averages) {
-  const int64_t images = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
+// y = g(kernels * x + bias + shortcut) of one image; the shortcut may be undefined. Kernels are (kh kw, C). The averages (C)
+// of y's channels where wanted.
+inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float* kernels, const float* biases,
+                                int64_t activation, const Tensor& shortcut, std::vector<float>* averages) {
+  const int64_t channels = x.size(1), height = x.size(2), width = x.size(3);
   const int64_t rows = g.out(0, height), columns = g.out(1, width);
-  Tensor y = at::empty({images, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
+  Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
   std::vector<float> unwanted;
   std::vector<float>& totals = averages ? *averages : unwanted;
-  totals.assign(images * channels, 0.0f);
+  totals.assign(channels, 0.0f);
   const float* from = x.const_data_ptr<float>();
   const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
   float *out = y.mutable_data_ptr<float>(), *sums = totals.data();
   const RowFunction convolve = row_function(g);
-  // Images and pieces of channels, not of rows: no two threads add to the same sum.
-  const int64_t threads = at::get_num_threads(), vectors = (channels + kLanes - 1) / kLanes;
-  const int64_t pieces = images >= threads ? 1 : std::min(threads, vectors);
-  at::parallel_for(0, images * pieces, 1, [&](int64_t start, int64_t stop) {
-    for (int64_t item = start; item < stop; ++item) {
-      const int64_t n = item / pieces, piece = item % pieces;
+  // Pieces of channels, not of rows: no two threads add to the same sum.
+  const int64_t vectors = (channels + kLanes - 1) / kLanes, pieces = std::min(threads(), vectors);
+  at::parallel_for(0, pieces, 1, [&](int64_t start, int64_t stop) {
+    for (int64_t piece = start; piece < stop; ++piece) {
       const int64_t begin = piece * vectors / pieces * kLanes;
       const int64_t end = std::min((piece + 1) * vectors / pieces * kLanes, channels);
       const int64_t whole = begin + (end - begin) / kLanes * kLanes;
       for (int64_t i = 0; i < rows; ++i) {
-        const int64_t place = (n * rows + i) * columns * channels;
-        const ChannelRow row = {from + n * height * width * channels, kernels + n * kernel_step,
-                                biases + n * bias_step, added ? added + place : nullptr, out + place,
-                                sums + n * channels, height, width, channels, columns,
-                                i * g.stride[0] - g.padding[0], activation};
+        const int64_t place = i * columns * channels;
+        const ChannelRow row = {from, kernels, biases, added ? added + place : nullptr, out + place, sums, height, width,
+                                channels, columns, i * g.stride[0] - g.padding[0], activation};
         if (whole > begin) convolve(row, g, begin, whole);
         if (whole < end)
           for (int64_t column = 0; column < columns; ++column) anywhere<float>(row, g, column, whole, end);

@@ -18,9 +18,9 @@
 namespace pose {
 namespace {
 
-// What passes from layer to layer beside the images.
+// What passes from layer to layer beside the image.
 struct Flow {
-  std::vector<float> averages;  // (N, C) of the images' channels, if known
+  std::vector<float> averages;  // (C) of the image's channels, if known
   bool known = false, wanted = false;
   Tensor shortcut;  // to be added by this layer, if defined
 
@@ -31,6 +31,7 @@ struct Flow {
 class Layer {
  public:
   virtual ~Layer() = default;
+  // One image (1, C, H, W) channels_last to the next.
   virtual Tensor run(const Tensor& x, Flow& flow) const = 0;
   virtual bool wants_averages() const { return false; }
 };
@@ -45,17 +46,12 @@ struct Shape {
   int64_t panels() const { return panels_of(outputs); }
 };
 
-// Averages of the images' channels over size x size parts, (N, C size size): those that are known, or `own`.
-const std::vector<float>& averages_of(const Tensor& x, const Flow& flow, int64_t size, std::vector<float>& own) {
-  if (flow.known && size == 1) return flow.averages;
-  const int64_t images = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
-  own.resize(images * channels * size * size);
-  const float* from = x.const_data_ptr<float>();
-  at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n)
-      pool(from + n * height * width * channels, height, width, channels, size, own.data() + n * channels * size * size);
-  });
-  return own;
+// Averages of the image's channels over size x size parts, (C size size): those that are known, or `own`.
+const float* averages_of(const Tensor& x, const Flow& flow, int64_t size, std::vector<float>& own) {
+  if (flow.known && size == 1) return flow.averages.data();
+  own.resize(x.size(1) * size * size);
+  pool(x.const_data_ptr<float>(), x.size(2), x.size(3), x.size(1), size, own.data());
+  return own.data();
 }
 
 struct StaticLayer : Layer {
@@ -67,12 +63,12 @@ struct StaticLayer : Layer {
   Tensor run(const Tensor& x, Flow& flow) const override {
     const float *from = weight.const_data_ptr<float>(), *shift = bias.const_data_ptr<float>();
     if (shape.depthwise)
-      return convolve_channels(x, shape.geometry, from, 0, shift, 0, shape.activation, flow.shortcut, flow.answer());
+      return convolve_channels(x, shape.geometry, from, shift, shape.activation, flow.shortcut, flow.answer());
     const int64_t size = weight.numel() / shape.panels();
     Kernels kernels;
     kernels.outputs = shape.outputs;
     kernels.bias = shift;
-    kernels.panel = [=](int64_t, int64_t panel, float*) { return from + panel * size; };
+    kernels.panel = [=](int64_t panel, float*) { return from + panel * size; };
     return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
   }
 };
@@ -90,40 +86,31 @@ struct DynamicLayer : Layer {
   bool wants_averages() const override { return true; }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
-    const int64_t images = x.size(0), channels = x.size(1), count = attention.kernels();
-    std::vector<float> own, shares(images * count), hidden, shifts;
-    const std::vector<float>& averages = averages_of(x, flow, 1, own);
-    for (int64_t n = 0; n < images; ++n)
-      attention.shares(averages.data() + n * channels, hidden, shares.data() + n * count);
+    const int64_t count = attention.kernels();
+    std::vector<float> own, shares(count), hidden, shifts;
+    attention.shares(averages_of(x, flow, 1, own), hidden, shares.data());
     const float *share = shares.data(), *shift = bias.const_data_ptr<float>();
-    int64_t shift_step = 0;
     if (biases.defined()) {
-      shift_step = bias.size(0);
-      shifts.resize(images * shift_step);
-      for (int64_t n = 0; n < images; ++n) {
-        std::copy_n(shift, shift_step, shifts.data() + n * shift_step);
-        multiply_vector(biases, share + n * count, shifts.data() + n * shift_step, true);
-      }
+      shifts.assign(shift, shift + bias.size(0));
+      multiply_vector(biases, share, shifts.data(), true);
       shift = shifts.data();
     }
     const Value* from = bank.const_data_ptr<Value>();
     if (shape.depthwise) {
       const int64_t size = bank.numel() / count;
-      std::vector<float> kernels(images * size);
-      for (int64_t n = 0; n < images; ++n) mix(from, count, size, size, share + n * count, kernels.data() + n * size);
-      return convolve_channels(x, shape.geometry, kernels.data(), size, shift, shift_step, shape.activation,
-                               flow.shortcut, flow.answer());
+      std::vector<float> kernels(size);
+      mix(from, count, size, size, share, kernels.data());
+      return convolve_channels(x, shape.geometry, kernels.data(), shift, shape.activation, flow.shortcut, flow.answer());
     }
     const int64_t size = bank.numel() / (shape.panels() * count);
     Kernels kernels;
     kernels.outputs = shape.outputs;
     kernels.bias = shift;
-    kernels.bias_step = shift_step;
     kernels.made = true;
     kernels.bank = reinterpret_cast<const char*>(from);
     kernels.bank_bytes = count * size * static_cast<int64_t>(sizeof(Value));
-    kernels.panel = [=](int64_t n, int64_t panel, float* scratch) {
-      mix(from + panel * count * size, count, size, size, share + n * count, scratch);
+    kernels.panel = [=](int64_t panel, float* scratch) {
+      mix(from + panel * count * size, count, size, size, share, scratch);
       return scratch;
     };
     return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
@@ -134,14 +121,14 @@ struct DynamicLayer : Layer {
 struct DcdLayer : Layer {
   Shape shape;
   int64_t pool_size;
-  Tensor reduce, gate;         // of the branch
-  Tensor to_lambda;            // (hidden, panels 16); undefined without Lambda
-  Tensor to_phi, identity;     // Phi^T, whose rows are filled up to `lines`: (hidden, L lines), (L, lines)
-  Tensor weight, p;            // W_0 as panels, P as panels (panels, L, 16)
-  Tensor q_panels, q;          // Q as panels (panels of L, C_in, 16), and (C_in, L)
-  Tensor latent_bias, bias;    // of Q^T x, filled up to lines; and of the layer
+  Tensor reduce, gate;       // of the branch
+  Tensor to_lambda;          // (hidden, panels 16); undefined without Lambda
+  Tensor to_phi, identity;   // Phi^T, whose rows are filled up to `lines`: (hidden, L lines), (L, lines)
+  Tensor weight, p;          // W_0 as panels, P as panels (panels, L, 16)
+  Tensor q_panels, q;        // Q as panels (panels of L, C_in, 16), and (C_in, L)
+  Tensor latent_bias, bias;  // of Q^T x, filled up to lines; and of the layer
 
-  explicit DcdLayer(const Shape& shape, int64_t pool_size, const std::vector<Tensor>& t, Tensor to_lambda)
+  DcdLayer(const Shape& shape, int64_t pool_size, const std::vector<Tensor>& t, Tensor to_lambda)
       : shape(shape), pool_size(pool_size), reduce(t[0]), gate(t[1]), to_lambda(to_lambda), to_phi(t[2]), identity(t[3]),
         weight(t[4]), p(t[5]), q_panels(t[6]), q(t[7]), latent_bias(t[8]), bias(t[9]) {}
 
@@ -150,47 +137,38 @@ struct DcdLayer : Layer {
   int64_t latent() const { return identity.size(0); }
   int64_t lines() const { return identity.size(1); }
 
-  // Whether one image's kernel costs fewer multiply-adds than the factors applied to its pixels.
+  // Whether the image's kernel costs fewer multiply-adds than the factors applied to its pixels.
   bool assembles(const Tensor& x) const {
     const int64_t channels = x.size(1), pixels = shape.geometry.out(0, x.size(2)) * shape.geometry.out(1, x.size(3));
     return shape.outputs * channels < (shape.outputs + channels) * pixels;
   }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
-    const int64_t images = x.size(0), padded = shape.panels() * kPanel, core = latent() * lines();
-    std::vector<float> own_averages, phi(images * core), scale(to_lambda.defined() ? images * padded : 0), hidden;
-    const std::vector<float>& averages = averages_of(x, flow, pool_size, own_averages);
-    const int64_t inputs = reduce.size(0);
-    for (int64_t n = 0; n < images; ++n) {
-      branch(reduce, gate, averages.data() + n * inputs, hidden);
-      const float* one = identity.const_data_ptr<float>();
-      float* own = phi.data() + n * core;
-      multiply_vector(to_phi, hidden.data(), own);
-      for (int64_t i = 0; i < core; ++i) own[i] += one[i];
-      if (scale.empty()) continue;
-      multiply_vector(to_lambda, hidden.data(), scale.data() + n * padded);
-      for (int64_t o = 0; o < padded; ++o) scale[n * padded + o] = hard_gate(scale[n * padded + o]);
-    }
+    std::vector<float> own, hidden, phi(latent() * lines()), scale(to_lambda.defined() ? shape.panels() * kPanel : 0);
+    branch(reduce, gate, averages_of(x, flow, pool_size, own), hidden);
+    std::copy_n(identity.const_data_ptr<float>(), phi.size(), phi.data());
+    multiply_vector(to_phi, hidden.data(), phi.data(), true);
+    if (!scale.empty()) multiply_vector(to_lambda, hidden.data(), scale.data());
+    for (float& value : scale) value = hard_gate(value);
     return assembles(x) ? assembled(x, phi, scale, flow) : factorised(x, phi, scale, flow);
   }
 
   // The latent pixels Phi (Q^T x + t), then Lambda (W_0 x) + P latent + b.
   Tensor factorised(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
-    const int64_t channels = x.size(1), core = latent() * lines(), pitch = lines();
-    const int64_t size = weight.numel() / shape.panels();
+    const int64_t channels = x.size(1), size = weight.numel() / shape.panels();
     const Geometry& g = shape.geometry;
     const Geometry point = {{1, 1}, {g.stride[0], g.stride[1]}, {0, 0}, {1, 1}}, still = {{1, 1}, {1, 1}, {0, 0}, {1, 1}};
     const float *entering = q_panels.const_data_ptr<float>(), *turning = phi.data(), *own = weight.const_data_ptr<float>();
     Kernels enter, turn, kernels;
     enter.outputs = turn.outputs = latent();
     enter.bias = latent_bias.const_data_ptr<float>();
-    enter.panel = [=](int64_t, int64_t panel, float*) { return entering + panel * channels * kPanel; };
-    turn.pitch = pitch;
-    turn.panel = [=](int64_t n, int64_t panel, float*) { return turning + n * core + panel * kPanel; };
+    enter.panel = [=](int64_t panel, float*) { return entering + panel * channels * kPanel; };
+    turn.pitch = lines();
+    turn.panel = [=](int64_t panel, float*) { return turning + panel * kPanel; };
     const Tensor inside = convolve(x, point, enter, kNone, {}, nullptr);
     const Tensor turned = convolve(inside, still, turn, kNone, {}, nullptr);
     kernels.outputs = shape.outputs;
-    kernels.panel = [=](int64_t, int64_t panel, float*) { return own + panel * size; };
+    kernels.panel = [=](int64_t panel, float*) { return own + panel * size; };
     kernels.bias = bias.const_data_ptr<float>();
     kernels.scale = scale.empty() ? nullptr : scale.data();
     kernels.more = turned.const_data_ptr<float>();
@@ -199,49 +177,44 @@ struct DcdLayer : Layer {
     return convolve(x, g, kernels, shape.activation, flow.shortcut, flow.answer());
   }
 
-  // One kernel an image: panels of (P Phi)^T first, (L, 16), and what they make of the bias.
+  // One kernel for the image: panels of (P Phi)^T first, (L, 16), and what they make of the bias.
   Tensor assembled(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
-    const int64_t images = x.size(0), channels = x.size(1), panels = shape.panels(), padded = panels * kPanel;
-    const int64_t depth = latent(), size = weight.numel() / panels, piece = depth * kPanel;
-    std::vector<float> mixed(images * panels * piece), shift(images * padded);
+    const int64_t channels = x.size(1), panels = shape.panels(), depth = latent(), piece = depth * kPanel;
+    const int64_t size = weight.numel() / panels;
+    std::vector<float> mixed(panels * piece), shift(panels * kPanel);
     const float* inner_bias = latent_bias.const_data_ptr<float>();
-    at::parallel_for(0, images * panels, 16, [&](int64_t begin, int64_t end) {
-      std::vector<const float*> rows(depth);
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t n = item / panels, panel = item % panels;
-        for (int64_t l = 0; l < depth; ++l) rows[l] = phi.data() + (n * depth + l) * lines();
-        Panel product;
-        product.main = {rows.data(), 1, depth, p.const_data_ptr<float>() + panel * piece, kPanel};
-        product.y = mixed.data() + item * piece;
-        product.pitch = kPanel;
-        multiply(product, depth);
-        Panel point;
-        point.main = {&inner_bias, 1, depth, product.y, kPanel};
-        point.bias = bias.const_data_ptr<float>() + panel * kPanel;
-        point.y = shift.data() + n * padded + panel * kPanel;
-        point.pitch = kPanel;
-        multiply(point, 1);
-      }
-    });
+    std::vector<const float*> phi_rows(depth), q_rows(channels);
+    for (int64_t l = 0; l < depth; ++l) phi_rows[l] = phi.data() + l * lines();
+    for (int64_t c = 0; c < channels; ++c) q_rows[c] = q.const_data_ptr<float>() + c * depth;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      Panel product;
+      product.main = {phi_rows.data(), 1, depth, p.const_data_ptr<float>() + panel * piece, kPanel};
+      product.y = mixed.data() + panel * piece;
+      product.pitch = kPanel;
+      multiply(product, depth);
+      Panel point;
+      point.main = {&inner_bias, 1, depth, product.y, kPanel};
+      point.bias = bias.const_data_ptr<float>() + panel * kPanel;
+      point.y = shift.data() + panel * kPanel;
+      point.pitch = kPanel;
+      multiply(point, 1);
+    }
     const int64_t centre = (shape.geometry.size[0] * shape.geometry.size[1] / 2) * channels;
-    std::vector<const float*> rows(channels);
-    for (int64_t c = 0; c < channels; ++c) rows[c] = q.const_data_ptr<float>() + c * depth;
     Kernels kernels;
     kernels.outputs = shape.outputs;
     kernels.bias = shift.data();
-    kernels.bias_step = padded;
     kernels.made = true;
-    kernels.panel = [&](int64_t n, int64_t panel, float* scratch) {
+    kernels.panel = [&](int64_t panel, float* scratch) {
       const float* own = weight.const_data_ptr<float>() + panel * size;
       if (scale.empty()) {
         std::copy_n(own, size, scratch);
       } else {
-        const float* factor = scale.data() + n * padded + panel * kPanel;
+        const float* factor = scale.data() + panel * kPanel;
         for (int64_t i = 0; i < size; i += kPanel)
           for (int64_t o = 0; o < kPanel; ++o) scratch[i + o] = factor[o] * own[i + o];
       }
       Panel residual;
-      residual.main = {rows.data(), 1, depth, mixed.data() + (n * panels + panel) * piece, kPanel};
+      residual.main = {q_rows.data(), 1, depth, mixed.data() + panel * piece, kPanel};
       residual.y = scratch + centre * kPanel;
       residual.shortcut = residual.y;
       residual.pitch = kPanel;
@@ -261,28 +234,23 @@ struct SqueezeLayer : Layer {
   bool wants_averages() const override { return true; }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
-    const int64_t images = x.size(0), channels = x.size(1), pixels = x.size(2) * x.size(3), count = b1.size(0);
-    std::vector<float> own_averages, hidden(count), scale(images * channels);
-    flow.averages = averages_of(x, flow, 1, own_averages);
+    const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
+    const float *inner = b1.const_data_ptr<float>(), *outer = b2.const_data_ptr<float>();
+    std::vector<float> own, hidden(inner, inner + b1.size(0)), scale(outer, outer + channels);
+    const float* averages = averages_of(x, flow, 1, own);
+    multiply_vector(w1, averages, hidden.data(), true);
+    for (float& value : hidden) value = std::max(value, 0.0f);
+    multiply_vector(w2, hidden.data(), scale.data(), true);
+    for (float& value : scale) value = 0.5f * hard_gate(value);
+    std::vector<float> scaled(channels);
+    for (int64_t c = 0; c < channels; ++c) scaled[c] = averages[c] * scale[c];
+    flow.averages = std::move(scaled);
     flow.known = true;
-    for (int64_t n = 0; n < images; ++n) {
-      std::copy_n(b1.const_data_ptr<float>(), count, hidden.data());
-      multiply_vector(w1, flow.averages.data() + n * channels, hidden.data(), true);
-      for (float& value : hidden) value = std::max(value, 0.0f);
-      float* own = scale.data() + n * channels;
-      std::copy_n(b2.const_data_ptr<float>(), channels, own);
-      multiply_vector(w2, hidden.data(), own, true);
-      for (int64_t c = 0; c < channels; ++c) {
-        own[c] = 0.5f * hard_gate(own[c]);
-        flow.averages[n * channels + c] *= own[c];
-      }
-    }
     float* values = x.mutable_data_ptr<float>();
-    at::parallel_for(0, images * pixels, 256, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, pixels, 256, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const float* __restrict__ own = scale.data() + i / pixels * channels;
         float* __restrict__ value = values + i * channels;
-        for (int64_t c = 0; c < channels; ++c) value[c] *= own[c];
+        for (int64_t c = 0; c < channels; ++c) value[c] *= scale[c];
       }
     });
     return x;
@@ -326,16 +294,44 @@ class Program : public torch::CustomClassHolder {
     steps_.back().kind = Step::kClose;
   }
 
+  // Images (N, C, H, W) one by one: so what passes between layers stays in the cache. A batch is shared out among
+  // threads, a few images one after the other among all of them.
   Tensor run(const Tensor& input) const {
     TORCH_CHECK(input.scalar_type() == at::kFloat && input.device().is_cpu() && input.dim() == 4,
                 "needs float32 images on a CPU");
-    Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
+    const Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
+    const int64_t images = x.size(0);
+    TORCH_CHECK(images > 0, "needs at least one image");
+    if (images == 1) return run_one(x);
+    std::vector<Tensor> parts = x.split(1);
+    const Tensor first = run_one(parts[0]);
+    const int64_t size = first.numel();
+    Tensor y = at::empty({images, first.size(1), first.size(2), first.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
+    float* out = y.mutable_data_ptr<float>();
+    const auto keep = [&](int64_t n, const Tensor& answer) {
+      std::memcpy(out + n * size, answer.const_data_ptr<float>(), size * sizeof(float));
+    };
+    keep(0, first);
+    if (images - 1 < threads()) {
+      for (int64_t n = 1; n < images; ++n) keep(n, run_one(parts[n]));
+      return y;
+    }
+    at::parallel_for(1, images, 1, [&](int64_t begin, int64_t end) {
+      const c10::InferenceMode inference;
+      for (int64_t n = begin; n < end; ++n) keep(n, run_one(parts[n]));
+    });
+    return y;
+  }
+
+ private:
+  // One image, channels_last.
+  Tensor run_one(Tensor x) const {
     std::vector<Tensor> shortcuts;
     Flow flow;
     for (size_t i = 0; i < steps_.size(); ++i) {
       const Step& step = steps_[i];
       if (step.kind == Step::kBegin) {
-        shortcuts.push_back(step.shortcut ? step.shortcut->run(x) : x);
+        shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x) : x);
         continue;
       }
       flow.wanted = next_wants(i + 1);
@@ -349,7 +345,6 @@ class Program : public torch::CustomClassHolder {
     return x;
   }
 
- private:
   struct Step {
     enum Kind { kBegin, kRun, kClose } kind;
     std::shared_ptr<Layer> layer;

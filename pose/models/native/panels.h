@@ -9,7 +9,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <vector>
 
@@ -182,48 +181,40 @@ inline void multiply(const Panel& panel, int64_t count) {
   multiply_tiles<1>(panel, count);
 }
 
-// Scratch of a thread that stays: fresh memory costs as much as a small layer.
-inline std::vector<float>& scratch_of(int which, int64_t size) {
-  thread_local std::array<std::vector<float>, 3> buffers;
-  std::vector<float>& buffer = buffers[which];
-  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(size);
-  return buffer;
-}
+// Threads for a piece of work; one where images are shared out among them already.
+inline int64_t threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
 
-// The kernels of a layer.
+// The kernels of a layer for one image.
 struct Kernels {
   int64_t outputs = 0;
-  // The panel of an image, (kh kw C_in, pitch): from memory, or made in the scratch that is given.
-  std::function<const float*(int64_t image, int64_t panel, float* scratch)> panel;
+  // A panel, (kh kw C_in, pitch): from memory, or made in the scratch that is given.
+  std::function<const float*(int64_t panel, float* scratch)> panel;
   int64_t pitch = kPanel;
-  bool made = false;         // whether panels are made
+  bool made = false;           // whether panels are made
   const char* bank = nullptr;  // what they are made of, and its bytes a panel
   int64_t bank_bytes = 0;
-  const float *bias = nullptr, *scale = nullptr;  // (panels, 16) or (N, panels, 16)
-  int64_t bias_step = 0;                          // values from one image's to the next's; scales are one for each image
-  // A second product that is added: (N, H', W', inner) channels_last, and panels (panels, inner, 16) for all images.
+  const float *bias = nullptr, *scale = nullptr;  // (panels, 16)
+  // A second product that is added: pixels (H' W', inner) and panels (panels, inner, 16).
   const float *more = nullptr, *more_panels = nullptr;
   int64_t more_inner = 0;
 };
 
-// Zeros around images (N, C, H, W) channels_last.
+// Zeros around an image (1, C, H, W) channels_last.
 inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
-  const int64_t images = x.size(0), channels = x.size(1), height = x.size(2), width = x.size(3);
-  Tensor padded = at::empty({images, channels, height + 2 * rows, width + 2 * columns}, x.options(),
-                            at::MemoryFormat::ChannelsLast);
-  const int64_t line = width * channels, side = columns * channels, wide = line + 2 * side;
+  const int64_t channels = x.size(1), height = x.size(2), lines = height + 2 * rows;
+  const int64_t line = x.size(3) * channels, side = columns * channels, wide = line + 2 * side;
+  Tensor padded = at::empty({1, channels, lines, x.size(3) + 2 * columns}, x.options(), at::MemoryFormat::ChannelsLast);
   const float* from = x.const_data_ptr<float>();
   float* to = padded.mutable_data_ptr<float>();
-  const int64_t lines = height + 2 * rows;
-  at::parallel_for(0, images * lines, 64, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, lines, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* out = to + i * wide;
-      const int64_t n = i / lines, row = i % lines - rows;
+      const int64_t row = i - rows;
       if (row < 0 || row >= height) {
         std::fill(out, out + wide, 0.0f);
       } else {
         std::fill(out, out + side, 0.0f);
-        std::memcpy(out + side, from + (n * height + row) * line, line * sizeof(float));
+        std::memcpy(out + side, from + row * line, line * sizeof(float));
         std::fill(out + side + line, out + wide, 0.0f);
       }
     }
@@ -231,52 +222,51 @@ inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
   return padded;
 }
 
-// y = g(kernels * x + bias + shortcut), channels_last; the shortcut may be undefined. Its averages (N, C_out) where wanted.
+// y = g(kernels * x + bias + shortcut) of one image, channels_last; the shortcut may be undefined. The averages (C_out) of
+// y's channels where wanted.
 inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& kernels, int64_t activation,
                        const Tensor& shortcut, std::vector<float>* averages) {
-  const int64_t images = input.size(0), channels = input.size(1), outputs = kernels.outputs;
+  const int64_t channels = input.size(1), outputs = kernels.outputs;
   const int64_t height = g.out(0, input.size(2)), width = g.out(1, input.size(3)), pixels = height * width;
   const Tensor x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
-  const int64_t line = x.size(3) * channels, image_size = x.size(2) * line;
+  const int64_t line = x.size(3) * channels;
   // Neighbouring taps of a row are neighbours in memory.
   const bool rows_at_once = g.dilation[1] == 1;
   const int64_t taps = rows_at_once ? g.size[0] : g.size[0] * g.size[1];
   const int64_t inner = rows_at_once ? g.size[1] * channels : channels;
-  const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs);
+  const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs), padded = panels * kPanel;
 
-  Tensor y = at::empty({images, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  Tensor y = at::empty({1, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
   const float* from = x.const_data_ptr<float>();
   const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
   float* out = y.mutable_data_ptr<float>();
 
-  // So many pixels at a time, that they stay in the cache while the panels pass.
+  // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
   constexpr int64_t kCached = 32768;
   const int64_t most = std::max<int64_t>(kCached / (channels * g.stride[1] + outputs), 16 * kTile);
-  const int64_t block = (pixels + (pixels + most - 1) / most - 1) / ((pixels + most - 1) / most);
-  const int64_t threads = at::get_num_threads();
-  const int64_t together = pixels <= block ? 1 : std::clamp<int64_t>(kCached / panel_size, 1, std::max<int64_t>(panels / threads, 1));
+  const int64_t blocks = (pixels + most - 1) / most, block = (pixels + blocks - 1) / blocks;
+  const int64_t share = std::max<int64_t>(panels / threads(), 1);
+  const int64_t together = blocks == 1 ? 1 : std::clamp<int64_t>(kCached / panel_size, 1, share);
   const int64_t groups = (panels + together - 1) / together;
-  const int64_t chunks = images * groups >= threads ? 1 : std::min(threads, (pixels + kTile - 1) / kTile);
+  const int64_t chunks = groups >= threads() ? 1 : std::min(threads(), (pixels + kTile - 1) / kTile);
 
-  const int64_t padded = panels * kPanel;
-  std::vector<float> sums(averages ? chunks * images * padded : 0);
-  float* totals = averages ? sums.data() : nullptr;
-
-  at::parallel_for(0, groups * images * chunks, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float>& scratch = scratch_of(0, kernels.made ? together * panel_size : 0);
+  std::vector<float> sums(averages ? chunks * padded : 0);
+  at::parallel_for(0, groups * chunks, 1, [&](int64_t begin, int64_t end) {
+    thread_local std::vector<float> scratch;
     thread_local std::vector<const float*> addresses, more_addresses, weights;
+    if (kernels.made && static_cast<int64_t>(scratch.size()) < together * panel_size) scratch.resize(together * panel_size);
     weights.resize(together);
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t group = item / (images * chunks), n = item / chunks % images, chunk = item % chunks;
+      const int64_t group = item / chunks, chunk = item % chunks;
       const int64_t first_panel = group * together, last_panel = std::min(panels, first_panel + together);
       for (int64_t p = first_panel; p < last_panel; ++p)
-        weights[p - first_panel] = kernels.panel(n, p, scratch.data() + (p - first_panel) * panel_size);
+        weights[p - first_panel] = kernels.panel(p, scratch.data() + (p - first_panel) * panel_size);
       const int64_t start = chunk * pixels / chunks, last = (chunk + 1) * pixels / chunks;
       for (int64_t first = start; first < last; first += block) {
         const int64_t count = std::min(block, last - first);
         addresses.resize(count * taps);
         for (int64_t i = 0, row = first / width, column = first % width; i < count; ++i) {
-          const float* corner = from + n * image_size + row * g.stride[0] * line + column * g.stride[1] * channels;
+          const float* corner = from + row * g.stride[0] * line + column * g.stride[1] * channels;
           for (int64_t t = 0; t < taps; ++t)
             addresses[i * taps + t] = rows_at_once ? corner + t * g.dilation[0] * line
                                                    : corner + t / g.size[1] * g.dilation[0] * line +
@@ -287,24 +277,22 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
         panel.main = {addresses.data(), taps, inner, nullptr, kernels.pitch};
         if (kernels.more) {
           more_addresses.resize(count);
-          for (int64_t i = 0; i < count; ++i)
-            more_addresses[i] = kernels.more + (n * pixels + first + i) * kernels.more_inner;
+          for (int64_t i = 0; i < count; ++i) more_addresses[i] = kernels.more + (first + i) * kernels.more_inner;
           panel.more = {more_addresses.data(), 1, kernels.more_inner, nullptr, kPanel};
         }
         panel.pitch = outputs;
         panel.activation = activation;
         for (int64_t p = first_panel; p < last_panel; ++p) {
-          const int64_t place = p * kPanel, offset = (n * pixels + first) * outputs + place;
+          const int64_t place = p * kPanel, offset = first * outputs + place;
           panel.main.weights = weights[p - first_panel];
           if (kernels.more) panel.more.weights = kernels.more_panels + place * kernels.more_inner;
-          if (kernels.bias) panel.bias = kernels.bias + n * kernels.bias_step + place;
-          if (kernels.scale) panel.scale = kernels.scale + n * padded + place;
+          if (kernels.bias) panel.bias = kernels.bias + place;
+          if (kernels.scale) panel.scale = kernels.scale + place;
           if (added) panel.shortcut = added + offset;
           panel.y = out + offset;
           panel.width = std::min(kPanel, outputs - place);
-          if (totals) panel.sums = totals + (chunk * images + n) * padded + place;
-          // The next group's part of the bank, while this image is the last one to need it.
-          const bool ahead = kernels.bank && n + 1 == images && first == start && p + together < panels;
+          if (averages) panel.sums = sums.data() + chunk * padded + place;
+          const bool ahead = kernels.bank && first == start && p + together < panels;  // of the next group
           panel.ahead = ahead ? kernels.bank + (p + together) * kernels.bank_bytes : nullptr;
           panel.ahead_bytes = ahead ? kernels.bank_bytes : 0;
           multiply(panel, count);
@@ -313,12 +301,10 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
     }
   });
   if (averages) {
-    averages->assign(images * outputs, 0.0f);
-    const float share = 1.0f / static_cast<float>(pixels);
+    averages->assign(outputs, 0.0f);
     for (int64_t chunk = 0; chunk < chunks; ++chunk)
-      for (int64_t n = 0; n < images; ++n)
-        for (int64_t o = 0; o < outputs; ++o)
-          (*averages)[n * outputs + o] += share * sums[(chunk * images + n) * padded + o];
+      for (int64_t o = 0; o < outputs; ++o) (*averages)[o] += sums[chunk * padded + o];
+    for (float& sum : *averages) sum *= 1.0f / static_cast<float>(pixels);
   }
   return y;
 }
