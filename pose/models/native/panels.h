@@ -62,8 +62,23 @@ inline void accumulate(const Product& product, int64_t first, Lanes (&sums)[kRow
     const float* from[kRows];
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row) from[row] = product.pixels[(first + row) * product.taps + tap];
+    int64_t i = 0;
+    if constexpr (kRows == 1) {  // a single pixel's sums would wait for each other: four at a time
+      Lanes others[3][kCount] = {};
+      for (; i + 4 <= product.inner; i += 4, weights += 4 * product.pitch, ahead += 4 * step) {
+        __builtin_prefetch(ahead, 0, 2);
+#pragma GCC unroll 4
+        for (int part = 0; part < kCount; ++part) {
+          sums[0][part] += load<Lanes>(weights + part * kLanes) * from[0][i];
+#pragma GCC unroll 3
+          for (int j = 1; j < 4; ++j)
+            others[j - 1][part] += load<Lanes>(weights + j * product.pitch + part * kLanes) * from[0][i + j];
+        }
+      }
+      for (int part = 0; part < kCount; ++part) sums[0][part] += others[0][part] + others[1][part] + others[2][part];
+    }
 #pragma GCC unroll 2
-    for (int64_t i = 0; i < product.inner; ++i, weights += product.pitch, ahead += step) {
+    for (; i < product.inner; ++i, weights += product.pitch, ahead += step) {
       __builtin_prefetch(ahead, 0, 2);
       Lanes weight[kCount];
 #pragma GCC unroll 4
@@ -234,6 +249,11 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
   const bool rows_at_once = g.dilation[1] == 1;
   const int64_t taps = rows_at_once ? g.size[0] : g.size[0] * g.size[1];
   const int64_t inner = rows_at_once ? g.size[1] * channels : channels;
+  std::vector<int64_t> offsets(taps);
+  for (int64_t t = 0; t < taps; ++t)
+    offsets[t] = rows_at_once ? t * g.dilation[0] * line
+                              : t / g.size[1] * g.dilation[0] * line + t % g.size[1] * g.dilation[1] * channels;
+  const bool plain = inner == channels && taps == 1 && g.stride[0] == 1 && g.stride[1] == 1;
   const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs), padded = panels * kPanel;
 
   Tensor y = at::empty({1, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
@@ -265,13 +285,14 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
       for (int64_t first = start; first < last; first += block) {
         const int64_t count = std::min(block, last - first);
         addresses.resize(count * taps);
-        for (int64_t i = 0, row = first / width, column = first % width; i < count; ++i) {
-          const float* corner = from + row * g.stride[0] * line + column * g.stride[1] * channels;
-          for (int64_t t = 0; t < taps; ++t)
-            addresses[i * taps + t] = rows_at_once ? corner + t * g.dilation[0] * line
-                                                   : corner + t / g.size[1] * g.dilation[0] * line +
-                                                         t % g.size[1] * g.dilation[1] * channels;
-          if (++column == width) column = 0, ++row;
+        if (plain) {
+          for (int64_t i = 0; i < count; ++i) addresses[i] = from + (first + i) * channels;
+        } else {
+          for (int64_t i = 0, row = first / width, column = first % width; i < count; ++i) {
+            const float* corner = from + row * g.stride[0] * line + column * g.stride[1] * channels;
+            for (int64_t t = 0; t < taps; ++t) addresses[i * taps + t] = corner + offsets[t];
+            if (++column == width) column = 0, ++row;
+          }
         }
         Panel panel;
         panel.main = {addresses.data(), taps, inner, nullptr, kernels.pitch};
