@@ -1,12 +1,15 @@
 """What dynamic convolution costs on this machine's CPU beside the static network.
 
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 OMP_WAIT_POLICY=PASSIVE python tools/benchmark.py
-    ... python tools/benchmark.py --cases imagenet --rounds 40 --write docs/benchmarks.md
+    ... python tools/benchmark.py --rounds 40 --write docs/benchmarks.md
+    ... python tools/benchmark.py --cases imagenet --batch 8 32 --write docs/benchmarks.md
 
 Every ratio compares networks of one architecture, input, batch, number of threads and memory format in one
-process, all deployed, so that normalisation is folded in all of them. They run in turns, forwards in even rounds
-and backwards in odd ones. A time is the median of its runs; the spread is that of the rounds' ratios, from the
-lower to the upper quartile. With one thread the times are processor time; with more they are wall time.
+process, all deployed, so that normalisation is folded in all of them. "ratio" is to the static network of the same
+form, native to native and torch to torch; beside it stands the time over that of the static network in torch. They
+run in turns, forwards in even rounds and backwards in odd ones. A time is the median of its runs; the spread is that
+of the rounds' ratios, from the lower to the upper quartile. With one thread the times are processor time; with more
+they are wall time.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--rounds", type=int, default=20, help="turns (default: 20)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each network in a turn (default: 5)")
-    parser.add_argument("--write", type=Path, help="a Markdown file whose inference section is replaced")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose section of images or batches is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     head = f"{machine()}, {arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
@@ -41,7 +44,7 @@ def main() -> None:
                 lines += rows
                 print("\n".join(rows), flush=True)
     if arguments.write:
-        write_section(arguments.write, head, lines)
+        write_section(arguments.write, head, lines, "inference" if arguments.batch == [1] else "batches")
         print(f"written: {arguments.write}")
 
 

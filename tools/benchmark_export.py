@@ -3,8 +3,8 @@
     OMP_WAIT_POLICY=PASSIVE python tools/benchmark_export.py
     ... python tools/benchmark_export.py --runtimes onnxruntime --write docs/benchmarks.md
 
-Type-B pose networks on MobileNetV2, exported in every form, for crops of 192 x 256. How they are timed is said in
-tools/benchmark.py; a time is that of the whole batch.
+Type-B pose networks on MobileNetV2, exported in every form, for crops of 192 x 256, and beside them the same networks
+in PyTorch by native layers. How they are timed is said in tools/benchmark.py; a time is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pose.engine.benchmark import Case, Entry, compare, machine, table, write_section
-from pose.engine.config import make_settings
+from pose.engine.config import Settings, make_settings
 from pose.errors import command
 from pose.export.onnx_file import export_onnx
 from pose.export.runtimes import OPENERS
+from pose.models.deploy import deploy
 from pose.options import OptionError
 
 NETWORKS = {
@@ -32,29 +34,38 @@ NETWORKS = {
     "decomposed": ("dcd", "onnxruntime"),
 }
 """Convolutions and what the file is made for, by what a table calls them."""
+NATIVE = {"static, native in PyTorch": "static", "dynamic, native in PyTorch": "dynamic"}
+"""Networks that are not exported, for comparison."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
+def network(kind: str, width: float) -> tuple[nn.Module, Settings]:
+    """A pose network with weights drawn at random."""
+    conv = dict(type=kind)
+    backbone = dict(type="mobilenet_v2", width=width, conv=conv)
+    settings = make_settings(dict(model=dict(backbone=backbone, head=dict(type="bottleneck", conv=conv))))
+    torch.manual_seed(0)
+    return settings.build_model(), settings
+
+
 def export(folder: Path, width: float) -> dict[str, Path]:
-    """Every network of :data:`NETWORKS` at a width, as files with weights drawn at random."""
+    """Every network of :data:`NETWORKS` at a width, as files."""
     files = {}
     for name, (kind, runtime) in NETWORKS.items():
-        conv = dict(type=kind)
-        backbone = dict(type="mobilenet_v2", width=width, conv=conv)
-        settings = make_settings(dict(model=dict(backbone=backbone, head=dict(type="bottleneck", conv=conv))))
         files[name] = folder / f"{width}_{kind}_{runtime}.onnx"
-        torch.manual_seed(0)
-        export_onnx(settings.build_model(), settings, files[name], runtime=runtime)
+        export_onnx(*network(kind, width), files[name], runtime=runtime)
     return files
 
 
-def case(files: Mapping[str, Path], title: str, runtime: str, batch: int, threads: int) -> Case:
-    """The files that a runtime reads, open in it."""
+def case(files: Mapping[str, Path], title: str, width: float, runtime: str, batch: int, threads: int) -> Case:
+    """The files that a runtime reads, open in it, and the networks of :data:`NATIVE`."""
     entries = {
         name: Entry(OPENERS[runtime](path, threads), title, torch.contiguous_format)
         for name, path in files.items()
         if runtime == "onnxruntime" or "processor" not in name
     }
+    for name, kind in NATIVE.items():
+        entries[name] = Entry(deploy(network(kind, width)[0]), title, torch.contiguous_format)
     return Case(title, (batch, 3, 256, 192), entries)
 
 
@@ -87,7 +98,7 @@ def main() -> None:
             for runtime in arguments.runtimes:
                 for batch in arguments.batch:
                     title = f"{NAMES[runtime]}: MobileNetV2 x{width}, Type-B"
-                    found = case(files, title, runtime, batch, arguments.threads)
+                    found = case(files, title, width, runtime, batch, arguments.threads)
                     rows = table(found, compare(found, arguments.rounds, arguments.runs))
                     lines += rows
                     print("\n".join(rows), flush=True)
