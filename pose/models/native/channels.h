@@ -73,20 +73,27 @@ inline void neighbours(const ChannelRow& row, int64_t column, int64_t begin, int
   }
 }
 
+// The taps [first, last) of a kernel that lie inside `length`, the first of all at `place`.
+struct Inside {
+  int64_t first, last;
+
+  Inside(int64_t place, int64_t taps, int64_t dilation, int64_t length)
+      : first(place < 0 ? (-place + dilation - 1) / dilation : 0),
+        last(place < length ? std::min(taps, (length - 1 - place) / dilation + 1) : 0) {}
+};
+
 // One column of any kernel, lanes or single channels at a time.
 template <typename Value>
 inline void anywhere(const ChannelRow& row, const Geometry& g, int64_t column, int64_t begin, int64_t end) {
+  const int64_t left = column * g.stride[1] - g.padding[1];
+  const Inside down(row.top, g.size[0], g.dilation[0], row.height), across(left, g.size[1], g.dilation[1], row.width);
   for (int64_t c = begin; c < end; c += sizeof(Value) / sizeof(float)) {
     Value value[1] = {load<Value>(row.bias + c)};
-    for (int64_t a = 0; a < g.size[0]; ++a) {
-      const int64_t y = row.top + a * g.dilation[0];
-      if (y < 0 || y >= row.height) continue;
-      for (int64_t b = 0; b < g.size[1]; ++b) {
-        const int64_t x = column * g.stride[1] - g.padding[1] + b * g.dilation[1];
-        if (x < 0 || x >= row.width) continue;
-        value[0] += load<Value>(row.image + (y * row.width + x) * row.channels + c) *
-                    load<Value>(row.taps + (a * g.size[1] + b) * row.channels + c);
-      }
+    for (int64_t a = down.first; a < down.last; ++a) {
+      const float* line = row.image + ((row.top + a * g.dilation[0]) * row.width + left) * row.channels + c;
+      const float* taps = row.taps + a * g.size[1] * row.channels + c;
+      for (int64_t b = across.first; b < across.last; ++b)
+        value[0] += load<Value>(line + b * g.dilation[1] * row.channels) * load<Value>(taps + b * row.channels);
     }
     put<Value, 1>(row, column, c, value);
   }

@@ -93,11 +93,18 @@ inline void accumulate(const Product& product, int64_t first, Lanes (&sums)[kRow
   }
 }
 
-// The common end of a tile, in registers: full width, no shortcut, and an activation that is a pair of bounds.
+// The common end of a tile, in registers: full width, and an activation that is a pair of bounds.
 template <int kRows, int kCount>
 inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows][kCount]) {
   const Lanes zero = {}, low = zero + lower_bound(panel.activation), high = zero + upper_bound(panel.activation);
   float* y = panel.y + first * panel.pitch;
+  if (panel.shortcut) {
+    const float* shortcut = panel.shortcut + first * panel.pitch;
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row, shortcut += panel.pitch)
+#pragma GCC unroll 4
+      for (int part = 0; part < kCount; ++part) sums[row][part] += load<Lanes>(shortcut + part * kLanes);
+  }
 #pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row, y += panel.pitch) {
 #pragma GCC unroll 4
@@ -157,7 +164,7 @@ void multiply_rows(const Panel& panel, int64_t first, const char* ahead, int64_t
     }
   }
   if (panel.more.taps) accumulate<kRows, kCount>(panel.more, first, sums);
-  if (!panel.shortcut && panel.width >= kCount * kLanes && panel.activation != kHardswish)
+  if (panel.width >= kCount * kLanes && panel.activation != kHardswish)
     return finish_plain<kRows, kCount>(panel, first, sums);
   float kept[kRows * kCount * kLanes];
 #pragma GCC unroll 16
