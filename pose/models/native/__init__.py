@@ -20,7 +20,7 @@ from pose.errors import PoseError
 SOURCE = Path(__file__).with_name("layers.cpp")
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-ffinite-math-only"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
 )
 ACTIVATIONS = {nn.Identity: 0, nn.ReLU: 1, nn.ReLU6: 2, nn.Hardswish: 3}
 """As in the source."""

@@ -30,10 +30,7 @@ inline void put(const ChannelRow& row, int64_t column, int64_t c, Value (&values
     for (Value& value : values) value = activate<kHardswish>(value);
   } else {
     const Value zero = {}, low = zero + lower_bound(row.activation), high = zero + upper_bound(row.activation);
-    for (Value& value : values) {
-      value = value > low ? value : low;
-      value = value < high ? value : high;
-    }
+    for (Value& value : values) value = between(value, low, high);
   }
   Value total = load<Value>(row.sums + c);
 #pragma GCC unroll 8

@@ -5,12 +5,14 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include <cstring>
 #include <tuple>
 #include <type_traits>
 
+#include "lanes.h"
+
 namespace {
 
+using namespace pose;
 using at::Tensor;
 
 Tensor last(const Tensor& x) {
@@ -20,22 +22,6 @@ Tensor last(const Tensor& x) {
 
 Tensor plain(at::IntArrayRef shape, const Tensor& like) {
   return at::empty(shape, like.options().memory_format(at::MemoryFormat::Contiguous));
-}
-
-// Sixteen, eight or one channel of a pixel, at an address that is aligned to a float only.
-typedef float Lanes __attribute__((vector_size(64)));
-typedef float HalfLanes __attribute__((vector_size(32)));
-
-template <typename Value>
-inline Value load(const float* from) {
-  Value value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-template <typename Value>
-inline void store(float* to, Value value) {
-  std::memcpy(to, &value, sizeof(value));
 }
 
 struct Geometry {
@@ -107,8 +93,9 @@ void convolve_back_row(const Geometry& g, const float* grad, const float* image,
 template <typename Run>
 void by_block(int64_t channels, const Run& run) {
   int64_t c = 0;
-  for (; c + 16 <= channels; c += 16) run(Lanes{}, c);
-  for (; c + 8 <= channels; c += 8) run(HalfLanes{}, c);
+  for (; c + kLanes <= channels; c += kLanes) run(Lanes{}, c);
+  if constexpr (kLanes > 8)
+    for (; c + 8 <= channels; c += 8) run(Eight{}, c);
   for (; c < channels; ++c) run(float{}, c);
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 namespace pose {
@@ -21,6 +22,7 @@ constexpr int kLanes = 4, kTile = 6;
 constexpr int kLanes = 4, kTile = 2;
 #endif
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
+typedef float Eight __attribute__((vector_size(32)));
 
 // From and to an address that is aligned to a float only.
 template <typename Value>
@@ -38,21 +40,24 @@ inline void store(float* to, Value value) {
 enum Activation { kNone, kRelu, kRelu6, kHardswish };
 
 // Activations but hard swish are bounds.
-constexpr float kFar = 3.0e38f;
+constexpr float kFar = std::numeric_limits<float>::infinity();
 inline float lower_bound(int64_t activation) { return activation == kNone ? -kFar : 0.0f; }
 inline float upper_bound(int64_t activation) { return activation == kRelu6 ? 6.0f : kFar; }
+
+// A float's or lanes' values between two bounds; what is not a number stays so.
+template <typename Value>
+inline Value between(Value value, Value low, Value high) {
+  const Value above = value < low ? low : value;
+  return above > high ? high : above;
+}
 
 // Of a float or of lanes.
 template <int kActivation, typename Value>
 inline Value activate(Value value) {
   const Value zero = Value{}, six = zero + 6.0f;
-  if constexpr (kActivation == kRelu) return value > zero ? value : zero;
-  if constexpr (kActivation == kRelu6 || kActivation == kHardswish) {
-    const Value shifted = kActivation == kHardswish ? value + 3.0f : value;
-    const Value above = shifted > zero ? shifted : zero;
-    const Value gate = above < six ? above : six;
-    return kActivation == kHardswish ? value * gate * (1.0f / 6.0f) : gate;
-  }
+  if constexpr (kActivation == kRelu) return value < zero ? zero : value;
+  if constexpr (kActivation == kRelu6) return between<Value>(value, zero, six);
+  if constexpr (kActivation == kHardswish) return value * between<Value>(value + 3.0f, zero, six) * (1.0f / 6.0f);
   return value;
 }
 
@@ -93,7 +98,6 @@ inline void mix(const float* rows, int64_t count, int64_t stride, int64_t width,
 
 // Rows of bfloat16 come in words: of each sixteen values i and i + 8 lie side by side, so that a shift and a mask widen
 // them. Widths are multiples of sixteen.
-typedef float Eight __attribute__((vector_size(32)));
 typedef uint32_t Words __attribute__((vector_size(32)));
 
 struct Sixteen {

@@ -109,11 +109,8 @@ inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows]
   for (int row = 0; row < kRows; ++row, y += panel.pitch) {
 #pragma GCC unroll 4
     for (int part = 0; part < kCount; ++part) {
-      Lanes value = sums[row][part];
-      value = value > low ? value : low;
-      value = value < high ? value : high;
-      store(y + part * kLanes, value);
-      sums[row][part] = value;
+      sums[row][part] = between(sums[row][part], low, high);
+      store(y + part * kLanes, sums[row][part]);
     }
   }
   if (!panel.sums) return;

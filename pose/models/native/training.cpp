@@ -13,38 +13,19 @@
 #include <numeric>
 #include <optional>
 #include <tuple>
-#include <type_traits>
 #include <vector>
+
+#include "lanes.h"
 
 extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*,
                        const float*, const int*, const float*, float*, const int*) __attribute__((weak));
 
 namespace {
 
+using namespace pose;
 using at::Tensor;
 
-enum Activation { kNone, kRelu, kRelu6, kHardswish };
-
 constexpr int64_t kFlush = 64;  // rows that are added up in float before they go to a double
-
-// Calls `run` with the activation as a constant of the compiler's.
-template <typename Run>
-void with_activation(int64_t activation, const Run& run) {
-  switch (activation) {
-    case kRelu: return run(std::integral_constant<int, kRelu>{});
-    case kRelu6: return run(std::integral_constant<int, kRelu6>{});
-    case kHardswish: return run(std::integral_constant<int, kHardswish>{});
-    default: return run(std::integral_constant<int, kNone>{});
-  }
-}
-
-template <int kActivation>
-inline float activate(float z) {
-  if constexpr (kActivation == kRelu) return std::max(z, 0.0f);
-  if constexpr (kActivation == kRelu6) return std::min(std::max(z, 0.0f), 6.0f);
-  if constexpr (kActivation == kHardswish) return z * std::min(std::max(z + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);
-  return z;
-}
 
 // The activation's derivative at z, at its kinks as torch has it.
 template <int kActivation>
