@@ -9,7 +9,7 @@ EXTRAS = {
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "serve": ["flask>=3.0"],
-    "native": ["ninja>=1.11"],  # with a C++ compiler: dynamic layers as native calls on a CPU
+    "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
 TEST = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "selenium>=4.15"]
 
@@ -21,7 +21,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["pose", "pose.*"]),
-    package_data={"": ["*.cpp", "*.html", "*.js", "*.css"]},
+    package_data={"": ["*.cpp", "*.h", "*.html", "*.js", "*.css"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

@@ -25,7 +25,7 @@ def layer_of(arguments: dict, **more) -> DCDConv2d:
     torch.manual_seed(0)
     layer = DCDConv2d(**{"in_channels": 6, "out_channels": 6, "reduction": 2, **arguments, **more}).double()
     for name, parameter in layer.named_parameters():
-        if name.startswith(("branch", "bias")):
+        if name.startswith(("branch", "bias", "residual.norm_out.weight")):
             nn.init.normal_(parameter, std=0.5)
     return layer
 

@@ -280,6 +280,8 @@ def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
     assert status == 0, error
     assert {":QuantizeLinear", ":DequantizeLinear"} <= set(operations(onnx.load(path).graph))
     assert path.stat().st_size < 0.6 * exact.stat().st_size
+    weights = [onnx.numpy_helper.to_array(value) for value in onnx.load(path).graph.initializer if value.data_type == 3]
+    assert all(abs(value.astype(int)).max() <= 64 for value in weights) and len(weights) > 5  # 7 bits, see int8.py
     settings = load_settings(project / "tiny.py", parse_options(options))
     crops = training_crops(settings, 4)
     expected, found = (load_network(settings, file)(crops) for file in (exact, path))

@@ -1,7 +1,10 @@
 """Native layers answer as torch's operations do, whatever the shapes, the threads and the batch."""
 
 import copy
-import io
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,20 +15,24 @@ from torch import nn
 from pose.engine.config import TestSettings as Choices
 from pose.engine.evaluate import ready_for_testing
 from pose.models import native
+from pose.models.convs import StaticConvs
 from pose.models.dcd import DCDConv2d
 from pose.models.deploy import deploy
 from pose.models.dynamic_conv import DynamicConv2d
-from pose.models.layers import ConvNormAct
+from pose.models.folded_dcd import fold_dcd
+from pose.models.layers import ConvNormAct, SqueezeExcitation
 from pose.models.native.layers import (
     NativeConv2d,
     NativeDCDConv2d,
     NativeLayer,
     NativeModule,
     NativeSequence,
-    in_memory,
-    to_panels,
+    NativeSqueezeExcitation,
+    interleave,
+    pack_panels,
 )
 from pose.models.pose_net import build_pose_net
+from pose.models.resnet import BasicBlock
 from pose.options import OptionError
 
 
@@ -41,9 +48,10 @@ def _built():
 
 @pytest.fixture
 def threads():
-    """Sets how many threads torch has; one again afterwards."""
+    """Sets how many threads torch has; as many as before afterwards."""
+    before = torch.get_num_threads()
     yield torch.set_num_threads
-    torch.set_num_threads(1)
+    torch.set_num_threads(before)
 
 
 def assert_same(answer: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
@@ -67,15 +75,51 @@ def test_a_static_convolution_and_its_activation(data):
     assert_same(deployed(x), activation(conv(x) * (1 + 1e-5) ** -0.5))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("size", [(64, 48, 41, 60), (600, 40, 9, 11), (3, 16, 70, 70)], ids=str)
-def test_pictures_of_more_pixels_than_the_cache_takes(size, kernel):
-    """Several blocks of pixels, several panels together, and rests of both."""
+@pytest.mark.parametrize("size", [(64, 48, 41, 60), (600, 40, 9, 11), (3, 16, 70, 70), (30, 8, 50, 50)], ids=str)
+def test_pictures_of_more_pixels_than_the_cache_takes(size, kernel, count, threads):
+    """Several blocks of pixels, several panels together, and rests of both, shared out among threads or not."""
     channels, outputs, height, width = size
-    conv = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2)
-    assert_same(deploy(conv)(torch.ones(1, channels, height, width)), conv(torch.ones(1, channels, height, width)))
-    x = torch.randn(1, channels, height, width)
-    assert_same(deploy(conv)(x), conv(x))
+    conv, x = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), torch.randn(1, channels, height, width)
+    expected, deployed = conv(x), deploy(conv)
+    threads(count)
+    assert_same(deployed(x), expected)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 5, 3, 2), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 5, 1)], ids=str)
+@pytest.mark.parametrize("size", [(2, 9), (9, 2), (0, 9), (9, 9)], ids=str)
+def test_a_kernel_larger_than_its_image_is_refused_where_torch_refuses_it(layer, size):
+    x, deployed = torch.randn(1, 4, *size), deploy(layer)
+    try:
+        expected = layer(x)
+    except RuntimeError:
+        expected = None
+    if expected is None or not expected.numel():
+        with pytest.raises(RuntimeError, match="larger than its image"):
+            deployed(x)
+    else:
+        assert_same(deployed(x), expected)
+
+
+@pytest.mark.parametrize("size", [3, 60], ids=["factors", "one kernel"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("use_lambda", [True, False])
+def test_a_decomposed_layer_in_both_its_forms(size, stride, kernel, use_lambda):
+    """Small images take the factors, large ones one kernel."""
+    conv = DCDConv2d(48, 40, kernel, stride, kernel // 2, use_lambda=use_lambda)
+    layer = ConvNormAct(conv, 40, nn.ReLU()).eval()
+    nn.init.normal_(conv.branch.to_phi.weight, std=0.1)
+    for norm in (layer.norm, conv.residual.norm_in, conv.residual.norm_out):
+        norm.running_mean.normal_(0, 0.3)
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.normal_(0, 0.3)
+    x = torch.randn(2, 48, size, size)
+    assert fold_dcd(conv).assembling_is_less(size, size) == (size == 60)
+    deployed = deploy(layer)
+    assert isinstance(deployed, NativeDCDConv2d)
+    assert_same(deployed(x), layer(x), 1e-4)
 
 
 NETWORKS = {
@@ -124,16 +168,29 @@ def test_blocks_are_native_from_their_input_to_their_shortcut(name):
     assert all(isinstance(module, NativeModule | nn.ModuleList | nn.Identity) for module in blocks.modules())
 
 
+@pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_deployed_network_can_be_copied_saved_and_moved(name):
-    model, x = network_of(name), torch.randn(1, 3, 64, 32)
-    deployed = deploy(model)
+def test_a_deployed_network_can_be_copied_saved_and_cast(name, bank, tmp_path):
+    deployed, x = deploy(network_of(name), bank_dtype=bank), torch.randn(1, 3, 64, 32)
     expected = deployed(x)
-    file = io.BytesIO()
-    torch.save(deployed, file)
-    file.seek(0)
-    for other in (copy.deepcopy(deployed), torch.load(file, weights_only=False), deployed.to("cpu").float()):
+    torch.save(deployed, tmp_path / "network.pth")
+    loaded = torch.load(tmp_path / "network.pth", weights_only=False)
+    for other in (copy.deepcopy(deployed), loaded, deployed.to("cpu").float()):
         assert torch.equal(other(x), expected)
+
+
+def test_a_saved_network_runs_in_a_program_that_has_built_nothing_yet(tmp_path):
+    torch.save(deploy(nn.Conv2d(3, 4, 1)), tmp_path / "network.pth")
+    code = "import sys, torch; torch.load(sys.argv[1], weights_only=False)(torch.zeros(1, 3, 2, 2))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "network.pth")], check=True)
+
+
+def test_loaded_weights_are_the_ones_it_runs_with():
+    deployed, x = deploy(network_of("dynamic")), torch.randn(1, 3, 64, 32)
+    assert deployed(x).any()
+    zeros = {name: torch.zeros_like(value) for name, value in deployed.state_dict().items()}
+    deployed.load_state_dict(zeros, assign=True)
+    assert not deployed(x).any()
 
 
 @pytest.mark.parametrize("conv", [DynamicConv2d(40, 50, 1), DynamicConv2d(24, 24, 3, padding=1, groups=24)], ids=str)
@@ -145,7 +202,7 @@ def test_a_bfloat16_bank_is_the_kernels_rounded(conv):
     conv.attention.fc1.weight.copy_(conv.attention.fc1.weight.bfloat16())
     x = torch.randn(2, conv.in_channels, 7, 9)
     deployed = deploy(layer, bank_dtype=torch.bfloat16)
-    assert deployed.bank.dtype == deployed.w1.dtype == torch.bfloat16
+    assert deployed.bank.dtype == deployed.w1.dtype == torch.int16
     assert_same(deployed(x), layer(x))
 
 
@@ -158,13 +215,13 @@ def test_a_decomposed_layer_reads_its_branch_in_bfloat16():
         linear.weight.copy_(linear.weight.bfloat16())
     x = torch.randn(2, 48, 9, 7)
     deployed = deploy(layer, bank_dtype=torch.bfloat16)
-    assert isinstance(deployed, NativeDCDConv2d) and deployed.to_phi.dtype == torch.bfloat16
+    assert isinstance(deployed, NativeDCDConv2d) and deployed.to_phi.dtype == torch.int16
     assert_same(deployed(x), layer(x), 1e-4)
 
 
 def test_panels_hold_what_sixteen_outputs_need():
     kernel = torch.arange(18 * 3 * 2 * 2, dtype=torch.float32).view(18, 3, 2, 2)
-    panels = to_panels(kernel)
+    panels = pack_panels(kernel)
     assert panels.shape == (2, 2 * 2 * 3, 16)
     assert panels[1, 5, 1] == kernel[17, 2, 0, 1]  # output 16 + 1; tap 1 of 4, channel 2
     assert not panels[1, :, 2:].any()
@@ -172,24 +229,79 @@ def test_panels_hold_what_sixteen_outputs_need():
 
 def test_words_hold_values_i_and_i_plus_eight():
     row = torch.arange(20, dtype=torch.bfloat16)[None]
-    words = in_memory(row)
+    words = interleave(row).view(torch.bfloat16)
     assert words.shape == (1, 32)
     assert words[0, :6].tolist() == [0, 8, 1, 9, 2, 10] and words[0, 16:20].tolist() == [16, 0, 17, 0]
-    assert torch.equal(in_memory(row.float()), row.float())
+    assert torch.equal(interleave(row.float()), row.float())
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that does something else with its weight."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
 
 
 def test_what_has_no_native_form_stays_as_it_is():
     for layer in (nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")):
         assert type(deploy(layer)) is nn.Conv2d
     assert type(deploy(nn.Conv2d(4, 4, 3, padding="same"))) is nn.Conv2d
+    assert type(deploy(Standardised(4, 4, 3))) is Standardised
     assert type(deploy(nn.Conv2d(4, 4, 3))) is NativeConv2d
 
 
-def test_images_that_are_not_float32_or_not_there_are_refused():
-    deployed = deploy(nn.Conv2d(3, 4, 1))
-    for x, reason in ((torch.zeros(1, 3, 2, 2).double(), "float32"), (torch.zeros(0, 3, 2, 2), "at least one image")):
+class Halved(BasicBlock):
+    """A block that does something else with its answer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / 2
+
+
+@pytest.mark.parametrize("change", ["activation", "class", "shortcut"])
+def test_blocks_of_somebody_elses_keep_what_they_do(change):
+    block = (Halved if change == "class" else BasicBlock)(8, 8, StaticConvs(), 4).eval()
+    if change == "activation":
+        block.activation = nn.SiLU()
+    elif change == "shortcut":
+        block.shortcut = nn.Sequential()
+    x = torch.randn(1, 8, 6, 5)
+    assert_same(deploy(block)(x), block(x))
+
+
+def test_images_that_do_not_fit_are_refused():
+    deployed = deploy(nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 4, 3)))
+    for x, reason in (
+        (torch.zeros(1, 3, 5, 5).double(), "float32"),
+        (torch.zeros(3, 5, 5), "needs images"),
+        (torch.zeros(1, 2, 5, 5), "takes 3 channels, got 2"),
+        (torch.zeros(1, 4, 5, 5), "takes 3 channels, got 4"),
+    ):
         with pytest.raises(RuntimeError, match=reason):
             deployed(x)
+    assert deployed(torch.zeros(0, 3, 5, 5)).shape == (0, 4, 3, 3)
+
+
+def test_a_block_ends_with_a_convolution_of_its_input_s_shape():
+    layer = NativeConv2d(nn.Conv2d(4, 32, 1), 0)
+    with pytest.raises(RuntimeError, match="another shape"):
+        NativeSequence([layer], nn.Identity())(torch.ones(1, 4, 2, 2))
+    squeeze = NativeSqueezeExcitation(SqueezeExcitation(4, 2))
+    for layers, reason in (
+        ([squeeze], "follows a layer"),
+        ([NativeConv2d(nn.Conv2d(4, 4, 1), 0), squeeze], "ends with"),
+    ):
+        with pytest.raises(RuntimeError, match=reason):
+            NativeSequence(layers, nn.Identity())(torch.ones(1, 4, 2, 2))
+
+
+def test_the_sources_that_a_source_includes_are_packaged():
+    """A build from an installed package finds its headers."""
+    folder = Path(native.__file__).parent
+    included = {name for file in folder.glob("*.[ch]*") for name in re.findall(r'#include "(.+)"', file.read_text())}
+    assert included and all((folder / name).is_file() for name in included)
+    setup = (folder.parents[2] / "setup.py").read_text()
+    assert {Path(name).suffix for name in (*included, "layers.cpp")} == {".h", ".cpp"}
+    assert '"*.cpp", "*.h"' in setup
 
 
 def test_a_test_runs_native_layers_where_its_settings_say_so():

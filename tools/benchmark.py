@@ -36,15 +36,17 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     head = f"{machine()}, {arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     print(head, flush=True)
-    lines = []
+    sections: dict[str, list[str]] = {}
     for batch in arguments.batch:
+        lines = sections.setdefault("inference" if batch == 1 else "batches", [])
         for name in arguments.cases:
             for case in CASES[name](batch):
                 rows = table(case, compare(case, arguments.rounds, arguments.runs))
                 lines += rows
                 print("\n".join(rows), flush=True)
     if arguments.write:
-        write_section(arguments.write, head, lines, "inference" if arguments.batch == [1] else "batches")
+        for section, lines in sections.items():
+            write_section(arguments.write, head, lines, section)
         print(f"written: {arguments.write}")
 
 

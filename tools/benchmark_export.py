@@ -65,7 +65,7 @@ def case(files: Mapping[str, Path], title: str, width: float, runtime: str, batc
         if runtime == "onnxruntime" or "processor" not in name
     }
     for name, kind in NATIVE.items():
-        entries[name] = Entry(deploy(network(kind, width)[0]), title, torch.contiguous_format)
+        entries[name] = Entry(deploy(network(kind, width)[0], fused=True), title, torch.contiguous_format)
     return Case(title, (batch, 3, 256, 192), entries)
 
 

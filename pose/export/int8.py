@@ -1,4 +1,4 @@
-"""Static networks in 8 bits: weights by channel, activations by what crops of training persons make of them."""
+"""Static networks in 8 bits: weights (of 7) by channel, activations by what crops of training persons make of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def training_crops(settings: Settings, count: int) -> Tensor:
 
 
 def quantise(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:
-    """A static network's graph with 8-bit activations and weights, as ONNX's QuantizeLinear and DequantizeLinear.
+    """A static network's graph with 8-bit activations and 7-bit weights, as ONNX's QuantizeLinear and DequantizeLinear.
 
     Args:
         file: Its one input takes crops.

@@ -1,11 +1,12 @@
-"""A trained network as inference wants it: normalisation folded, constants worked out, dynamic layers fused.
+"""A trained network as inference wants it: normalisation folded, constants worked out, layers native.
 
     model = deploy(model)                                  # float32
     model = deploy(model, bank_dtype=torch.bfloat16)       # half the memory traffic of the kernels
     heatmaps = model(x)                                    # as the network in evaluation mode, to 1e-4
 
-On a CPU with a C++ compiler every dynamic layer is one native call (:mod:`pose.models.native`), built once and
-kept; without one the same layers run as a few torch operations each, and a warning says so once.
+On a CPU with a C++ compiler (GCC or Clang) layers, static and dynamic, run natively, neighbours in one call
+(:mod:`pose.models.native.layers`), compiled once and kept; without one they are torch operations, and a warning says
+so once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pose.models.folded import FoldedDynamicConv2d
 from pose.models.folded_dcd import fold_dcd
 from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
 from pose.models.native.layers import NativeLayer, NativeSequence, chain, fuse
+from pose.models.native.training import TrainedInvertedResidual
 from pose.models.resnet import BasicBlock, Bottleneck
 
 BANK_DTYPES = (torch.float32, torch.bfloat16)
@@ -40,23 +42,26 @@ def deploy(
     """A copy of a network for inference; the network itself stays as it is.
 
     Args:
-        model: Of this project's layers, float32; others pass unchanged.
-        fused: Native dynamic layers for the CPU. None takes them where the network is on a CPU and they can be
-            built, with one warning where they cannot; False is the form in torch operations, which runs on any
-            device and can be exported.
-        bank_dtype: Of the dynamic kernels in memory, float32 or bfloat16; they are mixed in float32.
-        channels_last: The memory format of weights; inputs may be in any.
+        model: Of this project's layers and ``nn.Conv2d``, float32; others pass unchanged.
+        fused: Native layers for the CPU. None takes them where the network is on a CPU and they can be built, with
+            one warning where they cannot; False is the form in torch operations, which runs on any device, can be
+            exported, and has hooks and modules to look into.
+        bank_dtype: Of what is large in dynamic layers' memory, float32 or bfloat16: kernels and the attention's first
+            matrix, and in native form a decomposed layer's branch. All is computed in float32.
+        channels_last: The memory format of torch's weights; inputs may be in any.
 
     Returns:
         A module in evaluation mode without gradients.
 
     Raises:
-        ValueError: ``bank_dtype`` is neither.
+        ValueError: ``bank_dtype`` is neither, or the network is not float32.
         NativeError: ``fused`` is True and the layers cannot be built.
     """
     if bank_dtype not in BANK_DTYPES:
         raise ValueError(f"bank_dtype must be float32 or bfloat16, got {bank_dtype}")
     parameter = next(model.parameters(), torch.empty(0))
+    if parameter.dtype != torch.float32:
+        raise ValueError(f"a network to deploy must be float32, got {parameter.dtype}")
     if fused is None:
         fused = parameter.device.type == "cpu" and native.available()
     elif fused:
@@ -84,10 +89,11 @@ def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Modul
 
 def _chained(block: nn.Module) -> nn.Module:
     """A folded block as one native sequence, as far as there is one."""
-    if isinstance(block, InvertedResidual):
+    if type(block) in (InvertedResidual, TrainedInvertedResidual):  # a class derived from it may do something else
         layers = (block.expand, block.depthwise, block.squeeze, block.project)
         return chain(layers, nn.Identity() if block.has_shortcut else None) or block
-    if isinstance(block, BasicBlock | Bottleneck) and isinstance(block.convs, NativeSequence):
+    known = type(block) in (BasicBlock, Bottleneck) and type(block.activation) in native.ACTIVATIONS
+    if known and isinstance(block.convs, NativeSequence):
         whole = chain(block.convs.layers, block.shortcut)
         if whole is not None:
             whole.layers[-1].activation = native.ACTIVATIONS[type(block.activation)]  # after the shortcut

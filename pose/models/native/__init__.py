@@ -1,4 +1,4 @@
-"""Native dynamic layers for CPUs: built by the C++ compiler at hand on first use, kept for later ones."""
+"""Native layers for CPUs: built by the C++ compiler at hand on first use, kept for later ones."""
 
 from __future__ import annotations
 
@@ -79,6 +79,6 @@ def available() -> bool:
     try:
         build()
     except NativeError as error:
-        warnings.warn(f"{error}; dynamic layers run as torch operations, more slowly", stacklevel=3)
+        warnings.warn(f"{error}; layers run as torch operations, more slowly", stacklevel=3)
         return False
     return True

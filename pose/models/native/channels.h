@@ -141,6 +141,7 @@ inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float*
   const float* from = x.const_data_ptr<float>();
   const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
   float *out = y.mutable_data_ptr<float>(), *sums = totals.data();
+  TORCH_CHECK(!added || shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
   const RowFunction convolve = row_function(g);
   // Pieces of channels, not of rows: no two threads add to the same sum.
   const int64_t vectors = (channels + kLanes - 1) / kLanes, pieces = std::min(threads(), vectors);

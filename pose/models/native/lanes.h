@@ -97,7 +97,14 @@ inline void mix(const float* rows, int64_t count, int64_t stride, int64_t width,
 }
 
 // Rows of bfloat16 come in words: of each sixteen values i and i + 8 lie side by side, so that a shift and a mask widen
-// them. Widths are multiples of sixteen.
+// them (where the first byte is the lowest). Widths are multiples of sixteen. Tensors hold them as integers, since what
+// casts or moves a network's floats must not touch them.
+constexpr at::ScalarType kWords = at::kShort;
+
+inline const at::BFloat16* words_of(const at::Tensor& tensor) {
+  return reinterpret_cast<const at::BFloat16*>(tensor.const_data_ptr<int16_t>());
+}
+
 typedef uint32_t Words __attribute__((vector_size(32)));
 
 struct Sixteen {
@@ -140,8 +147,8 @@ inline void mix(const at::BFloat16* rows, int64_t count, int64_t stride, int64_t
 // A matrix (inputs, outputs), float32 or bfloat16, times a vector.
 inline void multiply_vector(const at::Tensor& matrix, const float* inputs, float* out, bool add = false) {
   const int64_t rows = matrix.size(0), width = matrix.size(1);
-  if (matrix.scalar_type() == at::kBFloat16)
-    mix(matrix.const_data_ptr<at::BFloat16>(), rows, width, width, inputs, out, add);
+  if (matrix.scalar_type() == kWords)
+    mix(words_of(matrix), rows, width, width, inputs, out, add);
   else
     mix(matrix.const_data_ptr<float>(), rows, width, width, inputs, out, add);
 }

@@ -1,4 +1,4 @@
-// A deployed network's layers on a CPU, run one after the other in one call.
+// A deployed network's layers on a CPU, run one after the other in one call, without gradients.
 //
 // Images are channels_last float32. Kernels are panels as panels.h has them, (panels, kh kw C_in, 16), or (kh kw, C) of
 // depthwise layers; a bank holds the kernels of a panel one after the other, (panels, K, kh kw C_in, 16), or (K, kh kw, C),
@@ -39,12 +39,28 @@ class Layer {
 // How a layer meets an image and what follows.
 struct Shape {
   Geometry geometry;
-  int64_t outputs;
+  int64_t inputs, outputs;
   bool depthwise;
   int64_t activation;
 
   int64_t panels() const { return panels_of(outputs); }
+
+  // Values of a kernel in memory.
+  int64_t size() const {
+    const int64_t taps = geometry.size[0] * geometry.size[1];
+    return depthwise ? taps * outputs : taps * inputs * panels() * kPanel;
+  }
+
+  void check(const Tensor& x) const {
+    TORCH_CHECK(x.size(1) == inputs, "a layer takes ", inputs, " channels, got ", x.size(1));
+  }
 };
+
+// Constants as they are read: contiguous, on the CPU, of the size that the layer's shape says.
+void check_constant(const Tensor& tensor, at::ScalarType type, int64_t size) {
+  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == type && tensor.numel() == size,
+              "a layer's constant has another size or type than its shape says");
+}
 
 // Averages of the image's channels over size x size parts, (C size size): those that are known, or `own`.
 const float* averages_of(const Tensor& x, const Flow& flow, int64_t size, std::vector<float>& own) {
@@ -61,6 +77,7 @@ struct StaticLayer : Layer {
   StaticLayer(const Shape& shape, Tensor weight, Tensor bias) : shape(shape), weight(weight), bias(bias) {}
 
   Tensor run(const Tensor& x, Flow& flow) const override {
+    shape.check(x);
     const float *from = weight.const_data_ptr<float>(), *shift = bias.const_data_ptr<float>();
     if (shape.depthwise)
       return convolve_channels(x, shape.geometry, from, shift, shape.activation, flow.shortcut, flow.answer());
@@ -74,7 +91,6 @@ struct StaticLayer : Layer {
 };
 
 // W(x) is mixed from the bank by an attention; so is a part of the bias, `biases` (K, panels 16), if defined.
-template <typename Value>
 struct DynamicLayer : Layer {
   Shape shape;
   Attention attention;
@@ -86,6 +102,7 @@ struct DynamicLayer : Layer {
   bool wants_averages() const override { return true; }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
+    shape.check(x);
     const int64_t count = attention.kernels();
     std::vector<float> own, shares(count), hidden, shifts;
     attention.shares(averages_of(x, flow, 1, own), hidden, shares.data());
@@ -95,7 +112,13 @@ struct DynamicLayer : Layer {
       multiply_vector(biases, share, shifts.data(), true);
       shift = shifts.data();
     }
-    const Value* from = bank.const_data_ptr<Value>();
+    return bank.scalar_type() == kWords ? mixed(x, words_of(bank), share, shift, flow)
+                                        : mixed(x, bank.const_data_ptr<float>(), share, shift, flow);
+  }
+
+  template <typename Value>
+  Tensor mixed(const Tensor& x, const Value* from, const float* share, const float* shift, Flow& flow) const {
+    const int64_t count = attention.kernels();
     if (shape.depthwise) {
       const int64_t size = bank.numel() / count;
       std::vector<float> kernels(size);
@@ -144,6 +167,7 @@ struct DcdLayer : Layer {
   }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
+    shape.check(x);
     std::vector<float> own, hidden, phi(latent() * lines()), scale(to_lambda.defined() ? shape.panels() * kPanel : 0);
     branch(reduce, gate, averages_of(x, flow, pool_size, own), hidden);
     std::copy_n(identity.const_data_ptr<float>(), phi.size(), phi.data());
@@ -226,10 +250,10 @@ struct DcdLayer : Layer {
 };
 
 // Squeeze-and-excitation, in place: W1 (C, hidden), W2 (hidden, C).
-struct SqueezeLayer : Layer {
+struct SqueezeExcitationLayer : Layer {
   Tensor w1, b1, w2, b2;
 
-  SqueezeLayer(Tensor w1, Tensor b1, Tensor w2, Tensor b2) : w1(w1), b1(b1), w2(w2), b2(b2) {}
+  SqueezeExcitationLayer(Tensor w1, Tensor b1, Tensor w2, Tensor b2) : w1(w1), b1(b1), w2(w2), b2(b2) {}
 
   bool wants_averages() const override { return true; }
 
@@ -261,7 +285,10 @@ struct SqueezeLayer : Layer {
 class Program : public torch::CustomClassHolder {
  public:
   void add_static(const std::vector<int64_t>& shape, const Tensor& weight, const Tensor& bias) {
-    add<StaticLayer>(read(shape), weight, bias);
+    const Shape read_shape = read(shape);
+    check_constant(weight, at::kFloat, read_shape.size());
+    check_constant(bias, at::kFloat, read_shape.panels() * kPanel);
+    add<StaticLayer>(read_shape, weight, bias);
   }
 
   void add_dynamic(const std::vector<int64_t>& shape, const std::optional<Tensor>& w1, const std::optional<Tensor>& b1,
@@ -269,19 +296,26 @@ class Program : public torch::CustomClassHolder {
                    const std::optional<Tensor>& biases) {
     const Attention attention = {w1.value_or(Tensor()), b1.value_or(Tensor()), w2, b2};
     const Tensor mixed = biases.value_or(Tensor());
-    if (bank.scalar_type() == at::kBFloat16)
-      add<DynamicLayer<at::BFloat16>>(read(shape), attention, bank, bias, mixed);
-    else
-      add<DynamicLayer<float>>(read(shape), attention, bank, bias, mixed);
+    const Shape read_shape = read(shape);
+    const bool words = bank.scalar_type() == kWords;
+    const int64_t size = words ? panels_of(read_shape.size()) * kPanel : read_shape.size();
+    check_constant(bank, words ? kWords : at::kFloat, size * b2.size(0));
+    check_constant(bias, at::kFloat, read_shape.panels() * kPanel);
+    add<DynamicLayer>(read_shape, attention, bank, bias, mixed);
   }
 
   void add_dcd(const std::vector<int64_t>& shape, int64_t pool_size, const std::vector<Tensor>& tensors,
                const std::optional<Tensor>& to_lambda) {
-    add<DcdLayer>(read(shape), pool_size, tensors, to_lambda.value_or(Tensor()));
+    const Shape read_shape = read(shape);
+    TORCH_CHECK(tensors.size() == 10, "a decomposed layer has ten constants");
+    check_constant(tensors[4], at::kFloat, read_shape.size());
+    add<DcdLayer>(read_shape, pool_size, tensors, to_lambda.value_or(Tensor()));
   }
 
   void add_squeeze(const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2) {
-    add<SqueezeLayer>(w1, b1, w2, b2);
+    TORCH_CHECK(!steps_.empty() && steps_.back().kind != Step::kBegin,
+                "squeeze-and-excitation follows a layer, whose answer it scales in place");
+    add<SqueezeExcitationLayer>(w1, b1, w2, b2);
   }
 
   // A block begins: its input, or what a program makes of it, is added by the layer before `end_block`.
@@ -290,18 +324,23 @@ class Program : public torch::CustomClassHolder {
   }
 
   void end_block() {
-    TORCH_CHECK(!steps_.empty() && steps_.back().kind == Step::kRun, "a block ends after a layer");
+    const bool adds = !steps_.empty() && steps_.back().kind == Step::kRun &&
+                      !dynamic_cast<const SqueezeExcitationLayer*>(steps_.back().layer.get());
+    TORCH_CHECK(adds, "a block ends with a convolution");
     steps_.back().kind = Step::kClose;
   }
 
   // Images (N, C, H, W) one by one: so what passes between layers stays in the cache. A batch is shared out among
   // threads, a few images one after the other among all of them.
   Tensor run(const Tensor& input) const {
-    TORCH_CHECK(input.scalar_type() == at::kFloat && input.device().is_cpu() && input.dim() == 4,
-                "needs float32 images on a CPU");
+    TORCH_CHECK(input.dim() == 4, "needs images (N, C, H, W), got ", input.dim(), " dimensions");
+    TORCH_CHECK(input.scalar_type() == at::kFloat && input.device().is_cpu(), "needs float32 images on a CPU");
     const Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
     const int64_t images = x.size(0);
-    TORCH_CHECK(images > 0, "needs at least one image");
+    if (images == 0) {  // no image, but a shape to answer with
+      const Tensor blank = at::zeros({1, x.size(1), x.size(2), x.size(3)}, x.options());
+      return run_one(blank.contiguous(at::MemoryFormat::ChannelsLast)).narrow(0, 0, 0);
+    }
     if (images == 1) return run_one(x);
     std::vector<Tensor> parts = x.split(1);
     const Tensor first = run_one(parts[0]);
@@ -351,10 +390,10 @@ class Program : public torch::CustomClassHolder {
     c10::intrusive_ptr<Program> shortcut;
   };
 
-  // Size, stride, padding, dilation, outputs, depthwise, activation.
+  // Size, stride, padding, dilation, inputs, outputs, depthwise, activation.
   static Shape read(const std::vector<int64_t>& v) {
-    TORCH_CHECK(v.size() == 11, "a shape has eleven numbers");
-    return {{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}}, v[8], v[9] != 0, v[10]};
+    TORCH_CHECK(v.size() == 12, "a shape has twelve numbers");
+    return {{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}}, v[8], v[9], v[10] != 0, v[11]};
   }
 
   template <typename Kind, typename... Arguments>

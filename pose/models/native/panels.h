@@ -27,6 +27,8 @@ struct Geometry {
   int64_t size[2], stride[2], padding[2], dilation[2];
 
   int64_t out(int axis, int64_t length) const {
+    TORCH_CHECK(length > 0 && length + 2 * padding[axis] > dilation[axis] * (size[axis] - 1),
+                "a kernel is larger than its image of ", length, " pixels a side");
     return (length + 2 * padding[axis] - dilation[axis] * (size[axis] - 1) - 1) / stride[axis] + 1;
   }
 };
@@ -49,14 +51,15 @@ struct Panel {
   int64_t pitch = 0, width = kPanel;  // values between the pixels of y, and how many of them are written
   int64_t activation = kNone;
   float* sums = nullptr;  // of y by output, of sixteen; not wanted if null
-  const char* ahead = nullptr;  // what will be needed next, read into the cache meanwhile: so many bytes in all
+  const char* ahead = nullptr;  // what will be needed next, so many bytes; as much as can be is fetched meanwhile
   int64_t ahead_bytes = 0;
 };
 
-// With each row of weights it reads `step` bytes ahead: all at once would make the products wait.
+// With each row of weights it fetches a line of memory at `ahead`, which goes on by `step` bytes: more at once would make
+// the products wait.
 template <int kRows, int kCount>
-inline void accumulate(const Product& product, int64_t first, Lanes (&sums)[kRows][kCount], const char* ahead = nullptr,
-                       int64_t step = 0) {
+inline void accumulate(const Product& product, int64_t first, Lanes (&sums)[kRows][kCount], const char* ahead,
+                       int64_t step) {
   const float* weights = product.weights;
   for (int64_t tap = 0; tap < product.taps; ++tap) {
     const float* from[kRows];
@@ -160,7 +163,7 @@ void multiply_rows(const Panel& panel, int64_t first, const char* ahead, int64_t
       for (int row = 0; row < kRows; ++row) sums[row][part] = sums[row][part] * scale + bias[part];
     }
   }
-  if (panel.more.taps) accumulate<kRows, kCount>(panel.more, first, sums);
+  if (panel.more.taps) accumulate<kRows, kCount>(panel.more, first, sums, ahead, 0);
   if (panel.width >= kCount * kLanes && panel.activation != kHardswish)
     return finish_plain<kRows, kCount>(panel, first, sums);
   float kept[kRows * kCount * kLanes];
@@ -264,6 +267,7 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
   const float* from = x.const_data_ptr<float>();
   const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
   float* out = y.mutable_data_ptr<float>();
+  TORCH_CHECK(!added || shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
   constexpr int64_t kCached = 32768;
