@@ -37,11 +37,11 @@ def test_ways_to_load_are_compared_with_plain_decoding(monkeypatch, capsys, conf
 
 
 def test_training_steps_are_timed_with_and_without_data(monkeypatch, capsys, config):
-    lines = run(monkeypatch, capsys, "benchmark_training.py", config, "--batch", 2, 4, "--steps", 2, "--device", "cpu")
+    # not in bfloat16: a processor without instructions for it takes minutes
+    options = ("--batch", 2, 4, "--steps", 2, "--device", "cpu", "--precision", "float32")
+    lines = run(monkeypatch, capsys, "benchmark_training.py", config, *options)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:]]
-    assert [row[:3] for row in rows] == [
-        ["config", precision, batch] for precision in ("float32", "bfloat16") for batch in ("2", "4")
-    ]
+    assert [row[:3] for row in rows] == [["config", "float32", batch] for batch in ("2", "4")]
     assert all(float(row[3]) > 0 and float(row[4]) > 0 for row in rows)
 
 

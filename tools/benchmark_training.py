@@ -88,7 +88,7 @@ def main() -> None:
                 alone, _ = measure(learner, repeated(next(loaded)), arguments.steps)
                 fed, waiting = measure(learner, loaded, arguments.steps)
                 memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
-                cells = (config.stem, precision, batch_size, f"{alone:.0f}", f"{fed:.0f}", f"{waiting:.0%}", memory)
+                cells = (config.stem, precision, batch_size, f"{alone:.3g}", f"{fed:.3g}", f"{waiting:.0%}", memory)
                 print("| " + " | ".join(map(str, cells)) + " |", flush=True)
                 loaded.close()
                 if device.type == "cuda":
