@@ -307,6 +307,6 @@ def test_the_benchmark_of_exported_networks_writes_its_table(tmp_path, monkeypat
     with pytest.raises(SystemExit, match="0"):
         tool["main"]()
     text = document.read_text()
-    assert "**ONNX Runtime: MobileNetV2 x0.1, Type-B, batch 2, 192 x 256**" in text
+    assert "**ONNX Runtime: MobileNetV2 x0.1, Type-B, batch 2, 256 x 192**" in text
     assert "| dynamic, native in PyTorch |" in text
     assert "| static |" in text and "| dynamic, for this processor |" in text and "<!-- exported: begin -->" in text

@@ -3,7 +3,7 @@
     OMP_WAIT_POLICY=PASSIVE python tools/benchmark_export.py
     ... python tools/benchmark_export.py --runtimes onnxruntime --write docs/benchmarks.md
 
-Type-B pose networks on MobileNetV2, exported in every form, for crops of 192 x 256, and beside them the same networks
+Type-B pose networks on MobileNetV2, exported in every form, for crops of 256 x 192, and beside them the same networks
 in PyTorch by native layers. How they are timed is said in tools/benchmark.py; a time is that of the whole batch.
 """
 

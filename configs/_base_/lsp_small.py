@@ -8,7 +8,7 @@ model = dict(
     backbone=dict(
         type="mobilenet_v2",
         width=0.5,
-        out_stride=16,  # a 32nd of 96 x 128 would leave 3 x 4 places to look at
+        out_stride=16,  # a 32nd of 128 x 96 would leave 4 x 3 places to look at
         last_channels=128,
     ),
     head=dict(type="bottleneck", stages=((192, 64, 1), (128, 48, 1)), kernel_size=3),

@@ -143,7 +143,7 @@ def table(case: Case, timings: Mapping[str, Timing]) -> list[str]:
     if based:
         names.insert(2, f"to {next(iter(case.entries))}")
     lines = [
-        f"**{case.title}, batch {case.shape[0]}, {case.shape[3]} x {case.shape[2]}**",
+        f"**{case.title}, batch {case.shape[0]}, {case.shape[2]} x {case.shape[3]}**",
         "",
         f"| {' | '.join(names)} |",
         "|" + "---|" * len(names),
@@ -247,7 +247,7 @@ def imagenet(batch: int) -> Iterator[Case]:
 
 
 def pose(batch: int) -> Iterator[Case]:
-    """The Type-B pose network on MobileNetV2 x1.0, 192 x 256."""
+    """The Type-B pose network on MobileNetV2 x1.0, 256 x 192."""
 
     def build(kind: str) -> nn.Module:
         conv = dict(type=kind)
@@ -269,5 +269,23 @@ def resnet(batch: int) -> Iterator[Case]:
     yield Case("ResNet-18", shape, _entries(build, "ResNet-18", shape, native=limit, bfloat16=limit))
 
 
-CASES: dict[str, Callable[[int], Iterator[Case]]] = {"imagenet": imagenet, "pose": pose, "resnet": resnet}
+def small(batch: int) -> Iterator[Case]:
+    """The network of the weights that come with the repository, 128 x 96."""
+    backbone = dict(type="mobilenet_v2", width=0.5, out_stride=16, last_channels=128)
+    head = dict(type="bottleneck", stages=((192, 64, 1), (128, 48, 1)), kernel_size=3)
+
+    def build(kind: str) -> nn.Module:
+        conv = dict(type=kind, **({"reduction": 8} if kind == "dcd" else {}))
+        return build_pose_net(dict(backbone, conv=conv), dict(head, conv=conv), num_keypoints=14)
+
+    name, shape = "MobileNetV2 x0.5, narrow Type-B, 14 keypoints", (batch, 3, 128, 96)
+    yield Case(name, shape, _entries(build, name, shape))
+
+
+CASES: dict[str, Callable[[int], Iterator[Case]]] = {
+    "imagenet": imagenet,
+    "pose": pose,
+    "small": small,
+    "resnet": resnet,
+}
 """What ``tools/benchmark.py`` can time, each for a batch size."""

@@ -27,7 +27,7 @@ class MobileNetV2(nn.Module):
     """Pictures to features at a 32nd of their size.
 
     The last layer has 1280 channels at every width: both papers' parameter tables agree on it.
-    For small inputs both are arguments: at 96 x 128 pixels a 32nd leaves 3 x 4 places to look at.
+    For small inputs both are arguments: at 128 x 96 pixels a 32nd leaves 4 x 3 places to look at.
     The stem and the last 1 x 1 have roles of their own, ``stem`` and ``last``, and are static in
     the papers' dynamic networks.
 

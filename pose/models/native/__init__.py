@@ -56,7 +56,7 @@ def load(*sources: Path) -> None:
             print("compiling native layers, once: about half a minute ...", file=sys.stderr, flush=True)
         cpp_extension.load(name, files, extra_cflags=list(FLAGS), is_python_module=False)
     except Exception as error:  # whatever a compiler, ninja or the linker can say
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].partition(": [")[0]  # not the whole command that failed
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
 
 

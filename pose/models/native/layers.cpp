@@ -11,64 +11,12 @@
 #include <optional>
 #include <string>
 
-#include "attention.h"
 #include "channels.h"
-#include "panels.h"
+#include "decomposed.h"
+#include "layer.h"
 
 namespace pose {
 namespace {
-
-// What passes from layer to layer beside the image.
-struct Flow {
-  std::vector<float> averages;  // (C) of the image's channels, if known
-  bool known = false, wanted = false;
-  Tensor shortcut;  // to be added by this layer, if defined
-
-  // Where a layer leaves its answer's averages, if the next one wants them.
-  std::vector<float>* answer() { return (known = wanted) ? &averages : nullptr; }
-};
-
-class Layer {
- public:
-  virtual ~Layer() = default;
-  // One image (1, C, H, W) channels_last to the next.
-  virtual Tensor run(const Tensor& x, Flow& flow) const = 0;
-  virtual bool wants_averages() const { return false; }
-};
-
-// How a layer meets an image and what follows.
-struct Shape {
-  Geometry geometry;
-  int64_t inputs, outputs;
-  bool depthwise;
-  int64_t activation;
-
-  int64_t panels() const { return panels_of(outputs); }
-
-  // Values of a kernel in memory.
-  int64_t size() const {
-    const int64_t taps = geometry.size[0] * geometry.size[1];
-    return depthwise ? taps * outputs : taps * inputs * panels() * kPanel;
-  }
-
-  void check(const Tensor& x) const {
-    TORCH_CHECK(x.size(1) == inputs, "a layer takes ", inputs, " channels, got ", x.size(1));
-  }
-};
-
-// Constants as they are read: contiguous, on the CPU, of the size that the layer's shape says.
-void check_constant(const Tensor& tensor, at::ScalarType type, int64_t size) {
-  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == type && tensor.numel() == size,
-              "a layer's constant has another size or type than its shape says");
-}
-
-// Averages of the image's channels over size x size parts, (C size size): those that are known, or `own`.
-const float* averages_of(const Tensor& x, const Flow& flow, int64_t size, std::vector<float>& own) {
-  if (flow.known && size == 1) return flow.averages.data();
-  own.resize(x.size(1) * size * size);
-  pool(x.const_data_ptr<float>(), x.size(2), x.size(3), x.size(1), size, own.data());
-  return own.data();
-}
 
 struct StaticLayer : Layer {
   Shape shape;
@@ -134,115 +82,6 @@ struct DynamicLayer : Layer {
     kernels.bank_bytes = count * size * static_cast<int64_t>(sizeof(Value));
     kernels.panel = [=](int64_t panel, float* scratch) {
       mix(from + panel * count * size, count, size, size, share, scratch);
-      return scratch;
-    };
-    return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
-  }
-};
-
-// W(x) = Lambda(x) W_0 + P Phi(x) Q^T at the kernel's centre; see pose/models/folded_dcd.py.
-struct DcdLayer : Layer {
-  Shape shape;
-  int64_t pool_size;
-  Tensor reduce, gate;       // of the branch
-  Tensor to_lambda;          // (hidden, panels 16); undefined without Lambda
-  Tensor to_phi, identity;   // Phi^T, whose rows are filled up to `lines`: (hidden, L lines), (L, lines)
-  Tensor weight, p;          // W_0 as panels, P as panels (panels, L, 16)
-  Tensor q_panels, q;        // Q as panels (panels of L, C_in, 16), and (C_in, L)
-  Tensor latent_bias, bias;  // of Q^T x, filled up to lines; and of the layer
-
-  DcdLayer(const Shape& shape, int64_t pool_size, const std::vector<Tensor>& t, Tensor to_lambda)
-      : shape(shape), pool_size(pool_size), reduce(t[0]), gate(t[1]), to_lambda(to_lambda), to_phi(t[2]), identity(t[3]),
-        weight(t[4]), p(t[5]), q_panels(t[6]), q(t[7]), latent_bias(t[8]), bias(t[9]) {}
-
-  bool wants_averages() const override { return pool_size == 1; }
-
-  int64_t latent() const { return identity.size(0); }
-  int64_t lines() const { return identity.size(1); }
-
-  // Whether the image's kernel costs fewer multiply-adds than the factors applied to its pixels.
-  bool assembles(const Tensor& x) const {
-    const int64_t channels = x.size(1), pixels = shape.geometry.out(0, x.size(2)) * shape.geometry.out(1, x.size(3));
-    return shape.outputs * channels < (shape.outputs + channels) * pixels;
-  }
-
-  Tensor run(const Tensor& x, Flow& flow) const override {
-    shape.check(x);
-    std::vector<float> own, hidden, phi(latent() * lines()), scale(to_lambda.defined() ? shape.panels() * kPanel : 0);
-    branch(reduce, gate, averages_of(x, flow, pool_size, own), hidden);
-    std::copy_n(identity.const_data_ptr<float>(), phi.size(), phi.data());
-    multiply_vector(to_phi, hidden.data(), phi.data(), true);
-    if (!scale.empty()) multiply_vector(to_lambda, hidden.data(), scale.data());
-    for (float& value : scale) value = hard_gate(value);
-    return assembles(x) ? assembled(x, phi, scale, flow) : factorised(x, phi, scale, flow);
-  }
-
-  // The latent pixels Phi (Q^T x + t), then Lambda (W_0 x) + P latent + b.
-  Tensor factorised(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
-    const int64_t channels = x.size(1), size = weight.numel() / shape.panels();
-    const Geometry& g = shape.geometry;
-    const Geometry point = {{1, 1}, {g.stride[0], g.stride[1]}, {0, 0}, {1, 1}}, still = {{1, 1}, {1, 1}, {0, 0}, {1, 1}};
-    const float *entering = q_panels.const_data_ptr<float>(), *turning = phi.data(), *own = weight.const_data_ptr<float>();
-    Kernels enter, turn, kernels;
-    enter.outputs = turn.outputs = latent();
-    enter.bias = latent_bias.const_data_ptr<float>();
-    enter.panel = [=](int64_t panel, float*) { return entering + panel * channels * kPanel; };
-    turn.pitch = lines();
-    turn.panel = [=](int64_t panel, float*) { return turning + panel * kPanel; };
-    const Tensor inside = convolve(x, point, enter, kNone, {}, nullptr);
-    const Tensor turned = convolve(inside, still, turn, kNone, {}, nullptr);
-    kernels.outputs = shape.outputs;
-    kernels.panel = [=](int64_t panel, float*) { return own + panel * size; };
-    kernels.bias = bias.const_data_ptr<float>();
-    kernels.scale = scale.empty() ? nullptr : scale.data();
-    kernels.more = turned.const_data_ptr<float>();
-    kernels.more_panels = p.const_data_ptr<float>();
-    kernels.more_inner = latent();
-    return convolve(x, g, kernels, shape.activation, flow.shortcut, flow.answer());
-  }
-
-  // One kernel for the image: panels of (P Phi)^T first, (L, 16), and what they make of the bias.
-  Tensor assembled(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
-    const int64_t channels = x.size(1), panels = shape.panels(), depth = latent(), piece = depth * kPanel;
-    const int64_t size = weight.numel() / panels;
-    std::vector<float> mixed(panels * piece), shift(panels * kPanel);
-    const float* inner_bias = latent_bias.const_data_ptr<float>();
-    std::vector<const float*> phi_rows(depth), q_rows(channels);
-    for (int64_t l = 0; l < depth; ++l) phi_rows[l] = phi.data() + l * lines();
-    for (int64_t c = 0; c < channels; ++c) q_rows[c] = q.const_data_ptr<float>() + c * depth;
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      Panel product;
-      product.main = {phi_rows.data(), 1, depth, p.const_data_ptr<float>() + panel * piece, kPanel};
-      product.y = mixed.data() + panel * piece;
-      product.pitch = kPanel;
-      multiply(product, depth);
-      Panel point;
-      point.main = {&inner_bias, 1, depth, product.y, kPanel};
-      point.bias = bias.const_data_ptr<float>() + panel * kPanel;
-      point.y = shift.data() + panel * kPanel;
-      point.pitch = kPanel;
-      multiply(point, 1);
-    }
-    const int64_t centre = (shape.geometry.size[0] * shape.geometry.size[1] / 2) * channels;
-    Kernels kernels;
-    kernels.outputs = shape.outputs;
-    kernels.bias = shift.data();
-    kernels.made = true;
-    kernels.panel = [&](int64_t panel, float* scratch) {
-      const float* own = weight.const_data_ptr<float>() + panel * size;
-      if (scale.empty()) {
-        std::copy_n(own, size, scratch);
-      } else {
-        const float* factor = scale.data() + panel * kPanel;
-        for (int64_t i = 0; i < size; i += kPanel)
-          for (int64_t o = 0; o < kPanel; ++o) scratch[i + o] = factor[o] * own[i + o];
-      }
-      Panel residual;
-      residual.main = {q_rows.data(), 1, depth, mixed.data() + panel * piece, kPanel};
-      residual.y = scratch + centre * kPanel;
-      residual.shortcut = residual.y;
-      residual.pitch = kPanel;
-      multiply(residual, channels);
       return scratch;
     };
     return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());

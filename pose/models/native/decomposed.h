@@ -1,0 +1,121 @@
+// The layer of dynamic convolution decomposition.
+
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "layer.h"
+
+namespace pose {
+
+// W(x) = Lambda(x) W_0 + P Phi(x) Q^T at the kernel's centre; see pose/models/folded_dcd.py.
+struct DcdLayer : Layer {
+  Shape shape;
+  int64_t pool_size;
+  Tensor reduce, gate;       // of the branch
+  Tensor to_lambda;          // (hidden, panels 16); undefined without Lambda
+  Tensor to_phi, identity;   // Phi^T, whose rows are filled up to `lines`: (hidden, L lines), (L, lines)
+  Tensor weight, p;          // W_0 as panels, P as panels (panels, L, 16)
+  Tensor q_panels, q;        // Q as panels (panels of L, C_in, 16), and (C_in, L)
+  Tensor latent_bias, bias;  // of Q^T x, filled up to lines; and of the layer
+
+  DcdLayer(const Shape& shape, int64_t pool_size, const std::vector<Tensor>& t, Tensor to_lambda)
+      : shape(shape), pool_size(pool_size), reduce(t[0]), gate(t[1]), to_lambda(to_lambda), to_phi(t[2]), identity(t[3]),
+        weight(t[4]), p(t[5]), q_panels(t[6]), q(t[7]), latent_bias(t[8]), bias(t[9]) {}
+
+  bool wants_averages() const override { return pool_size == 1; }
+
+  int64_t latent() const { return identity.size(0); }
+  int64_t lines() const { return identity.size(1); }
+
+  // Whether the image's kernel costs fewer multiply-adds than the factors applied to its pixels.
+  bool assembles(const Tensor& x) const {
+    const int64_t channels = x.size(1), pixels = shape.geometry.out(0, x.size(2)) * shape.geometry.out(1, x.size(3));
+    return shape.outputs * channels < (shape.outputs + channels) * pixels;
+  }
+
+  Tensor run(const Tensor& x, Flow& flow) const override {
+    shape.check(x);
+    std::vector<float> own, hidden, phi(latent() * lines()), scale(to_lambda.defined() ? shape.panels() * kPanel : 0);
+    branch(reduce, gate, averages_of(x, flow, pool_size, own), hidden);
+    std::copy_n(identity.const_data_ptr<float>(), phi.size(), phi.data());
+    multiply_vector(to_phi, hidden.data(), phi.data(), true);
+    if (!scale.empty()) multiply_vector(to_lambda, hidden.data(), scale.data());
+    for (float& value : scale) value = hard_gate(value);
+    return assembles(x) ? assembled(x, phi, scale, flow) : factorised(x, phi, scale, flow);
+  }
+
+  // The latent pixels Phi (Q^T x + t), then Lambda (W_0 x) + P latent + b.
+  Tensor factorised(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
+    const int64_t channels = x.size(1), size = weight.numel() / shape.panels();
+    const Geometry& g = shape.geometry;
+    const Geometry point = {{1, 1}, {g.stride[0], g.stride[1]}, {0, 0}, {1, 1}}, still = {{1, 1}, {1, 1}, {0, 0}, {1, 1}};
+    const float *entering = q_panels.const_data_ptr<float>(), *turning = phi.data(), *own = weight.const_data_ptr<float>();
+    Kernels enter, turn, kernels;
+    enter.outputs = turn.outputs = latent();
+    enter.bias = latent_bias.const_data_ptr<float>();
+    enter.panel = [=](int64_t panel, float*) { return entering + panel * channels * kPanel; };
+    turn.pitch = lines();
+    turn.panel = [=](int64_t panel, float*) { return turning + panel * kPanel; };
+    const Tensor inside = convolve(x, point, enter, kNone, {}, nullptr);
+    const Tensor turned = convolve(inside, still, turn, kNone, {}, nullptr);
+    kernels.outputs = shape.outputs;
+    kernels.panel = [=](int64_t panel, float*) { return own + panel * size; };
+    kernels.bias = bias.const_data_ptr<float>();
+    kernels.scale = scale.empty() ? nullptr : scale.data();
+    kernels.more = turned.const_data_ptr<float>();
+    kernels.more_panels = p.const_data_ptr<float>();
+    kernels.more_inner = latent();
+    return convolve(x, g, kernels, shape.activation, flow.shortcut, flow.answer());
+  }
+
+  // One kernel for the image: panels of (P Phi)^T first, (L, 16), and what they make of the bias.
+  Tensor assembled(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
+    const int64_t channels = x.size(1), panels = shape.panels(), depth = latent(), piece = depth * kPanel;
+    const int64_t size = weight.numel() / panels;
+    std::vector<float> mixed(panels * piece), shift(panels * kPanel);
+    const float* inner_bias = latent_bias.const_data_ptr<float>();
+    std::vector<const float*> phi_rows(depth), q_rows(channels);
+    for (int64_t l = 0; l < depth; ++l) phi_rows[l] = phi.data() + l * lines();
+    for (int64_t c = 0; c < channels; ++c) q_rows[c] = q.const_data_ptr<float>() + c * depth;
+    for (int64_t panel = 0; panel < panels; ++panel) {
+      Panel product;
+      product.main = {phi_rows.data(), 1, depth, p.const_data_ptr<float>() + panel * piece, kPanel};
+      product.y = mixed.data() + panel * piece;
+      product.pitch = kPanel;
+      multiply(product, depth);
+      Panel point;
+      point.main = {&inner_bias, 1, depth, product.y, kPanel};
+      point.bias = bias.const_data_ptr<float>() + panel * kPanel;
+      point.y = shift.data() + panel * kPanel;
+      point.pitch = kPanel;
+      multiply(point, 1);
+    }
+    const int64_t centre = (shape.geometry.size[0] * shape.geometry.size[1] / 2) * channels;
+    Kernels kernels;
+    kernels.outputs = shape.outputs;
+    kernels.bias = shift.data();
+    kernels.made = true;
+    kernels.panel = [&](int64_t panel, float* scratch) {
+      const float* own = weight.const_data_ptr<float>() + panel * size;
+      if (scale.empty()) {
+        std::copy_n(own, size, scratch);
+      } else {
+        const float* factor = scale.data() + panel * kPanel;
+        for (int64_t i = 0; i < size; i += kPanel)
+          for (int64_t o = 0; o < kPanel; ++o) scratch[i + o] = factor[o] * own[i + o];
+      }
+      Panel residual;
+      residual.main = {q_rows.data(), 1, depth, mixed.data() + panel * piece, kPanel};
+      residual.y = scratch + centre * kPanel;
+      residual.shortcut = residual.y;
+      residual.pitch = kPanel;
+      multiply(residual, channels);
+      return scratch;
+    };
+    return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
+  }
+};
+
+}  // namespace pose
