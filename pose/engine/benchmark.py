@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from pose.engine.config import Settings, load_settings
 from pose.errors import PoseError
 from pose.models.classifier import build_classifier
 from pose.models.deploy import deploy
 from pose.models.pose_net import build_pose_net
+from pose.weights import shipped
 
 
 class BenchmarkError(PoseError, ValueError):
@@ -270,16 +272,16 @@ def resnet(batch: int) -> Iterator[Case]:
 
 
 def small(batch: int) -> Iterator[Case]:
-    """The network of the weights that come with the repository, 128 x 96."""
-    backbone = dict(type="mobilenet_v2", width=0.5, out_stride=16, last_channels=128)
-    head = dict(type="bottleneck", stages=((192, 64, 1), (128, 48, 1)), kernel_size=3)
+    """The network of the weights that come with the repository, by its configurations."""
+    ours = shipped()
 
-    def build(kind: str) -> nn.Module:
-        conv = dict(type=kind, **({"reduction": 8} if kind == "dcd" else {}))
-        return build_pose_net(dict(backbone, conv=conv), dict(head, conv=conv), num_keypoints=14)
+    def settings(kind: str) -> Settings:
+        config = ours.config.with_name(f"mobilenet_v2_x0.5_type_b_{kind}.py")
+        return load_settings(config, {"data.skeleton": ours.skeleton})
 
-    name, shape = "MobileNetV2 x0.5, narrow Type-B, 14 keypoints", (batch, 3, 128, 96)
-    yield Case(name, shape, _entries(build, name, shape))
+    width, height = settings("static").data.input_size
+    name, shape = "MobileNetV2 x0.5, narrow Type-B, 14 keypoints", (batch, 3, height, width)
+    yield Case(name, shape, _entries(lambda kind: settings(kind).build_model(), name, shape))
 
 
 CASES: dict[str, Callable[[int], Iterator[Case]]] = {

@@ -35,6 +35,21 @@ inline void pool(const float* image, int64_t height, int64_t width, int64_t chan
   }
 }
 
+// bias + W inputs, W (inputs, outputs).
+inline std::vector<float> affine(const Tensor& weight, const Tensor& bias, const float* inputs) {
+  const float* start = bias.const_data_ptr<float>();
+  std::vector<float> out(start, start + bias.size(0));
+  multiply_vector(weight, inputs, out.data(), true);
+  return out;
+}
+
+// The same, activated by ReLU: a hidden layer.
+inline std::vector<float> hidden_layer(const Tensor& weight, const Tensor& bias, const float* inputs) {
+  std::vector<float> out = affine(weight, bias, inputs);
+  for (float& value : out) value = std::max(value, 0.0f);
+  return out;
+}
+
 // The attention over K kernels: W1 (C, hidden) and b1, undefined in CondConv, and W2 (hidden, K) and b2.
 struct Attention {
   Tensor w1, b1, w2, b2;
@@ -42,25 +57,18 @@ struct Attention {
   int64_t kernels() const { return b2.size(0); }
 
   // The kernels' shares for the averages of an image.
-  void shares(const float* averages, std::vector<float>& hidden, float* out) const {
-    const int64_t count = kernels();
-    const float* inside = averages;
-    if (w1.defined()) {
-      hidden.assign(b1.const_data_ptr<float>(), b1.const_data_ptr<float>() + b1.size(0));
-      multiply_vector(w1, averages, hidden.data(), true);
-      for (float& value : hidden) value = std::max(value, 0.0f);
-      inside = hidden.data();
-    }
-    std::copy_n(b2.const_data_ptr<float>(), count, out);
-    multiply_vector(w2, inside, out, true);
+  std::vector<float> shares(const float* averages) const {
     if (!w1.defined()) {
-      for (int64_t k = 0; k < count; ++k) out[k] = 1.0f / (1.0f + std::exp(-out[k]));
-      return;
+      std::vector<float> out = affine(w2, b2, averages);
+      for (float& share : out) share = 1.0f / (1.0f + std::exp(-share));
+      return out;
     }
-    const float largest = *std::max_element(out, out + count);
+    std::vector<float> out = affine(w2, b2, hidden_layer(w1, b1, averages).data());
+    const float largest = *std::max_element(out.begin(), out.end());
     float total = 0;
-    for (int64_t k = 0; k < count; ++k) total += out[k] = std::exp(out[k] - largest);
-    for (int64_t k = 0; k < count; ++k) out[k] /= total;
+    for (float& share : out) total += share = std::exp(share - largest);
+    for (float& share : out) share /= total;
+    return out;
   }
 };
 
@@ -68,12 +76,12 @@ struct Attention {
 inline float hard_gate(float value) { return std::min(std::max(value + 3.0f, 0.0f), 6.0f) * (1.0f / 3.0f); }
 
 // DCD's branch: hidden values r g(W_gate r) with r = W_reduce averages; Lambda and Phi are one more matrix of them.
-inline void branch(const Tensor& reduce, const Tensor& gate, const float* averages, std::vector<float>& hidden) {
-  std::vector<float> gates(reduce.size(1));
-  hidden.resize(reduce.size(1));
+inline std::vector<float> branch(const Tensor& reduce, const Tensor& gate, const float* averages) {
+  std::vector<float> hidden(reduce.size(1)), gates(reduce.size(1));
   multiply_vector(reduce, averages, hidden.data());
   multiply_vector(gate, hidden.data(), gates.data());
   for (size_t i = 0; i < gates.size(); ++i) hidden[i] *= hard_gate(gates[i]);
+  return hidden;
 }
 
 }  // namespace pose

@@ -29,7 +29,8 @@ struct DcdLayer : Layer {
   int64_t latent() const { return identity.size(0); }
   int64_t lines() const { return identity.size(1); }
 
-  // Whether the image's kernel costs fewer multiply-adds than the factors applied to its pixels.
+  // Whether the image's kernel costs fewer multiply-adds than the factors applied to its pixels: `assembling_is_less` of
+  // pose/models/folded_dcd.py.
   bool assembles(const Tensor& x) const {
     const int64_t channels = x.size(1), pixels = shape.geometry.out(0, x.size(2)) * shape.geometry.out(1, x.size(3));
     return shape.outputs * channels < (shape.outputs + channels) * pixels;
@@ -37,8 +38,8 @@ struct DcdLayer : Layer {
 
   Tensor run(const Tensor& x, Flow& flow) const override {
     shape.check(x);
-    std::vector<float> own, hidden, phi(latent() * lines()), scale(to_lambda.defined() ? shape.panels() * kPanel : 0);
-    branch(reduce, gate, averages_of(x, flow, pool_size, own), hidden);
+    std::vector<float> own, phi(latent() * lines()), scale(to_lambda.defined() ? shape.panels() * kPanel : 0);
+    const std::vector<float> hidden = branch(reduce, gate, averages_of(x, flow, pool_size, own));
     std::copy_n(identity.const_data_ptr<float>(), phi.size(), phi.data());
     multiply_vector(to_phi, hidden.data(), phi.data(), true);
     if (!scale.empty()) multiply_vector(to_lambda, hidden.data(), scale.data());
@@ -48,21 +49,16 @@ struct DcdLayer : Layer {
 
   // The latent pixels Phi (Q^T x + t), then Lambda (W_0 x) + P latent + b.
   Tensor factorised(const Tensor& x, const std::vector<float>& phi, const std::vector<float>& scale, Flow& flow) const {
-    const int64_t channels = x.size(1), size = weight.numel() / shape.panels();
     const Geometry& g = shape.geometry;
     const Geometry point = {{1, 1}, {g.stride[0], g.stride[1]}, {0, 0}, {1, 1}}, still = {{1, 1}, {1, 1}, {0, 0}, {1, 1}};
-    const float *entering = q_panels.const_data_ptr<float>(), *turning = phi.data(), *own = weight.const_data_ptr<float>();
-    Kernels enter, turn, kernels;
-    enter.outputs = turn.outputs = latent();
-    enter.bias = latent_bias.const_data_ptr<float>();
-    enter.panel = [=](int64_t panel, float*) { return entering + panel * channels * kPanel; };
+    const float* t = latent_bias.const_data_ptr<float>();
+    const Kernels enter = kernels_at(latent(), q_panels.const_data_ptr<float>(), x.size(1) * kPanel, t);
+    Kernels turn = kernels_at(latent(), phi.data(), kPanel, nullptr);
     turn.pitch = lines();
-    turn.panel = [=](int64_t panel, float*) { return turning + panel * kPanel; };
     const Tensor inside = convolve(x, point, enter, kNone, {}, nullptr);
     const Tensor turned = convolve(inside, still, turn, kNone, {}, nullptr);
-    kernels.outputs = shape.outputs;
-    kernels.panel = [=](int64_t panel, float*) { return own + panel * size; };
-    kernels.bias = bias.const_data_ptr<float>();
+    Kernels kernels = kernels_at(shape.outputs, weight.const_data_ptr<float>(), weight.numel() / shape.panels(),
+                                 bias.const_data_ptr<float>());
     kernels.scale = scale.empty() ? nullptr : scale.data();
     kernels.more = turned.const_data_ptr<float>();
     kernels.more_panels = p.const_data_ptr<float>();

@@ -29,11 +29,7 @@ struct StaticLayer : Layer {
     const float *from = weight.const_data_ptr<float>(), *shift = bias.const_data_ptr<float>();
     if (shape.depthwise)
       return convolve_channels(x, shape.geometry, from, shift, shape.activation, flow.shortcut, flow.answer());
-    const int64_t size = weight.numel() / shape.panels();
-    Kernels kernels;
-    kernels.outputs = shape.outputs;
-    kernels.bias = shift;
-    kernels.panel = [=](int64_t panel, float*) { return from + panel * size; };
+    const Kernels kernels = kernels_at(shape.outputs, from, weight.numel() / shape.panels(), shift);
     return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
   }
 };
@@ -51,13 +47,11 @@ struct DynamicLayer : Layer {
 
   Tensor run(const Tensor& x, Flow& flow) const override {
     shape.check(x);
-    const int64_t count = attention.kernels();
-    std::vector<float> own, shares(count), hidden, shifts;
-    attention.shares(averages_of(x, flow, 1, own), hidden, shares.data());
+    std::vector<float> own, shifts;
+    const std::vector<float> shares = attention.shares(averages_of(x, flow, 1, own));
     const float *share = shares.data(), *shift = bias.const_data_ptr<float>();
     if (biases.defined()) {
-      shifts.assign(shift, shift + bias.size(0));
-      multiply_vector(biases, share, shifts.data(), true);
+      shifts = affine(biases, bias, share);
       shift = shifts.data();
     }
     return bank.scalar_type() == kWords ? mixed(x, words_of(bank), share, shift, flow)
@@ -98,12 +92,9 @@ struct SqueezeExcitationLayer : Layer {
 
   Tensor run(const Tensor& x, Flow& flow) const override {
     const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
-    const float *inner = b1.const_data_ptr<float>(), *outer = b2.const_data_ptr<float>();
-    std::vector<float> own, hidden(inner, inner + b1.size(0)), scale(outer, outer + channels);
+    std::vector<float> own;
     const float* averages = averages_of(x, flow, 1, own);
-    multiply_vector(w1, averages, hidden.data(), true);
-    for (float& value : hidden) value = std::max(value, 0.0f);
-    multiply_vector(w2, hidden.data(), scale.data(), true);
+    std::vector<float> scale = affine(w2, b2, hidden_layer(w1, b1, averages).data());
     for (float& value : scale) value = 0.5f * hard_gate(value);
     std::vector<float> scaled(channels);
     for (int64_t c = 0; c < channels; ++c) scaled[c] = averages[c] * scale[c];

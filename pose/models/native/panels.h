@@ -221,6 +221,15 @@ struct Kernels {
   int64_t more_inner = 0;
 };
 
+// Kernels that lie in memory, from one panel to the next `step` values apart.
+inline Kernels kernels_at(int64_t outputs, const float* panels, int64_t step, const float* bias) {
+  Kernels kernels;
+  kernels.outputs = outputs;
+  kernels.panel = [=](int64_t panel, float*) { return panels + panel * step; };
+  kernels.bias = bias;
+  return kernels;
+}
+
 // Zeros around an image (1, C, H, W) channels_last.
 inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
   const int64_t channels = x.size(1), height = x.size(2), lines = height + 2 * rows;
