@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pose.datasets.synthetic import write_dataset
-from pose.engine.checkpoint import save_checkpoint
-from pose.engine.config import load_settings
+from pose.checkpoint import save_checkpoint
+from pose.config import load_settings
+from pose.datasets.synthetic.dataset import write_dataset
 from pose.engine.evaluate import make_test_loader, predict, read_test_persons
 
 MODEL = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck"))

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pose.evaluation.analysis import analyse, person_calibration
+from pose.evaluation.analysis.error_types import similarity
+from pose.evaluation.analysis.groups import by_size, group_figures
+from pose.evaluation.analysis.summary import analyse, person_calibration
+from pose.evaluation.coco_backend import indexed
 from pose.evaluation.coco_eval import figures_of, load_annotations
-from pose.evaluation.errors import similarity
-from pose.evaluation.groups import by_size, group_figures
-from pose.evaluation.judge import indexed
 from pose.evaluation.matching import match, read_truth
 from pose.evaluation.pck import FRACTIONS, pck
 from pose.evaluation.results import Results

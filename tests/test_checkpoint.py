@@ -9,7 +9,7 @@ import torch
 from tiny import same
 from torch import nn
 
-from pose.engine.checkpoint import load_checkpoint, load_newest, load_weights, save_checkpoint
+from pose.checkpoint import load_checkpoint, load_newest, load_weights, save_checkpoint
 from pose.errors import CheckpointError, OutputError
 
 

@@ -10,8 +10,8 @@ from pycocotools.coco import COCO as CocoFile
 from pycocotools.cocoeval import COCOeval
 
 from pose.errors import DataError
+from pose.evaluation.coco_backend import BACKENDS, BackendError
 from pose.evaluation.coco_eval import FIGURES, evaluate, format_figures, load_annotations, score
-from pose.evaluation.judge import BACKENDS, BackendError
 from pose.evaluation.protocol import Protocol, library_versions
 from pose.evaluation.results import Predictions, ResultsError, read_results, to_coco_results, write_results
 from pose.skeleton import COCO, Skeleton

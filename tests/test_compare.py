@@ -12,12 +12,12 @@ import torch
 from small_project import run_tool as run_tool
 from tiny import MODEL, tiny_settings, write_config, write_tiny_set
 
-from pose.engine import compare
-from pose.engine.checkpoint import load_checkpoint
-from pose.engine.compare import CompareError, Run, finish_all, finish_run, plan_runs
-from pose.engine.comparison import draw_curves, format_table, plain, summarise
-from pose.engine.learner import Learner
+from pose.checkpoint import load_checkpoint
+from pose.engine.comparison import runs as compare
+from pose.engine.comparison.runs import CompareError, Run, finish_all, finish_run, plan_runs
+from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
 from pose.engine.train import train
+from pose.engine.trainer import Learner
 from pose.engine.work_dir import BusyError, locked
 from pose.errors import DataError
 from pose.options import OptionError

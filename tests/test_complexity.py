@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pose.engine.config import load_settings
+from pose.config import load_settings
 from pose.models.classifier import build_classifier
 from pose.models.complexity import Complexity, measure, measure_pose_net
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.leaves import leaf_layers
 from pose.models.pose_net import build_pose_net
 from pose.models.published import IMAGENET, NOTES, POSE_BACKBONES, POSE_HEADS, Published, compare, find

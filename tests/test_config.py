@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pose.engine.command_line import parse_options
-from pose.engine.config import Settings, load_settings, make_settings
-from pose.models.dynamic_conv import attentions
+from pose.command_line import parse_options
+from pose.config import Settings, load_settings, make_settings
+from pose.models.dynamic.dynamic_conv import attentions
 from pose.options import OptionError
 
 CONFIGS = sorted(path for path in Path("configs").rglob("*.py") if "_base_" not in path.parts)

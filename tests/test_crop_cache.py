@@ -9,9 +9,9 @@ from tiny import centroid, dot_image, person, write_coco
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
+from pose.datasets.crop_regions import MARGIN, neighbourhoods, reach
 from pose.datasets.crops import CropDataset
 from pose.datasets.images import decode_image, read_image
-from pose.datasets.neighbourhood import MARGIN, neighbourhoods, reach
 from pose.datasets.pictures import reduction_for
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine, invert_affine

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from pose.models.convs import DCDConvs
-from pose.models.dcd import DCDConv2d
-from pose.models.mobilenet_v2 import MobileNetV2
-from pose.models.per_image_conv import convolve_per_image
+from pose.models.backbones.mobilenet_v2 import MobileNetV2
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.makers import DCDConvs
+from pose.models.dynamic.per_image_conv import convolve_per_image
 
 POINTWISE = dict(kernel_size=1)
 EXPANDING = dict(kernel_size=1, out_channels=12, stride=2)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pose.engine.checkpoint import load_weights, save_checkpoint
-from pose.engine.config import load_settings
+from pose.checkpoint import load_weights, save_checkpoint
+from pose.config import load_settings
 from pose.evaluation.results import check_results
-from pose.inference.video import writing_video
+from pose.inference.video.files import writing_video
 
 DEMO = Path(__file__).parents[1] / "tools" / "demo.py"
 CONFIG = """

@@ -11,9 +11,9 @@ from torch import nn
 
 from pose.engine.benchmark import BenchmarkError, Case, Entry, compare, table, write_section
 from pose.models import native
-from pose.models.dcd import DCDConv2d
-from pose.models.deploy import deploy
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.deploy.folding import deploy
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct
 from pose.models.pose_net import build_pose_net
 

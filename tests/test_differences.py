@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pose.evaluation.differences import over_pictures, over_seeds
+from pose.evaluation.significance import over_pictures, over_seeds
 
 
 def test_the_interval_over_seeds_is_students():

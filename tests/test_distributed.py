@@ -15,12 +15,12 @@ import pytest
 import torch
 from tiny import same, start, tiny_settings, write_config, write_tiny_set
 
+from pose.checkpoint import load_checkpoint, load_weights
 from pose.engine import distributed
 from pose.engine import train as training
-from pose.engine.checkpoint import load_checkpoint, load_weights
 from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
-from pose.engine.learner import Learner
 from pose.engine.train import train
+from pose.engine.trainer import Learner
 from pose.options import OptionError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -119,7 +119,7 @@ def test_a_broken_archive_is_named(served, tmp_path: Path) -> None:
 
 
 def test_cocos_archives_make_what_the_configurations_read() -> None:
-    from pose.engine.config import DataSettings
+    from pose.config import DataSettings
 
     made = {name for archive in COCO_2017 for name in archive.makes}
     data = DataSettings()

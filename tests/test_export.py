@@ -13,8 +13,8 @@ from small_project import run_tool, write_project
 from test_deploy import trained
 
 from pose import heatmap
-from pose.engine.command_line import parse_options
-from pose.engine.config import Settings, TestSettings, load_settings, make_settings
+from pose.command_line import parse_options
+from pose.config import Settings, TestSettings, load_settings, make_settings
 from pose.engine.evaluate import predict_crops
 from pose.errors import CheckpointError
 from pose.export.forms import RUNTIMES, DepthwiseForm
@@ -22,8 +22,8 @@ from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.onnx_module import load_network
 from pose.export.runtimes import OPENERS
-from pose.models.dynamic_conv import DynamicConv2d
-from pose.models.folded import FoldedDynamicConv2d
+from pose.models.deploy.folded import FoldedDynamicConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.options import OptionError
 from pose.skeleton import COCO
 

@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from pose.engine.config import TestSettings
-from pose.inference.clock import Clock
+from pose.config import TestSettings
 from pose.inference.networks import TorchNetwork
 from pose.inference.predictor import Predictor
+from pose.inference.profiler import Clock
 from pose.models.pose_net import build_pose_net
 from pose.skeleton import COCO
 

@@ -14,7 +14,7 @@ from pose.inference.outputs import json_file
 from pose.inference.pictures import as_picture, list_pictures, number_pictures, write_picture
 from pose.inference.predictor import Poses
 from pose.inference.process import write_all
-from pose.inference.video import VideoSource, writing_video
+from pose.inference.video.files import VideoSource, writing_video
 
 PIL = pytest.importorskip("PIL.Image")
 

@@ -10,9 +10,9 @@ import torch
 from spot import spot
 from torch import nn
 
-from pose.datasets import loader
+from pose.config import TestSettings
 from pose.datasets.images import warp
-from pose.engine.config import TestSettings
+from pose.datasets.loading import loader
 from pose.errors import CheckpointError, PoseError
 from pose.geometry import crop_affine
 from pose.inference import crops

@@ -7,9 +7,9 @@ import torch
 from spot import BrightestSpot, spot
 from torch import nn
 
+from pose.config import TestSettings
 from pose.datasets.coco import read_detections
-from pose.datasets.loader import CropDataset, make_loader
-from pose.engine.config import TestSettings
+from pose.datasets.loading.loader import CropDataset, make_loader
 from pose.engine.evaluate import predict
 from pose.errors import DataError
 from pose.evaluation.oks import nms_per_image, rescore

@@ -9,12 +9,12 @@ import pytest
 from spot import BrightestSpot, spot
 
 from pose.inference.boxes import CocoBoxes
-from pose.inference.flow import box_shifts, motion_image
 from pose.inference.predictor import Predictor
-from pose.inference.smoothing import Smoother
-from pose.inference.stream import StreamPredictor
-from pose.inference.tracking import Tracker, buffered_iou
-from pose.inference.video import VideoSource
+from pose.inference.video.files import VideoSource
+from pose.inference.video.flow import box_shifts, motion_image
+from pose.inference.video.smoothing import Smoother
+from pose.inference.video.stream import StreamPredictor
+from pose.inference.video.tracking import Tracker, buffered_iou
 from pose.skeleton import COCO
 
 BASKETBALL = Path(__file__).parent / "data" / "basketball_boxes.json"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pose.errors import DataError, OutputError
-from pose.inference.video import CODECS, VideoSource, writing_video
+from pose.inference.video.files import CODECS, VideoSource, writing_video
 
 
 def write(path, frames=5, fps=12.5, size=(64, 48)):

@@ -11,8 +11,8 @@ from browser import open_browser
 from pose.inference.draw import SIDE_COLORS
 from pose.inference.inputs import Frame
 from pose.inference.predictor import Poses
-from pose.inference.video import BROWSER_SUFFIXES, CODECS, writing_video
-from pose.inference.viewer import html_file
+from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, writing_video
+from pose.inference.web.viewer import html_file
 from pose.skeleton import COCO
 
 SIZE = (320, 240)

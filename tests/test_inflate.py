@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torchvision import models
 
-from pose.engine.checkpoint import save_checkpoint
+from pose.checkpoint import save_checkpoint
 from pose.engine.initial import load_initial
 from pose.errors import CheckpointError
 from pose.models.classifier import build_classifier
-from pose.models.dynamic_conv import DynamicConv2d
-from pose.models.inflate import inflate, load_torchvision
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.inflate import inflate, load_torchvision
 from pose.models.pose_net import build_pose_net
 
 KINDS = ["static", "dynamic", "dcd", "condconv"]

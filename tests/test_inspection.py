@@ -8,12 +8,12 @@ import torch
 from small_project import run_tool, write_project
 from torch import nn
 
-from pose.engine.checkpoint import save_checkpoint
-from pose.engine.config import load_settings
-from pose.models.convs import CondConvs, DynamicConvs
-from pose.models.dynamic_conv import DynamicConv2d, KernelAttention, set_temperature
-from pose.models.inspection import AGGREGATIONS, aggregated, watched
-from pose.models.mobilenet_v2 import MobileNetV2
+from pose.checkpoint import save_checkpoint
+from pose.config import load_settings
+from pose.models.backbones.mobilenet_v2 import MobileNetV2
+from pose.models.dynamic.dynamic_conv import DynamicConv2d, KernelAttention, set_temperature
+from pose.models.dynamic.inspection import AGGREGATIONS, aggregated, watched
+from pose.models.dynamic.makers import CondConvs, DynamicConvs
 
 __all__ = ["run_tool"]
 

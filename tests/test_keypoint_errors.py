@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pose.evaluation.errors import KINDS, UNLABELLED, classify, corrected, person_similarity
+from pose.evaluation.analysis.error_types import KINDS, UNLABELLED, classify, corrected, person_similarity
 from pose.evaluation.matching import Matches, Truth
 from pose.evaluation.results import Results
 from pose.skeleton import Skeleton

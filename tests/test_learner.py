@@ -9,11 +9,11 @@ from tiny import TinyBackbone, TinyHead, same, tiny_settings, write_tiny_set
 from torch import nn
 
 from pose import heatmap
-from pose.engine.checkpoint import load_checkpoint
-from pose.engine.learner import Learner
+from pose.checkpoint import load_checkpoint
 from pose.engine.train import make_learner, train
+from pose.engine.trainer import Learner
 from pose.errors import CheckpointError
-from pose.models.dynamic_conv import KernelAttention, attentions, set_temperature
+from pose.models.dynamic.dynamic_conv import KernelAttention, attentions, set_temperature
 from pose.models.pose_net import PoseNet
 from pose.options import OptionError
 

@@ -15,8 +15,8 @@ from tiny import HEIGHT, INPUT_SIZE, WIDTH, centroid, dot_image, write_tiny_set
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
 from pose.datasets.images import read_image, warp
-from pose.datasets.loader import MEAN, STD, CropDataset, batches, make_loader, to_input
-from pose.datasets.order import EpochBatches
+from pose.datasets.loading.loader import MEAN, STD, CropDataset, batches, make_loader, to_input
+from pose.datasets.loading.order import EpochBatches
 from pose.datasets.pictures import BrokenPictures, View
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine
@@ -257,7 +257,7 @@ def test_a_broken_picture_is_named_by_whoever_reads_it(dataset, root, tmp_path, 
 LEAVES_WITH_A_LOADER = """
 import sys
 from pose.datasets.coco import read_annotations
-from pose.datasets.loader import CropDataset, make_loader
+from pose.datasets.loading.loader import CropDataset, make_loader
 from pose.skeleton import COCO
 dataset = CropDataset(read_annotations(sys.argv[1], COCO), sys.argv[2], COCO, (64, 96))
 waiting = iter(make_loader(dataset, 2, 2, train=True))

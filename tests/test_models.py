@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from pose.models.backbones.mobilenet_v2 import MobileNetV2
+from pose.models.backbones.resnet import ResNet
 from pose.models.classifier import build_classifier
-from pose.models.convs import CondConvs, DCDConvs, DynamicConvs
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.makers import CondConvs, DCDConvs, DynamicConvs
 from pose.models.heads import BottleneckHead, DeconvHead
-from pose.models.mobilenet_v2 import MobileNetV2
 from pose.models.pose_net import BACKBONES, HEATMAP_STRIDE, build_part, build_pose_net
-from pose.models.resnet import ResNet
 from pose.options import OptionError
 
 

@@ -12,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pose.engine.config import TestSettings as Choices
+from pose.config import TestSettings as Choices
 from pose.engine.evaluate import ready_for_testing
 from pose.models import native
-from pose.models.convs import StaticConvs
-from pose.models.dcd import DCDConv2d
-from pose.models.deploy import deploy
-from pose.models.dynamic_conv import DynamicConv2d
-from pose.models.folded_dcd import fold_dcd
+from pose.models.backbones.resnet import BasicBlock
+from pose.models.deploy.folded_dcd import fold_dcd
+from pose.models.deploy.folding import deploy
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, SqueezeExcitation
-from pose.models.native.layers import (
+from pose.models.native.inference.layers import (
     NativeConv2d,
     NativeDCDConv2d,
     NativeLayer,
@@ -32,7 +33,6 @@ from pose.models.native.layers import (
     pack_panels,
 )
 from pose.models.pose_net import build_pose_net
-from pose.models.resnet import BasicBlock
 from pose.options import OptionError
 
 
@@ -297,8 +297,14 @@ def test_a_block_ends_with_a_convolution_of_its_input_s_shape():
 def test_the_sources_that_a_source_includes_are_packaged():
     """A build from an installed package finds its headers."""
     folder = Path(native.__file__).parent
-    included = {name for file in folder.glob("*.[ch]*") for name in re.findall(r'#include "(.+)"', file.read_text())}
-    assert included and all((folder / name).is_file() for name in included)
+    places = {
+        (file.parent, name)
+        for file in folder.rglob("*")
+        if file.suffix in (".cpp", ".h")
+        for name in re.findall(r'#include "(.+)"', file.read_text())
+    }
+    included = {name for _, name in places}
+    assert included and all((here / name).is_file() or (folder / name).is_file() for here, name in places)
     setup = (folder.parents[2] / "setup.py").read_text()
     assert {Path(name).suffix for name in (*included, "layers.cpp")} == {".h", ".cpp"}
     assert '"*.cpp", "*.h"' in setup

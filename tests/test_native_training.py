@@ -9,12 +9,13 @@ from tiny import same
 from torch import nn
 from torch.nn import functional as F
 
-from pose.engine.learner import Learner
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.engine.trainer import Learner
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
-from pose.models.native import NativeError, load, training
-from pose.models.native.training import Conv, Norm, Pool, kernel_bytes, use_native_training
+from pose.models.native import NativeError, load
+from pose.models.native.training import layers as training
+from pose.models.native.training.layers import Conv, Norm, Pool, kernel_bytes, use_native_training
 from pose.models.norm import BatchNorm2d
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError

@@ -8,8 +8,8 @@ from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.registry import MODELS
 from torch import nn
 
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.openmmlab import register_openmmlab
 
 LAYERS = [(dict(type="DynamicConv2d", num_kernels=3), DynamicConv2d), (dict(type="DCDConv2d", reduction=4), DCDConv2d)]

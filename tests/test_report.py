@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from small_project import run_tool, write_project
 
+from pose.evaluation.analysis.report import PAGE
 from pose.evaluation.protocol import Protocol
-from pose.evaluation.report import PAGE
 
 __all__ = ["run_tool"]
 

@@ -12,7 +12,7 @@ from pose import heatmap
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES, score
 from pose.evaluation.protocol import Protocol, scoring_options
-from pose.evaluation.saved import WAYS, decode_every_way, load_predictions
+from pose.evaluation.saved_predictions import WAYS, decode_every_way, load_predictions
 from pose.heatmap import DECODERS
 from pose.skeleton import COCO
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from tiny import same, start, tiny_settings, write_config, write_tiny_set
 
-from pose.engine import checkpoint as checkpoints
+from pose import checkpoint as checkpoints
+from pose.checkpoint import load_checkpoint
 from pose.engine import train as training
-from pose.engine.checkpoint import load_checkpoint
-from pose.engine.learner import Learner
 from pose.engine.progress import TrainingError
 from pose.engine.random_state import random_state, restore_random_state, seed_everything
 from pose.engine.reporting import Report
 from pose.engine.train import train
+from pose.engine.trainer import Learner
 from pose.engine.work_dir import locked
 from pose.errors import CheckpointError, OutputError
 

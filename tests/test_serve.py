@@ -17,16 +17,16 @@ import torch
 from browser import open_browser
 from spot import BrightestSpot, spot
 
-from pose.engine.checkpoint import save_checkpoint
-from pose.engine.config import load_settings
+from pose.checkpoint import save_checkpoint
+from pose.config import load_settings
 from pose.inference.predictor import Predictor
-from pose.inference.video import writing_video
+from pose.inference.video.files import writing_video
 from pose.skeleton import Skeleton
 
 pytest.importorskip("flask")
 serving = pytest.importorskip("werkzeug.serving")
 
-from pose.inference.server import create_app  # noqa: E402 - needs Flask
+from pose.inference.web.server import create_app  # noqa: E402 - needs Flask
 
 SERVE = Path(__file__).parents[1] / "tools" / "serve.py"
 

@@ -9,11 +9,11 @@ import pytest
 from pycocotools.coco import COCO as CocoFile
 from pycocotools.cocoeval import COCOeval
 
-from pose.datasets.drawing.parts import Part
-from pose.datasets.drawing.people import draw_person
-from pose.datasets.drawing.poses import limb
-from pose.datasets.drawing.scenes import draw_scene
-from pose.datasets.synthetic import draw_image, write_annotations_only, write_dataset
+from pose.datasets.synthetic.dataset import draw_image, write_annotations_only, write_dataset
+from pose.datasets.synthetic.parts import Part
+from pose.datasets.synthetic.people import draw_person
+from pose.datasets.synthetic.poses import limb
+from pose.datasets.synthetic.scenes import draw_scene
 from pose.skeleton import COCO
 
 INDEX = {name: index for index, name in enumerate(COCO.keypoints)}

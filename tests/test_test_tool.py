@@ -9,8 +9,8 @@ import torch
 from pycocotools.coco import COCO
 from small_project import ANNOTATIONS, DETECTIONS, run_tool, write_project
 
-from pose.engine.checkpoint import save_checkpoint
-from pose.engine.config import load_settings
+from pose.checkpoint import save_checkpoint
+from pose.config import load_settings
 from pose.engine.evaluate import prepare_scoring
 from pose.evaluation.coco_eval import FIGURES, evaluate, format_figures
 from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, Protocol

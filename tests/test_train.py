@@ -14,9 +14,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_settings, write_config, write_tiny_set
 
+from pose.checkpoint import load_checkpoint
+from pose.config import TrainSettings
 from pose.engine import train as training
-from pose.engine.checkpoint import load_checkpoint
-from pose.engine.config import TrainSettings
 from pose.engine.progress import TrainingError
 from pose.engine.train import train
 from pose.errors import CheckpointError, DataError, OutputError

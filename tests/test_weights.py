@@ -14,8 +14,8 @@ from small_project import TOOLS, write_project
 from small_project import run_tool as run_tool
 
 from pose import weights
-from pose.engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from pose.engine.config import load_settings
+from pose.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from pose.config import load_settings
 from pose.engine.evaluate import make_test_loader, predict, read_test_persons
 from pose.errors import CheckpointError
 from pose.evaluation.coco_eval import load_annotations

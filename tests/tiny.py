@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pose.engine.config import Settings, make_settings
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.config import Settings, make_settings
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.pose_net import BACKBONES, HEADS
 
 WIDTH, HEIGHT = 96, 72

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
-from pose.datasets.loader import CropDataset, batches, make_loader
-from pose.datasets.order import EpochBatches
-from pose.engine.command_line import add_config_arguments, settings_from
-from pose.engine.config import Settings
+from pose.command_line import add_config_arguments, settings_from
+from pose.config import Settings
+from pose.datasets.loading.loader import CropDataset, batches, make_loader
+from pose.datasets.loading.order import EpochBatches
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
 from pose.geometry import crop_affine

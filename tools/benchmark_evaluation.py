@@ -26,7 +26,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pose import heatmap
-from pose.datasets.synthetic import write_annotations_only
+from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import command
 from pose.evaluation.coco_eval import load_annotations, score
 from pose.evaluation.results import Predictions

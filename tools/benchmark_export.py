@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pose.config import Settings, make_settings
 from pose.engine.benchmark import Case, Entry, compare, machine, table, write_section
-from pose.engine.config import Settings, make_settings
 from pose.errors import command
 from pose.export.onnx_file import export_onnx
 from pose.export.runtimes import OPENERS
-from pose.models.deploy import deploy
+from pose.models.deploy.folding import deploy
 from pose.options import OptionError
 
 NETWORKS = {

@@ -27,17 +27,17 @@ from pathlib import Path
 
 import torch
 
-from pose.datasets.loader import Batch, CropDataset, batches, make_loader
-from pose.engine.command_line import choose_device, parse_options
-from pose.engine.config import Settings, load_settings
+from pose.command_line import choose_device, parse_options
+from pose.config import Settings, load_settings
+from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.engine.epoch import learn
-from pose.engine.learner import PRECISIONS, Learner
 from pose.engine.train import make_learner
+from pose.engine.trainer import PRECISIONS, Learner
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
-from pose.models.native.training import kernel_bytes
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.native.training.layers import kernel_bytes
 from pose.models.pose_net import HEATMAP_STRIDE
 
 FOLDER = Path(__file__).parents[1] / "configs" / "coco"

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from pose import heatmap
-from pose.datasets.loader import CropDataset
+from pose.command_line import add_config_arguments, settings_from
+from pose.datasets.loading.loader import CropDataset
 from pose.datasets.pictures import BrokenPictures
 from pose.datasets.sheet import draw_heatmaps, draw_truth, tile
-from pose.engine.command_line import add_config_arguments, settings_from
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, OutputError, command
 from pose.files import make_folder, replacing

@@ -18,10 +18,10 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from pose.engine.command_line import choose_device, parse_options
-from pose.engine.compare import finish_all, plan_runs
-from pose.engine.comparison import draw_curves, format_table, plain, summarise
-from pose.engine.config import load_settings
+from pose.command_line import choose_device, parse_options
+from pose.config import load_settings
+from pose.engine.comparison.runs import finish_all, plan_runs
+from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
 from pose.errors import command
 from pose.files import make_folder, replacing, write_json
 from pose.options import OptionError

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from pose.engine.config import load_settings
+from pose.config import load_settings
 from pose.errors import OutputError, command
 from pose.files import replacing
 from pose.models.classifier import build_classifier

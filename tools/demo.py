@@ -35,10 +35,10 @@ from pose.inference.draw import draw_poses
 from pose.inference.inputs import Frame, PictureFiles, open_input
 from pose.inference.predictor import Poses
 from pose.inference.process import poses_of_pictures, poses_of_video, write_all
-from pose.inference.smoothing import STRENGTHS
-from pose.inference.stream import StreamPredictor
-from pose.inference.video import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
-from pose.inference.viewer import html_file
+from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
+from pose.inference.video.smoothing import STRENGTHS
+from pose.inference.video.stream import StreamPredictor
+from pose.inference.web.viewer import html_file
 from pose.options import OptionError
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pose.config import DataSettings
 from pose.datasets.download import COCO_2017, fetch, missing, unpack
-from pose.engine.config import DataSettings
 from pose.errors import command
 
 

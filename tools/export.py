@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pose.engine.checkpoint import load_weights
-from pose.engine.command_line import add_config_arguments, settings_from
+from pose.checkpoint import load_weights
+from pose.command_line import add_config_arguments, settings_from
 from pose.errors import command
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import CHECKED_BATCHES, OUTPUTS, export_onnx

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pose.engine.checkpoint import load_weights
-from pose.engine.command_line import add_config_arguments, choose_device, settings_from
+from pose.checkpoint import load_weights
+from pose.command_line import add_config_arguments, choose_device, settings_from
 from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
 from pose.errors import command
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import make_folder, replacing, write_json
-from pose.models.inspection import AGGREGATIONS, KernelUse, aggregated, watched
+from pose.models.dynamic.inspection import AGGREGATIONS, KernelUse, aggregated, watched
 from pose.options import OptionError
 
 TABLES = ("use", "aggregations", "resolutions")

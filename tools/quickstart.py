@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pose.config import Settings, load_settings
 from pose.datasets.images import read_image
-from pose.datasets.synthetic import write_dataset
-from pose.engine.config import Settings, load_settings
+from pose.datasets.synthetic.dataset import write_dataset
 from pose.engine.work_dir import BEST, LAST
 from pose.errors import OutputError, command
 from pose.files import make_folder

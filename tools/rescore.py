@@ -18,11 +18,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pose.errors import OutputError, command
+from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
+from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import format_figures, load_annotations, score
-from pose.evaluation.judge import check_backend
 from pose.evaluation.protocol import CHOICES, Protocol, scoring_options
-from pose.evaluation.report import PAGE, check_report_folder, make_report
-from pose.evaluation.saved import load_predictions
+from pose.evaluation.saved_predictions import load_predictions
 from pose.files import sha256, write_json
 from pose.inference.draw import draw_poses
 from pose.options import OptionError

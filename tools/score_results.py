@@ -12,10 +12,10 @@ import argparse
 from pathlib import Path
 
 from pose.errors import DataError, command
+from pose.evaluation.analysis.report import check_report_folder, make_report
+from pose.evaluation.coco_backend import BACKENDS, check_backend
 from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
-from pose.evaluation.judge import BACKENDS, check_backend
 from pose.evaluation.protocol import Protocol
-from pose.evaluation.report import check_report_folder, make_report
 from pose.evaluation.results import Results, check_results, read_results
 from pose.files import read_json
 from pose.inference.draw import draw_poses

@@ -19,7 +19,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV read
 
 from pose.errors import OutputError, command
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
-from pose.inference.video import quiet_opencv
+from pose.inference.video.files import quiet_opencv
 from pose.options import OptionError
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         from werkzeug.serving import make_server
 
-        from pose.inference.server import LOOPBACK, create_app
+        from pose.inference.web.server import LOOPBACK, create_app
     except ImportError as error:
         raise OptionError(f'the page needs Flask ({error}): pip install ".[serve]"') from error
     quiet_opencv()

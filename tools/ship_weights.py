@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from pose.engine.checkpoint import load_checkpoint, load_state, save_checkpoint
-from pose.engine.config import load_settings
+from pose.checkpoint import load_checkpoint, load_state, save_checkpoint
+from pose.config import load_settings
 from pose.errors import CheckpointError, command
 from pose.files import make_folder, read_json, sha256, write_json
 from pose.options import OptionError

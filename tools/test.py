@@ -15,7 +15,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pose.engine.command_line import add_config_arguments, choose_device, settings_from
+from pose.command_line import add_config_arguments, choose_device, settings_from
 from pose.engine.evaluate import (
     make_test_loader,
     predict,
@@ -26,10 +26,10 @@ from pose.engine.evaluate import (
     stamp,
 )
 from pose.errors import OutputError, command
+from pose.evaluation.analysis.report import check_report_folder, make_report
 from pose.evaluation.coco_eval import format_figures, score
 from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, scoring_options
-from pose.evaluation.report import check_report_folder, make_report
 from pose.evaluation.results import write_results
 from pose.export.onnx_module import load_network
 from pose.files import make_folder, write_json

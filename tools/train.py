@@ -16,8 +16,8 @@ import argparse
 import shlex
 from pathlib import Path
 
+from pose.command_line import add_config_arguments, choose_device, settings_from
 from pose.engine import distributed
-from pose.engine.command_line import add_config_arguments, choose_device, settings_from
 from pose.engine.train import train
 from pose.errors import command
 from pose.evaluation.protocol import ANNOTATED

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from pose.datasets.augment import Augmentation
+from pose.datasets.crop_regions import neighbourhoods
 from pose.datasets.images import decode_image
-from pose.datasets.neighbourhood import neighbourhoods
 from pose.datasets.pictures import PictureFolder, View, mapped, reduction_for
 from pose.errors import DataError
 from pose.files import make_folder, replacing

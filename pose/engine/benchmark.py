@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pose.engine.config import Settings, load_settings
+from pose.config import Settings, load_settings
 from pose.errors import PoseError
 from pose.models.classifier import build_classifier
-from pose.models.deploy import deploy
+from pose.models.deploy.folding import deploy
 from pose.models.pose_net import build_pose_net
 from pose.weights import shipped
 

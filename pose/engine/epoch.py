@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pose import heatmap
-from pose.datasets.loader import Batch, batches, to_input
+from pose.datasets.loading.loader import Batch, batches, to_input
 from pose.datasets.pictures import BrokenPictures
 from pose.engine import distributed
-from pose.engine.learner import Learner
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
+from pose.engine.trainer import Learner
 from pose.errors import DataError
 from pose.models.pose_net import HEATMAP_STRIDE
 

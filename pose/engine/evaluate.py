@@ -14,19 +14,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pose import heatmap
+from pose.config import Settings, TestSettings
 from pose.datasets.coco import Persons, read_annotations, read_detections
-from pose.datasets.loader import Batch, CropDataset, batches, make_loader, to_input
+from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader, to_input
 from pose.engine import distributed
-from pose.engine.config import Settings, TestSettings
 from pose.errors import DataError
+from pose.evaluation.coco_backend import check_backend, check_skeleton
 from pose.evaluation.coco_eval import load_annotations, score
-from pose.evaluation.judge import check_backend, check_skeleton
 from pose.evaluation.protocol import ANNOTATED, TEST_CHOICES, Protocol, library_versions, scoring_options
 from pose.evaluation.results import Predictions, Results
-from pose.evaluation.saved import WAYS, SavedPredictions, decode_every_way
+from pose.evaluation.saved_predictions import WAYS, SavedPredictions, decode_every_way
 from pose.files import sha256
 from pose.geometry import boxes_to_centers_scales, heatmap_to_image
-from pose.models.deploy import deploy
+from pose.models.deploy.folding import deploy
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.options import OptionError
 
@@ -87,7 +87,7 @@ def predict(
 
     Args:
         model: On the device.
-        loader: Over a :class:`~pose.datasets.loader.CropDataset` without augmentation, in order.
+        loader: Over a :class:`~pose.datasets.loading.loader.CropDataset` without augmentation, in order.
         settings: Of the test.
         device: Where to compute.
 

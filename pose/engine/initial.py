@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pose.engine.checkpoint import load_checkpoint, load_state
-from pose.models.inflate import inflate, load_torchvision
+from pose.checkpoint import load_checkpoint, load_state
+from pose.models.dynamic.inflate import inflate, load_torchvision
 from pose.models.pose_net import PoseNet
 
 TORCHVISION = "torchvision:"

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pose.datasets.order import EpochBatches
+from pose.checkpoint import load_newest, save_checkpoint
+from pose.config import Settings
+from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
-from pose.engine.checkpoint import load_newest, save_checkpoint
-from pose.engine.config import Settings
-from pose.engine.learner import Learner
 from pose.engine.random_state import random_state, restore_random_state
+from pose.engine.trainer import Learner
 from pose.engine.work_dir import BEST, LAST, PREVIOUS
 from pose.errors import PoseError
 

@@ -13,7 +13,7 @@ import numpy as np
 from pose.errors import OutputError
 from pose.evaluation.coco_eval import FIGURES
 from pose.files import replacing
-from pose.models.inspection import KernelUse
+from pose.models.dynamic.inspection import KernelUse
 
 COLUMNS = (
     "epoch",

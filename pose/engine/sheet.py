@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from pose.config import Settings
 from pose.datasets.coco import read_annotations
-from pose.datasets.loader import CropDataset
+from pose.datasets.loading.loader import CropDataset
 from pose.datasets.sheet import draw_predictions, draw_truth, tile
-from pose.engine.config import Settings
 from pose.engine.evaluate import predict_crops
 from pose.errors import DataError
 from pose.models.pose_net import HEATMAP_STRIDE

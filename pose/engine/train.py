@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from pose.config import Settings, TrainSettings
 from pose.engine import distributed
-from pose.engine.config import Settings, TrainSettings
 from pose.engine.epoch import Pauses, train_one_epoch
 from pose.engine.evaluate import evaluate
 from pose.engine.initial import load_initial
-from pose.engine.learner import Learner
 from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
 from pose.engine.reporting import Clock, Report, attention_summary, line, mean_entropy
 from pose.engine.sheet import prediction_sheet
 from pose.engine.signals import Stopped, StopSignals
+from pose.engine.trainer import Learner
 from pose.engine.training_data import Loader, prepare_data
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES
-from pose.models.dynamic_conv import attentions, linear_temperature, set_temperature
-from pose.models.inspection import watched
+from pose.models.dynamic.dynamic_conv import attentions, linear_temperature, set_temperature
+from pose.models.dynamic.inspection import watched
 
 
 def train(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch.utils.data import DataLoader
 
+from pose.config import Settings
 from pose.datasets.coco import read_annotations
-from pose.datasets.loader import Batch, CropDataset, make_loader
+from pose.datasets.loading.loader import Batch, CropDataset, make_loader
 from pose.datasets.pictures import BrokenPictures, broken_pictures
 from pose.engine import distributed
-from pose.engine.config import Settings
 from pose.engine.evaluate import make_test_loader, read_test_persons
 from pose.errors import DataError
 

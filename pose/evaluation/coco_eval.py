@@ -17,7 +17,14 @@ from pycocotools.coco import COCO
 
 from pose.errors import DataError
 from pose.evaluation import oks
-from pose.evaluation.judge import annotation_problem, check_backend, copied_annotations, extents, indexed, make_judge
+from pose.evaluation.coco_backend import (
+    annotation_problem,
+    check_backend,
+    copied_annotations,
+    extents,
+    indexed,
+    make_judge,
+)
 from pose.evaluation.results import PERSON_CATEGORY, Predictions, Results, ResultsError, check_results, rounded
 from pose.files import read_json
 from pose.skeleton import COCO as COCO_SKELETON

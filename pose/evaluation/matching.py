@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose.evaluation.judge import copied_annotations, extents, make_judge
+from pose.evaluation.coco_backend import copied_annotations, extents, make_judge
 from pose.evaluation.results import Results
 from pose.skeleton import Skeleton
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import Any
 
-from pose.evaluation.judge import BACKENDS
+from pose.evaluation.coco_backend import BACKENDS
 from pose.evaluation.oks import NMS_METHODS
 from pose.heatmap import DECODERS
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.export.per_image import trace
-from pose.models.folded import FoldedDynamicConv2d
+from pose.export.batch_scan import trace
+from pose.models.deploy.folded import FoldedDynamicConv2d
 
 EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""

@@ -2,7 +2,7 @@
 
 With one image a kernel made for it is one kernel, and its layer an ordinary convolution whose weight is computed:
 runtimes fuse bias, activation and shortcut into it, which they do not do for batched matrix products. A free batch
-size is the business of :mod:`pose.export.per_image`. What is measured, by layer, is in docs/benchmarks.md:
+size is the business of :mod:`pose.export.batch_scan`. What is measured, by layer, is in docs/benchmarks.md:
 
 * 1 x 1 and k x k: a convolution with a computed weight, which on many pixels costs no more than the static one;
 * depthwise in OpenVINO: the same;
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dcd import DCDConv2d
-from pose.models.dcd_branch import DynamicBranch
-from pose.models.folded import FoldedDynamicConv2d
+from pose.models.deploy.folded import FoldedDynamicConv2d
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dcd_branch import DynamicBranch
 
 RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
 """What a file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
@@ -47,7 +47,7 @@ def _replaced(module: nn.Module, runtime: str) -> nn.Module:
 
 
 class DepthwiseForm(nn.Module):
-    """A depthwise :class:`~pose.models.folded.FoldedDynamicConv2d` as a chain of constant convolutions.
+    """A depthwise :class:`~pose.models.deploy.folded.FoldedDynamicConv2d` as a chain of constant convolutions.
 
     Args:
         layer: The layer.
@@ -73,7 +73,7 @@ class DepthwiseForm(nn.Module):
 
 
 class AssembledForm(nn.Module):
-    """A :class:`~pose.models.dcd.DCDConv2d` whose residual is depthwise or joint, or that has none."""
+    """A :class:`~pose.models.dynamic.dcd.DCDConv2d` whose residual is depthwise or joint, or that has none."""
 
     def __init__(self, layer: DCDConv2d) -> None:
         super().__init__()

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 from torch import Tensor
 
+from pose.config import Settings
 from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
-from pose.datasets.loader import to_input
-from pose.engine.config import Settings
+from pose.datasets.loading.loader import to_input
 from pose.errors import DataError
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pose.datasets.loader import MEAN, STD
-from pose.engine.config import Settings
+from pose.config import Settings
+from pose.datasets.loading.loader import MEAN, STD
 from pose.errors import PoseError
 from pose.export.forms import RUNTIMES, one_image
 from pose.export.head import KeypointNetwork
 from pose.files import replacing
 from pose.inference.onnx_models import METADATA_KEY, network_metadata, probe
-from pose.models.deploy import deploy
-from pose.models.per_image_conv import PerImageConv2d
+from pose.models.deploy.folding import deploy
+from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.pose_net import HEATMAP_STRIDE
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("coordinates", "scores")}
@@ -69,7 +69,7 @@ def export_onnx(
         import onnxruntime
     except ImportError as error:
         raise ExportError(f"{error.name} is not installed; pip install 'pose[export]'") from error
-    from pose.export import per_image
+    from pose.export import batch_scan as per_image
     from pose.export.blocked import blocked
 
     network: nn.Module = deploy(model, fused=False, channels_last=False)

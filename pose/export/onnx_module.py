@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pose.engine.checkpoint import load_weights
-from pose.engine.config import Settings
+from pose.checkpoint import load_weights
+from pose.config import Settings
 from pose.errors import CheckpointError
 from pose.inference.onnx_models import OnnxNetwork
 

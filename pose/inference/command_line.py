@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pose.engine.command_line import add_run_arguments, parse_options
+from pose.command_line import add_run_arguments, parse_options
 from pose.inference.detector import DEFAULT_THRESHOLD, load_detector
 from pose.inference.predictor import Predictor
 from pose.weights import shipped

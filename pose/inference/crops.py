@@ -1,4 +1,4 @@
-"""Network inputs without torch: the numbers of :func:`pose.datasets.loader.to_input`, to which a test holds them."""
+"""Network inputs without torch: the numbers of :func:`pose.datasets.loading.loader.to_input`, as a test proves."""
 
 from __future__ import annotations
 

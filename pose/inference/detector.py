@@ -56,7 +56,7 @@ class TorchvisionDetector:
     def __init__(self, name: str, weights: str | Path | None, threshold: float, device: str) -> None:
         from torchvision.models import detection, list_models
 
-        from pose.engine.command_line import choose_device
+        from pose.command_line import choose_device
 
         names = list_models(module=detection)
         if name not in names:
@@ -97,7 +97,7 @@ def _from_file(name: str, path: str | Path) -> nn.Module:
     from torch import nn
     from torchvision.models import get_model
 
-    from pose.engine.checkpoint import load_checkpoint, load_state
+    from pose.checkpoint import load_checkpoint, load_state
 
     saved = load_checkpoint(path)["model"]
     model = get_model(name, weights=None, weights_backbone=None)

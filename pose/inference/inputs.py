@@ -13,7 +13,7 @@ import numpy as np
 
 from pose.errors import DataError
 from pose.inference.pictures import PICTURE_SUFFIXES, as_picture, list_pictures, number_pictures
-from pose.inference.video import VIDEO_SUFFIXES, VideoSource
+from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pose.inference.clock import Clock
+from pose.inference.profiler import Clock
 from pose.skeleton import Skeleton
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from pose.engine.config import TestSettings
+    from pose.config import TestSettings
 
 
 class PoseNetwork(Protocol):

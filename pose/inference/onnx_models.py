@@ -13,9 +13,9 @@ import numpy as np
 
 from pose import heatmap
 from pose.errors import CheckpointError
-from pose.inference.clock import Clock
 from pose.inference.crops import normalise
 from pose.inference.detector import DEFAULT_THRESHOLD, persons_of
+from pose.inference.profiler import Clock
 from pose.options import OptionError
 from pose.skeleton import Skeleton
 

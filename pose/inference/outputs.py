@@ -25,7 +25,7 @@ from pose.files import replacing
 from pose.inference.inputs import Frame
 from pose.inference.pictures import write_picture
 from pose.inference.predictor import Poses
-from pose.inference.video import writing_video
+from pose.inference.video.files import writing_video
 from pose.skeleton import Skeleton
 
 Write = Callable[[Frame, Poses, np.ndarray], None]

@@ -20,9 +20,9 @@ from pose.errors import DataError
 from pose.evaluation.oks import nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_picture
-from pose.inference.clock import Clock
 from pose.inference.networks import PoseNetwork, TorchNetwork
 from pose.inference.pictures import Picture, as_picture
+from pose.inference.profiler import Clock
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class Predictor:
             OptionError: The configuration or the device is wrong.
             CheckpointError: The checkpoint is broken or of another network.
         """
-        from pose.engine.checkpoint import load_weights
-        from pose.engine.command_line import choose_device
-        from pose.engine.config import load_settings
+        from pose.checkpoint import load_weights
+        from pose.command_line import choose_device
+        from pose.config import load_settings
 
         settings = load_settings(config, overrides)
         model = settings.build_model()

@@ -9,12 +9,12 @@ import numpy as np
 
 from pose.errors import DataError
 from pose.inference.boxes import CocoBoxes, check_inside
-from pose.inference.clock import Clock
 from pose.inference.inputs import Frame, PictureFiles, read_ahead
 from pose.inference.outputs import Stop, Write
 from pose.inference.predictor import Poses, Predictor
-from pose.inference.stream import StreamPredictor
-from pose.inference.video import VideoSource
+from pose.inference.profiler import Clock
+from pose.inference.video.files import VideoSource
+from pose.inference.video.stream import StreamPredictor
 
 TOGETHER = 8
 """Pictures whose crops share a batch, at most."""

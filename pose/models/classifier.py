@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.convs import ConvMaker, StaticConvs
+from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.pose_net import BACKBONES, build_part, make_convs
 
 

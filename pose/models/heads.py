@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.convs import ConvMaker, StaticConvs
+from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import InvertedResidual
 from pose.models.norm import BatchNorm2d
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.convs import ConvMaker
+from pose.models.dynamic.makers import ConvMaker
 from pose.models.norm import BatchNorm2d
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
 LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, DynamicConv2d, DCDConv2d)
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from pose.models.dcd import DCDConv2d
-from pose.models.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
 
 def register_openmmlab() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from pose import options
-from pose.models.convs import CondConvs, ConvMaker, DCDConvs, DynamicConvs, StaticConvs
+from pose.models.backbones.mobilenet_v2 import MobileNetV2
+from pose.models.backbones.mobilenet_v3 import MobileNetV3Small
+from pose.models.backbones.resnet import ResNet
+from pose.models.dynamic.makers import CondConvs, ConvMaker, DCDConvs, DynamicConvs, StaticConvs
 from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead
-from pose.models.mobilenet_v2 import MobileNetV2
-from pose.models.mobilenet_v3 import MobileNetV3Small
-from pose.models.resnet import ResNet
 
 BACKBONES = {"mobilenet_v2": MobileNetV2, "mobilenet_v3_small": MobileNetV3Small, "resnet": ResNet}
 HEADS = {"deconv": DeconvHead, "bottleneck": BottleneckHead}

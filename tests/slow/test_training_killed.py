@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import same, write_config, write_tiny_set
 
-from pose.engine.checkpoint import load_checkpoint
+from pose.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20

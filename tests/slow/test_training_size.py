@@ -7,9 +7,9 @@ import pytest
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
-from pose.datasets.loader import CropDataset, batches, make_loader
+from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.pictures import PictureFolder, View
-from pose.datasets.synthetic import write_annotations_only
+from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.skeleton import COCO
 
 IMAGES, PERSONS, WORKERS = 56_599, 149_813, 8

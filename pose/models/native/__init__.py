@@ -17,7 +17,8 @@ from torch import nn
 
 from pose.errors import PoseError
 
-SOURCE = Path(__file__).with_name("layers.cpp")
+FOLDER = Path(__file__).parent
+SOURCE = FOLDER / "inference" / "layers.cpp"
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
@@ -41,7 +42,7 @@ def build() -> None:
 
 
 def load(*sources: Path) -> None:
-    """Compiles and loads sources of this folder as one library, named after the first.
+    """Compiles and loads sources below this folder as one library, named after the first.
 
     Raises:
         NativeError: As for :func:`build`.
@@ -54,7 +55,8 @@ def load(*sources: Path) -> None:
         root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
         if not any(root.rglob(f"{name}.so")):
             print("compiling native layers, once: about half a minute ...", file=sys.stderr, flush=True)
-        cpp_extension.load(name, files, extra_cflags=list(FLAGS), is_python_module=False)
+        includes = [str(FOLDER), str(sources[0].parent)]
+        cpp_extension.load(name, files, extra_cflags=list(FLAGS), extra_include_paths=includes, is_python_module=False)
     except Exception as error:  # whatever a compiler, ninja or the linker can say
         reason = str(error).strip().partition("\n")[0].partition(": [")[0]  # not the whole command that failed
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
@@ -68,7 +70,7 @@ def _name(sources: Sequence[Path]) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
     processor = text.partition("flags")[2].partition("\n")[0] or platform.machine()
-    headers = sorted(sources[0].parent.glob("*.h"))
+    headers = sorted([*FOLDER.glob("*.h"), *sources[0].parent.glob("*.h")])
     parts = (*(f"{file.resolve()}\0{file.read_text()}" for file in (*sources, *headers)), torch.__version__, processor)
     return f"pose_native_{sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -1,0 +1,84 @@
+"""Arguments that several tools share."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from typing import Any
+
+import torch
+
+from pose.config import Settings, load_settings
+from pose.options import OptionError
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds CONFIG, ``--cfg-options`` and ``--device``."""
+    parser.add_argument("config", help="configuration file, see configs/")
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--cfg-options`` and ``--device``."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change single options, e.g. train.epochs=20 data.root=/data/coco",
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+
+
+def settings_from(arguments: argparse.Namespace, **overrides: Any) -> Settings:
+    """The settings that CONFIG and ``--cfg-options`` name.
+
+    Args:
+        arguments: Parsed by a parser with :func:`add_config_arguments`.
+        overrides: Options that a tool's own flags set, dots written as two underscores; None is skipped.
+
+    Raises:
+        OptionError: The file, a key or a value is wrong.
+    """
+    options = parse_options(arguments.cfg_options)
+    options.update({key.replace("__", "."): value for key, value in overrides.items() if value is not None})
+    return load_settings(arguments.config, options)
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["train.epochs=20"]`` to ``{"train.epochs": 20}``; values are Python literals, true and false too, else text.
+
+    Raises:
+        OptionError: A pair has no key or no "=".
+    """
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise OptionError(f"--cfg-options needs KEY=VALUE, got {pair!r}")
+        words = {"true": "True", "false": "False"}  # not none: test.decode=none names a decoder
+        try:
+            options[key] = ast.literal_eval(words.get(value.lower(), value))
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return options
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``--device`` names.
+
+    Raises:
+        OptionError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise OptionError(f"--device {name}: cannot be used here ({reason}); try cpu") from error
+    return device

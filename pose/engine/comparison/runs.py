@@ -1,0 +1,258 @@
+"""Networks trained alike and tested alike, over several seeds."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pose.checkpoint import load_checkpoint, load_newest, load_state
+from pose.config import Settings
+from pose.engine.evaluate import evaluate, make_test_loader, prepare_scoring, read_test_persons, stamp
+from pose.engine.progress import changes
+from pose.engine.train import make_learner, train
+from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, BusyError
+from pose.errors import DataError, PoseError
+from pose.evaluation.pck import predicted_length_pck
+from pose.evaluation.protocol import ANNOTATED
+from pose.files import make_folder, read_json, replacing, sha256, write_json
+from pose.locks import HeldError, lock_file
+from pose.options import OptionError
+
+RUN, RESULT, CORRECT = "run.json", "test.json", "correct.npz"
+"""What lies in a run's folder beside the training's own files: settings and hashes of its data; the test's figures;
+which keypoints of each person were correct."""
+
+FREE = (
+    *("data.workers", "test.batch_size", "test.native", "train.seed", "train.checkpoint_minutes"),
+    *("train.native", "train.recompute_kernels"),
+)
+"""Options in which runs may differ: they change how long it takes, not what comes out (but for rounding), or are the
+seed itself."""
+
+_LOCK = ".compare.lock"
+
+
+class CompareError(PoseError):
+    """Runs that cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one network.
+
+    Args:
+        name: The network's, from its configuration's file.
+        seed: Of initialisation, order and augmentation.
+        settings: With that seed.
+        folder: Where it is trained.
+    """
+
+    name: str
+    seed: int
+    settings: Settings
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What its test found; None before it."""
+        path = self.folder / RESULT
+        return read_json(path, "test result") if path.is_file() else None
+
+    @property
+    def correct(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """(P, K) and (P,) of each PCK measure of the test: ``correct`` and ``image_ids`` of its ``LengthPck``.
+
+        Raises:
+            CompareError: The file is gone.
+        """
+        try:
+            with np.load(self.folder / CORRECT) as arrays:
+                names = [name for name in arrays.files if f"{name} image_ids" in arrays.files]
+                return {name: (arrays[name], arrays[f"{name} image_ids"]) for name in names}
+        except (OSError, ValueError) as error:
+            raise CompareError(f"{self.folder / CORRECT}: cannot be read; delete {RESULT} to test again") from error
+
+    def curves(self) -> dict[str, list[float]]:
+        """The columns of ``metrics.csv``; NaN where an epoch has no figure, nothing where there is no such file."""
+        path = self.folder / METRICS
+        if not path.is_file():
+            return {}
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else ())}
+
+
+def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Path) -> list[Run]:
+    """Every network with every seed, all networks of a seed before the next one.
+
+    Args:
+        networks: Settings by name, the baseline first; they may differ in ``model`` alone.
+        seeds: All different.
+        folder: Gets ``NAME/seed_N`` for each.
+
+    Raises:
+        CompareError: They differ in something else, or a folder holds a run of other settings.
+        OptionError: There are fewer than two networks, or a seed stands there twice.
+    """
+    if len(networks) < 2:
+        raise OptionError("needs at least two configurations, the baseline first")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise OptionError(f"--seeds: needs different numbers from 0 on, got {' '.join(map(str, seeds)) or 'none'}")
+    (first, baseline), *others = networks.items()
+    for name, settings in others:
+        _refuse(_differences(baseline, settings, but="model"), f"{first} and {name} are not trained and tested alike")
+    runs = [
+        Run(name, seed, replace(settings, train=replace(settings.train, seed=seed)), folder / name / f"seed_{seed}")
+        for seed in seeds
+        for name, settings in networks.items()
+    ]
+    data = fingerprint(baseline)
+    for run in runs:
+        before = _before(run)
+        found = sorted(changes(before["settings"], run.settings.to_dict())) if before else []
+        found = [change for change in found if not change.startswith(FREE)]
+        if before and before["data"]:
+            found += sorted(changes(before["data"], data, "contents of "))
+        _refuse(found, f"{run.folder} holds a run with other settings or data; choose another --work-dir")
+    return runs
+
+
+def fingerprint(settings: Settings) -> dict[str, str]:
+    """Hashes of the files that decide what a run learns and is tested on: every split's annotations, the skeleton.
+
+    Raises:
+        DataError: One is missing.
+    """
+    data, testing = settings.data, settings.data.for_testing()
+    paths = {
+        "train_annotations": data.path("train_annotations"),
+        "val_annotations": data.path("val_annotations"),
+        "test_annotations": testing.path("val_annotations"),
+        **({} if data.boxes == ANNOTATED else {"boxes": data.path(data.boxes)}),
+        **({"skeleton": Path(data.skeleton)} if Path(data.skeleton).is_file() else {}),
+    }
+    missing = next((path for path in paths.values() if not path.is_file()), None)
+    if missing:
+        raise DataError(f"{missing}: not found; see docs/custom_dataset.md")
+    return {name: sha256(path) for name, path in paths.items()}
+
+
+def _before(run: Run) -> dict[str, Any] | None:
+    """Settings and data hashes of what a folder holds; of a training that another tool began, without the hashes."""
+    if (run.folder / RUN).is_file():
+        return read_json(run.folder / RUN, "run's settings")
+    paths = [run.folder / name for name in (LAST, PREVIOUS)]
+    if not any(path.exists() for path in paths):
+        return None
+    return {"settings": load_newest(paths)[0].get("settings", {}), "data": None}
+
+
+def finish_run(run: Run, device: torch.device) -> int | None:
+    """Trains what is left of a run and tests it; nothing where that is done.
+
+    With a test split, the weights of the epoch that was best on the validation split are tested; without one,
+    those of the last epoch, since choosing an epoch on the pictures that are tested would favour whoever varies most.
+
+    Returns:
+        The signal that stopped it, or None.
+
+    Raises:
+        BusyError, HeldError: Another process is at it.
+        PoseError: It cannot be trained or tested.
+    """
+    if run.result is not None:
+        return None
+    with lock_file(make_folder(run.folder) / _LOCK, wait=False):
+        if run.result is not None:  # meanwhile
+            return None
+        write_json(run.folder / RUN, {"settings": run.settings.to_dict(), "data": fingerprint(run.settings)})
+        stopped = train(run.settings, run.folder, device, resume=True)["stopped"]
+        if not stopped:
+            _test(run, device)
+    return stopped
+
+
+def finish_all(runs: Sequence[Run], device: torch.device) -> tuple[int | None, list[str]]:
+    """Finishes every run that no other process is at, so that the same command can be started once a core or GPU.
+
+    A run that fails, because its loss is no number any more, say, does not keep the others from being done.
+
+    Returns:
+        The signal that stopped it, or None; and what went wrong, a line for each run that failed.
+
+    Raises:
+        PoseError: No run at all can be trained or tested.
+    """
+    failed: list[str] = []
+    for number, run in enumerate(runs, 1):
+        print(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}", flush=True)
+        try:
+            stopped = finish_run(run, device)
+        except (BusyError, HeldError):
+            print("  another process is at it: left to it", flush=True)
+            continue
+        except PoseError as error:
+            if len(failed) + 1 == len(runs):
+                raise
+            failed.append(f"{run.name}, seed {run.seed}: {error}")
+            print(f"  failed: {error}", flush=True)
+            continue
+        if stopped:
+            return stopped, failed
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in run.result["figures"].items())
+        print(f"  {figures}", flush=True)
+    return None, failed
+
+
+def _test(run: Run, device: torch.device) -> None:
+    separate = run.settings.data.test_annotations is not None
+    settings = replace(run.settings, data=run.settings.data.for_testing())
+    path = run.folder / (BEST if separate else LAST)
+    checkpoint = load_checkpoint(path)
+    if separate:
+        model = settings.build_model()
+        load_state(model, checkpoint["model"], path)
+        model = model.to(device)
+    else:
+        learner = make_learner(settings, device)
+        learner.load_state_dict(checkpoint, path)
+        model = learner.best_model
+    persons, _ = read_test_persons(settings, settings.data.boxes)
+    loader = make_test_loader(settings, persons)
+    figures, results, predictions = evaluate(model, loader, settings, device)
+    truth, skeleton = prepare_scoring(settings), settings.skeleton()
+    measures = predicted_length_pck(predictions, results, truth, skeleton)
+    with replacing(run.folder / CORRECT) as temporary:
+        arrays = {measure.name: measure.correct for measure in measures}
+        arrays |= {f"{measure.name} image_ids": measure.image_ids for measure in measures}
+        np.savez_compressed(temporary, **arrays)
+    write_json(
+        run.folder / RESULT,
+        {
+            "figures": {**figures, **{measure.name: measure.mean for measure in measures}},
+            "PCK of keypoints": {measure.name: measure.shares for measure in measures},
+            "epoch": checkpoint["epoch"],
+            "epochs": settings.train.epochs,
+            "hours": sum(run.curves().get("seconds", ())) / 3600,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "checkpoint": path.name,
+            "checkpoint_sha256": sha256(path),
+            "protocol": stamp(settings, len(persons), run.name, path).to_dict(),
+        },
+    )
+
+
+def _differences(one: Settings, other: Settings, but: str) -> list[str]:
+    found = sorted(changes(one.to_dict(), other.to_dict()))
+    return [change for change in found if not change.startswith((*FREE, f"{but}."))]
+
+
+def _refuse(found: Sequence[str], why: str) -> None:
+    if found:
+        raise CompareError(f"{why}: {', '.join(found)}")

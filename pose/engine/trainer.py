@@ -1,0 +1,192 @@
+"""The network in training and all that a step changes: weights, optimiser, averaged weights, loss scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pose import heatmap
+from pose.checkpoint import load_state
+from pose.engine import distributed
+from pose.errors import CheckpointError
+from pose.models.dynamic.dynamic_conv import DynamicConv2d, attentions
+from pose.models.native.training.layers import available, use_native_training
+from pose.options import OptionError
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The names of what autocast computes in; None computes without it."""
+
+
+class Learner:
+    """Makes optimiser steps by Adam.
+
+    Args:
+        model: The network; moved to the device and, where asked, converted in place.
+        device: Where to compute.
+        precision: One of :data:`PRECISIONS`; weights stay in float32, and float16's loss is scaled.
+        accumulate: Batches per optimiser step; their gradients are averaged.
+        max_gradient_norm: Gradients are scaled down to this norm over all parameters; None leaves them.
+        average_decay: Of an exponential moving average of the weights and the batch statistics that belong to them;
+            0 for none.
+        channels_last: Keep pictures, features and kernels in that memory format.
+        compiled: Compile the forward pass with ``torch.compile``.
+        sync_batch_norm: Batch statistics over all processes; on GPUs.
+        native: Native operations on a CPU, in float32 and channels_last, see :mod:`pose.models.native.training.layers`,
+            and a fused Adam; where there is no compiler a warning, and torch's operations.
+        recompute_kernels: Mix the dynamic layers' kernels again for the backward pass instead of keeping them.
+
+    Attributes:
+        model: The network itself.
+
+    Raises:
+        OptionError: A choice that the device does not offer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        precision: str = "float32",
+        accumulate: int = 1,
+        max_gradient_norm: float | None = None,
+        average_decay: float = 0.0,
+        channels_last: bool = False,
+        compiled: bool = False,
+        sync_batch_norm: bool = False,
+        native: bool = False,
+        recompute_kernels: bool = False,
+    ) -> None:
+        if precision == "float16" and device.type != "cuda":
+            raise OptionError("train.precision: float16 needs a GPU; take bfloat16 or float32")
+        if sync_batch_norm and device.type != "cuda":
+            raise OptionError("train.sync_batch_norm: needs GPUs; leave it out")
+        if native and device.type != "cpu":
+            raise OptionError(f"train.native: is for CPUs, not {device.type}; leave it out")
+        if native and precision != "float32":
+            raise OptionError(f"train.native: computes in float32, not {precision}; leave one of them out")
+        if native and compiled:
+            raise OptionError("train.native: cannot be compiled; leave train.compile out")
+        if sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        if native:
+            native = available()
+            use_native_training(model)
+        for layer in model.modules():
+            if isinstance(layer, DynamicConv2d):
+                layer.recompute = recompute_kernels
+        self.memory_format = torch.channels_last if channels_last or native else torch.contiguous_format
+        self.model = model.to(device, memory_format=self.memory_format)
+        self.device = device
+        self.precision = precision
+        self.accumulate = accumulate
+        self.max_gradient_norm = max_gradient_norm
+        self._fused = device.type == "cuda" or native
+        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=self._fused)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        self.average = (
+            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
+            if average_decay
+            else None
+        )
+        self._compiled = compiled
+        self._shared: DistributedDataParallel | None = None
+        self._network: nn.Module | None = None
+        self._batches = 0
+
+    @property
+    def best_model(self) -> nn.Module:
+        """The network to test and to keep: the averaged one where there is one."""
+        return self.average.module if self.average else self.model
+
+    @property
+    def network(self) -> nn.Module:
+        """The network as training calls it: shared between processes and compiled, made at the first call."""
+        if self._network is None:
+            if distributed.is_joined():
+                places = [self.device.index] if self.device.type == "cuda" else None
+                self._shared = DistributedDataParallel(self.model, device_ids=places)
+            network = self._shared or self.model
+            self._network = torch.compile(network) if self._compiled else network
+        return self._network
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets it for all parameters."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def learn(self, images: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+        """Learns from a batch; every ``accumulate``-th call makes an optimiser step.
+
+        Args:
+            images: (N, 3, H, W) float32 on the device.
+            target: (N, K, H / 4, W / 4).
+            weights: (N, K).
+
+        Returns:
+            The loss before the step, a scalar on the device. It is not looked at here, since that would make
+            the host wait for a GPU.
+        """
+        self._batches += 1
+        steps = self._batches % self.accumulate == 0
+        images = images.contiguous(memory_format=self.memory_format)
+        dtype = PRECISIONS[self.precision]
+        network = self.network
+        with self._shared.no_sync() if self._shared and not steps else nullcontext():
+            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+                predicted = network(images)
+            loss = heatmap.mean_squared_loss(predicted, target, weights)
+            self.scaler.scale(loss / self.accumulate).backward()
+        if steps:
+            self._step()
+        return loss.detach()
+
+    def _step(self) -> None:
+        if self.max_gradient_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update_parameters(self.model)
+            for averaged, own in zip(attentions(self.average), attentions(self.model), strict=True):
+                averaged.temperature.copy_(own.temperature)  # a schedule's value, not one to average
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as a checkpoint keeps it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
+        """Takes :meth:`state_dict` back.
+
+        Args:
+            state: From a checkpoint.
+            path: The checkpoint, for messages.
+
+        Raises:
+            CheckpointError: It is of another network, holds weights only, or has no averaged weights.
+        """
+        load_state(self.model, state["model"], path)
+        if "optimizer" not in state:
+            raise CheckpointError(f"{path}: holds weights only, no training run to resume")
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = self._fused  # the machine's, not the checkpoint's
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            if not state["average"]:
+                raise CheckpointError(f"{path}: has no averaged weights; resume with train.average_decay=0")
+            self.average.load_state_dict(state["average"])

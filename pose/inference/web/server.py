@@ -1,0 +1,167 @@
+"""A local web page to try a network: a picture or a short video in, skeletons and JSON out. Needs Flask."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+import threading
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from flask import Flask, Request, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+from pose.errors import DataError
+from pose.inference.boxes import whole_picture
+from pose.inference.inputs import Frame
+from pose.inference.networks import PoseNetwork
+from pose.inference.outputs import records
+from pose.inference.pictures import as_picture
+from pose.inference.predictor import Predictor
+from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
+from pose.inference.video.stream import StreamPredictor
+from pose.inference.web.viewer import html_file, page, persons, skeleton_meta
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+_DETECT_EVERY = 5  # frames of a video
+_PREVIEW = 1280  # pixels of the longer side of the picture that is sent back
+_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 88]
+
+
+class OneAtATime:
+    """A network or a detector that several threads may call: one works, the others wait.
+
+    Args:
+        wrapped: Called with the arguments; its attributes are this object's too.
+        lock: Held meanwhile.
+    """
+
+    def __init__(self, wrapped: PoseNetwork | Callable[[np.ndarray], np.ndarray], lock: threading.Lock) -> None:
+        self._wrapped = wrapped
+        self._lock = lock
+
+    def __call__(self, *arguments: Any) -> Any:
+        with self._lock:
+            return self._wrapped(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
+def create_app(
+    predictor: Predictor,
+    folder: str | Path,
+    most_bytes: int = 64_000_000,
+    most_frames: int = 600,
+    hosts: tuple[str, ...] | None = LOOPBACK,
+) -> Flask:
+    """The web application; it answers several requests at a time.
+
+    Args:
+        predictor: Finds the poses; its network and detector are called by one thread at a time.
+        folder: Where uploads lie while they are worked on; nothing is written anywhere else, and nothing stays.
+        most_bytes: Larger uploads are refused.
+        most_frames: Longer videos are cut.
+        hosts: Names by which the page may be asked for, so that no other site's name can be made to lead
+            here; None takes any.
+    """
+    folder = Path(folder)
+    lock = threading.Lock()
+    predictor.network = OneAtATime(predictor.network, lock)
+    single = predictor.detector is whole_picture
+    detect_every = 1 if single else _DETECT_EVERY
+    predictor.detector = OneAtATime(predictor.detector, lock)
+
+    class UploadRequest(Request):
+        def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
+            return tempfile.SpooledTemporaryFile(1 << 20, dir=folder)  # noqa: SIM115 - closed with the request
+
+    app = Flask("pose")
+    app.request_class = UploadRequest
+    app.config["MAX_CONTENT_LENGTH"] = most_bytes
+    note = "Without a detector the whole picture is taken as one person." if single else ""
+    meta = skeleton_meta(predictor.network.skeleton) | {"most_bytes": most_bytes, "note": note}
+    html = page("serve", meta)
+
+    @app.before_request
+    def check_host() -> None:
+        host = request.host.rsplit(":", 1)[0].strip("[]")
+        origin = request.headers.get("Origin")
+        if (hosts is not None and host not in hosts) or (origin and origin.partition("://")[2] != request.host):
+            raise _refused(403, "this page may only be used by its own address")
+
+    @app.get("/")
+    def index() -> Response:
+        return Response(html, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
+
+    @app.post("/poses")
+    def poses() -> Response:
+        upload = request.files.get("file")
+        if upload is None or not upload.filename:
+            raise _refused(400, "no file came with the request")
+        name = Path(upload.filename.replace("\\", "/")).name
+        suffix = Path(name).suffix.lower()
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            path = Path(place, "upload" + (suffix if suffix in VIDEO_SUFFIXES else ""))
+            upload.save(path)
+            try:
+                if suffix in VIDEO_SUFFIXES:
+                    return jsonify(_video(predictor, path, name, most_frames, detect_every))
+                return jsonify(_picture(predictor, path, name))
+            except DataError as error:
+                raise _refused(422, str(error).replace(str(path), name)) from error
+
+    @app.errorhandler(HTTPException)
+    def tell(error: HTTPException) -> tuple[Response, int]:
+        text = f"the file is larger than {most_bytes // 1_000_000} MB" if error.code == 413 else error.description
+        return jsonify(error=text), error.code
+
+    return app
+
+
+def _refused(code: int, text: str) -> HTTPException:
+    error = HTTPException(text)
+    error.code = code
+    return error
+
+
+def _picture(predictor: Predictor, path: Path, name: str) -> dict[str, Any]:
+    image = as_picture(path)
+    found = predictor(image)
+    frame = Frame(0, image, Path(name))
+    height, width = image.shape[:2]
+    factor = min(1.0, _PREVIEW / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    preview = cv2.imencode(".jpg", cv2.resize(image, size, interpolation=cv2.INTER_AREA), _QUALITY)[1].tobytes()
+    return {
+        "file_name": name,
+        "width": width,
+        "height": height,
+        "persons": persons(frame, found),
+        "records": records(frame, found),
+        "picture": "data:image/jpeg;base64," + base64.b64encode(preview).decode(),
+    }
+
+
+def _video(predictor: Predictor, path: Path, name: str, most_frames: int, detect_every: int) -> dict[str, Any]:
+    source = VideoSource(path)
+    stream = StreamPredictor(predictor, source.fps, detect_every, "light")
+    target = path.with_name("page.html")
+    found: list[dict[str, Any]] = []
+    count = 0
+    with html_file(target, name, predictor.network.skeleton, source.fps, source.frame_count, source.size) as write:
+        for image in islice(source, most_frames):
+            frame = Frame(count, image)
+            poses = stream(count, image)
+            write(frame, poses, image)
+            found += records(frame, poses)
+            count += 1
+    cut = f", the first of {source.frame_count}" if source.frame_count and source.frame_count > count else ""
+    tracks = len({record["track_id"] for record in found})
+    note = f"{name}: {tracks} {'person' if tracks == 1 else 'persons'} in {count} frames{cut}."
+    return {"file_name": name, "records": found, "page": target.read_text(encoding="utf-8"), "note": note}

@@ -1,0 +1,136 @@
+"""A trained network as inference wants it: normalisation folded, constants worked out, layers native.
+
+    model = deploy(model)                                  # float32
+    model = deploy(model, bank_dtype=torch.bfloat16)       # half the memory traffic of the kernels
+    heatmaps = model(x)                                    # as the network in evaluation mode, to 1e-4
+
+On a CPU with a C++ compiler (GCC or Clang) layers, static and dynamic, run natively, neighbours in one call
+(:mod:`pose.models.native.inference.layers`), compiled once and kept; without one they are torch operations, and a
+warning says so once.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from pose.models import native
+from pose.models.backbones.resnet import BasicBlock, Bottleneck
+from pose.models.deploy.folded import FoldedDynamicConv2d
+from pose.models.deploy.folded_dcd import fold_dcd
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
+from pose.models.native.inference.layers import NativeLayer, NativeSequence, chain, fuse
+from pose.models.native.training.layers import TrainedInvertedResidual
+
+BANK_DTYPES = (torch.float32, torch.bfloat16)
+CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicConv2d, DCDConv2d)
+
+
+@torch.no_grad()
+def deploy(
+    model: nn.Module,
+    fused: bool | None = None,
+    bank_dtype: torch.dtype = torch.float32,
+    channels_last: bool = True,
+) -> nn.Module:
+    """A copy of a network for inference; the network itself stays as it is.
+
+    Args:
+        model: Of this project's layers and ``nn.Conv2d``, float32; others pass unchanged.
+        fused: Native layers for the CPU. None takes them where the network is on a CPU and they can be built, with
+            one warning where they cannot; False is the form in torch operations, which runs on any device, can be
+            exported, and has hooks and modules to look into.
+        bank_dtype: Of what is large in dynamic layers' memory, float32 or bfloat16: kernels and the attention's first
+            matrix, and in native form a decomposed layer's branch. All is computed in float32.
+        channels_last: The memory format of torch's weights; inputs may be in any.
+
+    Returns:
+        A module in evaluation mode without gradients.
+
+    Raises:
+        ValueError: ``bank_dtype`` is neither, or the network is not float32.
+        NativeError: ``fused`` is True and the layers cannot be built.
+    """
+    if bank_dtype not in BANK_DTYPES:
+        raise ValueError(f"bank_dtype must be float32 or bfloat16, got {bank_dtype}")
+    parameter = next(model.parameters(), torch.empty(0))
+    if parameter.dtype != torch.float32:
+        raise ValueError(f"a network to deploy must be float32, got {parameter.dtype}")
+    if fused is None:
+        fused = parameter.device.type == "cpu" and native.available()
+    elif fused:
+        native.build()
+    deployed = _folded(copy.deepcopy(model).eval(), bank_dtype, fused)
+    if channels_last:
+        deployed = deployed.to(memory_format=torch.channels_last)
+    return deployed.requires_grad_(False).eval()
+
+
+def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Module:
+    """The module with everything in it folded."""
+    if isinstance(module, ConvNormAct):
+        return _fold(module.conv, module.norm, module.activation, bank_dtype, fused)
+    if isinstance(module, CONVS):
+        return _fold(module, None, nn.Identity(), bank_dtype, fused)
+    if isinstance(module, nn.Sequential):
+        return _folded_sequence(list(module), bank_dtype, fused)
+    if isinstance(module, SqueezeExcitation):  # its convolutions are of single pixels
+        return module
+    for name, child in module.named_children():
+        setattr(module, name, _folded(child, bank_dtype, fused))
+    return _chained(module) if fused else module
+
+
+def _chained(block: nn.Module) -> nn.Module:
+    """A folded block as one native sequence, as far as there is one."""
+    if type(block) in (InvertedResidual, TrainedInvertedResidual):  # a class derived from it may do something else
+        layers = (block.expand, block.depthwise, block.squeeze, block.project)
+        return chain(layers, nn.Identity() if block.has_shortcut else None) or block
+    known = type(block) in (BasicBlock, Bottleneck) and type(block.activation) in native.ACTIVATIONS
+    if known and isinstance(block.convs, NativeSequence):
+        whole = chain(block.convs.layers, block.shortcut)
+        if whole is not None:
+            whole.layers[-1].activation = native.ACTIVATIONS[type(block.activation)]  # after the shortcut
+            return whole
+    return block
+
+
+def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bool) -> nn.Module:
+    """A sequence with everything in it folded, and native neighbours as one."""
+    made: list[nn.Module] = []
+    while layers:
+        layer = layers.pop(0)
+        if isinstance(layer, CONVS) and layers and isinstance(layers[0], nn.BatchNorm2d):
+            norm = layers.pop(0)
+            known = layers and type(layers[0]) in native.ACTIVATIONS
+            made.append(_fold(layer, norm, layers.pop(0) if known else nn.Identity(), bank_dtype, fused))
+        else:
+            made.append(_folded(layer, bank_dtype, fused))
+    if not fused:
+        return nn.Sequential(*made)
+    runs: list[nn.Module] = []
+    for is_native, group in itertools.groupby(made, lambda layer: isinstance(layer, NativeLayer | NativeSequence)):
+        run = list(group)
+        runs += [NativeSequence(run)] if is_native else run
+    return runs[0] if len(runs) == 1 else nn.Sequential(*runs)
+
+
+def _fold(
+    conv: nn.Module, norm: nn.BatchNorm2d | None, activation: nn.Module, bank_dtype: torch.dtype, fused: bool
+) -> nn.Module:
+    """A convolution, the normalisation after it and the activation."""
+    if isinstance(conv, DynamicConv2d):
+        folded = FoldedDynamicConv2d(conv, norm, bank_dtype)
+    elif isinstance(conv, DCDConv2d):
+        folded = fold_dcd(conv, norm)
+    else:
+        folded = conv if norm is None else fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d))
+    if fused:
+        return fuse(folded, activation, bank_dtype)
+    return folded if isinstance(activation, nn.Identity) else nn.Sequential(folded, activation)
