@@ -44,7 +44,7 @@ class DataSettings:
         workers: Worker processes that load crops; 0 loads in the main process.
         broken_share: The share of the training pictures that may be absent or broken: they are skipped with a
             warning, above it the run stops. Testing takes none.
-        crop_cache: A folder for the neighbourhoods of the training persons, several GB for COCO, which makes
+        crop_cache: A folder for the crop_regions of the training persons, several GB for COCO, which makes
             loading about two and a half times as fast; None reads the pictures.
         reduced_decode: Decode training pictures smaller where a crop allows it; the pixels are not quite the same.
     """
@@ -110,9 +110,9 @@ class TrainSettings:
         base_batch_size: The effective batch (``batch_size`` x processes x ``accumulate``) that the learning
             rate is meant for; it is scaled in proportion (arXiv 1706.02677). None takes it as it is.
         accumulate, max_gradient_norm, average_decay, precision, channels_last, sync_batch_norm: See
-            :class:`pose.engine.trainer.Learner`.
+            :class:`pose.engine.trainer.Trainer`.
         compile: Compile the network with ``torch.compile``.
-        native, recompute_kernels: See :class:`pose.engine.trainer.Learner`.
+        native, recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
         temperature_start, temperature_end, temperature_epochs: Dynamic convolution's temperature falls in a
             straight line over the first epochs (the paper's ImageNet training: 30, 1, 10); None as start
             leaves it as ``model`` has it, which is the paper's pose training.

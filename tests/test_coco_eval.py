@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from pose.errors import DataError
 from pose.evaluation.coco_backend import BACKENDS, BackendError
 from pose.evaluation.coco_eval import FIGURES, evaluate, format_figures, load_annotations, score
-from pose.evaluation.protocol import Protocol, library_versions
+from pose.evaluation.protocol import TestProtocol, library_versions
 from pose.evaluation.results import Predictions, ResultsError, read_results, to_coco_results, write_results
 from pose.skeleton import COCO, Skeleton
 
@@ -425,7 +425,7 @@ def test_the_table_is_aligned_and_shows_an_empty_class_as_not_available():
 
 
 def test_the_defaults_are_the_published_protocol():
-    detected = Protocol(boxes="detections.json", boxes_sha256="ab" * 32, boxes_count=104125)
+    detected = TestProtocol(boxes="detections.json", boxes_sha256="ab" * 32, boxes_count=104125)
     assert detected.differences() == {}
     stamp = detected.describe()
     assert "detections.json (sha256 abababababab), 104,125 boxes, scores from 0" in stamp
@@ -434,29 +434,29 @@ def test_the_defaults_are_the_published_protocol():
 
 
 def test_annotated_boxes_are_said_to_be_not_comparable():
-    stamp = Protocol().describe()
+    stamp = TestProtocol().describe()
     assert "cannot be compared with published ones" in stamp and "2 AP higher" in stamp
-    assert Protocol().differences() == {"boxes": "annotated"}
+    assert TestProtocol().differences() == {"boxes": "annotated"}
 
 
 def test_other_choices_are_named():
-    stamp = Protocol(boxes="d.json", decode="dark", flip=False, flip_shift=0, nms="off", rescore=False)
+    stamp = TestProtocol(boxes="d.json", decode="dark", flip=False, flip_shift=0, nms="off", rescore=False)
     assert stamp.differences() == {"flip": False, "decode": "dark", "rescore": False, "nms": "off"}
     assert "not as published: flip False, decode dark, rescore False, nms off" in stamp.describe()
 
 
 def test_a_stamp_goes_through_json():
-    stamp = Protocol(boxes="d.json", model="mobilenet", versions=library_versions(), decode="none")
+    stamp = TestProtocol(boxes="d.json", model="mobilenet", versions=library_versions(), decode="none")
     assert "pycocotools" in stamp.versions
-    assert Protocol.from_dict(json.loads(json.dumps(stamp.to_dict()))) == stamp
+    assert TestProtocol.from_dict(json.loads(json.dumps(stamp.to_dict()))) == stamp
     with pytest.raises(ValueError, match="no field 'colour'"):
-        Protocol.from_dict({"colour": "red"})
+        TestProtocol.from_dict({"colour": "red"})
 
 
 @pytest.mark.parametrize("wrong", [{"decode": "udp"}, {"flip_shift": 3}, {"nms": "hard"}, {"backend": "x"}])
 def test_unknown_choices_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be one of"):
-        Protocol(**wrong)
+        TestProtocol(**wrong)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pose.engine.comparison import runs as compare
 from pose.engine.comparison.runs import CompareError, Run, finish_all, finish_run, plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
 from pose.engine.train import train
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.engine.work_dir import BusyError, locked
 from pose.errors import DataError
 from pose.options import OptionError
@@ -66,15 +66,15 @@ def test_every_network_is_trained_and_tested_with_every_seed(finished):
 
 def test_all_networks_of_a_seed_learn_from_the_same_crops(root, tmp_path, monkeypatch):
     seen = {}
-    learn = Learner.learn
+    learn = Trainer.learn
     for name, settings in networks(root, train=dict(epochs=1)).items():
         crops = seen[name] = []
 
-        def noting(learner, images, *others, crops=crops):
+        def noting(trainer, images, *others, crops=crops):
             crops.append(images.clone())
-            return learn(learner, images, *others)
+            return learn(trainer, images, *others)
 
-        monkeypatch.setattr(Learner, "learn", noting)
+        monkeypatch.setattr(Trainer, "learn", noting)
         train(settings, tmp_path / name, "cpu")
     assert len(seen["plain"]) == 3 and all(map(torch.equal, seen["plain"], seen["dropping"]))
 

@@ -9,7 +9,7 @@ from tiny import centroid, dot_image, person, write_coco
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
-from pose.datasets.crop_regions import MARGIN, neighbourhoods, reach
+from pose.datasets.crop_regions import MARGIN, crop_regions, reach
 from pose.datasets.crops import CropDataset
 from pose.datasets.images import decode_image, read_image
 from pose.datasets.pictures import reduction_for
@@ -97,7 +97,7 @@ def test_the_cache_holds_smaller_neighbourhoods_where_crops_cannot_use_more(data
 
 @pytest.mark.parametrize("settings", [Augmentation(), Augmentation(rotation_distribution="uniform"), None])
 def test_everything_that_a_crop_shows_lies_in_the_neighbourhood(persons, dataset, settings):
-    regions, steps = neighbourhoods(persons, UPPER, SIZE, settings)
+    regions, steps = crop_regions(persons, UPPER, SIZE, settings)
     data = dataset(settings, cached=False, seed=3)
     corners = np.array([(-0.5, -0.5), (47.5, -0.5), (-0.5, 63.5), (47.5, 63.5)])
     half_bodies = 0
@@ -125,7 +125,7 @@ def test_reach_is_the_box_of_a_turning_rectangle():
 
 
 def test_without_augmentation_the_neighbourhood_is_the_crop(persons):
-    regions, _ = neighbourhoods(persons, UPPER, SIZE, None)
+    regions, _ = crop_regions(persons, UPPER, SIZE, None)
     x, y, w, h = persons.boxes[0]
     width = 1.25 * max(w, 0.75 * h)
     left = max(np.floor(x + w / 2 - width / 2 - MARGIN), 0)

@@ -20,7 +20,7 @@ from pose.engine import distributed
 from pose.engine import train as training
 from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
 from pose.engine.train import train
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.options import OptionError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +103,7 @@ def test_the_processes_draw_different_random_numbers_and_start_from_the_same_wei
 
 
 def stop_second(device, root, work_dir, options):
-    learn, steps = Learner.learn, []
+    learn, steps = Trainer.learn, []
 
     def learn_and_raise(self, *batch):
         steps.append(1)
@@ -111,7 +111,7 @@ def stop_second(device, root, work_dir, options):
             signal.raise_signal(signal.SIGTERM)
         return learn(self, *batch)
 
-    Learner.learn = learn_and_raise
+    Trainer.learn = learn_and_raise
     summary = train(tiny_settings(root, train=options), work_dir, device)
     assert (summary["stopped"] is not None) == (distributed.shard()[0] == 1)
 
@@ -178,14 +178,14 @@ def test_shared_out_testing_gives_the_figures_of_one_process_to_the_last_digit(r
 
 
 def fail_second(device, root, work_dir):
-    learn = Learner.learn
+    learn = Trainer.learn
 
     def learn_or_fail(self, *batch):
         if distributed.shard()[0] == 1:
             raise MemoryError("the second process cannot go on")
         return learn(self, *batch)
 
-    Learner.learn = learn_or_fail
+    Trainer.learn = learn_or_fail
     train(tiny_settings(root, train=dict(batch_size=2)), work_dir, device)
 
 

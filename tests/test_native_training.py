@@ -9,7 +9,7 @@ from tiny import same
 from torch import nn
 from torch.nn import functional as F
 
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
@@ -233,16 +233,16 @@ def test_one_value_per_channel_is_normalised_as_in_evaluation():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_goes_on_to_the_last_bit_and_torchs_checkpoints_are_taken(kind, tmp_path):
     data = batch(4)
-    learner = Learner(network(kind), CPU, native=True, average_decay=0.5)
-    learner.set_learning_rate(1e-3)
-    learner.learn(*data)
-    state = copy.deepcopy(learner.state_dict())
-    losses = [learner.learn(*data).item() for _ in range(2)]
-    resumed = Learner(network(kind), CPU, native=True, average_decay=0.5)
+    trainer = Trainer(network(kind), CPU, native=True, average_decay=0.5)
+    trainer.set_learning_rate(1e-3)
+    trainer.learn(*data)
+    state = copy.deepcopy(trainer.state_dict())
+    losses = [trainer.learn(*data).item() for _ in range(2)]
+    resumed = Trainer(network(kind), CPU, native=True, average_decay=0.5)
     resumed.load_state_dict(state, tmp_path)
     assert [resumed.learn(*data).item() for _ in range(2)] == losses
-    assert same(resumed.state_dict(), learner.state_dict())
-    stock = Learner(network(kind), CPU, average_decay=0.5)
+    assert same(resumed.state_dict(), trainer.state_dict())
+    stock = Trainer(network(kind), CPU, average_decay=0.5)
     stock.load_state_dict(state, tmp_path)
     assert stock.learn(*data).item() == pytest.approx(losses[0], rel=1e-4)
     assert not stock.optimizer.param_groups[0]["fused"]
@@ -253,7 +253,7 @@ def test_a_resumed_run_goes_on_to_the_last_bit_and_torchs_checkpoints_are_taken(
 
 @pytest.mark.parametrize("native", [False, True])
 def test_kernels_mixed_again_give_the_same_gradients(native):
-    kept, again = (Learner(network("dynamic"), CPU, native=native, recompute_kernels=r) for r in (False, True))
+    kept, again = (Trainer(network("dynamic"), CPU, native=native, recompute_kernels=r) for r in (False, True))
     images = batch()[0].contiguous(memory_format=kept.memory_format)
     torch.testing.assert_close(
         network_gradient(again.model, images), network_gradient(kept.model, images), rtol=1e-6, atol=1e-9
@@ -297,7 +297,7 @@ def test_kernels_that_are_mixed_again_are_not_kept(native, shape):
 )
 def test_what_cannot_be_native_is_refused(choices):
     with pytest.raises(OptionError, match="train.native"):
-        Learner(nn.Conv2d(3, 3, 1), **{"device": CPU, **choices}, native=True)
+        Trainer(nn.Conv2d(3, 3, 1), **{"device": CPU, **choices}, native=True)
 
 
 def test_no_compiler_is_one_warning_and_torchs_way(monkeypatch):
@@ -311,8 +311,8 @@ def test_no_compiler_is_one_warning_and_torchs_way(monkeypatch):
             model = use_native_training(network("dynamic"))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            learner = Learner(model, CPU, native=True)
-        assert type(learner.model.backbone.stem) is ConvNormAct
-        assert learner.learn(*batch(2)).isfinite()
+            trainer = Trainer(model, CPU, native=True)
+        assert type(trainer.model.backbone.stem) is ConvNormAct
+        assert trainer.learn(*batch(2)).isfinite()
     finally:
         training.available.cache_clear()

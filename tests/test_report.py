@@ -9,7 +9,7 @@ import pytest
 from small_project import run_tool, write_project
 
 from pose.evaluation.analysis.report import PAGE
-from pose.evaluation.protocol import Protocol
+from pose.evaluation.protocol import TestProtocol
 
 __all__ = ["run_tool"]
 
@@ -72,7 +72,7 @@ def test_it_says_what_the_tool_printed(tested):
     printed = (tested / "printed.txt").read_text().splitlines()
     figures = printed[printed.index(next(line for line in printed if line.split()[:2] == ["AP", "AP50"])) + 1].split()
     assert re.findall(r"<td>([\d.]+|n/a)</td>", text)[: len(figures)] == figures
-    assert Protocol(boxes="synthetic_val2017_detections.json").boxes in text
+    assert TestProtocol(boxes="synthetic_val2017_detections.json").boxes in text
 
 
 def test_saved_predictions_give_the_same_page(tested, run_tool):

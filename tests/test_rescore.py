@@ -11,7 +11,7 @@ from small_project import ANNOTATIONS, run_tool, write_project
 from pose import heatmap
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES, score
-from pose.evaluation.protocol import Protocol, scoring_options
+from pose.evaluation.protocol import TestProtocol, scoring_options
 from pose.evaluation.saved_predictions import WAYS, decode_every_way, load_predictions
 from pose.heatmap import DECODERS
 from pose.skeleton import COCO
@@ -72,7 +72,7 @@ def test_scoring_again_is_testing_again(project, saved, run_tool, tmp_path, aske
     run_tool("test.py", project / "tiny.py", project / "tiny.pth", "--out", tmp_path / "results.json", *options)
     tested = json.loads((tmp_path / "results.protocol.json").read_text())
     assert row == tested
-    predictions, protocol = load_predictions(saved), Protocol.from_dict(row["protocol"])
+    predictions, protocol = load_predictions(saved), TestProtocol.from_dict(row["protocol"])
     truth = project / "data" / ANNOTATIONS
     _, results = score(predictions.predictions(protocol), truth, **scoring_options(protocol))
     assert results.records() == json.loads((tmp_path / "results.json").read_text())

@@ -21,7 +21,7 @@ from pose.engine.progress import TrainingError
 from pose.engine.random_state import random_state, restore_random_state, seed_everything
 from pose.engine.reporting import Report
 from pose.engine.train import train
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.engine.work_dir import locked
 from pose.errors import CheckpointError, OutputError
 
@@ -118,7 +118,7 @@ def test_twenty_kills_change_nothing(root, straight, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_within_the_epoch_and_leaves(root, straight, tmp_path, monkeypatch, number):
-    learn, steps = Learner.learn, []
+    learn, steps = Trainer.learn, []
 
     def learn_and_raise(self, *batch):
         steps.append(len(steps))
@@ -126,7 +126,7 @@ def test_a_signal_saves_within_the_epoch_and_leaves(root, straight, tmp_path, mo
             signal.raise_signal(number)
         return learn(self, *batch)
 
-    monkeypatch.setattr(Learner, "learn", learn_and_raise)
+    monkeypatch.setattr(Trainer, "learn", learn_and_raise)
     handler = signal.getsignal(number)
     summary = train(tiny_settings(root, **SETTINGS), tmp_path, "cpu")
     assert summary["stopped"] == number
@@ -216,13 +216,13 @@ def test_a_folder_with_nothing_but_the_checkpoint_before_holds_a_run(root, stopp
 
 
 def test_within_an_epoch_the_order_of_data_must_stay(root, tmp_path, monkeypatch):
-    learn = Learner.learn
+    learn = Trainer.learn
 
     def learn_and_stop(self, *batch):
         signal.raise_signal(signal.SIGTERM)
         return learn(self, *batch)
 
-    monkeypatch.setattr(Learner, "learn", learn_and_stop)
+    monkeypatch.setattr(Trainer, "learn", learn_and_stop)
     train(tiny_settings(root, **SETTINGS), tmp_path, "cpu")
     with pytest.raises(TrainingError, match="saved within an epoch, with persons 12, batch_size 4.*not with .*size 3"):
         train(tiny_settings(root, train={**SETTINGS["train"], "batch_size": 3}), tmp_path, "cpu", resume=True)

@@ -13,7 +13,7 @@ from pose.checkpoint import save_checkpoint
 from pose.config import load_settings
 from pose.engine.evaluate import prepare_scoring
 from pose.evaluation.coco_eval import FIGURES, evaluate, format_figures
-from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, Protocol
+from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
 from pose.files import sha256
 from pose.skeleton import COCO as SKELETON
 
@@ -48,7 +48,7 @@ def test_the_printed_figures_are_those_of_the_results_file(project, tool, tmp_pa
     saved = json.loads((tmp_path / "out" / "results.protocol.json").read_text())
     assert saved["figures"] == figures and list(figures) == list(FIGURES)
     assert 0.05 < figures["AP"] < 1
-    protocol = Protocol.from_dict(saved["protocol"])
+    protocol = TestProtocol.from_dict(saved["protocol"])
     assert protocol.describe() in printed
     assert (NOT_COMPARABLE in printed) == (boxes == "annotated")
 

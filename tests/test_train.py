@@ -257,7 +257,7 @@ def test_the_learning_rate_falls_at_the_milestones():
 def test_validation_comes_every_so_many_epochs_and_after_the_last(root, tmp_path, monkeypatch):
     settings = tiny_settings(root, train=dict(epochs=5, validate_every=2))
 
-    def one_epoch(learner, loader, progress, *_):
+    def one_epoch(trainer, loader, progress, *_):
         progress.persons, progress.seconds = 12, 1.0
         return True
 

@@ -31,8 +31,8 @@ from pose.command_line import choose_device, parse_options
 from pose.config import Settings, load_settings
 from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.engine.epoch import learn
-from pose.engine.train import make_learner
-from pose.engine.trainer import PRECISIONS, Learner
+from pose.engine.train import make_trainer
+from pose.engine.trainer import PRECISIONS, Trainer
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
 from pose.models.dynamic.dcd import DCDConv2d
@@ -83,10 +83,10 @@ def main() -> None:
         for precision in arguments.precision:
             for batch_size in arguments.batch or (32, 128):
                 schedule = replace(settings.train, precision=precision, batch_size=batch_size)
-                learner = make_learner(replace(settings, train=schedule), device)
+                trainer = make_trainer(replace(settings, train=schedule), device)
                 loaded = endless(dataset, batch_size, settings.data.workers)
-                alone, _ = measure(learner, repeated(next(loaded)), arguments.steps)
-                fed, waiting = measure(learner, loaded, arguments.steps)
+                alone, _ = measure(trainer, repeated(next(loaded)), arguments.steps)
+                fed, waiting = measure(trainer, loaded, arguments.steps)
                 memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
                 cells = (config.stem, precision, batch_size, f"{alone:.3g}", f"{fed:.3g}", f"{waiting:.0%}", memory)
                 print("| " + " | ".join(map(str, cells)) + " |", flush=True)
@@ -103,9 +103,9 @@ def compare_steps(settings: dict[str, Settings], batch_size: int, steps: int) ->
     times: dict[tuple[bool, str], list[float]] = {key: [] for key in learners}
     data = {name: step_batch(made, batch_size) for name, made in settings.items()}
     for step in range(steps + 1):
-        for key, learner in learners.items():
+        for key, trainer in learners.items():
             started = time.process_time()
-            learner.learn(*data[key[1]])
+            trainer.learn(*data[key[1]])
             if step:  # the first one warms up
                 times[key].append(time.process_time() - started)
     print(f"**Batch {batch_size}, {steps} steps of each in turns, processor time**\n")
@@ -145,25 +145,25 @@ def compare_memory(settings: dict[str, Settings], batch_size: int) -> None:
 
 def peak_memory(settings: Settings, native: bool, recompute: bool, batch_size: int) -> int:
     """Bytes of tensors that a step has at most beside weights and optimiser, by torch's own account of them."""
-    learner = step_learner(settings, native, recompute)
+    trainer = step_learner(settings, native, recompute)
     data = step_batch(settings, batch_size)
-    learner.learn(*data)  # the optimiser's averages
+    trainer.learn(*data)  # the optimiser's averages
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        learner.learn(*data)
+        trainer.learn(*data)
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-def step_learner(settings: Settings, native: bool, recompute: bool = False) -> Learner:
+def step_learner(settings: Settings, native: bool, recompute: bool = False) -> Trainer:
     """A network in training on the CPU; torch's static networks are faster in channels_last, its dynamic ones not."""
     torch.manual_seed(0)
     model = settings.build_model().train()
     last = native or not any(isinstance(module, DynamicConv2d | DCDConv2d) for module in model.modules())
-    return Learner(model, torch.device("cpu"), channels_last=last, native=native, recompute_kernels=recompute)
+    return Trainer(model, torch.device("cpu"), channels_last=last, native=native, recompute_kernels=recompute)
 
 
 def step_batch(settings: Settings, batch_size: int) -> tuple[torch.Tensor, ...]:
-    """Pictures, heatmaps and weights that :meth:`Learner.learn` takes."""
+    """Pictures, heatmaps and weights that :meth:`Trainer.learn` takes."""
     width, height = settings.data.input_size
     points = settings.skeleton().num_keypoints
     heatmaps = torch.rand(batch_size, points, height // HEATMAP_STRIDE, width // HEATMAP_STRIDE)
@@ -191,17 +191,17 @@ def repeated(batch: Batch) -> Iterator[Batch]:
         yield batch
 
 
-def measure(learner: Learner, loaded: Iterator[Batch], steps: int) -> tuple[float, float]:
+def measure(trainer: Trainer, loaded: Iterator[Batch], steps: int) -> tuple[float, float]:
     """Persons per second, and the share of the time that went into waiting for batches."""
     for _ in range(WARM_UP):
-        learn(learner, next(loaded)).item()  # waits for the device
+        learn(trainer, next(loaded)).item()  # waits for the device
     persons, waited = 0, 0.0
     started = time.perf_counter()
     for _ in range(steps):
         asked = time.perf_counter()
         batch = next(loaded)
         waited += time.perf_counter() - asked
-        loss = learn(learner, batch)
+        loss = learn(trainer, batch)
         persons += len(batch.rows)
     loss.item()
     seconds = time.perf_counter() - started

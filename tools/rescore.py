@@ -21,7 +21,7 @@ from pose.errors import OutputError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import format_figures, load_annotations, score
-from pose.evaluation.protocol import CHOICES, Protocol, scoring_options
+from pose.evaluation.protocol import CHOICES, TestProtocol, scoring_options
 from pose.evaluation.saved_predictions import load_predictions
 from pose.files import sha256, write_json
 from pose.inference.draw import draw_poses
@@ -78,7 +78,7 @@ def main() -> None:
         print(f"report: {report / PAGE}")
 
 
-def alternatives(tested: Protocol) -> dict[str, dict[str, object]]:
+def alternatives(tested: TestProtocol) -> dict[str, dict[str, object]]:
     """Labels of rows to the choices that they change: none, then one at a time."""
     rows: dict[str, dict[str, object]] = {"as tested": {}}
     for name, values in {"flip": (True, False), "rescore": (True, False), **CHOICES}.items():
@@ -106,7 +106,7 @@ def _label(changes: Mapping[str, object]) -> str:
     return ", ".join(f"{LABELS[name]} {text(value)}" for name, value in changes.items())
 
 
-def _row(protocol: Protocol, figures: Mapping[str, float]) -> dict[str, object]:
+def _row(protocol: TestProtocol, figures: Mapping[str, float]) -> dict[str, object]:
     return {"figures": dict(figures), "protocol": protocol.to_dict()}
 
 

@@ -15,7 +15,7 @@ from pose.errors import DataError, command
 from pose.evaluation.analysis.report import check_report_folder, make_report
 from pose.evaluation.coco_backend import BACKENDS, check_backend
 from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
-from pose.evaluation.protocol import Protocol
+from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import Results, check_results, read_results
 from pose.files import read_json
 from pose.inference.draw import draw_poses
@@ -55,7 +55,7 @@ def _about(results: Path) -> str:
     if not path.is_file():
         return f"{results}: {UNKNOWN}"
     try:
-        return Protocol.from_dict(read_json(path, "protocol file")["protocol"]).describe()
+        return TestProtocol.from_dict(read_json(path, "protocol file")["protocol"]).describe()
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a protocol as tools/test.py writes it ({error})") from error
 

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from pose.datasets.augment import Augmentation
-from pose.datasets.crop_regions import neighbourhoods
+from pose.datasets.crop_regions import crop_regions
 from pose.datasets.images import decode_image
 from pose.datasets.pictures import PictureFolder, View, mapped, reduction_for
 from pose.errors import DataError
@@ -30,13 +30,13 @@ VERSION = 1
 """Raised whenever the same data and settings would give another file."""
 
 QUALITY = 95
-"""Of the neighbourhoods' JPEG."""
+"""Of the crop_regions' JPEG."""
 
 _FILE = "crops.bin"
 
 
 class CropCache:
-    """Reads neighbourhoods; a :class:`~pose.datasets.pictures.Source`.
+    """Reads crop_regions; a :class:`~pose.datasets.pictures.Source`.
 
     Args:
         path: A file of :func:`open_crop_cache`.
@@ -95,7 +95,7 @@ def open_crop_cache(
     path = make_folder(folder) / _FILE
     with lock_file(folder / ".lock", wait=True):
         persons = pictures.persons
-        regions, steps = neighbourhoods(persons, upper_body, input_size, settings)
+        regions, steps = crop_regions(persons, upper_body, input_size, settings)
         key = _key(pictures, regions, steps)
         found = _key_of(path)
         if found != key:
@@ -163,7 +163,7 @@ def _write(path: Path, key: str, pictures: PictureFolder, regions: np.ndarray, s
 def _cut(
     pictures: PictureFolder, regions: np.ndarray, steps: np.ndarray, rows: np.ndarray
 ) -> list[tuple[int, bytes | str, np.ndarray | None, np.ndarray | None]]:
-    """The neighbourhoods of a picture's persons: row, JPEG (or what is wrong), scale and offset."""
+    """The crop_regions of a picture's persons: row, JPEG (or what is wrong), scale and offset."""
     try:
         image = pictures.read(pictures.persons.image_index[rows[0]])
     except DataError as error:

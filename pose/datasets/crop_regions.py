@@ -55,7 +55,7 @@ def half_body_boxes(persons: Persons, upper_body: np.ndarray, above: int) -> Ite
         yield rows[some], center[some], np.concatenate([low, extent], axis=1)[some]
 
 
-def neighbourhoods(
+def crop_regions(
     persons: Persons, upper_body: np.ndarray, input_size: tuple[int, int], settings: Augmentation | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """What crops of each person can show.

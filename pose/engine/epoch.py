@@ -20,7 +20,7 @@ from pose.datasets.pictures import BrokenPictures
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.errors import DataError
 from pose.models.pose_net import HEATMAP_STRIDE
 
@@ -29,7 +29,7 @@ BATCHES_BETWEEN_LOOKS = 16
 
 
 @dataclass
-class Pauses:
+class CheckpointTimer:
     """What happens between two optimiser steps: checkpoints by the clock, and the end that a signal asks for.
 
     Args:
@@ -57,20 +57,20 @@ class Pauses:
 
 
 def train_one_epoch(
-    learner: Learner,
+    trainer: Trainer,
     loader: DataLoader[Batch | DataError],
     progress: Progress,
-    pauses: Pauses,
+    timer: CheckpointTimer,
     broken: BrokenPictures,
     title: str = "",
 ) -> bool:
     """One pass over the training persons, or the rest of one.
 
     Args:
-        learner: What learns.
+        trainer: What learns.
         loader: Of training crops.
         progress: Says which epoch and from which batch on; what is done is added to it.
-        pauses: What happens between two steps.
+        timer: What happens between two steps.
         broken: Counts pictures that cannot be used.
         title: What the progress bar is called.
 
@@ -83,42 +83,42 @@ def train_one_epoch(
     """
     order = loader.batch_sampler
     order.epoch, order.first_batch = progress.epoch, progress.batches
-    look_every = learner.accumulate * (BATCHES_BETWEEN_LOOKS if learner.device.type == "cuda" else 1)
+    look_every = trainer.accumulate * (BATCHES_BETWEEN_LOOKS if trainer.device.type == "cuda" else 1)
     losses: list[Tensor] = []
-    learner.model.train()
+    trainer.model.train()
     hidden = None if distributed.is_main() else True
     with tqdm(total=len(order), initial=progress.batches, desc=title, unit="batch", disable=hidden, leave=False) as bar:
         started = ready = time.perf_counter()
         for batch in batches(loader):
             progress.waited += time.perf_counter() - ready
             broken.add(batch.problems, partial(tqdm.write, file=sys.stderr))
-            losses.append(learn(learner, batch))
+            losses.append(learn(trainer, batch))
             if (progress.batches + len(losses)) % look_every == 0 or progress.batches + len(losses) == len(order):
-                due, stop = _look(losses, len(batch.rows), progress, pauses)
+                due, stop = _look(losses, len(batch.rows), progress, timer)
                 losses.clear()
                 progress.seconds += time.perf_counter() - started
                 bar.update(progress.batches - bar.n)
                 bar.set_postfix(loss=f"{progress.loss / progress.persons:.5f}", refresh=False)
-                if pauses.grant(due, stop):
+                if timer.grant(due, stop):
                     return False
                 started = time.perf_counter()
             ready = time.perf_counter()
     return True
 
 
-def learn(learner: Learner, batch: Batch) -> Tensor:
+def learn(trainer: Trainer, batch: Batch) -> Tensor:
     """Learns from a batch: pictures are normalised and targets drawn on the device; the loss, a scalar there."""
-    images = to_input(batch.crops, learner.device)
-    keypoints = torch.from_numpy(batch.keypoints).to(learner.device, non_blocking=True)
-    labelled = torch.from_numpy(batch.labelled).to(learner.device, non_blocking=True)
+    images = to_input(batch.crops, trainer.device)
+    keypoints = torch.from_numpy(batch.keypoints).to(trainer.device, non_blocking=True)
+    labelled = torch.from_numpy(batch.labelled).to(trainer.device, non_blocking=True)
     heatmap_size = (images.shape[3] // HEATMAP_STRIDE, images.shape[2] // HEATMAP_STRIDE)
-    return learner.learn(images, *heatmap.encode(keypoints, labelled, heatmap_size, HEATMAP_STRIDE))
+    return trainer.learn(images, *heatmap.encode(keypoints, labelled, heatmap_size, HEATMAP_STRIDE))
 
 
-def _look(losses: list[Tensor], persons: int, progress: Progress, pauses: Pauses) -> tuple[bool, bool]:
+def _look(losses: list[Tensor], persons: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:
     """Adds batches of ``persons`` each to the progress; whether any process wants a checkpoint or to stop."""
     values = torch.stack(losses).double().tolist()
-    *sums, due, stop = distributed.total([*values, *map(float, pauses.wishes())]).tolist()
+    *sums, due, stop = distributed.total([*values, *map(float, timer.wishes())]).tolist()
     for number, value in enumerate(sums, progress.batches + 1):
         if not math.isfinite(value):
             raise TrainingError(

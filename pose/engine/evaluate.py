@@ -21,7 +21,7 @@ from pose.engine import distributed
 from pose.errors import DataError
 from pose.evaluation.coco_backend import check_backend, check_skeleton
 from pose.evaluation.coco_eval import load_annotations, score
-from pose.evaluation.protocol import ANNOTATED, TEST_CHOICES, Protocol, library_versions, scoring_options
+from pose.evaluation.protocol import ANNOTATED, TEST_CHOICES, TestProtocol, library_versions, scoring_options
 from pose.evaluation.results import Predictions, Results
 from pose.evaluation.saved_predictions import WAYS, SavedPredictions, decode_every_way
 from pose.files import sha256
@@ -118,7 +118,7 @@ def predict_every_way(
     loader: DataLoader[Batch | DataError],
     settings: Settings,
     device: torch.device | str,
-    protocol: Protocol,
+    protocol: TestProtocol,
 ) -> SavedPredictions:
     """Like :func:`predict`, but with and without flip, at each shift and by each decoder; in one process.
 
@@ -243,7 +243,7 @@ def _read_truth(path: Path, changed: int | None) -> COCO:
     return load_annotations(path)
 
 
-def stamp(settings: Settings, boxes_count: int, model: str, checkpoint: str | Path) -> Protocol:
+def stamp(settings: Settings, boxes_count: int, model: str, checkpoint: str | Path) -> TestProtocol:
     """Every choice that a test's figures depend on, and the files that they came from.
 
     Args:
@@ -255,7 +255,7 @@ def stamp(settings: Settings, boxes_count: int, model: str, checkpoint: str | Pa
     data, skeleton = settings.data, settings.skeleton()
     annotated = data.boxes == ANNOTATED
     annotations = data.path("val_annotations")
-    return Protocol(
+    return TestProtocol(
         boxes=ANNOTATED if annotated else data.path(data.boxes).name,
         boxes_sha256=None if annotated else sha256(data.path(data.boxes)),
         boxes_count=boxes_count,

@@ -12,7 +12,7 @@ from pose.config import Settings
 from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.engine.work_dir import BEST, LAST, PREVIOUS
 from pose.errors import PoseError
 
@@ -57,7 +57,7 @@ class Progress:
         self.loss = self.seconds = self.waited = 0.0
 
 
-def save_run(work_dir: Path, settings: Settings, learner: Learner, progress: Progress, order: EpochBatches) -> None:
+def save_run(work_dir: Path, settings: Settings, trainer: Trainer, progress: Progress, order: EpochBatches) -> None:
     """Writes ``last.pth`` and keeps the one before; every process calls it.
 
     Raises:
@@ -66,7 +66,7 @@ def save_run(work_dir: Path, settings: Settings, learner: Learner, progress: Pro
     random = distributed.gathered(random_state())
     if distributed.is_main():
         contents = {
-            **learner.state_dict(),
+            **trainer.state_dict(),
             **asdict(progress),
             "random": random,
             "order": _order(order),
@@ -75,7 +75,7 @@ def save_run(work_dir: Path, settings: Settings, learner: Learner, progress: Pro
         save_checkpoint(work_dir / LAST, contents, work_dir / PREVIOUS)
 
 
-def save_best(work_dir: Path, settings: Settings, learner: Learner, progress: Progress) -> None:
+def save_best(work_dir: Path, settings: Settings, trainer: Trainer, progress: Progress) -> None:
     """Writes ``best.pth``: the weights that were validated, without what only training needs.
 
     Raises:
@@ -83,7 +83,7 @@ def save_best(work_dir: Path, settings: Settings, learner: Learner, progress: Pr
     """
     if distributed.is_main():
         contents = {
-            "model": learner.best_model.state_dict(),
+            "model": trainer.best_model.state_dict(),
             "epoch": progress.best["epoch"],
             "best": progress.best,
             "settings": settings.to_dict(),
@@ -91,7 +91,7 @@ def save_best(work_dir: Path, settings: Settings, learner: Learner, progress: Pr
         save_checkpoint(work_dir / BEST, contents)
 
 
-def resume_run(work_dir: Path, settings: Settings, learner: Learner, order: EpochBatches) -> Progress:
+def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: EpochBatches) -> Progress:
     """Takes back what :func:`save_run` wrote, the one before where the last is damaged; starts fresh without any.
 
     Raises:
@@ -107,7 +107,7 @@ def resume_run(work_dir: Path, settings: Settings, learner: Learner, order: Epoc
         distributed.say(f"nothing to resume in {work_dir}: starting fresh")
         return Progress()
     checkpoint, path, errors = found
-    learner.load_state_dict(checkpoint, path)
+    trainer.load_state_dict(checkpoint, path)
     progress = Progress(**{item.name: checkpoint[item.name] for item in fields(Progress)})
     before = checkpoint["settings"]
     if before["train"]["seed"] != settings.train.seed:

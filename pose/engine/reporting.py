@@ -112,7 +112,7 @@ class Report:
             self.board.close()
 
 
-class Clock:
+class Eta:
     """The time that is left, from how long the epochs took that this process trained.
 
     Args:

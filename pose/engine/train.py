@@ -11,15 +11,15 @@ from torch import nn
 
 from pose.config import Settings, TrainSettings
 from pose.engine import distributed
-from pose.engine.epoch import Pauses, train_one_epoch
+from pose.engine.epoch import CheckpointTimer, train_one_epoch
 from pose.engine.evaluate import evaluate
 from pose.engine.initial import load_initial
 from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
-from pose.engine.reporting import Clock, Report, attention_summary, line, mean_entropy
+from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
 from pose.engine.sheet import prediction_sheet
 from pose.engine.signals import Stopped, StopSignals
-from pose.engine.trainer import Learner
+from pose.engine.trainer import Trainer
 from pose.engine.training_data import Loader, prepare_data
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
 from pose.errors import DataError
@@ -74,59 +74,59 @@ def _train(
     """:func:`train` in a folder that is this run's."""
     schedule = settings.train
     seed_everything(schedule.seed)
-    learner = make_learner(settings, device)
+    trainer = make_trainer(settings, device)
     if schedule.initial_weights and not (resume and run_files(work_dir)):
-        load_initial(learner.model, schedule.initial_weights, schedule.initial_noise)
+        load_initial(trainer.model, schedule.initial_weights, schedule.initial_noise)
     seed_everything(schedule.seed + distributed.shard()[0])
     with signals.at_once():  # a crop cache may take minutes
         train_loader, test_loader, broken = prepare_data(settings, check_data)
     rate_factor = _scaled_rate(schedule)
-    progress = resume_run(work_dir, settings, learner, train_loader.batch_sampler) if resume else Progress()
+    progress = resume_run(work_dir, settings, trainer, train_loader.batch_sampler) if resume else Progress()
     report = Report(work_dir / METRICS, progress.epoch) if distributed.is_main() else None
-    clock = Clock(progress.epoch, schedule.epochs)
+    eta = Eta(progress.epoch, schedule.epochs)
 
     def save() -> None:
-        save_run(work_dir, settings, learner, progress, train_loader.batch_sampler)
+        save_run(work_dir, settings, trainer, progress, train_loader.batch_sampler)
 
-    pauses = Pauses(signals, schedule.checkpoint_minutes, save)
+    timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)
     while progress.epoch < schedule.epochs:
         epoch = progress.epoch + 1
-        row = {"epoch": epoch, **_begin_epoch(learner, schedule, progress.epoch, rate_factor)}
-        if not train_one_epoch(learner, train_loader, progress, pauses, broken, f"epoch {epoch}/{schedule.epochs}"):
+        row = {"epoch": epoch, **_begin_epoch(trainer, schedule, progress.epoch, rate_factor)}
+        if not train_one_epoch(trainer, train_loader, progress, timer, broken, f"epoch {epoch}/{schedule.epochs}"):
             break
         row.update(progress.figures())
         if epoch % schedule.validate_every == 0 or epoch == schedule.epochs:
             save()  # a stop while validating repeats the validation alone
             try:
                 with signals.at_once():
-                    row.update(_validate(learner.best_model, test_loader, settings, device, report, epoch))
+                    row.update(_validate(trainer.best_model, test_loader, settings, device, report, epoch))
             except Stopped:
                 break
             if progress.best is None or row["AP"] > progress.best["AP"]:
                 progress.best = {"epoch": epoch, **{name: row[name] for name in FIGURES}}
-                save_best(work_dir, settings, learner, progress)
+                save_best(work_dir, settings, trainer, progress)
         if report:
             report.add(row)
         progress.next_epoch()
         save()  # last: a kill before it repeats the epoch, and everything that was written is written again
-        distributed.say(line(row, schedule.epochs, clock.left(progress.epoch)))
+        distributed.say(line(row, schedule.epochs, eta.left(progress.epoch)))
     if report:
         if report.uses:
-            distributed.say(attention_summary(report.uses, attentions(learner.best_model)[0].temperature.item()))
+            distributed.say(attention_summary(report.uses, attentions(trainer.best_model)[0].temperature.item()))
         report.close()
     return {"best": progress.best, "checkpoint": work_dir / BEST, "stopped": signals.received}
 
 
-def _begin_epoch(learner: Learner, schedule: TrainSettings, epoch: int, rate_factor: float) -> dict[str, float]:
+def _begin_epoch(trainer: Trainer, schedule: TrainSettings, epoch: int, rate_factor: float) -> dict[str, float]:
     """Sets what the schedule says for an epoch, counted from 0; what the report says of it."""
     rate = schedule.learning_rate_at(epoch) * rate_factor
-    learner.set_learning_rate(rate)
+    trainer.set_learning_rate(rate)
     if schedule.temperature_start is not None:
         temperature = linear_temperature(
             epoch, schedule.temperature_start, schedule.temperature_end, schedule.temperature_epochs
         )
-        set_temperature(learner.model, temperature)
-    softmaxes = [attention for attention in attentions(learner.model) if attention.activation == "softmax"]
+        set_temperature(trainer.model, temperature)
+    softmaxes = [attention for attention in attentions(trainer.model) if attention.activation == "softmax"]
     return {"learning_rate": rate, **({"temperature": softmaxes[0].temperature.item()} if softmaxes else {})}
 
 
@@ -153,14 +153,14 @@ def _validate(
     return figures
 
 
-def make_learner(settings: Settings, device: torch.device) -> Learner:
+def make_trainer(settings: Settings, device: torch.device) -> Trainer:
     """The freshly initialised network and its optimiser, as the ``train`` section says.
 
     Raises:
         OptionError: A key or value of ``model`` is wrong, or the device does not offer what is asked for.
     """
     schedule = settings.train
-    return Learner(
+    return Trainer(
         settings.build_model(),
         device,
         precision=schedule.precision,

@@ -24,7 +24,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 """The names of what autocast computes in; None computes without it."""
 
 
-class Learner:
+class Trainer:
     """Makes optimiser steps by Adam.
 
     Args:

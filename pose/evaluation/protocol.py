@@ -49,7 +49,7 @@ def scoring_options(choices: object) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TestProtocol:
     """The test protocol of one result, printed and saved with it.
 
     Args:
@@ -75,6 +75,8 @@ class Protocol:
     Raises:
         ValueError: An unknown choice, or a file of detections called ``annotated``.
     """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
 
     boxes: str = ANNOTATED
     boxes_sha256: str | None = None
@@ -112,7 +114,7 @@ class Protocol:
 
     def differences(self) -> dict[str, object]:
         """The choices that are not those of the published figures, annotated boxes among them."""
-        published = Protocol()
+        published = TestProtocol()
         names = ["flip", "decode", "rescore", "nms"]
         names += ["flip_shift"] if self.flip else []
         names += ["rescore_threshold"] if self.rescore else []
@@ -154,7 +156,7 @@ class Protocol:
         return asdict(self) | {"versions": dict(self.versions)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Protocol:
+    def from_dict(cls, values: Mapping[str, object]) -> TestProtocol:
         """The stamp that :meth:`to_dict` wrote.
 
         Raises:

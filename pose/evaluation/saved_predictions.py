@@ -17,7 +17,7 @@ import numpy as np
 
 from pose import heatmap
 from pose.errors import DataError
-from pose.evaluation.protocol import CHOICES, Protocol
+from pose.evaluation.protocol import CHOICES, TestProtocol
 from pose.evaluation.results import Predictions
 from pose.files import replacing
 from pose.geometry import boxes_to_centers_scales, heatmap_to_image
@@ -73,7 +73,7 @@ class SavedPredictions:
         points, joint_scores: As :func:`decode_every_way` gives them.
     """
 
-    protocol: Protocol
+    protocol: TestProtocol
     skeleton: Skeleton
     heatmap_size: tuple[int, int]
     annotations: str
@@ -92,7 +92,7 @@ class SavedPredictions:
         """What a person takes in the file."""
         return sum(getattr(self, name)[:1].nbytes for name in _ARRAYS)
 
-    def varied(self, **changes: Any) -> Protocol:
+    def varied(self, **changes: Any) -> TestProtocol:
         """The test's protocol with other choices.
 
         Raises:
@@ -109,7 +109,7 @@ class SavedPredictions:
             )
         return replace(protocol, boxes_count=int((self.box_scores >= protocol.box_threshold).sum()))
 
-    def predictions(self, protocol: Protocol) -> Predictions:
+    def predictions(self, protocol: TestProtocol) -> Predictions:
         """What the network would have said under another protocol.
 
         Args:
@@ -165,7 +165,7 @@ def load_predictions(path: str | Path) -> SavedPredictions:
         if about.pop("format") != FORMAT:
             raise ValueError("another version of the format")
         return SavedPredictions(
-            protocol=Protocol.from_dict(about.pop("protocol")),
+            protocol=TestProtocol.from_dict(about.pop("protocol")),
             skeleton=Skeleton(**about.pop("skeleton")),
             heatmap_size=tuple(about.pop("heatmap_size")),
             **about,

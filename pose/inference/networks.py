@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pose.inference.profiler import Clock
+from pose.inference.profiler import Profiler
 from pose.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TorchNetwork:
         input_size: tuple[int, int],
         settings: TestSettings,
         device: torch.device | str,
-        clock: Clock | None = None,
+        clock: Profiler | None = None,
     ) -> None:
         from pose.engine.evaluate import ready_for_testing
         from pose.models.pose_net import HEATMAP_STRIDE
@@ -66,7 +66,7 @@ class TorchNetwork:
         self.heatmap_size = (input_size[0] // HEATMAP_STRIDE, input_size[1] // HEATMAP_STRIDE)
         self.settings = settings
         self.device = device
-        self.clock = clock or Clock()
+        self.clock = clock or Profiler()
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`PoseNetwork`."""

@@ -15,7 +15,7 @@ from pose import heatmap
 from pose.errors import CheckpointError
 from pose.inference.crops import normalise
 from pose.inference.detector import DEFAULT_THRESHOLD, persons_of
-from pose.inference.profiler import Clock
+from pose.inference.profiler import Profiler
 from pose.options import OptionError
 from pose.skeleton import Skeleton
 
@@ -76,8 +76,8 @@ class OnnxNetwork:
         OptionError: ONNX Runtime is not installed.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", clock: Clock | None = None) -> None:
-        self.clock = clock or Clock()
+    def __init__(self, path: str | Path, device: str = "auto", clock: Profiler | None = None) -> None:
+        self.clock = clock or Profiler()
         self.session = open_session(path, device)
         text = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         outputs = self.session.get_outputs()

@@ -22,7 +22,7 @@ from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_picture
 from pose.inference.networks import PoseNetwork, TorchNetwork
 from pose.inference.pictures import Picture, as_picture
-from pose.inference.profiler import Clock
+from pose.inference.profiler import Profiler
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Predictor:
         rescore_threshold: float = 0.2,
         nms: str = "greedy",
         nms_threshold: float = 0.9,
-        clock: Clock | None = None,
+        clock: Profiler | None = None,
     ) -> None:
         self.network = network
         self.detector = detector
@@ -83,7 +83,7 @@ class Predictor:
         self.rescore_threshold = rescore_threshold
         self.nms = nms
         self.nms_threshold = nms_threshold
-        self.clock = clock or Clock()
+        self.clock = clock or Profiler()
 
     @classmethod
     def from_config(
@@ -112,7 +112,7 @@ class Predictor:
         settings = load_settings(config, overrides)
         model = settings.build_model()
         load_weights(model, checkpoint)
-        test, clock = settings.test, Clock()
+        test, clock = settings.test, Profiler()
         size, where = settings.data.input_size, choose_device(device)
         network = TorchNetwork(model, settings.skeleton(), size, test, where, clock)
         return cls(
@@ -139,7 +139,7 @@ class Predictor:
         """
         from pose.inference.onnx_models import OnnxNetwork
 
-        clock = Clock()
+        clock = Profiler()
         network = OnnxNetwork(path, device, clock)
         names = ("batch_size", "rescore", "rescore_threshold", "nms", "nms_threshold")
         return cls(network, **{name: network.test[name] for name in names if name in network.test}, clock=clock)

@@ -12,7 +12,7 @@ from pose.inference.boxes import CocoBoxes, check_inside
 from pose.inference.inputs import Frame, PictureFiles, read_ahead
 from pose.inference.outputs import Stop, Write
 from pose.inference.predictor import Poses, Predictor
-from pose.inference.profiler import Clock
+from pose.inference.profiler import Profiler
 from pose.inference.video.files import VideoSource
 from pose.inference.video.stream import StreamPredictor
 
@@ -78,7 +78,7 @@ def write_all(
     pairs: Iterable[tuple[Frame, Poses]],
     writes: Sequence[Write],
     draw: Callable[[Frame, Poses], np.ndarray],
-    clock: Clock | None = None,
+    clock: Profiler | None = None,
 ) -> tuple[int, bool]:
     """Hands every frame to every output.
 
@@ -91,7 +91,7 @@ def write_all(
     Returns:
         How many frames were written, and whether a person stopped it with Ctrl-C or in the window.
     """
-    clock = clock or Clock()
+    clock = clock or Profiler()
     count = 0
     try:
         for frame, poses in pairs:

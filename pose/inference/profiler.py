@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Clock:
+class Profiler:
     """Adds up the seconds of named stages; a stage inside another counts in the inner one alone.
 
     Attributes:

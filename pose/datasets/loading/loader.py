@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from pose.datasets.crops import Batch as Batch
 from pose.datasets.crops import CropDataset as CropDataset
 from pose.datasets.loading.order import EpochBatches
-from pose.datasets.loading.shared_batches import AHEAD, Handover
+from pose.datasets.loading.shared_batches import AHEAD, SharedBatches
 from pose.errors import DataError
 
 MEAN = (0.485, 0.456, 0.406)
@@ -77,7 +77,7 @@ def make_loader(
         num_workers=workers,
         multiprocessing_context=_Fork() if workers else None,
         prefetch_factor=AHEAD if workers else None,
-        collate_fn=Handover(workers, batch_size, dataset.input_size),
+        collate_fn=SharedBatches(workers, batch_size, dataset.input_size),
         generator=torch.Generator(),  # else every iteration takes a number from the global one, which is the model's
         persistent_workers=workers > 0 and train,
         worker_init_fn=_start_worker,

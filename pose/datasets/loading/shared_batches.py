@@ -20,7 +20,7 @@ AHEAD = 2
 """Batches that a worker makes before they are asked for."""
 
 
-class Handover:
+class SharedBatches:
     """Hands batches over; the collate function of a loader.
 
     Args:

@@ -15,7 +15,7 @@ from pose.checkpoint import load_checkpoint, load_newest, load_state
 from pose.config import Settings
 from pose.engine.evaluate import evaluate, make_test_loader, prepare_scoring, read_test_persons, stamp
 from pose.engine.progress import changes
-from pose.engine.train import make_learner, train
+from pose.engine.train import make_trainer, train
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, BusyError
 from pose.errors import DataError, PoseError
 from pose.evaluation.pck import predicted_length_pck
@@ -220,9 +220,9 @@ def _test(run: Run, device: torch.device) -> None:
         load_state(model, checkpoint["model"], path)
         model = model.to(device)
     else:
-        learner = make_learner(settings, device)
-        learner.load_state_dict(checkpoint, path)
-        model = learner.best_model
+        trainer = make_trainer(settings, device)
+        trainer.load_state_dict(checkpoint, path)
+        model = trainer.best_model
     persons, _ = read_test_persons(settings, settings.data.boxes)
     loader = make_test_loader(settings, persons)
     figures, results, predictions = evaluate(model, loader, settings, device)

@@ -12,7 +12,7 @@ import numpy as np
 from pose.engine.comparison.runs import Run
 from pose.engine.work_dir import BEST
 from pose.evaluation.coco_eval import FIGURES
-from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, Protocol
+from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
 from pose.evaluation.significance import LEVEL, Interval, over_pictures, over_seeds
 from pose.files import replacing
 
@@ -132,7 +132,7 @@ def format_table(summary: dict[str, Any]) -> str:
 
 def _legend(network: dict[str, Any]) -> list[str]:
     """What the figures are and how they were made."""
-    protocol = Protocol(**network["protocol"])
+    protocol = TestProtocol(**network["protocol"])
     boxes, chosen = protocol.boxes, "the last epoch, since there is no separate test split"
     if network["checkpoint"] == BEST:
         chosen = "the epoch with the best OKS AP on the validation split"

@@ -29,7 +29,7 @@ _LARGEST = (320, 240)  # pixels of a view
 
 
 @dataclass(frozen=True)
-class Shelf:
+class CropGroup:
     """Crops of one kind.
 
     Args:
@@ -43,7 +43,7 @@ class Shelf:
 
 def make_gallery(
     analysis: Analysis, annotations: COCO, images: str | Path, skeleton: Skeleton, draw: Draw
-) -> tuple[Shelf, ...]:
+) -> tuple[CropGroup, ...]:
     """Draws the persons worth looking at.
 
     Args:
@@ -94,10 +94,10 @@ def make_gallery(
     by_score = matches.false_rows[np.argsort(-results.scores[matches.false_rows], kind="stable")]
     by_size = matches.missed[np.argsort(-truth.areas[matches.missed], kind="stable")]
     return (
-        Shelf("Worst: annotation left, result right", tuple(map(matched, by_oks[:SHOWN]))),
-        Shelf("Best: annotation left, result right", tuple(map(matched, by_oks[::-1][:SHOWN]))),
-        Shelf("False persons of the highest scores", tuple(map(false, by_score[:SHOWN]))),
-        Shelf("The largest missed persons", tuple(map(missed, by_size[:SHOWN]))),
+        CropGroup("Worst: annotation left, result right", tuple(map(matched, by_oks[:SHOWN]))),
+        CropGroup("Best: annotation left, result right", tuple(map(matched, by_oks[::-1][:SHOWN]))),
+        CropGroup("False persons of the highest scores", tuple(map(false, by_score[:SHOWN]))),
+        CropGroup("The largest missed persons", tuple(map(missed, by_size[:SHOWN]))),
     )
 
 

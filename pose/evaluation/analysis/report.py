@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pose.errors import OutputError
 from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
-from pose.evaluation.analysis.gallery import Draw, Shelf, make_gallery
+from pose.evaluation.analysis.gallery import CropGroup, Draw, make_gallery
 from pose.evaluation.analysis.groups import NEIGHBOUR_OVERLAP
 from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyse
 from pose.evaluation.matching import MATCH_OKS
@@ -71,7 +71,7 @@ def write_report(
     analysis: Analysis,
     figures: Mapping[str, float],
     about: str,
-    gallery: Sequence[Shelf] = (),
+    gallery: Sequence[CropGroup] = (),
 ) -> Path:
     """Writes the page.
 
@@ -79,7 +79,7 @@ def write_report(
         folder: Gets :data:`PAGE`.
         analysis: Of the results.
         figures: COCO's ten.
-        about: How the results came about, as :meth:`~pose.evaluation.protocol.Protocol.describe` says it.
+        about: How the results came about, as :meth:`~pose.evaluation.protocol.TestProtocol.describe` says it.
         gallery: Crops; without any, the page says so.
 
     Returns:
@@ -195,16 +195,16 @@ def _calibrations(analysis: Analysis) -> str:
     )
 
 
-def _shelves(gallery: Sequence[Shelf]) -> str:
+def _shelves(gallery: Sequence[CropGroup]) -> str:
     if not gallery:
         return "<p>The pictures were not at hand.</p>"
     text = ""
-    for shelf in gallery:
+    for group in gallery:
         crops = "".join(
             f'<figure><img src="{source}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
-            for caption, source in shelf.crops
+            for caption, source in group.crops
         )
-        text += f'<h3>{escape(shelf.title)}</h3><div class="side">{crops or "<p>none</p>"}</div>'
+        text += f'<h3>{escape(group.title)}</h3><div class="side">{crops or "<p>none</p>"}</div>'
     return text
 
 

@@ -26,7 +26,7 @@ from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
 from pose.models.native.inference.layers import NativeLayer, NativeSequence, chain, fuse
-from pose.models.native.training.layers import TrainedInvertedResidual
+from pose.models.native.training.layers import NativeTrainedInvertedResidual
 
 BANK_DTYPES = (torch.float32, torch.bfloat16)
 CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicConv2d, DCDConv2d)
@@ -89,7 +89,10 @@ def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Modul
 
 def _chained(block: nn.Module) -> nn.Module:
     """A folded block as one native sequence, as far as there is one."""
-    if type(block) in (InvertedResidual, TrainedInvertedResidual):  # a class derived from it may do something else
+    if type(block) in (
+        InvertedResidual,
+        NativeTrainedInvertedResidual,
+    ):
         layers = (block.expand, block.depthwise, block.squeeze, block.project)
         return chain(layers, nn.Identity() if block.has_shortcut else None) or block
     known = type(block) in (BasicBlock, Bottleneck) and type(block.activation) in native.ACTIVATIONS

@@ -18,7 +18,7 @@ from pose.models.deploy.folded_dcd import FoldedDCDConv2d
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.layers import SqueezeExcitation
 from pose.models.native import ACTIVATIONS, build
-from pose.models.native.training.layers import TrainedConv2d
+from pose.models.native.training.layers import NativeTrainedConv2d
 
 PANEL = 16
 """Outputs of a panel, as in the source."""
@@ -250,10 +250,10 @@ def fuse(layer: nn.Module, activation: nn.Module, bank_dtype: torch.dtype = torc
 
 def _native_class(layer: nn.Module) -> type[NativeLayer] | None:
     """What stands for a layer; None where nothing does."""
-    if isinstance(layer, nn.Conv2d) and not isinstance(layer, TrainedConv2d):
+    if isinstance(layer, nn.Conv2d) and not isinstance(layer, NativeTrainedConv2d):
         if type(layer).forward is not nn.Conv2d.forward:  # somebody's own convolution
             return None
-    elif not isinstance(layer, TrainedConv2d | FoldedDynamicConv2d | FoldedDCDConv2d):
+    elif not isinstance(layer, NativeTrainedConv2d | FoldedDynamicConv2d | FoldedDCDConv2d):
         return None
     plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)  # the attention sees no padding
     depthwise = layer.groups == layer.in_channels == layer.out_channels

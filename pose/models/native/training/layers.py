@@ -60,13 +60,13 @@ def use_native_training(model: nn.Module) -> nn.Module:
         return model
     for module in model.modules():
         if isinstance(module, ConvNormAct) and type(module.conv) is nn.Conv2d and _is_known(module.conv):
-            module.conv.__class__ = TrainedConv2d
-        native = TRAINED.get(type(module))
+            module.conv.__class__ = NativeTrainedConv2d
+        native = NATIVE_TRAINED.get(type(module))
         if native is not None:
             module.__class__ = native
     wants = any(isinstance(module, KernelAttention | DynamicBranch) for module in model.modules())
     for module in model.modules():
-        if isinstance(module, TrainedBatchNorm2d):
+        if isinstance(module, NativeTrainedBatchNorm2d):
             module.wants_averages = wants
     return model
 
@@ -270,7 +270,7 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias[:, :, None, None]
 
 
-class TrainedBatchNorm2d(BatchNorm2d):
+class NativeTrainedBatchNorm2d(BatchNorm2d):
     """Normalises, activates and adds a shortcut at once; :attr:`wants_averages` hangs averages on the answer."""
 
     wants_averages = False
@@ -296,7 +296,7 @@ class TrainedBatchNorm2d(BatchNorm2d):
         return y
 
 
-class TrainedConvNormAct(ConvNormAct):
+class NativeTrainedConvNormAct(ConvNormAct):
     """:class:`ConvNormAct` whose normalisation activates."""
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
@@ -304,7 +304,7 @@ class TrainedConvNormAct(ConvNormAct):
         return self.norm(self.conv(x), self.activation, shortcut)
 
 
-class TrainedInvertedResidual(InvertedResidual):
+class NativeTrainedInvertedResidual(InvertedResidual):
     """:class:`InvertedResidual` whose last normalisation adds the shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -312,7 +312,7 @@ class TrainedInvertedResidual(InvertedResidual):
         return self.project(self.squeeze(self.depthwise(self.expand(x))), x if self.has_shortcut else None)
 
 
-class TrainedConv2d(nn.Conv2d):
+class NativeTrainedConv2d(nn.Conv2d):
     """A depthwise or pointwise ``nn.Conv2d``."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -323,7 +323,7 @@ class TrainedConv2d(nn.Conv2d):
         return _add_bias(y, None if self.bias is None else self.bias[None])
 
 
-class TrainedAttention(KernelAttention):
+class NativeTrainedAttention(KernelAttention):
     """:class:`KernelAttention` that takes averages from where they are."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -335,7 +335,7 @@ class TrainedAttention(KernelAttention):
         return Attend.apply(_averages(x), *hidden, self.fc2.weight, self.fc2.bias, *constants)
 
 
-class TrainedDynamicConv2d(DynamicConv2d):
+class NativeTrainedDynamicConv2d(DynamicConv2d):
     """:class:`DynamicConv2d`, depthwise or pointwise; others mix and convolve as before."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -350,7 +350,7 @@ class TrainedDynamicConv2d(DynamicConv2d):
         return _add_bias(y, None if self.bias is None else attention @ self.bias)
 
 
-class TrainedBranch(DynamicBranch):
+class NativeTrainedBranch(DynamicBranch):
     """:class:`DynamicBranch` that takes averages from where they are."""
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -387,7 +387,7 @@ class ScaledConv(torch.autograd.Function):
         )
 
 
-class TrainedDCDConv2d(DCDConv2d):
+class NativeTrainedDCDConv2d(DCDConv2d):
     """:class:`DCDConv2d`, pointwise with one block or depthwise; others as before."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -406,8 +406,8 @@ class TrainedDCDConv2d(DCDConv2d):
         return _add_bias(y, None if self.bias is None else self.bias[None])
 
 
-class TrainedResidual(ChannelResidual):
-    """:class:`ChannelResidual` of a :class:`TrainedDCDConv2d`."""
+class NativeTrainedResidual(ChannelResidual):
+    """:class:`ChannelResidual` of a :class:`NativeTrainedDCDConv2d`."""
 
     def latent(self, x: Tensor, phi: Tensor) -> Tensor:
         """(N, C_in, H, W) and (N, 1, L, L, 1) to (N, L, H, W): what P is applied to."""
@@ -417,14 +417,14 @@ class TrainedResidual(ChannelResidual):
         return latent + mixed if self.norm_out is None else self.norm_out(mixed, None, latent)
 
 
-TRAINED: dict[type[nn.Module], type[nn.Module]] = {
-    BatchNorm2d: TrainedBatchNorm2d,
-    ConvNormAct: TrainedConvNormAct,
-    InvertedResidual: TrainedInvertedResidual,
-    KernelAttention: TrainedAttention,
-    DynamicConv2d: TrainedDynamicConv2d,
-    DynamicBranch: TrainedBranch,
-    DCDConv2d: TrainedDCDConv2d,
-    ChannelResidual: TrainedResidual,
+NATIVE_TRAINED: dict[type[nn.Module], type[nn.Module]] = {
+    BatchNorm2d: NativeTrainedBatchNorm2d,
+    ConvNormAct: NativeTrainedConvNormAct,
+    InvertedResidual: NativeTrainedInvertedResidual,
+    KernelAttention: NativeTrainedAttention,
+    DynamicConv2d: NativeTrainedDynamicConv2d,
+    DynamicBranch: NativeTrainedBranch,
+    DCDConv2d: NativeTrainedDCDConv2d,
+    ChannelResidual: NativeTrainedResidual,
 }
 """What :func:`use_native_training` makes of each layer."""

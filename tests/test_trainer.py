@@ -10,8 +10,8 @@ from torch import nn
 
 from pose import heatmap
 from pose.checkpoint import load_checkpoint
-from pose.engine.train import make_learner, train
-from pose.engine.trainer import Learner
+from pose.engine.train import make_trainer, train
+from pose.engine.trainer import Trainer
 from pose.errors import CheckpointError
 from pose.models.dynamic.dynamic_conv import KernelAttention, attentions, set_temperature
 from pose.models.pose_net import PoseNet
@@ -41,8 +41,8 @@ def weights(model):
 
 def test_a_step_is_adams_on_the_protocols_loss():
     model, twin = network(), network()
-    learner = Learner(model, CPU)
-    learner.set_learning_rate(1e-3)
+    trainer = Trainer(model, CPU)
+    trainer.set_learning_rate(1e-3)
     adam = torch.optim.Adam(twin.parameters(), lr=1e-3)
     for seed in range(3):
         images, target, mask = batch(seed=seed)
@@ -50,12 +50,12 @@ def test_a_step_is_adams_on_the_protocols_loss():
         adam.zero_grad()
         loss.backward()
         adam.step()
-        assert learner.learn(images, target, mask).item() == pytest.approx(loss.item(), rel=1e-6)
+        assert trainer.learn(images, target, mask).item() == pytest.approx(loss.item(), rel=1e-6)
     torch.testing.assert_close(weights(model), weights(twin))
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch():
-    large, small = (Learner(network(norm=False), CPU, accumulate=count) for count in (1, 2))
+    large, small = (Trainer(network(norm=False), CPU, accumulate=count) for count in (1, 2))
     before = weights(small.model)
     images, target, mask = batch(8)
     large.learn(images, target, mask)
@@ -69,41 +69,41 @@ def test_accumulated_batches_make_the_step_of_one_large_batch():
 def test_gradients_are_scaled_down_to_the_norm_and_small_ones_left():
     norms = {}
     for limit in (None, 1e-3, 1e3):
-        learner = Learner(network(), CPU, max_gradient_norm=limit)
-        step = learner.optimizer.step
+        trainer = Trainer(network(), CPU, max_gradient_norm=limit)
+        step = trainer.optimizer.step
 
-        def seen(step=step, learner=learner, limit=limit):
-            gradients = [parameter.grad.flatten() for parameter in learner.model.parameters()]
+        def seen(step=step, trainer=trainer, limit=limit):
+            gradients = [parameter.grad.flatten() for parameter in trainer.model.parameters()]
             norms[limit] = torch.cat(gradients).norm().item()
             return step()
 
-        learner.optimizer.step = seen
-        learner.learn(*batch())
+        trainer.optimizer.step = seen
+        trainer.learn(*batch())
     assert norms[1e-3] == pytest.approx(1e-3, rel=1e-4)
     assert norms[1e3] == norms[None] > 1e-2
 
 
 def test_averaged_weights_follow_the_exponential_moving_average():
-    learner = Learner(network(), CPU, average_decay=0.75)
+    trainer = Trainer(network(), CPU, average_decay=0.75)
     expected = None
     for seed in range(4):
-        learner.learn(*batch(seed=seed))
-        now = weights(learner.model)
+        trainer.learn(*batch(seed=seed))
+        now = weights(trainer.model)
         expected = now if expected is None else 0.75 * expected + 0.25 * now
-    torch.testing.assert_close(weights(learner.best_model), expected)
-    assert learner.best_model is not learner.model
+    torch.testing.assert_close(weights(trainer.best_model), expected)
+    assert trainer.best_model is not trainer.model
 
 
 def test_batch_statistics_are_averaged_with_the_weights_they_belong_to_and_the_temperature_is_not():
-    learner = Learner(network(), CPU, average_decay=0.75)
+    trainer = Trainer(network(), CPU, average_decay=0.75)
     expected = None
     for step in range(3):
-        set_temperature(learner.model, 30.0 - step)
-        learner.learn(*batch(seed=step))
-        own = learner.model.backbone.norm.running_mean.clone()
+        set_temperature(trainer.model, 30.0 - step)
+        trainer.learn(*batch(seed=step))
+        own = trainer.model.backbone.norm.running_mean.clone()
         expected = own if expected is None else 0.75 * expected + 0.25 * own
-    torch.testing.assert_close(learner.best_model.backbone.norm.running_mean, expected)
-    assert {attention.temperature.item() for attention in attentions(learner.average)} == {28.0}
+    torch.testing.assert_close(trainer.best_model.backbone.norm.running_mean, expected)
+    assert {attention.temperature.item() for attention in attentions(trainer.average)} == {28.0}
 
 
 def test_the_averaged_network_is_the_one_that_is_validated_and_kept(tmp_path):
@@ -119,36 +119,36 @@ def test_the_averaged_network_is_the_one_that_is_validated_and_kept(tmp_path):
 
 
 def test_resuming_with_averages_that_were_never_made_is_refused(tmp_path):
-    state = Learner(network(), CPU).state_dict()
+    state = Trainer(network(), CPU).state_dict()
     with pytest.raises(CheckpointError, match="last.pth: has no averaged weights"):
-        Learner(network(), CPU, average_decay=0.9).load_state_dict(state, tmp_path / "last.pth")
+        Trainer(network(), CPU, average_decay=0.9).load_state_dict(state, tmp_path / "last.pth")
 
 
 def test_bfloat16_computes_features_in_it_and_attention_weights_and_loss_in_float32():
-    learner = Learner(network(), CPU, precision="bfloat16")
+    trainer = Trainer(network(), CPU, precision="bfloat16")
     seen = {}
-    for name, module in learner.model.named_modules():
+    for name, module in trainer.model.named_modules():
         module.register_forward_hook(lambda module, _, out, name=name: seen.update({name: out.dtype}))
-    loss = learner.learn(*batch())
-    attention = [name for name, module in learner.model.named_modules() if isinstance(module, KernelAttention)]
+    loss = trainer.learn(*batch())
+    attention = [name for name, module in trainer.model.named_modules() if isinstance(module, KernelAttention)]
     assert attention
     assert all(seen[name] == torch.float32 for name in attention)
     assert seen["backbone.dynamic"] == seen["backbone.last"] == torch.bfloat16
     assert loss.dtype == torch.float32
-    assert {parameter.dtype for parameter in learner.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
 
 
 def test_bfloat16_learns_nearly_what_float32_does():
     lines = {}
     for precision in ("float32", "bfloat16"):
-        learner = Learner(network(), CPU, precision=precision)
-        lines[precision] = [learner.learn(*batch()).item() for _ in range(30)]
+        trainer = Trainer(network(), CPU, precision=precision)
+        lines[precision] = [trainer.learn(*batch()).item() for _ in range(30)]
     assert lines["float32"][-1] < 0.7 * lines["float32"][0]
     np.testing.assert_allclose(lines["bfloat16"], lines["float32"], rtol=0.03)
 
 
 def test_channels_last_is_kept_by_kernels_and_features_and_changes_nothing_else():
-    plain, last = Learner(network(), CPU), Learner(network(), CPU, channels_last=True)
+    plain, last = Trainer(network(), CPU), Trainer(network(), CPU, channels_last=True)
     assert last.model.backbone.last.weight.is_contiguous(memory_format=torch.channels_last)
     seen = []
     last.model.backbone.norm.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
@@ -169,7 +169,7 @@ def test_a_compiled_network_shares_its_weights_with_the_one_that_is_saved(monkey
 
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", compile_eagerly)
-    plain, fast = Learner(network(), CPU), Learner(network(), CPU, compiled=True)
+    plain, fast = Trainer(network(), CPU), Trainer(network(), CPU, compiled=True)
     for seed in range(2):
         loss = plain.learn(*batch(seed=seed)), fast.learn(*batch(seed=seed))
         torch.testing.assert_close(*loss)
@@ -180,7 +180,7 @@ def test_a_compiled_network_shares_its_weights_with_the_one_that_is_saved(monkey
 
 @pytest.mark.slow
 def test_torch_compile_gives_the_same_step():
-    plain, fast = Learner(network(), CPU), Learner(network(), CPU, compiled=True)
+    plain, fast = Trainer(network(), CPU), Trainer(network(), CPU, compiled=True)
     for seed in range(2):
         torch.testing.assert_close(fast.learn(*batch(seed=seed)), plain.learn(*batch(seed=seed)))
 
@@ -188,29 +188,29 @@ def test_torch_compile_gives_the_same_step():
 @pytest.mark.parametrize("wrong", [{"precision": "float16"}, {"sync_batch_norm": True}])
 def test_what_only_a_gpu_offers_is_refused_on_a_cpu_by_name(wrong):
     with pytest.raises(OptionError, match=f"train.{next(iter(wrong))}"):
-        Learner(network(), CPU, **wrong)
+        Trainer(network(), CPU, **wrong)
 
 
 def test_a_learner_loads_what_it_saved():
-    learner = Learner(network(), CPU, average_decay=0.9)
-    learner.learn(*batch())
-    state = copy.deepcopy(learner.state_dict())
-    other = Learner(network(), CPU, average_decay=0.9)
+    trainer = Trainer(network(), CPU, average_decay=0.9)
+    trainer.learn(*batch())
+    state = copy.deepcopy(trainer.state_dict())
+    other = Trainer(network(), CPU, average_decay=0.9)
     other.load_state_dict(state, "last.pth")
-    for learned in (learner, other):
+    for learned in (trainer, other):
         learned.learn(*batch(seed=1))
-    assert same(learner.state_dict(), other.state_dict())
+    assert same(trainer.state_dict(), other.state_dict())
 
 
 def test_the_train_section_reaches_the_learner(tmp_path):
     options = dict(
         precision="bfloat16", accumulate=3, max_gradient_norm=2.0, average_decay=0.5, channels_last=True, compile=True
     )
-    learner = make_learner(tiny_settings(tmp_path, train=options), CPU)
-    assert (learner.precision, learner.accumulate, learner.max_gradient_norm) == ("bfloat16", 3, 2.0)
-    assert learner.average is not None
-    assert learner.memory_format == torch.channels_last
-    assert isinstance(learner.network, torch._dynamo.OptimizedModule)
+    trainer = make_trainer(tiny_settings(tmp_path, train=options), CPU)
+    assert (trainer.precision, trainer.accumulate, trainer.max_gradient_norm) == ("bfloat16", 3, 2.0)
+    assert trainer.average is not None
+    assert trainer.memory_format == torch.channels_last
+    assert isinstance(trainer.network, torch._dynamo.OptimizedModule)
 
 
 def test_the_temperature_falls_in_a_line_and_is_saved_with_the_weights(tmp_path):

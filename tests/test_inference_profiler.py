@@ -8,13 +8,13 @@ import pytest
 from pose.config import TestSettings
 from pose.inference.networks import TorchNetwork
 from pose.inference.predictor import Predictor
-from pose.inference.profiler import Clock
+from pose.inference.profiler import Profiler
 from pose.models.pose_net import build_pose_net
 from pose.skeleton import COCO
 
 
 def test_inner_stages_are_taken_out_of_outer_ones():
-    clock = Clock()
+    clock = Profiler()
     for _ in range(2):
         with clock("outer"):
             time.sleep(0.02)
@@ -34,7 +34,7 @@ def test_one_person_on_one_core_is_bounded_by_the_network():
     dynamic = {"type": "dynamic"}
     backbone = {"type": "mobilenet_v2", "width": 0.5, "conv": dynamic}
     model = build_pose_net(backbone, {"type": "bottleneck", "conv": dynamic})
-    clock = Clock()
+    clock = Profiler()
     predictor = Predictor(TorchNetwork(model, COCO, (192, 256), TestSettings(), "cpu", clock), clock=clock)
     image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     predictor(image, [[100, 50, 200, 400]])
