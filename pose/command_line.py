@@ -6,8 +6,6 @@ import argparse
 import ast
 from typing import Any
 
-import torch
-
 from pose.config import Settings, load_settings
 from pose.options import OptionError
 
@@ -63,22 +61,3 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             options[key] = value
     return options
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that ``--device`` names.
-
-    Raises:
-        OptionError: There is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        if device.type == "meta":
-            raise RuntimeError("it computes nothing")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise OptionError(f"--device {name}: cannot be used here ({reason}); try cpu") from error
-    return device

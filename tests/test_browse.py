@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny import write_config, write_tiny_set
 
-from pose.datasets.sheet import draw_heatmaps, draw_predictions, draw_truth, tile
 from pose.skeleton import COCO, SIDE_COLORS, Skeleton
+from pose.visualization import draw_heatmaps, draw_predictions, draw_truth, tile
 
 THREE = Skeleton("three", ("left_hand", "right_hand", "head"), limbs=(("left_hand", "head"), ("right_hand", "head")))
 BLACK = np.zeros((64, 48, 3), np.uint8)

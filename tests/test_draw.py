@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pose.inference.draw import SIDE_COLORS, draw_poses, limb_side, line_width, track_color
 from pose.skeleton import COCO, Skeleton
+from pose.visualization import SIDE_COLORS, draw_poses, limb_side, line_width, track_color
 
 ARM = Skeleton("arm", ("left_elbow", "left_wrist", "right_wrist"), limbs=((0, 1), (1, 2)))
 

@@ -15,7 +15,6 @@ from test_deploy import trained
 from pose import heatmap
 from pose.command_line import parse_options
 from pose.config import Settings, TestSettings, load_settings, make_settings
-from pose.engine.evaluate import predict_crops
 from pose.errors import CheckpointError
 from pose.export.forms import RUNTIMES, DepthwiseForm
 from pose.export.head import KeypointNetwork
@@ -25,6 +24,7 @@ from pose.export.runtimes import OPENERS
 from pose.models.deploy.folded import FoldedDynamicConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.options import OptionError
+from pose.prediction import predict_crops
 from pose.skeleton import COCO
 
 onnx = pytest.importorskip("onnx")

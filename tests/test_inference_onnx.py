@@ -12,7 +12,6 @@ from torch import nn
 
 from pose.config import TestSettings
 from pose.datasets.images import warp
-from pose.datasets.loading import loader
 from pose.errors import CheckpointError, PoseError
 from pose.geometry import crop_affine
 from pose.inference import crops
@@ -20,6 +19,7 @@ from pose.inference.detector import load_detector
 from pose.inference.networks import TorchNetwork
 from pose.inference.onnx_models import METADATA_KEY, OnnxDetector, network_metadata
 from pose.inference.predictor import Predictor
+from pose.prediction import MEAN, STD, to_input
 from pose.skeleton import COCO
 
 onnx = pytest.importorskip("onnx")
@@ -57,7 +57,7 @@ def network_file(convolution, tmp_path_factory):
     """A 'pose network' of one convolution, as tools/export.py would write it."""
     weights = {"weight": convolution.weight.detach().numpy(), "bias": convolution.bias.detach().numpy()}
     node = helper.make_node("Conv", ["images", "weight", "bias"], ["heatmaps"], strides=[4, 4])
-    known = network_metadata(COCO, SIZE, HEATMAP, loader.MEAN, loader.STD, asdict(TestSettings()))
+    known = network_metadata(COCO, SIZE, HEATMAP, MEAN, STD, asdict(TestSettings()))
     return save(
         tmp_path_factory.mktemp("onnx") / "pose.onnx", [node], [("images", FLOAT, ["n", 3, 64, 48])],
         [("heatmaps", FLOAT, ["n", 17, 16, 12])], weights, {METADATA_KEY: known},
@@ -85,8 +85,8 @@ def test_torch_is_not_imported(network_file):
 def test_crops_without_torch_are_the_same_numbers():
     affines = crop_affine([[40, 40], [100, 20.5]], [[50, 70], [20, 30]], SIZE, [0, 20])
     plain = np.stack([warp(PICTURE, affine, SIZE) for affine in affines])
-    mean, std = (255 * np.array(values, np.float32) for values in (loader.MEAN, loader.STD))
-    expected = loader.to_input(torch.from_numpy(plain), "cpu").numpy()
+    mean, std = (255 * np.array(values, np.float32) for values in (MEAN, STD))
+    expected = to_input(torch.from_numpy(plain), "cpu").numpy()
     np.testing.assert_allclose(crops.normalise(plain, mean, std), expected, atol=1e-6)
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from browser import open_browser
 
-from pose.inference.draw import SIDE_COLORS
 from pose.inference.inputs import Frame
 from pose.inference.predictor import Poses
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, writing_video
 from pose.inference.web.viewer import html_file
 from pose.skeleton import COCO
+from pose.visualization import SIDE_COLORS
 
 SIZE = (320, 240)
 ELBOW, WRIST = COCO.keypoints.index("left_elbow"), COCO.keypoints.index("left_wrist")

@@ -15,11 +15,12 @@ from tiny import HEIGHT, INPUT_SIZE, WIDTH, centroid, dot_image, write_tiny_set
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
 from pose.datasets.images import read_image, warp
-from pose.datasets.loading.loader import MEAN, STD, CropDataset, batches, make_loader, to_input
+from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.loading.order import EpochBatches
 from pose.datasets.pictures import BrokenPictures, View
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine
+from pose.prediction import MEAN, STD, to_input
 from pose.skeleton import COCO
 
 ALWAYS = Augmentation(half_body_probability=0.5, rotation_probability=1.0)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pose.config import TestSettings as Choices
-from pose.engine.evaluate import ready_for_testing
 from pose.models import native
 from pose.models.backbones.resnet import BasicBlock
 from pose.models.deploy.folded_dcd import fold_dcd
@@ -34,6 +33,7 @@ from pose.models.native.inference.layers import (
 )
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
+from pose.prediction import ready_for_testing
 
 
 @pytest.fixture(scope="module", autouse=True)

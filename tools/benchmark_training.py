@@ -27,9 +27,10 @@ from pathlib import Path
 
 import torch
 
-from pose.command_line import choose_device, parse_options
+from pose.command_line import parse_options
 from pose.config import Settings, load_settings
 from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
+from pose.device import choose_device
 from pose.engine.epoch import learn
 from pose.engine.train import make_trainer
 from pose.engine.trainer import PRECISIONS, Trainer

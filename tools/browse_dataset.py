@@ -22,11 +22,11 @@ from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
 from pose.datasets.loading.loader import CropDataset
 from pose.datasets.pictures import BrokenPictures
-from pose.datasets.sheet import draw_heatmaps, draw_truth, tile
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, OutputError, command
 from pose.files import make_folder, replacing
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.visualization import draw_heatmaps, draw_truth, tile
 
 COLUMNS, ROWS = 4, 4
 """Persons on a sheet."""

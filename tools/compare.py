@@ -18,8 +18,9 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from pose.command_line import choose_device, parse_options
+from pose.command_line import parse_options
 from pose.config import load_settings
+from pose.device import choose_device
 from pose.engine.comparison.runs import finish_all, plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
 from pose.errors import command

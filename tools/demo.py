@@ -31,7 +31,6 @@ from pose.files import make_folder
 from pose.inference import outputs
 from pose.inference.boxes import CocoBoxes, whole_picture
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
-from pose.inference.draw import draw_poses
 from pose.inference.inputs import Frame, PictureFiles, open_input
 from pose.inference.predictor import Poses
 from pose.inference.process import poses_of_pictures, poses_of_video, write_all
@@ -40,6 +39,7 @@ from pose.inference.video.smoothing import STRENGTHS
 from pose.inference.video.stream import StreamPredictor
 from pose.inference.web.viewer import html_file
 from pose.options import OptionError
+from pose.visualization import draw_poses
 
 
 def parse() -> argparse.Namespace:

@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pose.checkpoint import load_weights
-from pose.command_line import add_config_arguments, choose_device, settings_from
+from pose.command_line import add_config_arguments, settings_from
+from pose.device import choose_device
 from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
 from pose.errors import command
 from pose.evaluation.protocol import ANNOTATED

@@ -24,8 +24,8 @@ from pose.evaluation.coco_eval import format_figures, load_annotations, score
 from pose.evaluation.protocol import CHOICES, TestProtocol, scoring_options
 from pose.evaluation.saved_predictions import load_predictions
 from pose.files import sha256, write_json
-from pose.inference.draw import draw_poses
 from pose.options import OptionError
+from pose.visualization import draw_poses
 
 SWITCHES = ("off", "on")
 LABELS = {

@@ -18,8 +18,8 @@ from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
 from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import Results, check_results, read_results
 from pose.files import read_json
-from pose.inference.draw import draw_poses
 from pose.skeleton import choose_skeleton
+from pose.visualization import draw_poses
 
 UNKNOWN = "how these results were made is not known"
 

@@ -15,7 +15,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pose.command_line import add_config_arguments, choose_device, settings_from
+from pose.command_line import add_config_arguments, settings_from
+from pose.device import choose_device
 from pose.engine.evaluate import (
     make_test_loader,
     predict,
@@ -33,7 +34,7 @@ from pose.evaluation.protocol import ANNOTATED, scoring_options
 from pose.evaluation.results import write_results
 from pose.export.onnx_module import load_network
 from pose.files import make_folder, write_json
-from pose.inference.draw import draw_poses
+from pose.visualization import draw_poses
 
 
 @command

@@ -16,7 +16,8 @@ import argparse
 import shlex
 from pathlib import Path
 
-from pose.command_line import add_config_arguments, choose_device, settings_from
+from pose.command_line import add_config_arguments, settings_from
+from pose.device import choose_device
 from pose.engine import distributed
 from pose.engine.train import train
 from pose.errors import command

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pose import heatmap
-from pose.datasets.loading.loader import Batch, batches, to_input
+from pose.datasets.loading.loader import Batch, batches
 from pose.datasets.pictures import BrokenPictures
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
@@ -23,6 +23,7 @@ from pose.engine.signals import StopSignals
 from pose.engine.trainer import Trainer
 from pose.errors import DataError
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.prediction import to_input
 
 BATCHES_BETWEEN_LOOKS = 16
 """On a GPU the losses are looked at this often, since every look makes the host wait; on a CPU always."""

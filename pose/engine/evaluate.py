@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pose import heatmap
 from pose.config import Settings, TestSettings
 from pose.datasets.coco import Persons, read_annotations, read_detections
-from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader, to_input
+from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.engine import distributed
 from pose.errors import DataError
 from pose.evaluation.coco_backend import check_backend, check_skeleton
@@ -26,55 +26,8 @@ from pose.evaluation.results import Predictions, Results
 from pose.evaluation.saved_predictions import WAYS, SavedPredictions, decode_every_way
 from pose.files import sha256
 from pose.geometry import boxes_to_centers_scales, heatmap_to_image
-from pose.models.deploy.folding import deploy
 from pose.models.pose_net import HEATMAP_STRIDE
-from pose.options import OptionError
-
-
-def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.device | str) -> nn.Module:
-    """A trained network on its device, in evaluation mode.
-
-    Args:
-        model: On the CPU; it is the answer, unless native layers are asked for.
-        settings: ``native`` is used.
-        device: Where it will compute.
-
-    Raises:
-        OptionError: Native layers, which are for CPUs, are asked for on another device.
-    """
-    if not settings.native:
-        return model.to(device).eval()
-    if torch.device(device).type != "cpu":
-        raise OptionError(f"test.native: is for CPUs, not {device}; leave it out or choose --device cpu")
-    return deploy(model)
-
-
-@torch.inference_mode()
-def predict_crops(
-    model: nn.Module, crops: Tensor, flip_index: np.ndarray, settings: TestSettings, device: torch.device | str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints of a batch of crops: forward, flip average, decode, all on the device.
-
-    Args:
-        model: In evaluation mode, on the device.
-        crops: (N, H, W, 3) uint8 BGR.
-        flip_index: (K,) what each keypoint becomes in a mirror.
-        settings: ``flip``, ``flip_shift`` and ``decode`` are used.
-        device: Where to compute.
-
-    Returns:
-        coordinates (N, K, 2) in heatmap pixels and scores (N, K), float32.
-    """
-    images = to_input(crops, device)
-    heatmaps = model(images).float()
-    if settings.flip:
-        mirrored = model(images.flip(-1)).float()
-        coordinates, scores = heatmap.decode_with_flip(
-            heatmaps, mirrored, flip_index, settings.flip_shift, settings.decode
-        )
-    else:
-        coordinates, scores = heatmap.decode(heatmaps, settings.decode)
-    return coordinates.cpu().numpy(), scores.cpu().numpy()
+from pose.prediction import predict_crops, to_input
 
 
 def predict(

@@ -9,10 +9,10 @@ from torch import nn
 from pose.config import Settings
 from pose.datasets.coco import read_annotations
 from pose.datasets.loading.loader import CropDataset
-from pose.datasets.sheet import draw_predictions, draw_truth, tile
-from pose.engine.evaluate import predict_crops
 from pose.errors import DataError
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.prediction import predict_crops
+from pose.visualization import draw_predictions, draw_truth, tile
 
 PERSONS, COLUMNS = 16, 8
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 
 class Trainer:
-    """Makes optimiser steps by Adam.
+    """Makes optimizer steps.
 
     Args:
         model: The network; moved to the device and, where asked, converted in place.
         device: Where to compute.
+        loss: From the network's output and the batch's targets to a scalar.
+        optimizer: From the network's parameters to an optimizer; ``fused`` says whether its fused form can be used.
         precision: One of :data:`PRECISIONS`; weights stay in float32, and float16's loss is scaled.
         accumulate: Batches per optimiser step; their gradients are averaged.
         max_gradient_norm: Gradients are scaled down to this norm over all parameters; None leaves them.
@@ -53,6 +55,8 @@ class Trainer:
         self,
         model: nn.Module,
         device: torch.device,
+        loss: Callable[..., Tensor] = heatmap.mean_squared_loss,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         precision: str = "float32",
         accumulate: int = 1,
         max_gradient_norm: float | None = None,
@@ -88,7 +92,8 @@ class Trainer:
         self.accumulate = accumulate
         self.max_gradient_norm = max_gradient_norm
         self._fused = device.type == "cuda" or native
-        self.optimizer = torch.optim.Adam(self.model.parameters(), fused=self._fused)
+        self.loss = loss
+        self.optimizer = optimizer(self.model.parameters(), fused=self._fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.average = (
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
@@ -121,13 +126,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def learn(self, images: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    def learn(self, images: Tensor, *targets: Tensor) -> Tensor:
         """Learns from a batch; every ``accumulate``-th call makes an optimiser step.
 
         Args:
             images: (N, 3, H, W) float32 on the device.
-            target: (N, K, H / 4, W / 4).
-            weights: (N, K).
+            targets: What the loss takes beside the output; of a pose network heatmaps (N, K, H / 4, W / 4) and
+                weights (N, K).
 
         Returns:
             The loss before the step, a scalar on the device. It is not looked at here, since that would make
@@ -141,7 +146,7 @@ class Trainer:
         with self._shared.no_sync() if self._shared and not steps else nullcontext():
             with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
                 predicted = network(images)
-            loss = heatmap.mean_squared_loss(predicted, target, weights)
+            loss = self.loss(predicted, *targets)
             self.scaler.scale(loss / self.accumulate).backward()
         if steps:
             self._step()

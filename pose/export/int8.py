@@ -14,8 +14,8 @@ from torch import Tensor
 from pose.config import Settings
 from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
-from pose.datasets.loading.loader import to_input
 from pose.errors import DataError
+from pose.prediction import to_input
 
 
 def training_crops(settings: Settings, count: int) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from pose.config import Settings
-from pose.datasets.loading.loader import MEAN, STD
 from pose.errors import PoseError
 from pose.export.forms import RUNTIMES, one_image
 from pose.export.head import KeypointNetwork
@@ -20,6 +19,7 @@ from pose.inference.onnx_models import METADATA_KEY, network_metadata, probe
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.prediction import MEAN, STD
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("coordinates", "scores")}
 """What a file can answer with, and the names of its outputs."""

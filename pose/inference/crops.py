@@ -1,4 +1,4 @@
-"""Network inputs without torch: the numbers of :func:`pose.datasets.loading.loader.to_input`, as a test proves."""
+"""Network inputs without torch: the numbers of :func:`pose.prediction.to_input`, as a test proves."""
 
 from __future__ import annotations
 

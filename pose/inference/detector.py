@@ -56,7 +56,7 @@ class TorchvisionDetector:
     def __init__(self, name: str, weights: str | Path | None, threshold: float, device: str) -> None:
         from torchvision.models import detection, list_models
 
-        from pose.command_line import choose_device
+        from pose.device import choose_device
 
         names = list_models(module=detection)
         if name not in names:

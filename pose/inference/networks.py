@@ -57,8 +57,8 @@ class TorchNetwork:
         device: torch.device | str,
         clock: Profiler | None = None,
     ) -> None:
-        from pose.engine.evaluate import ready_for_testing
         from pose.models.pose_net import HEATMAP_STRIDE
+        from pose.prediction import ready_for_testing
 
         self.model = ready_for_testing(model, settings, device)
         self.skeleton = skeleton
@@ -72,7 +72,7 @@ class TorchNetwork:
         """See :class:`PoseNetwork`."""
         import torch
 
-        from pose.engine.evaluate import predict_crops
+        from pose.prediction import predict_crops
 
         crops = torch.from_numpy(crops)
         return predict_crops(self._forward, crops, self.skeleton.flip_index, self.settings, self.device)

@@ -106,8 +106,8 @@ class Predictor:
             CheckpointError: The checkpoint is broken or of another network.
         """
         from pose.checkpoint import load_weights
-        from pose.command_line import choose_device
         from pose.config import load_settings
+        from pose.device import choose_device
 
         settings = load_settings(config, overrides)
         model = settings.build_model()

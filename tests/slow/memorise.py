@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pose.command_line import choose_device
 from pose.config import load_settings
+from pose.device import choose_device
 from pose.engine.train import train
 from pose.errors import DataError, command
 from pose.files import read_json, write_json

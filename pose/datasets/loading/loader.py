@@ -16,7 +16,6 @@ from multiprocessing.context import ForkContext, ForkProcess
 
 import cv2
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pose.datasets.crops import Batch as Batch
@@ -25,28 +24,7 @@ from pose.datasets.loading.order import EpochBatches
 from pose.datasets.loading.shared_batches import AHEAD, SharedBatches
 from pose.errors import DataError
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's mean and standard deviation of RGB in [0, 1]."""
-
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-
-
-def to_input(crops: Tensor, device: torch.device | str) -> Tensor:
-    """Crops as the network takes them.
-
-    Args:
-        crops: (N, H, W, 3) uint8 BGR.
-        device: Where to compute.
-
-    Returns:
-        (N, 3, H, W) float32 normalised RGB on the device.
-    """
-    pixels = crops.to(device, non_blocking=True).permute(0, 3, 1, 2).flip(1).float()
-    mean = torch.tensor(MEAN, device=device)[:, None, None] * 255
-    std = torch.tensor(STD, device=device)[:, None, None] * 255
-    return pixels.sub_(mean).div_(std)
 
 
 def make_loader(
