@@ -17,6 +17,7 @@ from torch import nn
 
 from pose.config import Settings, load_settings
 from pose.errors import PoseError
+from pose.files import replacing
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
 from pose.models.pose_net import build_pose_net
@@ -180,7 +181,8 @@ def write_section(path: Path, head: str, lines: list[str], name: str = "inferenc
         text = text.partition(begin)[0] + section + text.partition(end)[2]
     else:
         text = f"{text.rstrip()}\n\n{section}\n"
-    path.write_text(text, encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 TORCH, NATIVE = "static, torch", "static, native"
