@@ -138,7 +138,3 @@ def refuse_overwriting(source: PictureFiles | VideoSource, drawn: Path) -> None:
 
 def warn(message: str) -> None:
     tqdm.write(f"warning: {' '.join(message.split())}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

@@ -62,7 +62,3 @@ def main() -> None:
     batches = ", ".join(map(str, CHECKED_BATCHES))
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")
-
-
-if __name__ == "__main__":
-    main()

@@ -56,7 +56,3 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise OutputError(f"{host}, --port {port}: cannot be listened on ({error.strerror}); try another") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -23,7 +23,6 @@ from pose.engine.evaluate import (
     predict_every_way,
     prepare_scoring,
     read_test_persons,
-    ready_for_testing,
     stamp,
 )
 from pose.errors import OutputError, command
@@ -34,6 +33,7 @@ from pose.evaluation.protocol import ANNOTATED, scoring_options
 from pose.evaluation.results import write_results
 from pose.export.onnx_module import load_network
 from pose.files import make_folder, write_json
+from pose.prediction import ready_for_testing
 from pose.visualization import draw_poses
 
 
@@ -118,7 +118,3 @@ def _writable(out: Path) -> Path:
         raise OutputError(f"{out}: is a folder; give the name of a file")
     make_folder(out.parent)
     return out
-
-
-if __name__ == "__main__":
-    main()

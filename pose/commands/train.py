@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from pose.command_line import add_config_arguments, settings_from
@@ -51,12 +52,9 @@ def main() -> int:
 def test_command(arguments: argparse.Namespace, checkpoint: Path, boxes: str) -> list[str]:
     """What tests the run's best network as it was validated, with the options that it was trained with.
 
-    Where there is a test split, it is that which is tested.
+    Where there is a test split, it is that which is tested. A run that ``pose-train`` began is tested by ``pose-test``.
     """
-    command = ["python", "tools/test.py", arguments.config, str(checkpoint)]
+    installed = Path(sys.argv[0]).stem == "pose-train"
+    command = [*(["pose-test"] if installed else ["python", "tools/test.py"]), arguments.config, str(checkpoint)]
     command += ["--boxes", boxes] if boxes == ANNOTATED else []
     return [*command, "--cfg-options", *arguments.cfg_options] if arguments.cfg_options else command
-
-
-if __name__ == "__main__":
-    main()
