@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.folded import FoldedDynamicConv2d
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dcd_branch import DynamicBranch
+from pose.models.dynamic.folded import FoldedDynamicConv2d
 
 RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
 """What a file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
