@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,7 +33,7 @@ def save_checkpoint(path: str | Path, contents: Mapping[str, Any], previous: str
     """
     path = Path(path)
     with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
+        with _os_errors(), open(temporary, "wb") as file:
             torch.save(dict(contents), file)
             file.flush()
             os.fsync(file.fileno())
@@ -43,6 +44,20 @@ def save_checkpoint(path: str | Path, contents: Mapping[str, Any], previous: str
         os.fsync(folder)  # the new name is on the disk, too
     finally:
         os.close(folder)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raises the OSError that torch hides: ending its file fails on a full disk, with a RuntimeError of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def _keep(path: Path, previous: Path) -> None:

@@ -7,7 +7,6 @@ write_dataset("data/synthetic", train_images=2000, val_images=200)
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from pose.datasets.synthetic.scenes import draw_scene
+from pose.files import write_json
 from pose.skeleton import COCO, PERSON_CATEGORY
 
 DRAWING_VERSION = 2
@@ -228,6 +228,7 @@ def write_annotations_only(path: str | Path, images: int, persons: int, seed: in
 
     Raises:
         ValueError: A number out of range.
+        OutputError: The place cannot be written.
     """
     if images < 1 or persons < 0 or seed < 0:
         raise ValueError(f"need images >= 1, persons >= 0 and seed >= 0, got {images}, {persons}, {seed}")
@@ -256,11 +257,4 @@ def write_annotations_only(path: str | Path, images: int, persons: int, seed: in
     annotations = [fixed | dict(zip(names, row, strict=True)) for row in rows]
     records = [_image_record(image_id, width, height) for image_id in range(1, images + 1)]
     arguments = {"version": DRAWING_VERSION, "images": images, "persons": persons, "seed": seed}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(_coco_file(records, annotations, arguments)), encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_json(path, _coco_file(records, annotations, arguments))
