@@ -40,17 +40,16 @@ class AboveThreshold:
         return boxes[boxes[:, 4] >= self.threshold]
 
 
-def default_detector(threshold: float = DEFAULT_THRESHOLD, device: str = "auto") -> Detector:
+def default_detector(threshold: float = DEFAULT_THRESHOLD) -> Detector:
     """The detector that comes with the repository; without one, :func:`~pose.inference.boxes.whole_image`.
 
     Args:
         threshold: Boxes of a lower score are left out.
-        device: Where it computes.
 
     Raises:
         CheckpointError: Its weights are missing or changed.
     """
-    return whole_image if shipped_detector() is None else load_detector(SHIPPED, threshold=threshold, device=device)
+    return whole_image if shipped_detector() is None else load_detector(SHIPPED, threshold=threshold)
 
 
 def load_detector(
@@ -65,7 +64,7 @@ def load_detector(
             ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out.
-        device: Where a network of PyTorch computes.
+        device: Where one of torchvision's computes.
 
     Raises:
         OptionError: There is no such detector.

@@ -121,7 +121,7 @@ class Predictor:
         weights = shipped(name)
         options = {"data.skeleton": weights.skeleton, **(overrides or {})}
         predictor = cls.from_config(weights.config, weights.checkpoint, options, device)
-        predictor.detector = default_detector(device=device) if detector is None else detector
+        predictor.detector = default_detector() if detector is None else detector
         return predictor
 
     @classmethod
