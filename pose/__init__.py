@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pose.inference.predictor import Poses, Predictor
 
+__version__ = "0.1.0"
+
 __all__ = ["Poses", "Predictor"]
 
 
