@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pose.skeleton import COCO, Skeleton
     from pose.visualization import draw_poses
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "COCO": "pose.skeleton",
     "Person": "pose.poses",

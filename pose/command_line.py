@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pose.config import Settings, load_settings
 from pose.options import OptionError
+
+if TYPE_CHECKING:
+    from pose.config import Settings
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +41,8 @@ def settings_from(arguments: argparse.Namespace, **overrides: Any) -> Settings:
     Raises:
         OptionError: The file, a key or a value is wrong.
     """
+    from pose.config import load_settings  # needs torch, which a tool that takes an exported network does without
+
     options = parse_options(arguments.cfg_options)
     options.update({key.replace("__", "."): value for key, value in overrides.items() if value is not None})
     return load_settings(arguments.config, options)

@@ -15,7 +15,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from pose import options
+from pose import options, resources
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, CHOICES
 from pose.models.pose_net import build_pose_net
@@ -284,7 +284,7 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
     Raises:
         OptionError: The file is missing or cannot be executed, or a key or value is wrong.
     """
-    path = Path(path)
+    path = resources.configuration(path)
     if not path.is_file():
         raise OptionError(f"{path}: configuration not found; configs/ holds the ones that come with the project")
     try:

@@ -1,4 +1,4 @@
-"""The trained networks that come with the repository, in ``data/weights``: found by name, checked by hash."""
+"""The trained networks that come with the project, in ``data/weights``: found by name, checked by hash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from pose.errors import CheckpointError
 from pose.files import read_json, sha256
 from pose.options import OptionError, nearest
+from pose.resources import ROOT
 
-ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "data" / "weights"
 INDEX = "index.json"
 """Holds ``weights`` and ``detectors``, each by name, and which of them are the ``default`` and ``default_detector``."""
@@ -55,13 +55,11 @@ def shipped(name: str | None = None) -> Shipped:
 
     Raises:
         OptionError: None has this name.
-        CheckpointError: The weights are not there, as in a package without the repository, or not what they were.
+        CheckpointError: The weights are not there or not what they were.
     """
     index = FOLDER / INDEX
     if not index.is_file():
-        raise CheckpointError(
-            f"{index}: the weights come with the repository, not with the package; give CONFIG and CHECKPOINT"
-        )
+        raise CheckpointError(f"{index}: the list of the weights is missing; give CONFIG and CHECKPOINT")
     entries = read_json(index, "list of weights")
     name = name or entries["default"]
     if name not in entries["weights"]:

@@ -12,7 +12,7 @@ EXTRAS = {
     "torch": "train",
     "torchvision": "train",
     "pycocotools": "train",
-    "mmcv": "train",
+    "mmcv": "video",
     "mmengine": "train",
     "tensorboard": "train",
     "onnx": "export",

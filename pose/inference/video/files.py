@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 
 from pose.errors import DataError, OutputError
@@ -66,6 +65,8 @@ class VideoSource:
         else:
             if not self.path.is_file():
                 raise DataError(f"{source}: video not found; give the path of a video file")
+            import mmcv  # it imports torch where that is, which takes seconds
+
             reader = mmcv.VideoReader(str(source), cache_capacity=1)
             self._read = reader.read
             opened, fps, count = reader.opened, reader.fps, max(reader.frame_cnt, 1)
