@@ -72,7 +72,7 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
         _regular(path)
         identity = _identity(path)
         if identity in taken:
-            raise OutputError(f"{path}: is {taken[identity]} too; outputs need names that differ from everything else")
+            raise OutputError(f"{path}: is {taken[identity]} too; choose another name for what is written")
         taken[identity] = "another output"
 
 
