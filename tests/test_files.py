@@ -12,16 +12,16 @@ import torch
 
 from pose.checkpoint import save_checkpoint
 from pose.datasets.synthetic.dataset import write_annotations_only
-from pose.engine.benchmark import write_section
 from pose.errors import OutputError
 from pose.files import check_outputs, replacing, write_json
 from pose.inference.inputs import Frame
 from pose.inference.outputs import csv_file, json_file
 from pose.inference.pictures import write_picture
-from pose.inference.predictor import Poses
 from pose.inference.video.files import CODECS, writing_video
 from pose.inference.web.viewer import html_file
+from pose.poses import Poses
 from pose.skeleton import COCO
+from pose.tables import write_page
 
 NOISE = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
 
@@ -42,7 +42,7 @@ def write_frames(output, frames: int = 40) -> None:
     with output as write:
         for number in range(frames):
             one = np.ones(1)
-            poses = Poses(np.ones((1, 4)), one, rng.random((1, 17, 3)), one, one, np.zeros(1, int))
+            poses = Poses(np.ones((1, 4)), one, rng.random((1, 17, 3)), one, one, np.zeros(1, int), COCO)
             write(Frame(number, NOISE), poses, NOISE)
 
 
@@ -59,7 +59,7 @@ WRITERS = {
     "keypoints.csv": lambda path: write_frames(csv_file(path, COCO)),
     "page.html": lambda path: write_frames(html_file(path, "a", COCO, 25, 40, (128, 96))),
     "a.png": lambda path: write_picture(path, NOISE),
-    "a.md": lambda path: write_section(path, "head", ["line"] * 9000),
+    "a.md": lambda path: write_page(path, "title", "about", ["line"] * 9000),
     "a.pth": lambda path: save_checkpoint(path, {"model": {"a": torch.rand(100_000)}}),
     **{f"a{suffix}": write_video for suffix in CODECS},
 }

@@ -25,7 +25,6 @@ from pose.evaluation.protocol import CHOICES, TestProtocol, scoring_options
 from pose.evaluation.saved_predictions import load_predictions
 from pose.files import check_outputs, sha256, write_json
 from pose.options import OptionError
-from pose.visualization import draw_poses
 
 SWITCHES = ("off", "on")
 LABELS = {
@@ -67,7 +66,7 @@ def main() -> None:
         if report:
             images = arguments.images or saved.images
             about = protocol.describe()
-            make_report(report, results, figures[label], about, truth, images, saved.skeleton, draw_poses)
+            make_report(report, results, figures[label], about, truth, images, saved.skeleton)
     print(saved.varied(**changes).describe())
     print(format_figures(figures))
     if arguments.out:

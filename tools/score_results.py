@@ -19,7 +19,6 @@ from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import Results, check_results, read_results
 from pose.files import check_outputs, read_json
 from pose.skeleton import choose_skeleton
-from pose.visualization import draw_poses
 
 UNKNOWN = "how these results were made is not known"
 
@@ -46,7 +45,7 @@ def main() -> None:
     print(format_figures(figures))
     if report:
         results = Results(*check_results(records, skeleton.num_keypoints))
-        page = make_report(report, results, figures, about, truth, arguments.images, skeleton, draw_poses)
+        page = make_report(report, results, figures, about, truth, arguments.images, skeleton)
         print(f"report: {page}")
 
 

@@ -32,13 +32,13 @@ from pose.inference import outputs
 from pose.inference.boxes import CocoBoxes, whole_picture
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.inputs import Frame, PictureFiles, open_input
-from pose.inference.predictor import Poses
 from pose.inference.process import poses_of_pictures, poses_of_video, write_all
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
 from pose.inference.video.smoothing import STRENGTHS
 from pose.inference.video.stream import StreamPredictor
 from pose.inference.web.viewer import html_file
 from pose.options import OptionError
+from pose.poses import Poses
 from pose.visualization import draw_poses
 
 
@@ -90,9 +90,8 @@ def main() -> int:
     seen = Counter()
 
     def draw(frame: Frame, poses: Poses) -> np.ndarray:
-        threshold = arguments.threshold
-        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > threshold).sum()))
-        return draw_poses(frame.image, poses.keypoints, poses.boxes, skeleton, threshold, poses.track_ids)
+        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > arguments.threshold).sum()))
+        return draw_poses(frame.image, poses, arguments.threshold)
 
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]

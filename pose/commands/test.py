@@ -34,7 +34,6 @@ from pose.evaluation.results import write_results
 from pose.export.onnx_module import load_network
 from pose.files import check_outputs, make_folder, write_json
 from pose.prediction import ready_for_testing
-from pose.visualization import draw_poses
 
 
 @command
@@ -96,7 +95,7 @@ def main() -> None:
     print(f"results: {out}")
     if report:
         images = settings.data.path("val_images")
-        page = make_report(report, results, figures, protocol.describe(), truth, images, skeleton, draw_poses)
+        page = make_report(report, results, figures, protocol.describe(), truth, images, skeleton)
         print(f"report: {page}")
     if keep:
         print(f"predictions: {keep} ({saved.bytes_per_person():,} bytes a person)")

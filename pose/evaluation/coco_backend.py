@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pose.errors import DataError, PoseError
-from pose.evaluation.results import PERSON_CATEGORY, Results
-from pose.skeleton import Skeleton
+from pose.evaluation.results import Results
+from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 BACKENDS = ("pycocotools", "faster-coco-eval")
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pose.datasets.coco import PERSON
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
+from pose.skeleton import PERSON_CATEGORY
 
 NO_BOXES = np.zeros((0, 5))
 
@@ -103,7 +103,7 @@ class CocoBoxes:
         rows = [
             (int(record["image_id"]), *record["bbox"], record["score"])
             for record in records
-            if record.get("category_id", PERSON) == PERSON
+            if record.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY
         ]
         self._named = {row[0] for row in rows}
         return _by_image([row for row in rows if row[-1] >= threshold])
@@ -116,7 +116,7 @@ class CocoBoxes:
         rows = [
             (annotation["image_id"], *annotation["bbox"], 1.0)
             for annotation in content["annotations"]
-            if annotation["category_id"] == PERSON and not annotation.get("iscrowd", 0)
+            if annotation["category_id"] == PERSON_CATEGORY and not annotation.get("iscrowd", 0)
         ]
         found = _by_image(rows)
         for image_id, boxes in found.items():

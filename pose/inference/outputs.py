@@ -20,12 +20,11 @@ import cv2
 import numpy as np
 
 from pose.errors import OutputError
-from pose.evaluation.results import to_coco_results
 from pose.files import replacing
 from pose.inference.inputs import Frame
 from pose.inference.pictures import write_picture
-from pose.inference.predictor import Poses
 from pose.inference.video.files import writing_video
+from pose.poses import Poses
 from pose.skeleton import Skeleton
 
 Write = Callable[[Frame, Poses, np.ndarray], None]
@@ -65,7 +64,7 @@ def json_file(path: str | Path) -> Iterator[Write]:
 
 def records(frame: Frame, poses: Poses) -> list[dict[str, Any]]:
     """The records of one frame's persons, see :func:`json_file`."""
-    found = to_coco_results([frame.number] * len(poses), poses.keypoints, poses.scores)
+    found = poses.to_coco(frame.number)
     boxes, box_scores = poses.boxes.round(3).tolist(), poses.box_scores.round(5).tolist()
     where = {"frame": frame.number} if frame.path is None else {"file_name": frame.path.name}
     for row, record in enumerate(found):

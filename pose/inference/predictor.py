@@ -8,7 +8,6 @@ poses.keypoints[0]  # (17, 3): x, y in pixels of the picture, and the joint's sc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +22,7 @@ from pose.inference.boxes import as_boxes, check_inside, whole_picture
 from pose.inference.networks import PoseNetwork, TorchNetwork
 from pose.inference.pictures import Picture, as_picture
 from pose.inference.profiler import Profiler
-
-
-@dataclass(frozen=True)
-class Poses:
-    """N persons of one picture.
-
-    Attributes:
-        boxes: (N, 4) float64 x, y, width, height in pixels, as they were given or detected.
-        box_scores: (N,) float64, the detector's; 1 where it gave none.
-        keypoints: (N, K, 3) float64 x, y in pixels of the picture, and the joint's score.
-        scores: (N,) float64 person scores: box score x mean of the good joint scores.
-        areas: (N,) float64 pixels^2 of the padded crops, the scale of a person in OKS.
-        sources: (N,) int64, the row of the given boxes that each person came from.
-        track_ids: (N,) int64, who is who over the frames of a video; None in pictures.
-    """
-
-    boxes: np.ndarray
-    box_scores: np.ndarray
-    keypoints: np.ndarray
-    scores: np.ndarray
-    areas: np.ndarray
-    sources: np.ndarray
-    track_ids: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
+from pose.poses import Poses
 
 
 class Predictor:
@@ -196,11 +170,12 @@ class Predictor:
         with self.clock("rescore, nms"):
             if self.rescore:
                 scores = rescore(scores, keypoints[..., 2], self.rescore_threshold)
-            sigmas = self.network.skeleton.sigmas
-            kept = nms_per_image(owner, keypoints, scores, areas, sigmas, self.nms_threshold, self.nms)
+            skeleton = self.network.skeleton
+            kept = nms_per_image(owner, keypoints, scores, areas, skeleton.sigmas, self.nms_threshold, self.nms)
         rows = [kept[owner[kept] == index] for index in range(len(pictures))]
         return [
-            Poses(every[row, :4], every[row, 4], keypoints[row], scores[row], areas[row], source[row]) for row in rows
+            Poses(every[row, :4], every[row, 4], keypoints[row], scores[row], areas[row], source[row], skeleton)
+            for row in rows
         ]
 
     def _keypoints(
