@@ -29,7 +29,7 @@ from tqdm import tqdm
 from pose.errors import OutputError, command
 from pose.files import check_outputs, make_folder
 from pose.inference import outputs
-from pose.inference.boxes import CocoBoxes, whole_picture
+from pose.inference.boxes import CocoBoxes, whole_image
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.inputs import Frame, PictureFiles, open_input
 from pose.inference.process import poses_of_pictures, poses_of_video, write_all
@@ -109,7 +109,7 @@ def main() -> int:
         done, stopped = write_all(bar, writes, draw, predictor.clock)
     if arguments.profile:
         print(predictor.clock.table(done))
-    if predictor.detector is whole_picture and boxes is None:
+    if predictor.detector is whole_image and boxes is None:
         print("each whole picture was taken for one person: cut it to the person, or give --boxes or --detector")
     counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
     hint = "" if seen["joints"] or not seen["persons"] else ": lower --threshold, or train longer"

@@ -31,9 +31,8 @@ from pose.evaluation.coco_eval import format_figures, score
 from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, scoring_options
 from pose.evaluation.results import write_results
-from pose.export.onnx_module import load_network
 from pose.files import check_outputs, make_folder, write_json
-from pose.prediction import ready_for_testing
+from pose.prediction import load_network, ready_for_testing
 
 
 @command

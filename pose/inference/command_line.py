@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from pose.command_line import add_run_arguments, parse_options
-from pose.inference.detector import DEFAULT_THRESHOLD, load_detector
+from pose.inference.boxes import DEFAULT_THRESHOLD
+from pose.inference.detector import load_detector
 from pose.inference.predictor import Predictor
 from pose.weights import shipped
 
