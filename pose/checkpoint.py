@@ -78,7 +78,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Every record's checksum is compared first. A bare state dict comes back as ``{"model": state_dict}``.
 
     Raises:
-        CheckpointError: The file is missing, damaged or no checkpoint.
+        CheckpointError: The file is missing, damaged or no checkpoint, or its weights hold NaN or infinity.
     """
     try:
         with open(path, "rb") as file:
@@ -97,7 +97,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         contents = {"model": contents}
     if not isinstance(contents, dict) or not _is_state(contents["model"]):
         raise CheckpointError(f"{path}: a file of torch, but no checkpoint with a network's weights; use another one")
+    name = not_finite(contents["model"])
+    if name is not None:
+        raise CheckpointError(
+            f"{path}: its tensor {name} holds NaN or infinity, perhaps of a training that diverged; use another one"
+        )
     return contents
+
+
+def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of the first tensor of a state dict that holds NaN or infinity; None where all are finite."""
+    return next((name for name, values in state.items() if not torch.isfinite(values).all()), None)
 
 
 def _is_state(model: object) -> bool:

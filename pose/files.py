@@ -72,7 +72,7 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
         _regular(path)
         identity = _identity(path)
         if identity in taken:
-            raise OutputError(f"{path}: is {taken[identity]} too; outputs need names that differ from everything else")
+            raise OutputError(f"{path}: is {taken[identity]} too; choose another name for what is written")
         taken[identity] = "another output"
 
 
@@ -108,10 +108,14 @@ def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside and renames.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The place cannot be written, or a number is NaN or infinite, which is not JSON.
     """
+    try:
+        text = json.dumps(value, allow_nan=False)  # several times as fast as json.dump
+    except ValueError as error:
+        raise OutputError(f"{path}: not written, since it would hold NaN or infinity, which is not JSON") from error
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value))  # several times as fast as json.dump
+        file.write(text)
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pose.errors import DataError
 from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 
@@ -119,8 +120,13 @@ def to_coco_results(
 
     Returns:
         N of ``{"image_id", "category_id", "keypoints": 3K floats, "score"}``.
+
+    Raises:
+        DataError: A number is NaN or infinite, which JSON has no way to write.
     """
     keypoints, scores = rounded(keypoints, scores)
+    if not (np.isfinite(keypoints).all() and np.isfinite(scores).all()):
+        raise DataError("keypoints or scores hold NaN or infinity, which no results file can; is the network damaged?")
     flat = keypoints.reshape(len(keypoints), 3 * keypoints.shape[1])
     records = zip(np.asarray(image_ids).tolist(), flat.tolist(), scores.tolist(), strict=True)
     return [

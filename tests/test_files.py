@@ -12,14 +12,14 @@ import torch
 
 from pose.checkpoint import save_checkpoint
 from pose.datasets.synthetic.dataset import write_annotations_only
-from pose.errors import OutputError
+from pose.errors import DataError, OutputError
 from pose.files import check_outputs, replacing, write_json
 from pose.inference.inputs import Frame
 from pose.inference.outputs import csv_file, json_file
 from pose.inference.pictures import write_picture
 from pose.inference.video.files import CODECS, writing_video
 from pose.inference.web.viewer import html_file
-from pose.poses import Poses
+from pose.poses import Poses, to_coco_results
 from pose.skeleton import COCO
 from pose.tables import write_page
 
@@ -76,6 +76,19 @@ def test_on_a_full_disk_nothing_half_takes_a_final_name(tmp_path, name):
         WRITERS[name](path)
     assert path.read_text() == "# what was there before"
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_never_holds_what_is_no_number(tmp_path, value):
+    with pytest.raises(OutputError, match=r"a\.json: not written"):
+        write_json(tmp_path / "a.json", [{"score": value}])
+    keypoints = np.ones((1, 17, 3))
+    with pytest.raises(DataError, match="NaN or infinity"):
+        to_coco_results([1], keypoints, [value])
+    keypoints[0, 3, 2] = value
+    with pytest.raises(DataError, match="NaN or infinity"):
+        to_coco_results([1], keypoints, [1.0])
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_video_without_frames_is_none(tmp_path):

@@ -23,7 +23,7 @@ from pose.datasets.loading.loader import CropDataset
 from pose.datasets.pictures import BrokenPictures
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, command
-from pose.files import make_folder
+from pose.files import check_outputs, make_folder
 from pose.inference.pictures import write_picture
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.visualization import draw_heatmaps, draw_truth, tile
@@ -51,6 +51,8 @@ def main() -> None:
     order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
     rows = order[: arguments.count].tolist()
     folder = make_folder(arguments.out)
+    sheets = -(-len(rows) // (COLUMNS * ROWS))
+    check_outputs([folder / f"{arguments.split}_{number:03}.png" for number in range(1, sheets + 1)])
     broken = BrokenPictures(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems)
     for number, start in enumerate(range(0, len(rows), COLUMNS * ROWS), 1):

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from pose.errors import OutputError, command
-from pose.files import make_folder
+from pose.files import check_outputs, make_folder
 from pose.inference import outputs
 from pose.inference.boxes import CocoBoxes, whole_image
 from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, take_network
@@ -74,6 +74,7 @@ def main() -> int:
     out = make_folder(arguments.out)
     drawn = out / f"{source.title}.{arguments.video_format}" if video else out
     refuse_overwriting(source, drawn)
+    check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     predictor = make_predictor(arguments)
     predictor.clock.exact = arguments.profile
     skeleton = predictor.network.skeleton
@@ -130,6 +131,20 @@ def refuse_overwriting(source: PictureFiles | VideoSource, drawn: Path) -> None:
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice:
         raise OutputError(f"{drawn / twice}: two pictures of the input have this name; take one folder at a time")
+
+
+def outputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
+    """Every file that will be written, drawn pictures among them."""
+    pictures = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, PictureFiles) else [drawn]
+    tables = ["keypoints.csv"] if arguments.csv else []
+    pages = [f"{source.title}.html"] if arguments.html else []
+    return [*pictures, *(out / name for name in ("keypoints.json", *tables, *pages))]
+
+
+def inputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource) -> list[str | Path | None]:
+    """Every file that is read."""
+    own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
+    return [*own, *(source.paths if isinstance(source, PictureFiles) else [source.path])]
 
 
 def warn(message: str) -> None:

@@ -15,7 +15,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine.evaluate import (
     make_test_loader,
@@ -26,12 +26,12 @@ from pose.engine.evaluate import (
     stamp,
 )
 from pose.errors import OutputError, command
-from pose.evaluation.analysis.report import check_report_folder, make_report
+from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_eval import format_figures, score
 from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, scoring_options
 from pose.evaluation.results import write_results
-from pose.files import make_folder, write_json
+from pose.files import check_outputs, make_folder, write_json
 from pose.prediction import load_network, ready_for_testing
 
 
@@ -55,9 +55,8 @@ def main() -> None:
     out = _writable(arguments.out or Path(arguments.checkpoint).with_name(default))
     report = arguments.report and check_report_folder(arguments.report)
     keep = arguments.save_predictions and _writable(arguments.save_predictions)
-    written = [path.resolve() for path in (out, keep, Path(arguments.checkpoint)) if path]
-    if len(set(written)) < len(written):
-        raise OutputError(f"{out}: results, predictions and the checkpoint need different names")
+    written = [out, out.with_suffix(".protocol.json"), keep, report and report / PAGE]
+    check_outputs(written, files_read(arguments, settings))
     skeleton = settings.skeleton()
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)

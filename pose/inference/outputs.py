@@ -105,10 +105,15 @@ def drawn_pictures(folder: str | Path) -> Iterator[Write]:
     """
 
     def write(frame: Frame, poses: Poses, drawn: np.ndarray) -> None:
-        suffix = frame.path.suffix if cv2.haveImageWriter(f"a{frame.path.suffix}") else ".png"
-        write_picture(Path(folder, frame.path.stem + suffix), drawn)
+        write_picture(drawn_path(folder, frame.path), drawn)
 
     yield write
+
+
+def drawn_path(folder: str | Path, picture: Path) -> Path:
+    """Where :func:`drawn_pictures` writes a picture's drawn one."""
+    suffix = picture.suffix if cv2.haveImageWriter(f"a{picture.suffix}") else ".png"
+    return Path(folder, picture.stem + suffix)
 
 
 @contextmanager

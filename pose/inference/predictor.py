@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pose.datasets.images import warp
-from pose.errors import DataError
+from pose.errors import CheckpointError, DataError
 from pose.evaluation.oks import nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_image
@@ -159,6 +159,7 @@ class Predictor:
 
         Raises:
             DataError: A picture cannot be read, or a box has no size or lies outside its picture.
+            CheckpointError: The network answers with NaN or infinity.
         """
         if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
             return self([images], [boxes])[0]
@@ -220,4 +221,6 @@ class Predictor:
             with self.clock("map back"):
                 keypoints[part, :, :2] = heatmap_to_image(points, centers[part], scales[part], network.heatmap_size)
                 keypoints[part, :, 2] = joint_scores
+        if not np.isfinite(keypoints).all():
+            raise CheckpointError("the network answers with NaN or infinity: its file is damaged; use another one")
         return keypoints
