@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pose.errors import CheckpointError
+from pose.models.balance import balance
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.leaves import leaf_layers
 
@@ -56,15 +57,19 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], noise: float = 0.0, s
         layer.load_static(state[f"{name}.weight"], state.get(f"{name}.bias"), noise)
 
 
-def load_torchvision(model: nn.Module, name: str, path: str | Path | None = None, noise: float = 0.0) -> None:
+def load_torchvision(
+    model: nn.Module, name: str, path: str | Path | None = None, noise: float = 0.0, balanced: bool = False
+) -> None:
     """Loads torchvision's ImageNet weights into a backbone or an :class:`~pose.models.classifier.ImageClassifier`.
 
     Args:
         model: A network of the architecture that ``name`` is in torchvision: MobileNetV2 at width 1,
             MobileNetV3-Small in torchvision's form, ResNet-18 or ResNet-50; static or dynamic.
         name: torchvision's name, e.g. ``mobilenet_v2``.
-        path: A file of torchvision's weights; None downloads them.
+        path: A file of weights under torchvision's names, which may lack the classifier where the model has none;
+            None downloads torchvision's.
         noise: As for :func:`inflate`.
+        balanced: Rescale the kernels first, see :func:`pose.models.balance.balance`.
 
     Raises:
         CheckpointError: The download failed, the file cannot be read, or the architectures differ.
@@ -77,12 +82,22 @@ def load_torchvision(model: nn.Module, name: str, path: str | Path | None = None
     source = f"torchvision's {name}" if path is None else str(path)
     try:
         state = _download(name) if path is None else torch.load(path, map_location="cpu", weights_only=True)
-        theirs.load_state_dict(state)
+        missing, unknown = theirs.load_state_dict(state, strict=False)
     except CheckpointError:
         raise
     except Exception as error:  # torch.load and load_state_dict raise almost anything for a wrong file
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{source}: not the weights of torchvision's {name} ({reason})") from error
+    rest = list(leaf_layers(theirs))[len(list(leaf_layers(model))) :]
+    unused = {f"{layer_name}.{key}" for layer_name, layer in rest for key in layer.state_dict()}
+    missing = [key for key in missing if key not in unused]
+    if missing or unknown:
+        raise CheckpointError(
+            f"{source}: not the weights of torchvision's {name}: {len(missing)} tensors are not in it and "
+            f"{len(unknown)} are not wanted (e.g. {[*missing, *unknown][0]})"
+        )
+    if balanced:
+        balance(theirs)
     inflate(model, static_names(model, theirs, source), noise, source)
 
 
