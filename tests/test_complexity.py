@@ -28,8 +28,8 @@ def without_products(model: nn.Module, x: torch.Tensor) -> int:
     def note(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         unseen.append(inputs[0].numel() // 2)
         if isinstance(layer, DCDConv2d) and layer.branch.to_lambda is not None:
-            factorised, assembled = layer.madds(*inputs[0].shape[2:])
-            scales_kernel = factorised is None or assembled < factorised
+            factorized, assembled = layer.madds(*inputs[0].shape[2:])
+            scales_kernel = factorized is None or assembled < factorized
             unseen.append(layer.weight.numel() if scales_kernel else output.numel())
 
     kinds = (DynamicConv2d, DCDConv2d)

@@ -36,8 +36,7 @@ from pose.engine.train import make_trainer
 from pose.engine.trainer import PRECISIONS, Trainer
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
-from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.base import DynamicLayer
 from pose.models.native.training.layers import kernel_bytes
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.tables import Page, table_head, table_lines, table_row
@@ -144,7 +143,7 @@ def compare_memory(page: Page, settings: dict[str, Settings], batch_size: int) -
     page.add(*table_head(MEMORY_COLUMNS))
     for name, made in settings.items():
         model = made.build_model()
-        if not any(isinstance(module, DynamicConv2d) for module in model.modules()):
+        if not kernel_bytes(model, batch_size):
             continue
         kernels = f"{kernel_bytes(model, batch_size) / 2**20:.0f} MiB"
         for native in (False, True):
@@ -172,7 +171,7 @@ def step_trainer(settings: Settings, native: bool, recompute: bool = False) -> T
     """A trainer on the CPU; in PyTorch's operations only static networks are faster in channels_last."""
     torch.manual_seed(0)
     model = settings.build_model().train()
-    last = native or not any(isinstance(module, DynamicConv2d | DCDConv2d) for module in model.modules())
+    last = native or not any(isinstance(module, DynamicLayer) for module in model.modules())
     return Trainer(model, torch.device("cpu"), channels_last=last, native=native, recompute_kernels=recompute)
 
 

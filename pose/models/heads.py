@@ -61,7 +61,7 @@ class BottleneckHead(nn.Module):
         num_keypoints: K.
         make_conv: The maker of the bottlenecks' convolutions, static by default.
         stages: (expansion channels, output channels, bottlenecks) of each stage.
-        kernel_size: Of the depthwise convolutions.
+        kernel_size: Kernel size of the depthwise convolutions.
 
     Attributes:
         upsampling: How much finer the heatmaps are than the features: 8 with three stages.
