@@ -32,6 +32,26 @@ def clip_boxes(boxes: ArrayLike, image_size: ArrayLike) -> np.ndarray:
     return np.concatenate([start, end - start], axis=-1)
 
 
+def box_iou(boxes: ArrayLike, others: ArrayLike, buffer: ArrayLike = 0.0) -> np.ndarray:
+    """Intersection over union of boxes, each grown on every side by ``buffer`` times its size.
+
+    Args:
+        boxes: (..., 4) x, y, width, height.
+        others: (..., 4), broadcast against ``boxes``: ``box_iou(a[:, None], b[None])`` compares each with each.
+        buffer: (...) not negative.
+
+    Returns:
+        (...) float64 in [0, 1]; 0 for boxes without area.
+    """
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    grow = np.asarray(buffer, np.float64)[..., None]
+    start = np.maximum(boxes[..., :2] - grow * boxes[..., 2:], others[..., :2] - grow * others[..., 2:])
+    end = np.minimum(boxes[..., :2] + (1 + grow) * boxes[..., 2:], others[..., :2] + (1 + grow) * others[..., 2:])
+    shared = (end - start).clip(0).prod(axis=-1)
+    areas = (boxes[..., 2:].prod(axis=-1) + others[..., 2:].prod(axis=-1)) * (1 + 2 * grow[..., 0]) ** 2
+    return shared / np.maximum(areas - shared, 1e-12)
+
+
 def boxes_to_centers_scales(
     boxes: ArrayLike, aspect_ratio: float, padding: float = PADDING
 ) -> tuple[np.ndarray, np.ndarray]:
