@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pose.options import OptionError
@@ -46,6 +47,20 @@ def settings_from(arguments: argparse.Namespace, **overrides: Any) -> Settings:
     options = parse_options(arguments.cfg_options)
     options.update({key.replace("__", "."): value for key, value in overrides.items() if value is not None})
     return load_settings(arguments.config, options)
+
+
+def files_read(arguments: argparse.Namespace, settings: Settings) -> list[Path]:
+    """Files that a tool with CONFIG reads, for :func:`pose.files.check_outputs`: configuration, checkpoint, data set.
+
+    Args:
+        arguments: ``config`` and, where the tool has one, ``checkpoint``.
+        settings: Their settings.
+    """
+    data = settings.data
+    names = ("train_annotations", "val_annotations", "test_annotations", "boxes")
+    named = [data.path(name) for name in names if getattr(data, name) is not None]
+    own = [Path(arguments.config), Path(getattr(arguments, "checkpoint", None) or arguments.config)]
+    return [*own, *named, Path(data.skeleton)]
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

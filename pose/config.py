@@ -17,7 +17,6 @@ from torch import nn
 
 from pose import options, resources
 from pose.datasets.augment import Augmentation
-from pose.engine.trainer import PRECISIONS
 from pose.evaluation.protocol import ANNOTATED, CHOICES
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
@@ -25,6 +24,9 @@ from pose.skeleton import Skeleton, load_skeleton
 
 MAX_SEED = 2**63 - 1
 """The largest that torch takes."""
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""What autocast computes in; float32 is without it."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class TestSettings:
         rescore_threshold: Joints above this score count in that mean.
         nms: ``greedy``, ``soft`` or ``off``: OKS non-maximum suppression.
         nms_threshold: Its OKS threshold.
-        backend: Which library computes the figures: one of :data:`pose.evaluation.coco_backend.BACKENDS`.
+        backend: Which library computes the figures: one of :data:`pose.evaluation.protocol.BACKENDS`.
         native: On a CPU, run the network by native layers, see :mod:`pose.models.deploy.folding`: the same heatmaps to
             1e-4, sooner.
     """

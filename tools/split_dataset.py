@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pose.datasets.split import hold_out
 from pose.errors import DataError, command
-from pose.files import read_json, write_json
+from pose.files import check_outputs, read_json, write_json
 
 
 @command
@@ -25,12 +25,13 @@ def main() -> None:
     parser.add_argument("--out-dir", type=Path, help="default: beside the annotation file")
     arguments = parser.parse_args()
     folder = arguments.out_dir or arguments.annotations.parent
+    targets = [folder / f"{arguments.annotations.stem}_{name}.json" for name in ("fit", "held_out")]
+    check_outputs(targets, [arguments.annotations])
     try:
         parts = hold_out(read_json(arguments.annotations, "annotation file"), arguments.hold_out, arguments.seed)
     except DataError as error:
         raise DataError(f"{arguments.annotations}: {error}") from error
-    for name, part in zip(("fit", "held_out"), parts, strict=True):
-        path = folder / f"{arguments.annotations.stem}_{name}.json"
+    for path, part in zip(targets, parts, strict=True):
         write_json(path, part)
         print(f"{path}: {len(part['images']):,} pictures, {len(part['annotations']):,} persons")
 

@@ -8,11 +8,11 @@
     python tools/demo.py pose.onnx street.jpg
 
 INPUT is a picture, a folder, a quoted pattern ("a/*.jpg"), a video, a camera's number or a stream's address.
-Without CONFIG and CHECKPOINT the weights in data/weights are used. Without --boxes or --detector the whole picture
-is taken as one person's box. A detector is one of torchvision's, by name, or an ONNX file as torchvision or YOLO
-export it. A boxes file is an annotation file, matched by file name, or a results list, whose image_id is the number
-that a picture's name ends with, or a video's frame counted from 0. Pictures that cannot be read are named and left
-out; the exit status is then 1.
+Without CONFIG and CHECKPOINT the weights in data/weights are used, and their detector, if one comes with them. Without
+a detector or boxes, and with --boxes whole, the whole picture is taken as one person's box. A detector is one of
+torchvision's, by name, or an ONNX file as torchvision or YOLO export it. A boxes file is an annotation file, matched by
+file name, or a results list, whose image_id is the number that a picture's name ends with, or a video's frame counted
+from 0. Pictures that cannot be read are named and left out; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ import numpy as np
 from tqdm import tqdm
 
 from pose.errors import OutputError, command
-from pose.files import make_folder
+from pose.files import check_outputs, make_folder
 from pose.inference import outputs
-from pose.inference.boxes import CocoBoxes, whole_picture
-from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
+from pose.inference.boxes import CocoBoxes, whole_image
+from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, take_network
 from pose.inference.inputs import Frame, PictureFiles, open_input
-from pose.inference.predictor import Poses
 from pose.inference.process import poses_of_pictures, poses_of_video, write_all
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
 from pose.inference.video.smoothing import STRENGTHS
 from pose.inference.video.stream import StreamPredictor
 from pose.inference.web.viewer import html_file
 from pose.options import OptionError
+from pose.poses import Poses
 from pose.visualization import draw_poses
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_predictor_arguments(parser, reads_input=True)
-    parser.add_argument("--boxes", help="COCO-format file with person boxes (default: the whole picture)")
     parser.add_argument("--detect-every", type=int, default=1, metavar="N", help="frames from detection to detection")
     parser.add_argument("--smooth", choices=STRENGTHS, default="off", help="steadier keypoints in videos")
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder for what is written (default: poses)")
@@ -59,8 +58,6 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     if arguments.detect_every < 1:
         parser.error("--detect-every must be at least 1")
-    if arguments.boxes and arguments.detector:
-        parser.error("--boxes and --detector: give one of them")
     take_network(parser, arguments, reads_input=True)
     return arguments
 
@@ -69,7 +66,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     quiet_opencv()
-    boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes else None
+    boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes not in (None, WHOLE) else None
     source = open_input(arguments.input, upright=boxes is None, warn=warn)
     video = isinstance(source, VideoSource)
     if arguments.html and not video:
@@ -77,6 +74,7 @@ def main() -> int:
     out = make_folder(arguments.out)
     drawn = out / f"{source.title}.{arguments.video_format}" if video else out
     refuse_overwriting(source, drawn)
+    check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     predictor = make_predictor(arguments)
     predictor.clock.exact = arguments.profile
     skeleton = predictor.network.skeleton
@@ -89,9 +87,8 @@ def main() -> int:
     seen = Counter()
 
     def draw(frame: Frame, poses: Poses) -> np.ndarray:
-        threshold = arguments.threshold
-        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > threshold).sum()))
-        return draw_poses(frame.image, poses.keypoints, poses.boxes, skeleton, threshold, poses.track_ids)
+        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > arguments.threshold).sum()))
+        return draw_poses(frame.image, poses, arguments.threshold)
 
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
@@ -109,7 +106,7 @@ def main() -> int:
         done, stopped = write_all(bar, writes, draw, predictor.clock)
     if arguments.profile:
         print(predictor.clock.table(done))
-    if predictor.detector is whole_picture and boxes is None:
+    if predictor.detector is whole_image and arguments.boxes is None:
         print("each whole picture was taken for one person: cut it to the person, or give --boxes or --detector")
     counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
     hint = "" if seen["joints"] or not seen["persons"] else ": lower --threshold, or train longer"
@@ -134,6 +131,20 @@ def refuse_overwriting(source: PictureFiles | VideoSource, drawn: Path) -> None:
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice:
         raise OutputError(f"{drawn / twice}: two pictures of the input have this name; take one folder at a time")
+
+
+def outputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
+    """Every file that will be written, drawn pictures among them."""
+    pictures = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, PictureFiles) else [drawn]
+    tables = ["keypoints.csv"] if arguments.csv else []
+    pages = [f"{source.title}.html"] if arguments.html else []
+    return [*pictures, *(out / name for name in ("keypoints.json", *tables, *pages))]
+
+
+def inputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource) -> list[str | Path | None]:
+    """Every file that is read."""
+    own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
+    return [*own, *(source.paths if isinstance(source, PictureFiles) else [source.path])]
 
 
 def warn(message: str) -> None:

@@ -16,10 +16,11 @@ import argparse
 from pathlib import Path
 
 from pose.checkpoint import load_weights
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.errors import command
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import CHECKED_BATCHES, OUTPUTS, export_onnx
+from pose.files import check_outputs
 from pose.options import OptionError
 
 
@@ -48,9 +49,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint)")
     arguments = parser.parse_args()
     settings = settings_from(arguments)
+    out = arguments.out or Path(arguments.checkpoint).with_suffix(".onnx")
+    check_outputs([out], files_read(arguments, settings))
     model = settings.build_model()
     load_weights(model, arguments.checkpoint)
-    out = arguments.out or Path(arguments.checkpoint).with_suffix(".onnx")
     crops = None
     if arguments.int8 is not None:
         if arguments.int8 < 1:

@@ -15,7 +15,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine.evaluate import (
     make_test_loader,
@@ -26,15 +26,13 @@ from pose.engine.evaluate import (
     stamp,
 )
 from pose.errors import OutputError, command
-from pose.evaluation.analysis.report import check_report_folder, make_report
+from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_eval import format_figures, score
 from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, scoring_options
 from pose.evaluation.results import write_results
-from pose.export.onnx_module import load_network
-from pose.files import make_folder, write_json
-from pose.prediction import ready_for_testing
-from pose.visualization import draw_poses
+from pose.files import check_outputs, make_folder, write_json
+from pose.prediction import load_network, ready_for_testing
 
 
 @command
@@ -57,9 +55,8 @@ def main() -> None:
     out = _writable(arguments.out or Path(arguments.checkpoint).with_name(default))
     report = arguments.report and check_report_folder(arguments.report)
     keep = arguments.save_predictions and _writable(arguments.save_predictions)
-    written = [path.resolve() for path in (out, keep, Path(arguments.checkpoint)) if path]
-    if len(set(written)) < len(written):
-        raise OutputError(f"{out}: results, predictions and the checkpoint need different names")
+    written = [out, out.with_suffix(".protocol.json"), keep, report and report / PAGE]
+    check_outputs(written, files_read(arguments, settings))
     skeleton = settings.skeleton()
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)
@@ -97,7 +94,7 @@ def main() -> None:
     print(f"results: {out}")
     if report:
         images = settings.data.path("val_images")
-        page = make_report(report, results, figures, protocol.describe(), truth, images, skeleton, draw_poses)
+        page = make_report(report, results, figures, protocol.describe(), truth, images, skeleton)
         print(f"report: {page}")
     if keep:
         print(f"predictions: {keep} ({saved.bytes_per_person():,} bytes a person)")

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import Any
 
-from pose.evaluation.coco_backend import BACKENDS
 from pose.evaluation.oks import NMS_METHODS
 from pose.heatmap import DECODERS
 
@@ -28,6 +27,9 @@ ESTIMATED_SIGMAS = (
     "estimated sigmas: OKS, and with it every AP and AR here, rests on a guess of how well keypoints can be placed; "
     "go by PCK, or measure them with tools/estimate_sigmas.py"
 )
+
+BACKENDS = ("pycocotools", "faster-coco-eval")
+"""Libraries that compute COCO's figures."""
 
 CHOICES = {
     "decode": DECODERS,
