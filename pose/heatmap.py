@@ -24,7 +24,7 @@ DECODERS = ("none", "sign", "second_highest", "dark")
 
 def encode(
     keypoints: torch.Tensor,
-    labelled: torch.Tensor,
+    weights: torch.Tensor,
     heatmap_size: tuple[int, int],
     stride: float = 4.0,
     sigma: float = SIGMA,
@@ -35,14 +35,14 @@ def encode(
 
     Args:
         keypoints: (N, K, 2) float, in input pixels.
-        labelled: (N, K) bool.
+        weights: (N, K) bool or float, what each keypoint weighs; 0 where it is not labelled.
         heatmap_size: Width and height of a map.
         stride: Input pixels per heatmap pixel.
         sigma: In heatmap pixels.
 
     Returns:
         heatmaps (N, K, H, W) and weights (N, K), both float32 on the keypoints' device. A weight
-        is 1 for a labelled keypoint and 0 for others and where the whole patch is outside.
+        is the one given, and 0 where the whole patch is outside.
     """
     import torch
 
@@ -51,19 +51,19 @@ def encode(
     peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of the protocol
     limit = torch.tensor([width, height], device=keypoints.device)
     inside = ((peak + radius >= 0) & (peak - radius < limit)).all(dim=-1)
-    weights = (labelled & inside).float()
+    weights = weights.float() * inside
 
     def profile(center: torch.Tensor, length: int) -> torch.Tensor:
         offset = torch.arange(length, device=center.device, dtype=torch.float32) - center[..., None]
         return torch.exp(-(offset**2) / (2 * sigma**2)) * (offset.abs() <= radius)
 
     columns = profile(peak[..., 0], width)
-    rows = profile(peak[..., 1], height) * weights[..., None]
+    rows = profile(peak[..., 1], height) * (weights > 0)[..., None]
     return rows[..., :, None] * columns[..., None, :], weights
 
 
 def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Per joint 0.5 x mean((w p - w t)^2), averaged over all joints, zero-weight joints in the denominator.
+    """Per joint 0.5 x w x mean((p - t)^2), averaged over all joints, zero-weight joints in the denominator.
 
     Args:
         predicted: (N, K, H, W).
@@ -73,7 +73,7 @@ def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: to
     Returns:
         A scalar, float32 or wider.
     """
-    difference = (predicted.to(target.dtype) - target) * weights[..., None, None]
+    difference = (predicted.to(target.dtype) - target) * weights.sqrt()[..., None, None]
     return 0.5 * difference.square().mean()
 
 

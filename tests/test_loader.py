@@ -131,8 +131,8 @@ def order(length=50, batch_size=7, epoch=0, first_batch=0, **options):
     sampler.epoch, sampler.first_batch = epoch, first_batch
     found = list(sampler)
     assert len(found) == len(sampler) - first_batch
-    assert all(number == epoch for batch in found for number, _ in batch)
-    return [[row for _, row in batch] for batch in found]
+    assert all(number == epoch for batch in found for number, _, copy in batch if copy == 0)
+    return [[row for _, row, _ in batch] for batch in found]
 
 
 def test_an_epochs_order_is_a_shuffle_by_seed_and_epoch():

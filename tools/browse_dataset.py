@@ -22,6 +22,7 @@ from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
 from pose.datasets.loading.loader import CropDataset
 from pose.datasets.pictures import BrokenPictures
+from pose.datasets.train_sets import TrainSet
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, OutputError, command
 from pose.files import make_folder, replacing
@@ -43,9 +44,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = settings_from(arguments)
     if arguments.split == "val":
-        data = replace(
-            settings.data, train_annotations=settings.data.val_annotations, train_images=settings.data.val_images
-        )
+        val = settings.data.val
+        data = replace(settings.data, train=(TrainSet(val.annotations, val.images),))
         settings = replace(settings, data=data, augmentation=None)
     dataset = make_train_dataset(settings)
     order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
@@ -73,7 +73,7 @@ def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], b
     width, height = dataset.input_size
     targets, _ = heatmap.encode(
         torch.from_numpy(batch.keypoints),
-        torch.from_numpy(batch.labelled),
+        torch.from_numpy(batch.weights),
         (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE),
         HEATMAP_STRIDE,
     )

@@ -27,23 +27,28 @@ class Batch(NamedTuple):
     Attributes:
         crops: (N, H, W, 3) uint8 BGR.
         keypoints: (N, K, 2) float32 in crop pixels.
-        labelled: (N, K) bool.
+        weights: (N, K) float32, what each keypoint weighs in the loss; 0 where it is not labelled.
         rows: (N,) int64, each person's row in its :class:`~pose.datasets.coco.Persons`.
         problems: What is wrong with pictures that could not be used, in whose place others stand.
     """
 
     crops: Tensor
     keypoints: np.ndarray
-    labelled: np.ndarray
+    weights: np.ndarray
     rows: np.ndarray
     problems: tuple[str, ...] = ()
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N, K) bool."""
+        return self.weights > 0
+
 
 class CropDataset(Dataset):
-    """Person crops. They are asked for as (epoch, row), so that augmentation depends on nothing else.
+    """Person crops. They are asked for as (epoch, row, copy), so that augmentation depends on nothing else.
 
     Args:
-        persons: Who.
+        persons: Whom the crops show.
         image_root: The folder that their file names are relative to.
         skeleton: What their keypoints are.
         input_size: Width and height of the crops.
@@ -80,6 +85,7 @@ class CropDataset(Dataset):
         tell: Callable[[str], None] = print,
     ) -> None:
         self.persons = persons
+        self.weights = persons.weights
         self.image_indices = np.unique(persons.image_index)
         self.centers, self.scales = boxes_to_centers_scales(persons.boxes, input_size[0] / input_size[1])
         self.skeleton = skeleton
@@ -107,19 +113,19 @@ class CropDataset(Dataset):
     def __len__(self) -> int:
         return len(self.persons)
 
-    def crop_of(self, epoch: int, row: int) -> Crop:
-        """Where the crop of a person lies in an epoch."""
+    def crop_of(self, epoch: int, row: int, copy: int = 0) -> Crop:
+        """Where the crop of a person lies in an epoch; ``copy`` counts the times that it is drawn there, from 0."""
         plain = Crop(self.centers[row], self.scales[row])
         if self.augmentation is None:
             return plain
-        rng = np.random.default_rng((self.seed, epoch, row))
+        rng = np.random.default_rng((self.seed, epoch, row, copy) if copy else (self.seed, epoch, row))
         return augment(plain, self.persons.keypoints[row], self.upper_body, self.aspect_ratio, self.augmentation, rng)
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch | DataError:
+    def __getitem__(self, key: tuple[int, ...]) -> Batch | DataError:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | DataError:
-        """A batch of (epoch, row).
+    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> Batch | DataError:
+        """A batch of (epoch, row) or (epoch, row, copy).
 
         A picture that cannot be used comes back as the error itself: raised in a worker it would
         reach the main process wrapped in a traceback.
@@ -129,8 +135,8 @@ class CropDataset(Dataset):
         except DataError as error:
             return error
 
-    def _batch(self, keys: Sequence[tuple[int, int]]) -> Batch:
-        rows = [row for _, row in keys]
+    def _batch(self, keys: Sequence[tuple[int, ...]]) -> Batch:
+        rows = [key[1] for key in keys]
         crops = [self.crop_of(*key) for key in keys]
         affines = self._affines(crops)
         width, height = self.input_size
@@ -146,15 +152,15 @@ class CropDataset(Dataset):
                     if not self.broken_share or rows[place] == key[1]:
                         raise
                     problems.append(str(error))
-                    crops[place] = self.crop_of(key[0], rows[place])
+                    crops[place] = self.crop_of(key[0], rows[place], *key[2:])
                     affines[place] = self._affines(crops[place : place + 1])
             warp(view.image, view.seen(affines[place]), self.input_size, out)
         keypoints = self.persons.keypoints[rows]
         points = apply_affine(keypoints[..., :2], affines).astype(np.float32)
-        labelled = keypoints[..., 2] > 0
+        weights = self.weights[rows]
         flips, swapped = np.array([crop.flip for crop in crops]), self.skeleton.flip_index
-        points[flips], labelled[flips] = points[flips][:, swapped], labelled[flips][:, swapped]
-        return Batch(torch.from_numpy(pixels), points, labelled, np.array(rows), tuple(problems))
+        points[flips], weights[flips] = points[flips][:, swapped], weights[flips][:, swapped]
+        return Batch(torch.from_numpy(pixels), points, weights, np.array(rows), tuple(problems))
 
     def _affines(self, crops: Sequence[Crop]) -> np.ndarray:
         """(N, 2, 3) maps from pictures to crops."""

@@ -111,9 +111,9 @@ def learn(trainer: Trainer, batch: Batch) -> Tensor:
     """Learns from a batch: pictures are normalised and targets drawn on the device; the loss, a scalar there."""
     images = to_input(batch.crops, trainer.device)
     keypoints = torch.from_numpy(batch.keypoints).to(trainer.device, non_blocking=True)
-    labelled = torch.from_numpy(batch.labelled).to(trainer.device, non_blocking=True)
+    weights = torch.from_numpy(batch.weights).to(trainer.device, non_blocking=True)
     heatmap_size = (images.shape[3] // HEATMAP_STRIDE, images.shape[2] // HEATMAP_STRIDE)
-    return trainer.learn(images, *heatmap.encode(keypoints, labelled, heatmap_size, HEATMAP_STRIDE))
+    return trainer.learn(images, *heatmap.encode(keypoints, weights, heatmap_size, HEATMAP_STRIDE))
 
 
 def _look(losses: list[Tensor], persons: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from pose.config import Settings, TrainSettings
-from pose.engine import distributed
+from pose.engine import distributed, evaluate
 from pose.engine.epoch import CheckpointTimer, train_one_epoch
-from pose.engine.evaluate import evaluate
 from pose.engine.initial import load_initial
 from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
@@ -20,7 +19,7 @@ from pose.engine.reporting import Eta, Report, attention_summary, line, mean_ent
 from pose.engine.sheet import prediction_sheet
 from pose.engine.signals import Stopped, StopSignals
 from pose.engine.trainer import Trainer
-from pose.engine.training_data import Loader, prepare_data
+from pose.engine.training_data import prepare_data
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES
@@ -79,7 +78,7 @@ def _train(
         load_initial(trainer.model, schedule.initial_weights, schedule.initial_noise)
     seed_everything(schedule.seed + distributed.shard()[0])
     with signals.at_once():  # a crop cache may take minutes
-        train_loader, test_loader, broken = prepare_data(settings, check_data)
+        train_loader, test_set, broken = prepare_data(settings, check_data)
     rate_factor = _scaled_rate(schedule)
     progress = resume_run(work_dir, settings, trainer, train_loader.batch_sampler) if resume else Progress()
     report = Report(work_dir / METRICS, progress.epoch) if distributed.is_main() else None
@@ -99,7 +98,7 @@ def _train(
             save()  # a stop while validating repeats the validation alone
             try:
                 with signals.at_once():
-                    row.update(_validate(trainer.best_model, test_loader, settings, device, report, epoch))
+                    row.update(_validate(trainer.best_model, test_set, settings, device, report, epoch))
             except Stopped:
                 break
             if progress.best is None or row["AP"] > progress.best["AP"]:
@@ -131,7 +130,12 @@ def _begin_epoch(trainer: Trainer, schedule: TrainSettings, epoch: int, rate_fac
 
 
 def _validate(
-    model: nn.Module, loader: Loader, settings: Settings, device: torch.device, report: Report | None, epoch: int
+    model: nn.Module,
+    test_set: evaluate.TestSet,
+    settings: Settings,
+    device: torch.device,
+    report: Report | None,
+    epoch: int,
 ) -> dict[str, float]:
     """COCO's figures and the mean entropy of the attention.
 
@@ -139,7 +143,7 @@ def _validate(
     """
     distributed.share_buffers(model)  # each process has the statistics of its own batches
     with watched(model) as uses:
-        figures = evaluate(model, loader, settings, device)[0]
+        figures = evaluate.test(model, test_set, settings, device).figures
     used = uses()
     if used:
         figures = {**figures, "attention_entropy": mean_entropy(used)}

@@ -20,8 +20,8 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d, attentions
 from pose.models.native.training.layers import available, use_native_training
 from pose.options import OptionError
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""The names of what autocast computes in; None computes without it."""
+AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""What autocast computes in, by :data:`pose.config.PRECISIONS`; None computes without it."""
 
 
 class Trainer:
@@ -32,7 +32,7 @@ class Trainer:
         device: Where to compute.
         loss: From the network's output and the batch's targets to a scalar.
         optimizer: From the network's parameters to an optimizer; ``fused`` says whether its fused form can be used.
-        precision: One of :data:`PRECISIONS`; weights stay in float32, and float16's loss is scaled.
+        precision: One of :data:`AUTOCAST`; weights stay in float32, and float16's loss is scaled.
         accumulate: Batches per optimiser step; their gradients are averaged.
         max_gradient_norm: Gradients are scaled down to this norm over all parameters; None leaves them.
         average_decay: Of an exponential moving average of the weights and the batch statistics that belong to them;
@@ -141,7 +141,7 @@ class Trainer:
         self._batches += 1
         steps = self._batches % self.accumulate == 0
         images = images.contiguous(memory_format=self.memory_format)
-        dtype = PRECISIONS[self.precision]
+        dtype = AUTOCAST[self.precision]
         network = self.network
         with self._shared.no_sync() if self._shared and not steps else nullcontext():
             with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
