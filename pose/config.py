@@ -6,6 +6,7 @@ nothing below the tools takes a configuration: constructors take values.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -29,6 +30,9 @@ MAX_SEED = 2**63 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What autocast computes in; float32 is without it."""
 
+SCHEDULES = ("step", "cosine")
+"""How the learning rate falls."""
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -37,9 +41,17 @@ class TrainSettings:
     Args:
         epochs: Passes over the training persons.
         batch_size: Persons per batch of each process; an incomplete last batch of an epoch is left out.
-        learning_rate: Of Adam.
+        learning_rate: Of the optimizer, at its highest.
+        schedule: How the learning rate falls. ``step``: after ``milestones``. ``cosine``: with every batch, along
+            half a cosine from ``learning_rate`` to 0 over all epochs (arXiv 1608.03983, without restarts).
+        warm_up: Epochs, or a part of one, in which the learning rate grows in a straight line from 0 to what
+            ``schedule`` has it to be, with every batch.
         milestones: Finished epochs after which the learning rate is multiplied by ``gamma``.
         gamma: That factor.
+        optimizer: ``adam`` or ``adamw``, which takes weight decay apart from the gradient (arXiv 1711.05101).
+        weight_decay: Of kernels and matrices; biases and normalisation do not decay.
+        frozen: Parts of the network that stay as they are, e.g. ``("backbone.stem", "backbone.blocks.[0-5]")``.
+        freeze_epochs: Epochs after which those parts learn, too; None keeps them frozen.
         validate_every: Epochs between validations; the last epoch is always validated.
         validation_boxes: ``annotated``, which needs no detector and a sixteenth of the time on val2017,
             or ``detected`` for ``data.val.boxes``.
@@ -52,10 +64,8 @@ class TrainSettings:
         checkpoint_minutes: The longest time without a checkpoint; every epoch ends with one.
         base_batch_size: The effective batch (``batch_size`` x processes x ``accumulate``) that the learning
             rate is meant for; it is scaled in proportion (arXiv 1706.02677). None takes it as it is.
-        accumulate, max_gradient_norm, average_decay, precision, channels_last, sync_batch_norm: See
-            :class:`pose.engine.trainer.Trainer`.
-        compile: Compile the network with ``torch.compile``.
-        native, recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
+        accumulate, max_gradient_norm, average_decay, precision, channels_last, sync_batch_norm, compile, native,
+            recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
         temperature_start, temperature_end, temperature_epochs: Dynamic convolution's temperature falls in a
             straight line over the first epochs (the paper's ImageNet training: 30, 1, 10); None as start
             leaves it as ``model`` has it, which is the paper's pose training.
@@ -64,8 +74,14 @@ class TrainSettings:
     epochs: int = 210
     batch_size: int = 128
     learning_rate: float = 1e-3
+    schedule: str = "step"
+    warm_up: float = 0.0
     milestones: tuple[int, ...] = (170, 200)
     gamma: float = 0.1
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    frozen: tuple[str, ...] = ()
+    freeze_epochs: int | None = None
     validate_every: int = 10
     validation_boxes: str = ANNOTATED
     seed: int = 0
@@ -94,21 +110,36 @@ class TrainSettings:
         for name in ("learning_rate", "gamma", "max_gradient_norm", "temperature_start", "temperature_end"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("initial_noise", "sheet_every", "checkpoint_minutes", "temperature_epochs", "seed"):
-            if getattr(self, name) < 0:
+        names = ("initial_noise", "sheet_every", "checkpoint_minutes", "temperature_epochs", "seed")
+        for name in (*names, "warm_up", "weight_decay", "freeze_epochs"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.seed > MAX_SEED:
             raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        for name, known in {"precision": PRECISIONS, "schedule": SCHEDULES, "optimizer": ("adam", "adamw")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.freeze_epochs is not None and not self.frozen:
+            raise ValueError("freeze_epochs needs frozen, the names of the parts")
         if self.validation_boxes not in (ANNOTATED, "detected"):
             raise ValueError(f"validation_boxes must be {ANNOTATED} or detected, got {self.validation_boxes!r}")
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+    def learning_rate_at(self, epoch: int, batch: int = 0, batches: int = 1) -> float:
+        """The learning rate of a batch.
+
+        Args:
+            epoch: Counted from 0.
+            batch: Its number in the epoch, from 0.
+            batches: How many an epoch has.
+        """
+        done = epoch + batch / batches
+        if self.schedule == "cosine":
+            rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done / self.epochs, 1)))
+        else:
+            rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return rate * min((done + 1 / batches) / self.warm_up, 1) if self.warm_up else rate
 
 
 @dataclass(frozen=True)

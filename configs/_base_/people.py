@@ -22,12 +22,20 @@ data = dict(
     crop_cache="crops",
     workers=1,
 )
-augmentation = dict(half_body_probability=0.3, scale_std=0.3, rotation_degrees=40.0)
+augmentation = dict(
+    half_body_probability=0.3,
+    scale_std=0.3,
+    rotation_degrees=40.0,
+    color_probability=0.5,
+    blur_probability=0.1,
+    erase_probability=0.2,
+)
 train = dict(
     epochs=12,
     batch_size=16,
     learning_rate=1.5e-3,
-    milestones=(8, 11),
+    schedule="cosine",
+    warm_up=0.2,
     validate_every=2,
     average_decay=0.999,
     native=True,

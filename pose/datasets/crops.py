@@ -16,6 +16,7 @@ from pose.datasets.coco import Persons
 from pose.datasets.crop_cache import open_crop_cache
 from pose.datasets.images import warp
 from pose.datasets.pictures import PictureFolder, Source
+from pose.datasets.pixels import augment_pixels, changes_pixels
 from pose.errors import DataError
 from pose.geometry import apply_affine, boxes_to_centers_scales, crop_affine
 from pose.skeleton import Skeleton
@@ -118,8 +119,13 @@ class CropDataset(Dataset):
         plain = Crop(self.centers[row], self.scales[row])
         if self.augmentation is None:
             return plain
-        rng = np.random.default_rng((self.seed, epoch, row, copy) if copy else (self.seed, epoch, row))
+        rng = self._random(epoch, row, copy)
         return augment(plain, self.persons.keypoints[row], self.upper_body, self.aspect_ratio, self.augmentation, rng)
+
+    def _random(self, epoch: int, row: int, copy: int = 0, pixels: bool = False) -> np.random.Generator:
+        """The random numbers of a crop's place, or of its pixels."""
+        numbers = (copy, 1) if pixels else (copy,) if copy else ()
+        return np.random.default_rng((self.seed, epoch, row, *numbers))
 
     def __getitem__(self, key: tuple[int, ...]) -> Batch | DataError:
         return self.__getitems__([key])
@@ -155,6 +161,8 @@ class CropDataset(Dataset):
                     crops[place] = self.crop_of(key[0], rows[place], *key[2:])
                     affines[place] = self._affines(crops[place : place + 1])
             warp(view.image, view.seen(affines[place]), self.input_size, out)
+            if changes_pixels(self.augmentation):
+                augment_pixels(out, self.augmentation, self._random(key[0], rows[place], *key[2:], pixels=True))
         keypoints = self.persons.keypoints[rows]
         points = apply_affine(keypoints[..., :2], affines).astype(np.float32)
         weights = self.weights[rows]

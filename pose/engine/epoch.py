@@ -31,7 +31,7 @@ BATCHES_BETWEEN_LOOKS = 16
 
 @dataclass
 class CheckpointTimer:
-    """What happens between two optimiser steps: checkpoints by the clock, and the end that a signal asks for.
+    """What happens between two optimizer steps: checkpoints by the clock, and the end that a signal asks for.
 
     Args:
         signals: Note a wish to stop.
@@ -64,6 +64,7 @@ def train_one_epoch(
     timer: CheckpointTimer,
     broken: BrokenPictures,
     title: str = "",
+    rate_at: Callable[[int], float] | None = None,
 ) -> bool:
     """One pass over the training persons, or the rest of one.
 
@@ -74,6 +75,7 @@ def train_one_epoch(
         timer: What happens between two steps.
         broken: Counts pictures that cannot be used.
         title: What the progress bar is called.
+        rate_at: From a batch's number in the epoch, from 0, to its learning rate; None leaves it as it is.
 
     Returns:
         Whether to go on: False where the run was asked to stop.
@@ -86,13 +88,15 @@ def train_one_epoch(
     order.epoch, order.first_batch = progress.epoch, progress.batches
     look_every = trainer.accumulate * (BATCHES_BETWEEN_LOOKS if trainer.device.type == "cuda" else 1)
     losses: list[Tensor] = []
-    trainer.model.train()
+    trainer.train()
     hidden = None if distributed.is_main() else True
     with tqdm(total=len(order), initial=progress.batches, desc=title, unit="batch", disable=hidden, leave=False) as bar:
         started = ready = time.perf_counter()
         for batch in batches(loader):
             progress.waited += time.perf_counter() - ready
             broken.add(batch.problems, partial(tqdm.write, file=sys.stderr))
+            if rate_at:
+                trainer.set_learning_rate(rate_at(progress.batches + len(losses)))
             losses.append(learn(trainer, batch))
             if (progress.batches + len(losses)) % look_every == 0 or progress.batches + len(losses) == len(order):
                 due, stop = _look(losses, len(batch.rows), progress, timer)
