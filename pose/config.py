@@ -19,7 +19,7 @@ from torch import nn
 from pose import options
 from pose.data_settings import DataSettings, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
-from pose.evaluation.protocol import ANNOTATED, CHOICES
+from pose.evaluation.protocol import ANNOTATED, TestChoices
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
 from pose.skeleton import BUILT_IN, Skeleton, load_skeleton
@@ -143,45 +143,22 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class TestSettings:
-    """How heatmaps become scored persons; the defaults are the protocol's.
+class TestSettings(TestChoices):
+    """How a network is tested: the choices that its figures depend on, and how it runs.
 
     Args:
         batch_size: Crops per forward pass.
-        flip: Average with the heatmaps of the mirrored crop.
-        flip_shift: Pixels that those are shifted to the right: 0, 1 or 2.
-        decode: One of :data:`pose.heatmap.DECODERS`.
-        rescore: Person score = box score x mean joint score, else the box score.
-        rescore_threshold: Joints above this score count in that mean.
-        nms: ``greedy``, ``soft`` or ``off``: OKS non-maximum suppression.
-        nms_threshold: Its OKS threshold.
-        backend: Which library computes the figures: one of :data:`pose.evaluation.coco_backend.BACKENDS`.
         native: On a CPU, run the network by native layers, see :mod:`pose.models.deploy.folding`: the same heatmaps to
             1e-4, sooner.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
     batch_size: int = 64
-    flip: bool = True
-    flip_shift: int = 1
-    decode: str = "sign"
-    rescore: bool = True
-    rescore_threshold: float = 0.2
-    nms: str = "greedy"
-    nms_threshold: float = 0.9
-    backend: str = "pycocotools"
     native: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        for name in ("rescore_threshold", "nms_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

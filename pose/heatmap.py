@@ -21,6 +21,12 @@ SIGMA = 2.0
 
 DECODERS = ("none", "sign", "second_highest", "dark")
 
+DECODER = "sign"
+"""The decoder of the protocol."""
+
+FLIP_SHIFT = 1
+"""Pixels that the protocol shifts mirrored heatmaps to the right: it makes up for index j at input pixel 4 j."""
+
 
 def encode(
     keypoints: torch.Tensor,
@@ -77,14 +83,13 @@ def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: to
     return 0.5 * difference.square().mean()
 
 
-def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
+def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT) -> Array:
     """Turns the heatmaps of a mirrored input into those of the input itself.
 
     Args:
         heatmaps: (N, K, H, W).
         flip_index: (K,), what each keypoint becomes in a mirror.
-        shift: Pixels to move to the right after mirroring; the first ``shift`` columns stay. The
-            protocol's 1 makes up for heatmap index j sitting at input pixel 4 j.
+        shift: Pixels to move to the right after mirroring; the first ``shift`` columns stay.
 
     Raises:
         ValueError: The shift is negative or as wide as the map.
@@ -101,7 +106,7 @@ def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
     return _namespace(heatmaps).cat([mirrored[..., :shift], mirrored[..., : width - shift]], -1)
 
 
-def average_flip(heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
+def average_flip(heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT) -> Array:
     """The mean of plain heatmaps and those of the mirrored input; shapes as in :func:`flip_back`."""
     mean = flip_back(mirrored, flip_index, shift)
     mean += heatmaps
@@ -113,7 +118,7 @@ _BLOCK = 8  # persons averaged at a time on a CPU: their maps stay in its cache
 
 
 def decode_with_flip(
-    heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = 1, method: str = "sign"
+    heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT, method: str = DECODER
 ) -> tuple[Array, Array]:
     """:func:`decode` of :func:`average_flip`, twice as fast on a CPU; arguments and results are theirs."""
     if not isinstance(heatmaps, np.ndarray) and heatmaps.device.type == "cpu":
@@ -129,7 +134,7 @@ def decode_with_flip(
     return np.concatenate(coordinates), np.concatenate(scores)
 
 
-def decode(heatmaps: Array, method: str = "sign") -> tuple[Array, Array]:
+def decode(heatmaps: Array, method: str = DECODER) -> tuple[Array, Array]:
     """Keypoints from heatmaps.
 
     Args:
