@@ -29,10 +29,10 @@ from pose.geometry import crop_affine
 
 BATCH = 32
 WAYS = {
-    "training way": dict(cache=False, reduce=False),
-    "reduced decoding": dict(cache=False, reduce=True),
-    "crop cache": dict(cache=True, reduce=False),
-    "crop cache, reduced decoding": dict(cache=True, reduce=True),
+    "training way": dict(cache=False, reduced_decode=False),
+    "reduced decoding": dict(cache=False, reduced_decode=True),
+    "crop cache": dict(cache=True, reduced_decode=False),
+    "crop cache, reduced decoding": dict(cache=True, reduced_decode=True),
 }
 
 
@@ -54,9 +54,11 @@ def main() -> None:
         print(f"{name:30} {np.median(rate):6.0f} persons/s of a core, {ratio:.2f} of that")
 
 
-def _dataset(settings: Settings, folder: str, cache: bool, reduce: bool) -> CropDataset:
+def _dataset(settings: Settings, folder: str, cache: bool, reduced_decode: bool) -> CropDataset:
     """The training persons, read in one of the ways."""
-    data = replace(settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduce)
+    data = replace(
+        settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduced_decode
+    )
     return make_train_dataset(replace(settings, data=data))
 
 

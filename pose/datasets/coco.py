@@ -151,7 +151,7 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton) ->
 
 
 def read_detections(
-    path: str | Path, annotations: str | Path, skeleton: Skeleton, threshold: float = 0.0
+    path: str | Path, annotations: str | Path, skeleton: Skeleton, box_threshold: float = 0.0
 ) -> tuple[Persons, int]:
     """Detected persons on the pictures of an annotation file, boxes as they are.
 
@@ -160,7 +160,7 @@ def read_detections(
             ``COCO_val2017_detections_AP_H_56_person.json``.
         annotations: The annotation file whose pictures are meant.
         skeleton: What the keypoints will be.
-        threshold: The lowest score that is kept.
+        box_threshold: The lowest score that is kept.
 
     Returns:
         The persons, and how many boxes were left out because the annotation file has no such picture.
@@ -177,7 +177,7 @@ def read_detections(
     records = read_json(path, "detections file")
     image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
     try:
-        records = [record for record in records if record["category_id"] == PERSON and record["score"] >= threshold]
+        records = [record for record in records if record["category_id"] == PERSON and record["score"] >= box_threshold]
         owners = np.array([record["image_id"] for record in records], dtype=np.int64)
         boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
         scores = np.array([record["score"] for record in records], dtype=np.float64)

@@ -40,12 +40,12 @@ class CropCache:
 
     Args:
         path: A file of :func:`open_crop_cache`.
-        reduce: Decode smaller where the crop allows it.
+        reduced_decode: Decode smaller where the crop allows it.
     """
 
-    def __init__(self, path: Path, reduce: bool = False) -> None:
+    def __init__(self, path: Path, reduced_decode: bool = False) -> None:
         self.path = path
-        self.reduce = reduce
+        self.reduced_decode = reduced_decode
         self._bytes = np.memmap(path, mode="r")
         index = _read_index(self._bytes)
         self.places, self.scales, self.offsets = index["places"], index["scales"], index["offsets"]
@@ -58,7 +58,7 @@ class CropCache:
         if not length:
             raise DataError(self.broken[str(row)])
         scale, offset = self.scales[row], self.offsets[row]
-        reduction = reduction_for(step * scale[0]) if self.reduce else 1
+        reduction = reduction_for(step * scale[0]) if self.reduced_decode else 1
         image = decode_image(self._bytes[start : start + length], reduction=reduction)
         if image is None:
             raise DataError(f"{self.path}: the crop cache is damaged; delete it, it will be made again")
@@ -74,7 +74,7 @@ def open_crop_cache(
     input_size: tuple[int, int],
     settings: Augmentation | None,
     workers: int,
-    reduce: bool = False,
+    reduced_decode: bool = False,
     tell: Callable[[str], None] = print,
 ) -> CropCache:
     """The cache of these persons; made where there is none, or one of other annotations, pictures or settings.
@@ -86,7 +86,7 @@ def open_crop_cache(
         input_size: Width and height of the crops.
         settings: What augmentation may do.
         workers: Processes that make it.
-        reduce: As for :class:`CropCache`.
+        reduced_decode: As for :class:`CropCache`.
         tell: Takes a line about what is done.
 
     Raises:
@@ -104,7 +104,7 @@ def open_crop_cache(
             tell(f"{'making' if found is None else 'data or settings changed: making'} the crop cache {path}")
             _write(path, key, pictures, regions, steps, workers)
             tell(f"made it: {path.stat().st_size / 2**20:.0f} MiB for {len(persons)} persons")
-    return CropCache(path, reduce)
+    return CropCache(path, reduced_decode)
 
 
 def _key(pictures: PictureFolder, regions: np.ndarray, steps: np.ndarray) -> str:

@@ -57,8 +57,8 @@ class CropDataset(Dataset):
         seed: Of the augmentation.
         broken_share: The share of the pictures that may be absent or broken: another person takes the
             place of theirs, and :class:`Batch` says so.
-        reduce: Decode pictures smaller where a crop allows it.
-        cache: A folder for a :mod:`~pose.datasets.crop_cache`; None reads the pictures.
+        reduced_decode: Decode pictures smaller where a crop allows it.
+        crop_cache: A folder for a :mod:`~pose.datasets.crop_cache`; None reads the pictures.
         workers: Processes that make the cache.
         tell: Takes a line about that.
 
@@ -80,8 +80,8 @@ class CropDataset(Dataset):
         seed: int = 0,
         *,
         broken_share: float = 0.0,
-        reduce: bool = False,
-        cache: Path | None = None,
+        reduced_decode: bool = False,
+        crop_cache: Path | None = None,
         workers: int = 0,
         tell: Callable[[str], None] = print,
     ) -> None:
@@ -95,14 +95,14 @@ class CropDataset(Dataset):
         self.seed = seed
         self.broken_share = broken_share
         self.upper_body = np.isin(np.arange(skeleton.num_keypoints), skeleton.upper_body)
-        self.pictures = PictureFolder(persons, image_root, reduce)
+        self.pictures = PictureFolder(persons, image_root, reduced_decode)
         self.source: Source = self.pictures
         self.problems = list(map(str, self.pictures.missing()))
         if len(self.problems) > int(broken_share * len(self.image_indices)):
             raise DataError(f"{self.problems[0]} ({len(self.problems)} of {len(self.image_indices)} are missing)")
-        if cache is not None:
+        if crop_cache is not None:
             self.source = open_crop_cache(
-                cache, self.pictures, self.upper_body, self.input_size, augmentation, workers, reduce, tell
+                crop_cache, self.pictures, self.upper_body, self.input_size, augmentation, workers, reduced_decode, tell
             )
             self.problems += set(self.source.broken.values()) - set(self.problems)
 

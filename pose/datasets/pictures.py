@@ -71,16 +71,16 @@ class PictureFolder:
     Args:
         persons: Who is on them.
         root: The folder that their file names are relative to.
-        reduce: Decode smaller where the crop allows it.
+        reduced_decode: Decode smaller where the crop allows it.
 
     Raises:
         DataError: There is no such folder.
     """
 
-    def __init__(self, persons: Persons, root: str | Path, reduce: bool = False) -> None:
+    def __init__(self, persons: Persons, root: str | Path, reduced_decode: bool = False) -> None:
         self.persons = persons
         self.root = str(root)
-        self.reduce = reduce
+        self.reduced_decode = reduced_decode
         self._last: tuple[str, int, np.ndarray] | None = None
         if not Path(root).is_dir():
             raise DataError(f"{root}: picture folder not found; see data/README.md for the layout")
@@ -123,7 +123,7 @@ class PictureFolder:
     def view(self, row: int, step: float) -> View:
         """The whole picture of a person; see :class:`Source`."""
         index = self.persons.image_index[row]
-        reduction = reduction_for(step) if self.reduce else 1
+        reduction = reduction_for(step) if self.reduced_decode else 1
         image = self.read(index, reduction)
         if reduction == 1 or image.shape[0] == self.persons.image_sizes[index, 1]:
             return View(image)

@@ -35,18 +35,18 @@ class CheckpointTimer:
 
     Args:
         signals: Note a wish to stop.
-        minutes: Between checkpoints.
+        checkpoint_minutes: Between checkpoints.
         save: Writes one.
     """
 
     signals: StopSignals
-    minutes: float
+    checkpoint_minutes: float
     save: Callable[[], None]
     saved: float = field(default_factory=time.perf_counter)
 
     def wishes(self) -> tuple[bool, bool]:
         """Whether this process wants a checkpoint, and whether it wants to stop; the first one keeps the clock."""
-        due = time.perf_counter() - self.saved >= 60 * self.minutes
+        due = time.perf_counter() - self.saved >= 60 * self.checkpoint_minutes
         return due and distributed.is_main(), self.signals.received is not None
 
     def grant(self, due: bool, stop: bool) -> bool:

@@ -81,8 +81,8 @@ def _make_dataset(settings: Settings, read: TrainPersons) -> CropDataset:
         settings.augmentation,
         settings.train.seed,
         broken_share=data.broken_share,
-        reduce=data.reduced_decode,
-        cache=data.path(data.crop_cache) if data.crop_cache is not None else None,
+        reduced_decode=data.reduced_decode,
+        crop_cache=data.path(data.crop_cache) if data.crop_cache is not None else None,
         workers=data.workers,
         tell=distributed.say,
     )
