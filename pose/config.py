@@ -47,7 +47,7 @@ class TrainSettings:
         warm_up: Epochs, or a part of one, in which the learning rate grows in a straight line from 0 to what
             ``schedule`` has it to be, with every batch.
         milestones: Finished epochs after which the learning rate is multiplied by ``gamma``.
-        gamma: That factor.
+        gamma: The factor of each milestone.
         optimizer: ``adam`` or ``adamw``, which takes weight decay apart from the gradient (arXiv 1711.05101).
         weight_decay: Of kernels and matrices; biases and normalisation do not decay.
         frozen: Parts of the network that stay as they are, e.g. ``("backbone.stem", "backbone.blocks.[0-5]")``.

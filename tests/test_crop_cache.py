@@ -11,8 +11,8 @@ from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
 from pose.datasets.crop_regions import MARGIN, crop_regions, reach
 from pose.datasets.crops import CropDataset
+from pose.datasets.image_folder import reduction_for
 from pose.datasets.images import decode_image, read_image
-from pose.datasets.pictures import reduction_for
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine, invert_affine
 from pose.skeleton import COCO

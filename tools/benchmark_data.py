@@ -82,7 +82,7 @@ def decode_and_warp(dataset: CropDataset, epoch: int) -> float:
     order = EpochBatches(len(dataset), BATCH, train=True)
     order.epoch = epoch
     keys = [key for batch in order for key in batch]
-    paths = [str(dataset.pictures.path(dataset.persons.image_index[row])) for _, row, _ in keys]
+    paths = [str(dataset.images.path(dataset.persons.image_index[row])) for _, row, _ in keys]
     crops = [dataset.crop_of(*key) for key in keys]
     affines = [crop_affine(crop.center, crop.scale, dataset.input_size, crop.rotation, crop.flip) for crop in crops]
     started = time.process_time()

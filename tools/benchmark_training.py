@@ -130,7 +130,7 @@ def quartiles(values: list[float]) -> list[float]:
 
 def compare_memory(settings: dict[str, Settings], batch_size: int) -> None:
     """Prints the peak memory of a step of the networks with mixed kernels, kept and mixed again."""
-    print(f"**Batch {batch_size}, tensors of a step at most, beside weights and optimiser**\n")
+    print(f"**Batch {batch_size}, tensors of a step at most, beside weights and optimizer**\n")
     print("| operations | network | kernels | kept | mixed again |\n|---|---|---|---|---|")
     for name, made in settings.items():
         model = made.build_model()
@@ -145,10 +145,10 @@ def compare_memory(settings: dict[str, Settings], batch_size: int) -> None:
 
 
 def peak_memory(settings: Settings, native: bool, recompute: bool, batch_size: int) -> int:
-    """Bytes of tensors that a step has at most beside weights and optimiser, by torch's own account of them."""
+    """Bytes of tensors that a step has at most beside weights and optimizer, by torch's own account of them."""
     trainer = step_learner(settings, native, recompute)
     data = step_batch(settings, batch_size)
-    trainer.learn(*data)  # the optimiser's averages
+    trainer.learn(*data)  # the optimizer's averages
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         trainer.learn(*data)
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -20,8 +20,8 @@ import torch
 
 from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
+from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.loader import CropDataset
-from pose.datasets.pictures import BrokenPictures
 from pose.datasets.train_sets import TrainSet
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, OutputError, command
@@ -51,7 +51,7 @@ def main() -> None:
     order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
     rows = order[: arguments.count].tolist()
     folder = make_folder(arguments.out)
-    broken = BrokenPictures(settings.data.broken_share, len(dataset.image_indices))
+    broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems)
     for number, start in enumerate(range(0, len(rows), COLUMNS * ROWS), 1):
         path = folder / f"{arguments.split}_{number:03}.png"
@@ -59,7 +59,7 @@ def main() -> None:
         print(path)
 
 
-def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenPictures) -> None:
+def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenImages) -> None:
     """Writes the crops of some persons with keypoints and targets.
 
     Raises:

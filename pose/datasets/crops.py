@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from pose.datasets.augment import Augmentation, Crop, augment
 from pose.datasets.coco import Persons
 from pose.datasets.crop_cache import open_crop_cache
+from pose.datasets.image_folder import ImageFolder, Source
 from pose.datasets.images import warp
-from pose.datasets.pictures import PictureFolder, Source
 from pose.datasets.pixels import augment_pixels, changes_pixels
 from pose.errors import DataError
 from pose.geometry import apply_affine, boxes_to_centers_scales, crop_affine
@@ -95,14 +95,14 @@ class CropDataset(Dataset):
         self.seed = seed
         self.broken_share = broken_share
         self.upper_body = np.isin(np.arange(skeleton.num_keypoints), skeleton.upper_body)
-        self.pictures = PictureFolder(persons, image_root, reduced_decode)
-        self.source: Source = self.pictures
-        self.problems = list(map(str, self.pictures.missing()))
+        self.images = ImageFolder(persons, image_root, reduced_decode)
+        self.source: Source = self.images
+        self.problems = list(map(str, self.images.missing()))
         if len(self.problems) > int(broken_share * len(self.image_indices)):
             raise DataError(f"{self.problems[0]} ({len(self.problems)} of {len(self.image_indices)} are missing)")
         if crop_cache is not None:
             self.source = open_crop_cache(
-                crop_cache, self.pictures, self.upper_body, self.input_size, augmentation, workers, reduced_decode, tell
+                crop_cache, self.images, self.upper_body, self.input_size, augmentation, workers, reduced_decode, tell
             )
             self.problems += set(self.source.broken.values()) - set(self.problems)
 

@@ -32,7 +32,7 @@ class Entry:
     """One network of a comparison.
 
     Args:
-        network: Deployed.
+        network: The deployed network.
         architecture: What must be the same in all entries.
         memory_format: That its inputs come in.
         target: The greatest ratio wanted, None for none.

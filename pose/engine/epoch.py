@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pose import heatmap
+from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.loader import Batch, batches
-from pose.datasets.pictures import BrokenPictures
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
@@ -34,9 +34,9 @@ class CheckpointTimer:
     """What happens between two optimizer steps: checkpoints by the clock, and the end that a signal asks for.
 
     Args:
-        signals: Note a wish to stop.
-        checkpoint_minutes: Between checkpoints.
-        save: Writes one.
+        signals: Say whether somebody wishes training to stop.
+        checkpoint_minutes: The longest time between two checkpoints.
+        save: Writes a checkpoint.
     """
 
     signals: StopSignals
@@ -62,14 +62,14 @@ def train_one_epoch(
     loader: DataLoader[Batch | DataError],
     progress: Progress,
     timer: CheckpointTimer,
-    broken: BrokenPictures,
+    broken: BrokenImages,
     title: str = "",
     rate_at: Callable[[int], float] | None = None,
 ) -> bool:
     """One pass over the training persons, or the rest of one.
 
     Args:
-        trainer: What learns.
+        trainer: The network and its optimizer.
         loader: Of training crops.
         progress: Says which epoch and from which batch on; what is done is added to it.
         timer: What happens between two steps.

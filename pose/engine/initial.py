@@ -17,8 +17,8 @@ def load_initial(model: PoseNet, initial_weights: str, initial_noise: float = 0.
     architecture. A dynamic network that takes static weights answers as the static one does.
 
     Args:
-        model: The network.
-        initial_weights: As above.
+        model: The network that takes them.
+        initial_weights: Where they are, in one of these ways.
         initial_noise: Parts the copies of a static kernel, as a fraction of its standard deviation.
 
     Raises:

@@ -18,8 +18,8 @@ def parameter_groups(model: nn.Module, weight_decay: float = 0.0) -> list[dict[s
     and offsets of normalisation.
 
     Args:
-        model: The network.
-        weight_decay: Of the parameters that decay.
+        model: The network whose parameters they are.
+        weight_decay: The decay of the first group.
     """
     if not weight_decay:
         return [{"params": list(model.parameters()), "weight_decay": 0.0}]

@@ -35,7 +35,7 @@ def predict(
     Args:
         model: On the device.
         loader: Over a :class:`~pose.datasets.loading.loader.CropDataset` without augmentation, in order.
-        settings: Of the test.
+        settings: Whether to flip, by how much to shift, and how to decode.
         device: Where to compute.
 
     Raises:
@@ -71,7 +71,7 @@ def predict_every_way(
     """Like :func:`predict`, but with and without flip, at each shift and by each decoder; in one process.
 
     Args:
-        model, loader, device: As there.
+        model, loader, device: As for :func:`predict`.
         settings: ``data`` is used.
         split: What the persons are of.
         protocol: The stamp to keep with it.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
+from pose.datasets.image_folder import BrokenImages, broken_images
 from pose.datasets.loading.loader import Batch, CropDataset, make_loader
-from pose.datasets.pictures import BrokenPictures, broken_pictures
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
 from pose.engine.evaluate import TestSet, open_test_set
@@ -15,7 +15,7 @@ from pose.errors import DataError
 Loader = DataLoader[Batch | DataError]
 
 
-def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestSet, BrokenPictures]:
+def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestSet, BrokenImages]:
     """Opens both splits and says what they hold.
 
     Args:
@@ -52,7 +52,7 @@ def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestS
         distributed.say(
             f"{test_set.left_out} boxes are on pictures that the validation annotations do not name: left out"
         )
-    broken = BrokenPictures(settings.data.broken_share, len(dataset.image_indices))
+    broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems, distributed.say)
     if check:
         broken.add(_check("training", dataset, settings.data.workers), distributed.say)
@@ -92,7 +92,7 @@ def _check(split: str, dataset: CropDataset, workers: int) -> list[str]:
     """Tells every broken picture of a split; the first process looks for all."""
     problems: list[str] = []
     if distributed.is_main():
-        problems = broken_pictures(dataset.pictures, workers, dataset.image_indices)
+        problems = broken_images(dataset.images, workers, dataset.image_indices)
     problems = distributed.from_main(problems)
     distributed.say(f"checked {len(dataset.image_indices)} {split} pictures: {len(problems)} are broken")
     for problem in problems:

@@ -46,7 +46,7 @@ def make_loader(
             here on, in this process too.
 
     Raises:
-        DataError: Training has fewer persons than one optimiser step needs.
+        DataError: Training has fewer persons than one optimizer step needs.
     """
     if workers:
         cv2.setNumThreads(1)  # here, not in the workers: a forked copy of a thread pool that was in use waits forever

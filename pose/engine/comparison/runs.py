@@ -92,7 +92,7 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
 
     Args:
         networks: Settings by name, the baseline first; they may differ in ``model`` alone.
-        seeds: All different.
+        seeds: Numbers from 0 on, no two alike.
         folder: Gets ``NAME/seed_N`` for each.
 
     Raises:
