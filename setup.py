@@ -1,36 +1,80 @@
+"""What is installed, with what, and which files come along.
+
+In a wheel, configs/ and data/weights/ are inside the package, as pose/shipped/ (pose/resources.py finds them).
+"""
+
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pose" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
+
 EXTRAS = {
+    "train": [  # and test, and predict with checkpoints; the core predicts with exported networks
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "mmengine>=0.10.4",
+        "pycocotools>=2.0.8",
+        "tensorboard>=2.14",
+    ],
+    "video": ["mmcv-lite>=2.1"],  # not where mmcv is installed, which does as well: both fill the same folder
     "fast-eval": ["faster-coco-eval>=1.6"],
-    "export": ["onnx>=1.16", "onnxruntime>=1.18"],
+    "export": ["onnx>=1.16"],
     "openvino": ["openvino>=2024.4"],  # to time exported networks in it
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "serve": ["flask>=3.0"],
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
-TEST = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "selenium>=4.15"]
+TEST = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "selenium>=4.15", "mypy>=1.14", "setuptools>=70.1"]
+COMMANDS = ("train", "test", "demo", "export", "serve")
+
+
+def folders(*roots: str) -> dict[str, str]:
+    """Folders of files that go into the package, by the name of the package that they become there."""
+    found = [folder for root in roots for folder in (HERE / root, *(HERE / root).rglob("*")) if folder.is_dir()]
+    paths = [folder.relative_to(HERE) for folder in found if folder.name != "__pycache__"]
+    return {".".join(("pose", "shipped", *path.parts)): path.as_posix() for path in paths}
+
+
+SHIPPED = folders("configs", "data/weights")
 
 setup(
     name="pose",
-    version="0.1.0",
+    version=VERSION,
     description="Light-weight human pose estimation with dynamic convolution, on COCO keypoints",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    keywords="human pose estimation, keypoints, COCO, dynamic convolution, MobileNet, PyTorch, ONNX",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
-    packages=find_packages(include=["pose", "pose.*"]),
-    package_data={"": ["*.cpp", "*.h", "*.html", "*.js", "*.css"]},
+    packages=[*find_packages(include=["pose", "pose.*"]), *SHIPPED],
+    package_dir=SHIPPED,
+    package_data={
+        "pose": ["py.typed"],
+        **dict.fromkeys(SHIPPED, ["*.json", "*.pth", "*.onnx", "*.md"]),
+        "": ["*.cpp", "*.h", "*.html", "*.js", "*.css"],
+    },
+    entry_points={"console_scripts": [f"pose-{name} = pose.commands.entry:{name}" for name in COMMANDS]},
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
         "numpy>=1.26",
         "opencv-python>=4.8",
-        "pycocotools>=2.0.8",
-        "mmcv-lite>=2.1",
-        "mmengine>=0.10.4",
-        "tensorboard>=2.14",
+        "onnxruntime>=1.18",
+        "filelock>=4.0",  # the first that forked workers do not hold
         "tqdm>=4.65",
     ],
     extras_require={**EXTRAS, "test": [*sum(EXTRAS.values(), []), *TEST]},

@@ -1,23 +1,44 @@
 """Light-weight human pose estimation with dynamic convolution.
 
-from pose import Predictor
-poses = Predictor.from_config("configs/quickstart.py", "work_dirs/quickstart/best.pth")("street.jpg")
+import cv2
+from pose import Predictor, draw_poses
+
+image = cv2.imread("street.jpg")
+cv2.imwrite("drawn.jpg", draw_poses(image, Predictor.from_weights()(image)))
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pose.inference.predictor import Poses, Predictor
+    from pose.inference.predictor import Predictor
+    from pose.poses import Person, Poses
+    from pose.skeleton import COCO, Skeleton
+    from pose.visualization import draw_poses
 
-__all__ = ["Poses", "Predictor"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "COCO": "pose.skeleton",
+    "Person": "pose.poses",
+    "Poses": "pose.poses",
+    "Predictor": "pose.inference.predictor",
+    "Skeleton": "pose.skeleton",
+    "draw_poses": "pose.visualization",
+}
+"""Where each public name is defined; its module is imported when the name is first asked for."""
+
+__all__ = ["COCO", "Person", "Poses", "Predictor", "Skeleton", "draw_poses"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the predictor where it is first asked for: a training run has no use for it."""
-    if name in __all__:
-        from pose.inference import predictor
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return globals()[name]
 
-        return getattr(predictor, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,7 +33,7 @@ def save_checkpoint(path: str | Path, contents: Mapping[str, Any], previous: str
     """
     path = Path(path)
     with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
+        with _os_errors(), open(temporary, "wb") as file:
             torch.save(dict(contents), file)
             file.flush()
             os.fsync(file.fileno())
@@ -43,6 +44,20 @@ def save_checkpoint(path: str | Path, contents: Mapping[str, Any], previous: str
         os.fsync(folder)  # the new name is on the disk, too
     finally:
         os.close(folder)
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raises the OSError that torch hides: ending its file fails on a full disk, with a RuntimeError of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def _keep(path: Path, previous: Path) -> None:
@@ -63,7 +78,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Every record's checksum is compared first. A bare state dict comes back as ``{"model": state_dict}``.
 
     Raises:
-        CheckpointError: The file is missing, damaged or no checkpoint.
+        CheckpointError: The file is missing, damaged or no checkpoint, or its weights hold NaN or infinity.
     """
     try:
         with open(path, "rb") as file:
@@ -82,7 +97,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         contents = {"model": contents}
     if not isinstance(contents, dict) or not _is_state(contents["model"]):
         raise CheckpointError(f"{path}: a file of torch, but no checkpoint with a network's weights; use another one")
+    name = not_finite(contents["model"])
+    if name is not None:
+        raise CheckpointError(
+            f"{path}: its tensor {name} holds NaN or infinity, perhaps of a training that diverged; use another one"
+        )
     return contents
+
+
+def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of the first tensor of a state dict that holds NaN or infinity; None where all are finite."""
+    return next((name for name, values in state.items() if not torch.isfinite(values).all()), None)
 
 
 def _is_state(model: object) -> bool:

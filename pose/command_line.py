@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pose.config import Settings, load_settings
 from pose.options import OptionError
+
+if TYPE_CHECKING:
+    from pose.config import Settings
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +42,24 @@ def settings_from(arguments: argparse.Namespace, **overrides: Any) -> Settings:
     Raises:
         OptionError: The file, a key or a value is wrong.
     """
+    from pose.config import load_settings  # needs torch, which a tool that takes an exported network does without
+
     options = parse_options(arguments.cfg_options)
     options.update({key.replace("__", "."): value for key, value in overrides.items() if value is not None})
     return load_settings(arguments.config, options)
+
+
+def files_read(arguments: argparse.Namespace, settings: Settings) -> list[Path]:
+    """Files that a tool with CONFIG reads, for :func:`pose.files.check_outputs`: configuration, checkpoint, data set.
+
+    Args:
+        arguments: ``config`` and, where the tool has them, ``checkpoint`` and ``boxes``.
+        settings: Their settings.
+    """
+    own = [Path(arguments.config), Path(getattr(arguments, "checkpoint", None) or arguments.config)]
+    boxes = getattr(arguments, "boxes", None)
+    named = [Path(boxes)] if boxes and Path(boxes).is_file() else []
+    return [*own, *named, *settings.data.files(), Path(settings.data.skeleton)]
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
-from pose import options
+from pose import options, resources
 from pose.data_settings import DataSettings, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
@@ -234,7 +234,7 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
     Raises:
         OptionError: The file is missing or cannot be executed, or a key or value is wrong.
     """
-    path = Path(path)
+    path = resources.configuration(path)
     if not path.is_file():
         raise OptionError(f"{path}: configuration not found; configs/ holds the ones that come with the project")
     overrides = dict(overrides or {})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pose import options
-from pose.datasets.train_sets import TrainSet
+from pose.datasets.train_set import TrainSet
 from pose.evaluation.protocol import ANNOTATED
 from pose.options import OptionError
 
@@ -95,6 +95,14 @@ class DataSettings:
     def path(self, name: str) -> Path:
         """A path of this data set, which is relative to ``root``."""
         return Path(self.root, name)
+
+    def files(self) -> list[Path]:
+        """Every file of annotations, boxes and joints that is named."""
+        splits = [split for split in (self.val, self.test) if split]
+        names = [each.annotations for each in (*self.train, *splits)]
+        names += [each.extra_joints for each in self.train if each.extra_joints]
+        names += [split.boxes for split in splits if split.boxes != ANNOTATED]
+        return [self.path(name) for name in names]
 
 
 OLD_NAMES = {

@@ -1,11 +1,11 @@
-"""Files that are never half there: written beside and renamed; and hashes that name them."""
+"""Files that are never half there and never in the place of an input: written beside and renamed; and their hashes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from pose.errors import DataError, OutputError
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends without an error.
 
+    A symbolic link is followed: what it leads to is replaced, not the link.
+
     Raises:
-        OutputError: The folder cannot be made or the file cannot be written; what was there stays.
+        OutputError: The folder cannot be made, the file cannot be written, or something that is no regular file has
+            its name; what was there stays.
     """
-    path = Path(path)
+    path = _regular(Path(path))
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # same suffix: writers choose by it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +35,54 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+def _regular(path: Path) -> Path:
+    """Where a file is written: the path, or what it leads to as a symbolic link.
+
+    Raises:
+        OutputError: Something that is no regular file is there: a folder, a device, a pipe.
+    """
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        if target.is_dir():
+            raise OutputError(f"{path}: is a folder; give the name of a file")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{path}: is no regular file (a device or a pipe); give the name of a file")
+    except (OSError, RuntimeError) as error:  # links in a circle are a RuntimeError before Python 3.13
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"{path}: cannot be written ({error}); choose another place") from error
+    return target
+
+
+def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
+    """Refuses outputs that would destroy something: every tool calls it before its work.
+
+    Args:
+        outputs: Files that will be written; None is passed over.
+        inputs: Files and folders that are read; None is passed over.
+
+    Raises:
+        OutputError: An output is one of the inputs or another output, by whatever name or link, or is there and is no
+            regular file.
+    """
+    taken = {_identity(Path(path)): "an input" for path in inputs if path is not None}
+    for path in (Path(output) for output in outputs if output is not None):
+        _regular(path)
+        identity = _identity(path)
+        if identity in taken:
+            raise OutputError(f"{path}: is {taken[identity]} too; choose another name for what is written")
+        taken[identity] = "another output"
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """The same for every name of a file: its device and number on it, or where it would be."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path.resolve()
+    return status.st_dev, status.st_ino
 
 
 def make_folder(path: str | Path) -> Path:
@@ -57,10 +108,14 @@ def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON beside and renames.
 
     Raises:
-        OutputError: The place cannot be written.
+        OutputError: The place cannot be written, or a number is NaN or infinite, which is not JSON.
     """
+    try:
+        text = json.dumps(value, allow_nan=False)  # several times as fast as json.dump
+    except ValueError as error:
+        raise OutputError(f"{path}: not written, since it would hold NaN or infinity, which is not JSON") from error
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value))  # several times as fast as json.dump
+        file.write(text)
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pose.errors import OutputError
 
@@ -25,29 +26,35 @@ def lock_file(path: Path, wait: bool) -> Iterator[None]:
     """Holds a file for this process; workers that it forks do not hold it.
 
     Args:
-        path: Made if it is not there; it stays.
+        path: Made if it is not there; it stays. Who holds it is written beside it, since Windows lets nobody read a
+            locked file.
         wait: For another process that holds it.
 
     Raises:
         HeldError: Another process holds it and ``wait`` is False.
         OutputError: It cannot be made or locked.
     """
+    path = Path(path)
+    holder = path.with_name(f"{path.name}.holder")
+    lock = FileLock(path)
     try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, closed below
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise HeldError(path, _read(holder) or "another process") from error
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            raise HeldError(path, file.read().strip() or "another process") from error
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be locked ({error.strerror}); choose another place") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)
+        raise OutputError(f"{path}: cannot be locked ({error.strerror or error}); choose another place") from error
+    try:
+        with suppress(OSError):  # it only helps whoever finds the lock held
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def _read(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

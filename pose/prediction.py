@@ -1,14 +1,18 @@
-"""From crops to keypoints: the one way that testing, training's validation and inference share."""
+"""From crops to keypoints: the one way that testing, training's validation and inference share, and its networks."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pose import heatmap
-from pose.config import TestSettings
-from pose.models.deploy.folding import deploy
+from pose.checkpoint import load_weights
+from pose.config import Settings, TestSettings
+from pose.errors import CheckpointError
+from pose.onnx_format import open_network
 from pose.options import OptionError
 
 MEAN = (0.485, 0.456, 0.406)
@@ -24,7 +28,7 @@ def to_input(crops: Tensor, device: torch.device | str) -> Tensor:
         device: Where to compute.
 
     Returns:
-        (N, 3, H, W) float32 normalised RGB on the device.
+        (N, 3, H, W) float32 normalized RGB on the device.
     """
     pixels = crops.to(device, non_blocking=True).permute(0, 3, 1, 2).flip(1).float()
     mean = torch.tensor(MEAN, device=device)[:, None, None] * 255
@@ -32,11 +36,55 @@ def to_input(crops: Tensor, device: torch.device | str) -> Tensor:
     return pixels.sub_(mean).div_(std)
 
 
+def load_network(settings: Settings, path: str | Path) -> nn.Module:
+    """A configuration's network with trained weights, or the exported file of it where ``path`` ends in .onnx.
+
+    Raises:
+        CheckpointError: The file is broken, of another network, or was exported with other sizes or keypoints.
+        OptionError: ONNX Runtime is not installed.
+    """
+    if Path(path).suffix == ".onnx":
+        return OnnxModule(settings, path)
+    model = settings.build_model()
+    load_weights(model, path)
+    return model
+
+
+class OnnxModule(nn.Module):
+    """An exported network where one of PyTorch is expected, computed by ONNX Runtime on the CPU.
+
+    Args:
+        settings: The network's configuration, which the file must fit.
+        path: A file that gives heatmaps.
+
+    Raises:
+        CheckpointError: The file is broken, gives keypoints, or was exported with other sizes or keypoints.
+        OptionError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, settings: Settings, path: str | Path) -> None:
+        super().__init__()
+        self.session, known = open_network(path, "cpu")
+        if len(self.session.get_outputs()) == 2:
+            raise CheckpointError(f"{path}: answers with keypoints; export it with --output heatmaps to test it")
+        for name, own, wanted in (
+            ("input size", known.input_size, tuple(settings.data.input_size)),
+            ("skeleton", known.skeleton, settings.skeleton()),
+        ):
+            if own != wanted:
+                raise CheckpointError(f"{path}: its {name} is not the configuration's: {own} and {wanted}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalized crops (N, 3, H, W) to heatmaps (N, K, h, w), both on the same device."""
+        name = self.session.get_inputs()[0].name
+        return torch.from_numpy(self.session.run(None, {name: x.cpu().contiguous().numpy()})[0]).to(x.device)
+
+
 def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.device | str) -> nn.Module:
     """A trained network on its device, in evaluation mode.
 
     Args:
-        model: On the CPU; it is the answer, unless native layers are asked for.
+        model: On the CPU; it comes back itself, unless native layers are asked for.
         settings: ``native`` is used.
         device: Where it will compute.
 
@@ -47,6 +95,8 @@ def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.de
         return model.to(device).eval()
     if torch.device(device).type != "cpu":
         raise OptionError(f"test.native: is for CPUs, not {device}; leave it out or choose --device cpu")
+    from pose.models.deploy.folding import deploy  # and the native layers, which most have no use for
+
     return deploy(model)
 
 

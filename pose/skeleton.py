@@ -16,6 +16,9 @@ import numpy as np
 
 from pose.errors import DataError
 
+PERSON_CATEGORY = 1
+"""COCO's category id of a person, which every annotation and every result carries."""
+
 DEFAULT_SIGMA = 0.08
 """Used for every keypoint of a skeleton that gives no sigmas: COCO's mean is 0.065, its largest 0.107."""
 

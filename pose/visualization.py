@@ -7,28 +7,40 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from pose.poses import Poses
 from pose.skeleton import SIDE_COLORS, Skeleton, limb_side
+
+DRAWN_SCORE = 0.2
+"""Joints are drawn from this score on, where nobody chooses another."""
 
 _OUTLINE = (20, 20, 20)
 _WHITE = (255, 255, 255)
-_SHIFT = 3  # fractional bits of coordinates over an image
-_CROP_SHIFT = 4  # and over a crop
+_SHIFT = 4  # fractional bits of OpenCV's integer coordinates
 
 
-def line_width(box: np.ndarray) -> float:
-    """The width of a person's limbs in pixels, from the box (4,) x, y, width, height in pixels."""
-    return max(1.0, float(np.sqrt(box[2] * box[3])) / 45)
+def draw_poses(image: np.ndarray, poses: Poses, threshold: float = DRAWN_SCORE) -> np.ndarray:
+    """A copy of an image with every person's skeleton, and in a video with everyone's box and number.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        poses: The persons of this image.
+        threshold: Joints below this score are left out, with their limbs.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    return draw_skeletons(image, poses.keypoints, poses.boxes, poses.skeleton, threshold, poses.track_ids)
 
 
-def draw_poses(
+def draw_skeletons(
     image: np.ndarray,
     keypoints: np.ndarray,
     boxes: np.ndarray,
     skeleton: Skeleton,
-    threshold: float = 0.2,
+    threshold: float = DRAWN_SCORE,
     track_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A copy of the picture with every person's skeleton, small persons over large ones.
+    """A copy of an image with skeletons of plain arrays, small persons over large ones.
 
     Args:
         image: (H, W, 3) uint8 BGR.
@@ -36,7 +48,7 @@ def draw_poses(
         boxes: (N, 4) x, y, width, height in pixels; they decide how thick the lines are.
         skeleton: Names the K keypoints and joins them.
         threshold: Joints below this score are left out, with their limbs.
-        track_ids: (N,) identities in a video; each person gets a box and a number in a colour of its own.
+        track_ids: (N,) identities in a video; each person gets a box and a number in a color of its own.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -50,104 +62,59 @@ def draw_poses(
     return canvas
 
 
+def line_width(box: np.ndarray) -> float:
+    """The width of a person's limbs in pixels, from the box (4,) x, y, width, height in pixels."""
+    return max(1.0, float(np.sqrt(box[2] * box[3])) / 45)
+
+
 def track_color(track_id: int) -> tuple[int, int, int]:
-    """BGR: bright, and different from the numbers before and after."""
+    """A bright BGR color for a person in a video, different from those of the numbers before and after."""
     hue = track_id * 0.618034 % 1  # the golden ratio spreads any run of numbers over the circle
     pixel = np.array([[[hue * 360, 0.75, 1.0]]], np.float32)
     return tuple((cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0] * 255).astype(int).tolist())
 
 
-def _draw_identity(canvas: np.ndarray, box: np.ndarray, track_id: int) -> None:
-    """The box and, at its corner, the number on a tag of the same colour."""
-    color = track_color(track_id)
-    width = line_width(box)
-    limit = 4 * max(canvas.shape)
-    x1, y1, x2, y2 = np.concatenate([box[:2], box[:2] + box[2:]]).clip(-limit, limit).round().astype(int).tolist()
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, round(width / 2)))
-    scale = min(max(0.4, width / 6), 4.0)
-    thick = max(1, round(1.5 * scale))
-    (tag_width, tag_height), _ = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
-    rim = 2 + thick
-    x = min(max(x1, 0), max(canvas.shape[1] - tag_width - 2 * rim, 0))
-    bottom = max(y1, tag_height + 2 * rim)  # inside the picture where there is no room above the box
-    cv2.rectangle(canvas, (x, bottom - tag_height - 2 * rim), (x + tag_width + 2 * rim, bottom), color, -1)
-    place = (x + rim, bottom - rim)
-    cv2.putText(canvas, str(track_id), place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
-
-
-def _draw_person(canvas: np.ndarray, points: np.ndarray, shown: np.ndarray, width: float, skeleton: Skeleton) -> None:
-    """A dark outline below everything first, so that the colours hold on any background."""
-    thick, rim = max(1, round(width)), max(1, round(width / 4))
-    radius = max(1.0, 0.8 * width)
-    limit = 4.0 * max(canvas.shape)  # far outside the picture, where drawing would overflow
-    reachable = np.where(shown[:, None], points, 0).clip(-limit, limit)
-    fixed = [tuple(point) for point in (reachable * (1 << _SHIFT)).round().astype(int).tolist()]
-    limbs = [(a, b) for a, b in skeleton.limbs if shown[a] and shown[b]]
-    joints = np.flatnonzero(shown)
-    outlined = thick > 1
-    if outlined:
-        for a, b in limbs:
-            cv2.line(canvas, fixed[a], fixed[b], _OUTLINE, thick + 2 * rim, cv2.LINE_AA, _SHIFT)
-    for a, b in limbs:
-        cv2.line(canvas, fixed[a], fixed[b], SIDE_COLORS[limb_side(skeleton, a, b)], thick, cv2.LINE_AA, _SHIFT)
-    for joint in joints:
-        color = SIDE_COLORS[skeleton.sides[joint]]
-        if outlined:
-            cv2.circle(canvas, fixed[joint], _fixed(radius + rim), _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
-        cv2.circle(canvas, fixed[joint], _fixed(radius), color, -1, cv2.LINE_AA, _SHIFT)
-
-
-def _fixed(length: float) -> int:
-    return round(length * (1 << _SHIFT))
-
-
 def draw_truth(crop: np.ndarray, points: np.ndarray, labelled: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """A copy of a crop with labelled keypoints as dots and limbs as lines, coloured by side.
+    """A copy of a crop with labeled keypoints as dots and limbs as thin lines, colored by side.
 
     Args:
         crop: (H, W, 3) uint8 BGR.
         points: (K, 2) in crop pixels; may lie outside.
         labelled: (K,) bool.
-        skeleton: What they are.
+        skeleton: Names the K keypoints and joins them.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
     canvas = crop.copy()
-    places = _fixed_point(points)
-    for first, second in skeleton.limbs:
-        if labelled[first] and labelled[second]:
-            color = SIDE_COLORS[limb_side(skeleton, first, second)]
-            cv2.line(canvas, places[first], places[second], color, 1, cv2.LINE_AA, _CROP_SHIFT)
-    for place, shown, side in zip(places, labelled, skeleton.sides, strict=True):
-        if shown:
-            cv2.circle(canvas, place, 3 << _CROP_SHIFT, _OUTLINE, -1, cv2.LINE_AA, _CROP_SHIFT)
-            cv2.circle(canvas, place, 2 << _CROP_SHIFT, SIDE_COLORS[side], -1, cv2.LINE_AA, _CROP_SHIFT)
+    places = _fixed_point(points, canvas)
+    _draw_limbs(canvas, places, labelled, skeleton, thickness=1)
+    _draw_joints(canvas, places, labelled, skeleton, radius=2, rim=1)
     return canvas
 
 
 def draw_predictions(
-    crop: np.ndarray, points: np.ndarray, scores: np.ndarray, skeleton: Skeleton, threshold: float = 0.2
+    crop: np.ndarray, points: np.ndarray, scores: np.ndarray, skeleton: Skeleton, threshold: float = DRAWN_SCORE
 ) -> np.ndarray:
-    """A copy of a crop with predicted keypoints as white-edged crosses, coloured by side.
+    """A copy of a crop with predicted keypoints as white-edged crosses, colored by side.
 
     Args:
         crop: (H, W, 3) uint8 BGR.
         points: (K, 2) in crop pixels.
-        scores: (K,); those below the threshold are left out.
-        skeleton: What they are.
-        threshold: See ``scores``.
+        scores: (K,) joint scores.
+        skeleton: Names the K keypoints.
+        threshold: Keypoints below this score are left out.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
     canvas = crop.copy()
-    for (x, y), score, side in zip(points, scores, skeleton.sides, strict=True):
-        if score >= threshold:
-            arms = _fixed_point(np.array([(x - 4, y - 4), (x + 4, y + 4), (x - 4, y + 4), (x + 4, y - 4)]))
-            for color, width in ((_WHITE, 3), (SIDE_COLORS[side], 1)):
-                cv2.line(canvas, arms[0], arms[1], color, width, cv2.LINE_AA, _CROP_SHIFT)
-                cv2.line(canvas, arms[2], arms[3], color, width, cv2.LINE_AA, _CROP_SHIFT)
+    arms = np.array([(-4, -4), (4, 4), (-4, 4), (4, -4)])
+    for joint in np.flatnonzero(scores >= threshold):
+        ends = _fixed_point(points[joint] + arms, canvas)
+        for color, thickness in ((_WHITE, 3), (SIDE_COLORS[skeleton.sides[joint]], 1)):
+            _line(canvas, ends[0], ends[1], color, thickness)
+            _line(canvas, ends[2], ends[3], color, thickness)
     return canvas
 
 
@@ -170,13 +137,13 @@ def draw_heatmaps(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
 
 
 def tile(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures of one size, (H, W, 3) uint8 each, side by side in rows; the rest of the last row is black.
+    """Images of one size, (H, W, 3) uint8 each, side by side in rows; the rest of the last row is black.
 
     Raises:
-        ValueError: There is no picture.
+        ValueError: There is no image.
     """
     if not len(images):
-        raise ValueError("no picture to show")
+        raise ValueError("no image to show")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     height, width = images[0].shape[:2]
@@ -187,6 +154,79 @@ def tile(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return sheet
 
 
-def _fixed_point(points: np.ndarray) -> list[tuple[int, int]]:
-    """(P, 2) to OpenCV's integers with fractional bits, kept where it can take them."""
-    return np.round(points.clip(-2000, 4000) * (1 << _CROP_SHIFT)).astype(int).tolist()
+def _draw_identity(canvas: np.ndarray, box: np.ndarray, track_id: int) -> None:
+    """The box and, at its corner, the number on a tag of the same color."""
+    color = track_color(track_id)
+    width = line_width(box)
+    limit = 4 * max(canvas.shape)
+    x1, y1, x2, y2 = np.concatenate([box[:2], box[:2] + box[2:]]).clip(-limit, limit).round().astype(int).tolist()
+    cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, round(width / 2)))
+    scale = min(max(0.4, width / 6), 4.0)
+    thick = max(1, round(1.5 * scale))
+    (tag_width, tag_height), _ = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    rim = 2 + thick
+    x = min(max(x1, 0), max(canvas.shape[1] - tag_width - 2 * rim, 0))
+    bottom = max(y1, tag_height + 2 * rim)  # inside the image where there is no room above the box
+    cv2.rectangle(canvas, (x, bottom - tag_height - 2 * rim), (x + tag_width + 2 * rim, bottom), color, -1)
+    place = (x + rim, bottom - rim)
+    cv2.putText(canvas, str(track_id), place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
+
+
+def _draw_person(canvas: np.ndarray, points: np.ndarray, shown: np.ndarray, width: float, skeleton: Skeleton) -> None:
+    """A skeleton with a dark outline below all of it, so that the colors hold on any background; thin lines have none.
+
+    Args:
+        canvas: (H, W, 3) uint8 BGR, drawn into.
+        points: (K, 2) in pixels.
+        shown: (K,) bool; the points of the others may be anything.
+        width: Of the limbs in pixels.
+        skeleton: Names the K keypoints and joins them.
+    """
+    thickness = max(1, round(width))
+    rim = max(1, round(width / 4)) if thickness > 1 else 0
+    places = _fixed_point(np.where(shown[:, None], points, 0), canvas)
+    if rim:
+        _draw_limbs(canvas, places, shown, skeleton, thickness + 2 * rim, _OUTLINE)
+    _draw_limbs(canvas, places, shown, skeleton, thickness)
+    _draw_joints(canvas, places, shown, skeleton, max(1.0, 0.8 * width), rim)
+
+
+def _draw_limbs(
+    canvas: np.ndarray,
+    places: list[tuple[int, int]],
+    shown: np.ndarray,
+    skeleton: Skeleton,
+    thickness: int,
+    color: tuple[int, int, int] | None = None,
+) -> None:
+    """The limbs between shown keypoints, in one color or in those of their sides."""
+    for first, second in skeleton.limbs:
+        if shown[first] and shown[second]:
+            side = SIDE_COLORS[limb_side(skeleton, first, second)]
+            _line(canvas, places[first], places[second], color or side, thickness)
+
+
+def _draw_joints(
+    canvas: np.ndarray, places: list[tuple[int, int]], shown: np.ndarray, skeleton: Skeleton, radius: float, rim: int
+) -> None:
+    """A dot in its side's color for each shown keypoint, with a dark rim of so many pixels."""
+    for joint in np.flatnonzero(shown):
+        if rim:
+            _dot(canvas, places[joint], radius + rim, _OUTLINE)
+        _dot(canvas, places[joint], radius, SIDE_COLORS[skeleton.sides[joint]])
+
+
+def _line(
+    canvas: np.ndarray, start: tuple[int, int], end: tuple[int, int], color: tuple[int, int, int], thickness: int
+) -> None:
+    cv2.line(canvas, start, end, color, thickness, cv2.LINE_AA, _SHIFT)
+
+
+def _dot(canvas: np.ndarray, place: tuple[int, int], radius: float, color: tuple[int, int, int]) -> None:
+    cv2.circle(canvas, place, round(radius * (1 << _SHIFT)), color, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed_point(points: np.ndarray, canvas: np.ndarray) -> list[tuple[int, int]]:
+    """(P, 2) pixels as OpenCV's integers with fractional bits, kept near the image, where OpenCV can take them."""
+    limit = 4.0 * max(canvas.shape)
+    return [tuple(point) for point in (points.clip(-limit, limit) * (1 << _SHIFT)).round().astype(int).tolist()]

@@ -52,7 +52,7 @@ def test_tiles_stand_in_rows():
     sheet = tile(cells, 2)
     assert sheet.shape == (4, 6, 3)
     assert sheet[::2, ::3, 0].tolist() == [[1, 2], [3, 0]]
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         tile([], 2)
 
 
@@ -84,7 +84,7 @@ def test_the_tool_tells_what_it_cannot_use_in_one_line(monkeypatch, tmp_path, ca
     (tmp_path / "file").write_text("")
     assert browse(monkeypatch, config, "--out", tmp_path / "file" / "out") == 2
     picture = root / "val2017" / "000000000101.jpg"
-    picture.write_text("no picture")
+    picture.write_text("no image")
     assert browse(monkeypatch, config, "--split", "val", "--out", tmp_path / "out") == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2

@@ -156,6 +156,17 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(saved):
     assert [file.name for file in path.parent.iterdir()] == ["net.pth"]
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_that_are_no_numbers_are_named(saved, value, dtype):
+    path, model = saved
+    state = {name: values.to(dtype) for name, values in model.state_dict().items()}
+    state["1.running_var"][1] = value
+    torch.save({"model": state}, path)
+    with pytest.raises(CheckpointError, match=r"net\.pth: its tensor 1\.running_var holds NaN or infinity"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("model", [5, torch.zeros(2), {}, {"weight": "text"}, None], ids=str)
 def test_a_model_that_is_no_state_dict_is_refused(tmp_path, model):
     path = tmp_path / "odd.pth"

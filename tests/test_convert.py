@@ -56,7 +56,7 @@ def test_the_tool_writes_what_training_reads(tmp_path, run_tool):
     assert "1 persons with some of 12 keypoints: right_ankle" in said
     assert read_annotations(out, LSP).keypoints.shape == (1, 14, 3)
     status, _, error = run_tool(*command[:-1], path)
-    assert status == 2 and "give another --out" in error
+    assert status == 2 and "is an input too" in error
     status, _, error = run_tool(command[0], tmp_path / "absent.json", *command[2:])
     assert status == 2 and "absent.json: annotation file not found" in error
     status, _, error = run_tool(*command[:2], "--target", "nothing.json", "--out", out)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pose.engine.benchmark import BenchmarkError, Case, Entry, compare, table, write_section
+from pose.benchmark import BenchmarkError, Case, Entry, compare, table
 from pose.models import native
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
@@ -239,7 +239,7 @@ def test_the_benchmark_refuses_to_compare_unlike_with_unlike():
 def test_a_ratio_is_to_the_network_of_the_same_form(monkeypatch):
     made = {name: deploy(nn.Conv2d(3, 2, 1), fused=False) for name in ("torch", "native", "dynamic")}
     seconds = dict(zip(made.values(), (4e-3, 2e-3, 3e-3), strict=True))
-    monkeypatch.setattr("pose.engine.benchmark._time", lambda network, x: seconds[network])
+    monkeypatch.setattr("pose.benchmark._time", lambda network, x: seconds[network])
     bases = {"torch": None, "native": None, "dynamic": "native"}
     case = Case("title", (1, 3, 4, 4), {name: Entry(made[name], "net", base=bases[name]) for name in made})
     timings = compare(case, rounds=2, runs=1)
@@ -247,13 +247,3 @@ def test_a_ratio_is_to_the_network_of_the_same_form(monkeypatch):
     lines = table(case, timings)
     assert lines[2] == "| network | ms | to torch | ratio | quartiles | target | paper |"
     assert lines[-2] == "| dynamic | 3.00 | 0.75 | 1.500 | 1.50 to 1.50 |  |  |"
-
-
-def test_the_benchmark_replaces_its_own_section_alone(tmp_path):
-    path = tmp_path / "benchmarks.md"
-    path.write_text("# Title\n\nbefore\n")
-    write_section(path, "machine", ["old"])
-    path.write_text(path.read_text() + "\n## Training\n")
-    write_section(path, "machine", ["new"])
-    text = path.read_text()
-    assert "before" in text and "## Training" in text and "new" in text and "old" not in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pose.skeleton import COCO, Skeleton
-from pose.visualization import SIDE_COLORS, draw_poses, limb_side, line_width, track_color
+from pose.visualization import SIDE_COLORS, draw_skeletons, limb_side, line_width, track_color
 
 ARM = Skeleton("arm", ("left_elbow", "left_wrist", "right_wrist"), limbs=((0, 1), (1, 2)))
 
@@ -15,7 +15,7 @@ def canvas(width=200, height=200):
 
 def draw(keypoints, box, image=None, skeleton=ARM, **options):
     image = canvas() if image is None else image
-    return draw_poses(image, np.array([keypoints], float), np.array([box], float), skeleton, **options)
+    return draw_skeletons(image, np.array([keypoints], float), np.array([box], float), skeleton, **options)
 
 
 def test_a_limb_is_a_line_of_its_side_s_colour_between_its_joints():
@@ -59,7 +59,7 @@ def test_the_picture_handed_in_stays_and_no_person_draws_nothing():
     image = canvas()
     draw([(20, 100, 1), (180, 100, 1), (0, 0, 0)], (0, 0, 200, 200), image)
     assert (image == 128).all()
-    assert (draw_poses(image, np.zeros((0, 3, 3)), np.zeros((0, 4)), ARM) == image).all()
+    assert (draw_skeletons(image, np.zeros((0, 3, 3)), np.zeros((0, 4)), ARM) == image).all()
 
 
 @pytest.mark.parametrize("far", [1e12, -1e12, np.nan, np.inf])
@@ -75,9 +75,9 @@ def test_a_one_pixel_picture_can_be_drawn_on():
 def test_identities_have_a_box_and_a_tag_in_a_colour_of_their_own():
     points = np.zeros((2, 3, 3))
     boxes = np.array([[20.0, 50, 60, 100], [110, 0, 60, 100]])
-    drawn = draw_poses(canvas(), points, boxes, ARM, track_ids=np.array([1, 2]))
+    drawn = draw_skeletons(canvas(), points, boxes, ARM, track_ids=np.array([1, 2]))
     for box, track in zip(boxes.astype(int).tolist(), (1, 2), strict=True):
         assert drawn[box[1] + box[3], box[0] + 30].tolist() == list(track_color(track))
     assert track_color(1) != track_color(2)
     assert (drawn[:8, 115:125] == track_color(2)).all(axis=-1).any()  # no room above: the tag is inside
-    assert (draw_poses(canvas(), points, boxes, ARM) == 128).all()
+    assert (draw_skeletons(canvas(), points, boxes, ARM) == 128).all()

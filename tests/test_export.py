@@ -19,10 +19,9 @@ from pose.errors import CheckpointError
 from pose.export.forms import RUNTIMES, DepthwiseForm
 from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
-from pose.export.onnx_module import load_network
 from pose.export.runtimes import OPENERS
-from pose.models.deploy.folded import FoldedDynamicConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.folded import FoldedDynamicConv2d
 from pose.options import OptionError
 from pose.prediction import predict_crops
 from pose.skeleton import COCO
@@ -31,7 +30,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from pose.export.int8 import training_crops  # noqa: E402
-from pose.inference.onnx_models import METADATA_KEY, OnnxNetwork  # noqa: E402
+from pose.inference.onnx_network import OnnxNetwork  # noqa: E402
+from pose.onnx_format import METADATA_KEY  # noqa: E402
+from pose.prediction import load_network  # noqa: E402
 
 __all__ = ["run_tool"]
 ROOT = Path(__file__).parents[1]
@@ -216,7 +217,7 @@ def test_a_file_that_answers_differently_is_not_written(tmp_path, monkeypatch):
 def test_torch_is_not_needed_to_run_a_file(exported):
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import numpy as np; from pose.inference.onnx_models import OnnxNetwork\n"
+        "import numpy as np; from pose.inference.onnx_network import OnnxNetwork\n"
         f"points, scores = OnnxNetwork({str(exported[2])!r})(np.zeros((2, 64, 32, 3), np.uint8))\n"
         "print(points.shape, scores.shape)"
     )
@@ -299,7 +300,7 @@ def test_8_bits_are_refused_where_they_are_no_good(tmp_path, model, output):
 
 def test_the_benchmark_of_exported_networks_writes_its_table(tmp_path, monkeypatch):
     tool = runpy.run_path(str(ROOT / "tools" / "benchmark_export.py"))
-    document, options = tmp_path / "benchmarks.md", "--runtimes onnxruntime --widths 0.1 --batch 2 --rounds 2 --runs 1"
+    document, options = tmp_path / "export.md", "--runtimes onnxruntime --widths 0.1 --batch 2 --rounds 2 --runs 1"
     monkeypatch.setattr("sys.argv", ["benchmark_export.py", *options.split(), "--write", str(document)])
     monkeypatch.setattr("pose.export.onnx_file.CHECKED_BATCHES", (1,))
     for name in ("dynamic", "dynamic, for OpenVINO", "decomposed"):
@@ -309,4 +310,4 @@ def test_the_benchmark_of_exported_networks_writes_its_table(tmp_path, monkeypat
     text = document.read_text()
     assert "**ONNX Runtime: MobileNetV2 x0.1, Type-B, batch 2, 256 x 192**" in text
     assert "| dynamic, native in PyTorch |" in text
-    assert "| static |" in text and "| dynamic, for this processor |" in text and "<!-- exported: begin -->" in text
+    assert "| static |" in text and "| dynamic, for this processor |" in text

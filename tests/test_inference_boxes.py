@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pose.errors import DataError
-from pose.inference.boxes import CocoBoxes, as_boxes, check_inside, trailing_number, whole_picture
+from pose.inference.boxes import CocoBoxes, as_boxes, check_inside, trailing_number, whole_image
 
 
 def annotation_file(path, boxes, names=("a.jpg", "b.jpg"), **more):
@@ -116,7 +116,7 @@ def test_a_box_must_touch_its_picture():
     for outside in ([100, 0, 5, 5], [0, 50, 5, 5], [-5, 0, 5, 5]):
         with pytest.raises(DataError, match="100 x 50"):
             check_inside(as_boxes([outside]), image)
-    assert whole_picture(image).tolist() == [[0, 0, 100, 50, 1]]
+    assert whole_image(image).tolist() == [[0, 0, 100, 50, 1]]
 
 
 def test_numbers_in_names():

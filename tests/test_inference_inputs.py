@@ -7,14 +7,15 @@ import time
 import cv2
 import numpy as np
 import pytest
+from spot import SPOT
 
 from pose.errors import DataError
 from pose.inference.inputs import Frame, PictureFiles, open_input, read_ahead
 from pose.inference.outputs import json_file
 from pose.inference.pictures import as_picture, list_pictures, number_pictures, write_picture
-from pose.inference.predictor import Poses
 from pose.inference.process import write_all
 from pose.inference.video.files import VideoSource, writing_video
+from pose.poses import Poses
 
 PIL = pytest.importorskip("PIL.Image")
 
@@ -195,7 +196,7 @@ def test_what_was_done_before_ctrl_c_is_kept(tmp_path):
         raise KeyboardInterrupt
 
     one = np.ones(1)
-    poses = Poses(np.ones((1, 4)), one, np.ones((1, 2, 3)), one, one, np.zeros(1, int))
+    poses = Poses(np.ones((1, 4)), one, np.ones((1, 2, 3)), one, one, np.zeros(1, int), SPOT)
     with json_file(tmp_path / "a.json") as write:
         assert write_all(interrupted(), [write], lambda frame, poses: frame.image) == (3, True)
     assert [record["frame"] for record in json.loads((tmp_path / "a.json").read_text())] == [0, 1, 2]

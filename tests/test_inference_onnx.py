@@ -14,11 +14,12 @@ from pose.config import TestSettings
 from pose.datasets.images import warp
 from pose.errors import CheckpointError, PoseError
 from pose.geometry import crop_affine
-from pose.inference import crops
 from pose.inference.detector import load_detector
 from pose.inference.networks import TorchNetwork
-from pose.inference.onnx_models import METADATA_KEY, OnnxDetector, network_metadata
+from pose.inference.onnx_detector import OnnxDetector
+from pose.inference.onnx_network import normalize
 from pose.inference.predictor import Predictor
+from pose.onnx_format import METADATA_KEY, NetworkMetadata
 from pose.prediction import MEAN, STD, to_input
 from pose.skeleton import COCO
 
@@ -57,7 +58,7 @@ def network_file(convolution, tmp_path_factory):
     """A 'pose network' of one convolution, as tools/export.py would write it."""
     weights = {"weight": convolution.weight.detach().numpy(), "bias": convolution.bias.detach().numpy()}
     node = helper.make_node("Conv", ["images", "weight", "bias"], ["heatmaps"], strides=[4, 4])
-    known = network_metadata(COCO, SIZE, HEATMAP, MEAN, STD, asdict(TestSettings()))
+    known = NetworkMetadata(COCO, SIZE, HEATMAP, MEAN, STD, asdict(TestSettings())).to_json()
     return save(
         tmp_path_factory.mktemp("onnx") / "pose.onnx", [node], [("images", FLOAT, ["n", 3, 64, 48])],
         [("heatmaps", FLOAT, ["n", 17, 16, 12])], weights, {METADATA_KEY: known},
@@ -87,7 +88,7 @@ def test_crops_without_torch_are_the_same_numbers():
     plain = np.stack([warp(PICTURE, affine, SIZE) for affine in affines])
     mean, std = (255 * np.array(values, np.float32) for values in (MEAN, STD))
     expected = to_input(torch.from_numpy(plain), "cpu").numpy()
-    np.testing.assert_allclose(crops.normalise(plain, mean, std), expected, atol=1e-6)
+    np.testing.assert_allclose(normalize(plain, mean, std), expected, atol=1e-6)
 
 
 def test_files_that_are_no_pose_network_are_named(tmp_path, network_file):

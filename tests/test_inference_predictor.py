@@ -11,7 +11,7 @@ from pose.config import TestSettings
 from pose.datasets.coco import read_detections
 from pose.datasets.loading.loader import CropDataset, make_loader
 from pose.engine.predict import predict
-from pose.errors import DataError
+from pose.errors import CheckpointError, DataError
 from pose.evaluation.oks import nms_per_image, rescore
 from pose.inference.networks import TorchNetwork
 from pose.inference.predictor import Predictor
@@ -117,6 +117,16 @@ def test_the_same_persons_as_the_test_tool(shared_data, small_network):
     assert len(order) == sum(map(len, poses)) > 20
     np.testing.assert_allclose(np.concatenate([one.keypoints for one in poses]), expected.keypoints[order], atol=1e-4)
     np.testing.assert_allclose(np.concatenate([one.scores for one in poses]), scores[order], atol=1e-6)
+
+
+def test_answers_that_are_no_numbers_are_refused():
+    class Damaged(BrightestSpot):
+        def __call__(self, crops):
+            points, scores = super().__call__(crops)
+            return points, np.full_like(scores, np.nan)
+
+    with pytest.raises(CheckpointError, match="NaN"):
+        Predictor(Damaged())(spot(70, 30))
 
 
 def test_ten_persons_in_one_picture_are_one_batch():

@@ -9,9 +9,9 @@ import pytest
 from browser import open_browser
 
 from pose.inference.inputs import Frame
-from pose.inference.predictor import Poses
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, writing_video
 from pose.inference.web.viewer import html_file
+from pose.poses import Poses
 from pose.skeleton import COCO
 from pose.visualization import SIDE_COLORS
 
@@ -26,9 +26,8 @@ def poses_at(frame):
     keypoints[1, ELBOW], keypoints[1, WRIST] = (300, 60, 0.8), (300, 180, 0.8)
     boxes = np.array([[10.0 + 4 * frame, 50, 20, 140], [290, 50, 20, 140]])
     ones = np.ones(2)
-    count = 2 if frame < 10 else 1
-    poses = Poses(boxes, ones, keypoints, ones * 0.5, ones * 6000, np.arange(2), np.array([1, 2]))
-    return Poses(*(getattr(poses, name)[:count] for name in Poses.__dataclass_fields__))
+    poses = Poses(boxes, ones, keypoints, ones * 0.5, ones * 6000, np.arange(2), COCO, np.array([1, 2]))
+    return poses[: 2 if frame < 10 else 1]
 
 
 def write_page(path, frames=20, **options):

@@ -15,10 +15,10 @@ from torch import nn
 from pose.config import TestSettings as Choices
 from pose.models import native
 from pose.models.backbones.resnet import BasicBlock
-from pose.models.deploy.folded_dcd import fold_dcd
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.folded_dcd import fold_dcd
 from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, SqueezeExcitation
 from pose.models.native.inference.layers import (

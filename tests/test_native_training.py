@@ -16,7 +16,7 @@ from pose.models.layers import ConvNormAct, InvertedResidual
 from pose.models.native import NativeError, load
 from pose.models.native.training import layers as training
 from pose.models.native.training.layers import Conv, Norm, Pool, kernel_bytes, use_native_training
-from pose.models.norm import BatchNorm2d
+from pose.models.norm import SafeBatchNorm2d
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
 
@@ -223,7 +223,7 @@ def test_in_evaluation_and_in_other_precisions_a_network_is_what_it_was(kind):
 
 
 def test_one_value_per_channel_is_normalised_as_in_evaluation():
-    norm = BatchNorm2d(4)
+    norm = SafeBatchNorm2d(4)
     mine = use_native_training(copy.deepcopy(norm))
     x = torch.randn(1, 4, 1, 1)
     torch.testing.assert_close(mine(x), norm(x))

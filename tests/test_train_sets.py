@@ -20,7 +20,8 @@ from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
 from pose.datasets.loading.order import EpochBatches
-from pose.datasets.train_sets import TrainSet, read_train_sets
+from pose.datasets.train_set import TrainSet
+from pose.datasets.train_sets import read_train_sets
 from pose.engine.train import train
 from pose.engine.trainer import Trainer
 from pose.engine.training_data import make_train_dataset

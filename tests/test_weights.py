@@ -1,9 +1,13 @@
 """Weights that come with the repository: put there by a tool, found by the demo, refused when they changed."""
 
 import json
+import os
+import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,7 +16,8 @@ import torch
 from small_project import TOOLS, write_project
 from small_project import run_tool as run_tool
 
-from pose import weights
+import pose
+from pose import Predictor, weights
 from pose.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pose.config import load_settings
 from pose.datasets.coco import read_annotations
@@ -22,6 +27,9 @@ from pose.errors import CheckpointError
 from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.pck import length_pck
 from pose.evaluation.results import Results
+from pose.files import sha256
+from pose.inference.boxes import whole_image
+from pose.inference.detector import load_detector
 from pose.options import OptionError
 
 LSP = Path(__file__).parents[2] / "shared" / "data" / "lsp"
@@ -147,3 +155,77 @@ def test_the_repositorys_own_weights_find_people(tmp_path):
     truth = load_annotations(settings.data.path(split.annotations))
     torso, _ = length_pck(results, truth, settings.skeleton(), predictions.annotation_ids)
     assert len(torso.correct) == 100 and torso.mean > 0.45  # 0.512 over all 1,000
+
+
+class HalfDetector:
+    """Stands for a trained detector: the left half of any image, and its right half with a low score."""
+
+    opened = ()
+
+    @classmethod
+    def from_checkpoint(cls, path):
+        cls.opened = (*cls.opened, Path(path).name)
+        return cls()
+
+    def __call__(self, image):
+        half, height = image.shape[1] / 2, image.shape[0]
+        return np.array([[0, 0, half, height, 0.8], [half, 0, half, height, 0.3]])
+
+
+@pytest.fixture
+def shipped_detector(project, ship, monkeypatch):
+    """A network and a detector in the index."""
+    ship("first")
+    (project / "weights" / "halves.pth").write_bytes(b"weights")
+    index = json.loads((project / "weights" / "index.json").read_text())
+    entry = {"file": "halves.pth", "sha256": sha256(project / "weights" / "halves.pth"), "config": "tiny.py",
+             "about": "a test"}  # fmt: skip
+    index |= {"detectors": {"halves": entry}, "default_detector": "halves"}
+    (project / "weights" / "index.json").write_text(json.dumps(index))
+    monkeypatch.setitem(sys.modules, "pose.detection", SimpleNamespace(PersonDetector=HalfDetector))
+    return project / "weights" / "halves.pth"
+
+
+def test_a_shipped_detector_finds_the_boxes_unless_others_are_asked_for(shipped_detector, project, run_tool):
+    image = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    assert Predictor.from_weights(device="cpu")(image).boxes.tolist() == [[0, 0, 30, 90]]
+    whole = Predictor.from_weights(device="cpu", detector=whole_image)
+    assert whole(image).boxes.tolist() == [[0, 0, 60, 90]]
+    cv2.imwrite(str(project / "me.png"), image)
+    for options, boxes in (
+        ((), [[0, 0, 30, 90]]),
+        (("--box-threshold", "0.2"), [[0, 0, 30, 90], [30, 0, 30, 90]]),
+        (("--detector", "halves"), [[0, 0, 30, 90]]),
+        (("--boxes", "whole"), [[0, 0, 60, 90]]),
+    ):
+        status, out, error = run_tool("demo.py", project / "me.png", "--out", project / "poses", "--device", "cpu",
+                                      *options, "--cfg-options", "test.nms=off")  # fmt: skip
+        assert status == 0, error
+        assert "each whole picture" not in out
+        assert [record["box"] for record in json.loads((project / "poses/keypoints.json").read_text())] == boxes
+    status, out, error = run_tool("demo.py", project / "tiny.py", project / "tiny.pth", project / "me.png", "--out",
+                                  project / "poses", "--device", "cpu")  # fmt: skip
+    assert status == 0, error
+    assert "each whole picture" in out  # of a network of one's own, nobody knows whose keypoints it finds
+
+
+def test_a_changed_detector_is_refused_and_a_missing_one_named(shipped_detector, project):
+    shipped_detector.write_bytes(b"others")
+    with pytest.raises(CheckpointError, match="halves.pth: missing or changed"):
+        Predictor.from_weights(device="cpu")
+    (project / "weights" / "index.json").unlink()
+    with pytest.raises(OptionError, match="no detector comes with"):
+        load_detector("shipped")
+
+
+def test_readmes_first_lines_of_python_draw_a_picture(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL)[1].strip().splitlines()
+    assert len([line for line in lines if line.strip()]) == 4
+    picture = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "street.jpg"), picture)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    code = "\n".join(lines)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert cv2.imread(str(tmp_path / "drawn.jpg")).shape == picture.shape
+    assert code in pose.__doc__

@@ -1,10 +1,10 @@
 """What exported dynamic networks cost beside the static one, in ONNX Runtime and OpenVINO on this machine's CPU.
 
     OMP_WAIT_POLICY=PASSIVE python tools/benchmark_export.py
-    ... python tools/benchmark_export.py --runtimes onnxruntime --write docs/benchmarks.md
+    ... python tools/benchmark_export.py --runtimes onnxruntime --write docs/tables/export.md
 
 Type-B pose networks on MobileNetV2, exported in every form, for crops of 256 x 192, and beside them the same networks
-in PyTorch by native layers. How they are timed is said in tools/benchmark.py; a time is that of the whole batch.
+in PyTorch by native layers. They are timed as tools/benchmark.py says; a time is that of the whole batch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pose.benchmark import Case, Entry, compare, machine, table
 from pose.config import Settings, make_settings
-from pose.engine.benchmark import Case, Entry, compare, machine, table, write_section
 from pose.errors import command
 from pose.export.onnx_file import export_onnx
 from pose.export.runtimes import OPENERS
 from pose.models.deploy.folding import deploy
 from pose.options import OptionError
+from pose.tables import write_page
 
 NETWORKS = {
     "static": ("static", "onnxruntime"),
@@ -33,14 +34,14 @@ NETWORKS = {
     "dynamic, for this processor": ("dynamic", "onnxruntime-here"),
     "decomposed": ("dcd", "onnxruntime"),
 }
-"""Convolutions and what the file is made for, by what a table calls them."""
+"""The type of convolution and the runtime that a file is made for, by the name of the row."""
 NATIVE = {"static, native in PyTorch": "static", "dynamic, native in PyTorch": "dynamic"}
-"""Networks that are not exported, for comparison."""
+"""Networks that are not exported, for comparison: the type of convolution by the name of the row."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def network(kind: str, width: float) -> tuple[nn.Module, Settings]:
-    """A pose network with weights drawn at random."""
+    """A pose network with random weights, and its settings."""
     conv = dict(type=kind)
     backbone = dict(type="mobilenet_v2", width=width, conv=conv)
     settings = make_settings(dict(model=dict(backbone=backbone, head=dict(type="bottleneck", conv=conv))))
@@ -49,7 +50,7 @@ def network(kind: str, width: float) -> tuple[nn.Module, Settings]:
 
 
 def export(folder: Path, width: float) -> dict[str, Path]:
-    """Every network of :data:`NETWORKS` at a width, as files."""
+    """Exports every network of :data:`NETWORKS` at a width of MobileNetV2; the files by name of the row."""
     files = {}
     for name, (kind, runtime) in NETWORKS.items():
         files[name] = folder / f"{width}_{kind}_{runtime}.onnx"
@@ -58,7 +59,7 @@ def export(folder: Path, width: float) -> dict[str, Path]:
 
 
 def case(files: Mapping[str, Path], title: str, width: float, runtime: str, batch: int, threads: int) -> Case:
-    """The files that a runtime reads, open in it, and the networks of :data:`NATIVE`."""
+    """The exported networks that a runtime can read, opened in it, and beside them those of :data:`NATIVE`."""
     entries = {
         name: Entry(OPENERS[runtime](path, threads), title, torch.contiguous_format)
         for name, path in files.items()
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each runtime (default: 1)")
     parser.add_argument("--rounds", type=int, default=10, help="turns (default: 10)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each network in a turn (default: 5)")
-    parser.add_argument("--write", type=Path, help="a Markdown file whose section on exported networks is replaced")
+    parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     versions = []
     for runtime in arguments.runtimes:
@@ -89,8 +90,8 @@ def main() -> None:
             raise OptionError(f"{NAMES[runtime]} is not installed; pip install 'pose[{extra}]'") from error
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
-    head = ", ".join([machine(), *versions, threads])
-    print(head, flush=True)
+    about = ", ".join([machine(), *versions, threads])
+    print(about, flush=True)
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         for width in arguments.widths:
@@ -103,7 +104,7 @@ def main() -> None:
                     lines += rows
                     print("\n".join(rows), flush=True)
     if arguments.write:
-        write_section(arguments.write, head, lines, "exported")
+        write_page(arguments.write, "Exported networks in ONNX Runtime and OpenVINO", about, lines)
         print(f"written: {arguments.write}")
 
 

@@ -14,7 +14,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -22,10 +21,11 @@ from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
 from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.loader import CropDataset
-from pose.datasets.train_sets import TrainSet
+from pose.datasets.train_set import TrainSet
 from pose.engine.training_data import make_train_dataset
-from pose.errors import DataError, OutputError, command
-from pose.files import make_folder, replacing
+from pose.errors import DataError, command
+from pose.files import check_outputs, make_folder
+from pose.inference.pictures import write_picture
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.visualization import draw_heatmaps, draw_truth, tile
 
@@ -51,6 +51,8 @@ def main() -> None:
     order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
     rows = order[: arguments.count].tolist()
     folder = make_folder(arguments.out)
+    sheets = -(-len(rows) // (COLUMNS * ROWS))
+    check_outputs([folder / f"{arguments.split}_{number:03}.png" for number in range(1, sheets + 1)])
     broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems)
     for number, start in enumerate(range(0, len(rows), COLUMNS * ROWS), 1):
@@ -83,9 +85,7 @@ def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], b
     ):
         pair = draw_truth(crop, points, labelled, dataset.skeleton), draw_heatmaps(crop, target.numpy())
         cells.append(np.concatenate(pair, axis=1))
-    with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), tile(cells, COLUMNS)):
-            raise OutputError(f"{path}: cannot be written; choose another --out")
+    write_picture(path, tile(cells, COLUMNS))
 
 
 def _positive(text: str) -> int:

@@ -24,7 +24,7 @@ from pose.device import choose_device
 from pose.engine.comparison.runs import finish_all, plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
 from pose.errors import command
-from pose.files import make_folder, replacing, write_json
+from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.options import OptionError
 
 
@@ -48,6 +48,8 @@ def main() -> int:
     options = parse_options(arguments.cfg_options)
     networks = {path.stem: load_settings(path, options) for path in arguments.configs}
     runs = plan_runs(networks, arguments.seeds, make_folder(arguments.work_dir))
+    written = [arguments.work_dir / name for name in ("comparison.json", "comparison.md", "curves.png")]
+    check_outputs(written, arguments.configs)
     failed: list[str] = []
     if not arguments.report_only:
         stopped, failed = finish_all(runs, choose_device(arguments.device))

@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from pose.datasets.convert import as_skeleton
-from pose.errors import DataError, OutputError, command
-from pose.files import read_json, write_json
+from pose.errors import DataError, command
+from pose.files import check_outputs, read_json, write_json
 from pose.skeleton import choose_skeleton
 
 
@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--target", required=True, help="the skeleton to write")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     arguments = parser.parse_args()
-    if arguments.out.resolve() == arguments.annotations.resolve():
-        raise OutputError(f"{arguments.out}: is what is converted; give another --out")
+    check_outputs([arguments.out], [arguments.annotations, arguments.source, arguments.target])
     source, target = (choose_skeleton(name) for name in (arguments.source, arguments.target))
     try:
         converted = as_skeleton(read_json(arguments.annotations, "annotation file"), source, target)

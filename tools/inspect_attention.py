@@ -18,12 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pose.checkpoint import load_weights
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
 from pose.errors import command
 from pose.evaluation.protocol import ANNOTATED
-from pose.files import make_folder, replacing, write_json
+from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.models.dynamic.inspection import AGGREGATIONS, KernelUse, aggregated, watched
 from pose.options import OptionError
 
@@ -43,6 +43,7 @@ def main() -> None:
     boxes = arguments.boxes if arguments.boxes in (None, ANNOTATED) else str(Path(arguments.boxes).absolute())
     settings = settings_from(arguments)
     out = make_folder(arguments.out or Path(arguments.checkpoint).parent)
+    check_outputs([out / "attention.json", out / "attention.png"], files_read(arguments, settings))
     device = choose_device(arguments.device)
     model = settings.build_model()
     load_weights(model, arguments.checkpoint)

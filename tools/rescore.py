@@ -17,15 +17,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pose.errors import OutputError, command
+from pose.errors import command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import format_figures, load_annotations, score
 from pose.evaluation.protocol import CHOICES, TestProtocol, scoring_options
 from pose.evaluation.saved_predictions import load_predictions
-from pose.files import sha256, write_json
+from pose.files import check_outputs, sha256, write_json
 from pose.options import OptionError
-from pose.visualization import draw_poses
 
 SWITCHES = ("off", "on")
 LABELS = {
@@ -56,9 +55,8 @@ def main() -> None:
     chosen = {name: values for name in LABELS if (values := getattr(arguments, name))}
     alone = {"as tested": {}} if arguments.report else alternatives(saved.protocol)
     rows = {label: saved.varied(**changes, **row) for label, row in (combinations(chosen) if chosen else alone).items()}
-    if arguments.out and arguments.out.is_dir():
-        raise OutputError(f"{arguments.out}: is a folder; --out needs the name of a file")
     report = arguments.report and check_report_folder(arguments.report)
+    check_outputs([arguments.out, report and report / PAGE], [arguments.predictions, annotations])
     if report and len(rows) > 1:
         raise OptionError(f"--report is about one set of choices, these are {len(rows)}; name one value of each")
     figures = {}
@@ -68,7 +66,7 @@ def main() -> None:
         if report:
             images = arguments.images or saved.images
             about = protocol.describe()
-            make_report(report, results, figures[label], about, truth, images, saved.skeleton, draw_poses)
+            make_report(report, results, figures[label], about, truth, images, saved.skeleton)
     print(saved.varied(**changes).describe())
     print(format_figures(figures))
     if arguments.out:

@@ -12,14 +12,13 @@ import argparse
 from pathlib import Path
 
 from pose.errors import DataError, command
-from pose.evaluation.analysis.report import check_report_folder, make_report
+from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import BACKENDS, check_backend
 from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
 from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import Results, check_results, read_results
-from pose.files import read_json
+from pose.files import check_outputs, read_json
 from pose.skeleton import choose_skeleton
-from pose.visualization import draw_poses
 
 UNKNOWN = "how these results were made is not known"
 
@@ -36,6 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_backend(arguments.backend)
     report = arguments.report and check_report_folder(arguments.report)
+    check_outputs([report and report / PAGE], [arguments.results, arguments.annotations, arguments.skeleton])
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
     truth = load_annotations(arguments.annotations)
     records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys())
@@ -45,7 +45,7 @@ def main() -> None:
     print(format_figures(figures))
     if report:
         results = Results(*check_results(records, skeleton.num_keypoints))
-        page = make_report(report, results, figures, about, truth, arguments.images, skeleton, draw_poses)
+        page = make_report(report, results, figures, about, truth, arguments.images, skeleton)
         print(f"report: {page}")
 
 

@@ -1,62 +1,6 @@
-"""A local web page to try a network: drop a picture or a short video, see the skeletons, download the JSON.
+"""A local web page to try a network: `python tools/serve.py --help` says how. Installed, it is `pose-serve`."""
 
-    python tools/serve.py
-    python tools/serve.py CONFIG CHECKPOINT
-    python tools/serve.py CONFIG CHECKPOINT --detector fasterrcnn_mobilenet_v3_large_320_fpn --port 8080
-    python tools/serve.py pose.onnx
-
-Needs Flask: pip install ".[serve]". Only this machine can open the page unless --host says otherwise.
-"""
-
-from __future__ import annotations
-
-import argparse
-import os
-import socket
-import tempfile
-
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV reads it once, when it is imported
-
-from pose.errors import OutputError, command
-from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
-from pose.inference.video.files import quiet_opencv
-from pose.options import OptionError
-
-
-@command
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_predictor_arguments(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one (default: 8000)")
-    parser.add_argument("--most-megabytes", type=int, default=64, help="larger files are refused (default: 64)")
-    parser.add_argument("--most-frames", type=int, default=600, help="longer videos are cut (default: 600)")
-    arguments = parser.parse_intermixed_args()
-    take_network(parser, arguments)
-    try:
-        from werkzeug.serving import make_server
-
-        from pose.inference.web.server import LOOPBACK, create_app
-    except ImportError as error:
-        raise OptionError(f'the page needs Flask ({error}): pip install ".[serve]"') from error
-    quiet_opencv()
-    predictor = make_predictor(arguments)
-    with tempfile.TemporaryDirectory(prefix="poses.") as folder:
-        hosts = LOOPBACK if arguments.host in LOOPBACK else None
-        app = create_app(predictor, folder, arguments.most_megabytes * 1_000_000, arguments.most_frames, hosts)
-        with listen(arguments.host, arguments.port) as listening:
-            server = make_server(arguments.host, 0, app, threaded=True, fd=listening.fileno())
-            port = listening.getsockname()[1]
-            print(f"open http://{arguments.host}:{port}/ in a browser; Ctrl-C stops", flush=True)
-            server.serve_forever()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise OutputError(f"{host}, --port {port}: cannot be listened on ({error.strerror}); try another") from error
-
+from pose.commands.entry import serve
 
 if __name__ == "__main__":
-    main()
+    serve()

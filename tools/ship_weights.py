@@ -17,7 +17,7 @@ import torch
 from pose.checkpoint import load_checkpoint, load_state, save_checkpoint
 from pose.config import load_settings
 from pose.errors import CheckpointError, command
-from pose.files import make_folder, read_json, sha256, write_json
+from pose.files import check_outputs, make_folder, read_json, sha256, write_json
 from pose.options import OptionError
 from pose.skeleton import BUILT_IN
 from pose.weights import FOLDER, INDEX, ROOT
@@ -51,6 +51,7 @@ def main() -> None:
     if not all(torch.isfinite(value).all() for value in half.values()):
         raise CheckpointError(f"{arguments.checkpoint}: holds numbers too large for half precision")
     file = make_folder(FOLDER) / f"{arguments.name}.pth"
+    check_outputs([file, index], [arguments.config, arguments.checkpoint, skeleton])
     save_checkpoint(file, {"model": half})
     entries["weights"][arguments.name] = {
         "file": file.name,

@@ -15,10 +15,7 @@ import numpy as np
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
-from pose.skeleton import Skeleton
-
-PERSON = 1
-"""COCO's category id of persons."""
+from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,9 @@ def counts(annotation: Mapping[str, Any]) -> bool:
 
 
 def _may_count(annotation: Mapping[str, Any]) -> bool:
-    return annotation["category_id"] == PERSON and not annotation.get("iscrowd", 0) and "keypoints" in annotation
+    return (
+        annotation["category_id"] == PERSON_CATEGORY and not annotation.get("iscrowd", 0) and "keypoints" in annotation
+    )
 
 
 def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
@@ -177,7 +176,11 @@ def read_detections(
     records = read_json(path, "detections file")
     image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
     try:
-        records = [record for record in records if record["category_id"] == PERSON and record["score"] >= box_threshold]
+        records = [
+            record
+            for record in records
+            if record["category_id"] == PERSON_CATEGORY and record["score"] >= box_threshold
+        ]
         owners = np.array([record["image_id"] for record in records], dtype=np.int64)
         boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
         scores = np.array([record["score"] for record in records], dtype=np.float64)

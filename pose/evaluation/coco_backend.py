@@ -13,10 +13,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pose.errors import DataError, PoseError
-from pose.evaluation.results import PERSON_CATEGORY, Results
-from pose.skeleton import Skeleton
-
-BACKENDS = ("pycocotools", "faster-coco-eval")
+from pose.evaluation.protocol import BACKENDS
+from pose.evaluation.results import Results
+from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 MAX_PERSONS = 20
 """Persons that count in one image, the best scores first."""

@@ -26,10 +26,11 @@ from pose.evaluation.coco_backend import (
     make_judge,
 )
 from pose.evaluation.protocol import PUBLISHED
-from pose.evaluation.results import PERSON_CATEGORY, Predictions, Results, ResultsError, check_results, rounded
+from pose.evaluation.results import Predictions, Results, ResultsError, check_results
 from pose.files import read_json
+from pose.poses import rounded
 from pose.skeleton import COCO as COCO_SKELETON
-from pose.skeleton import Skeleton
+from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 FIGURES = ("AP", "AP50", "AP75", "AP(M)", "AP(L)", "AR", "AR50", "AR75", "AR(M)", "AR(L)")
 """The ten names, in pycocotools' order. M and L are areas of 32^2 to 96^2 and above 96^2 pixels."""
@@ -64,7 +65,7 @@ def evaluate(
     """The ten figures of results in COCO's keypoint format. Nothing passed in is changed.
 
     Args:
-        results: Records as :func:`pose.evaluation.results.to_coco_results` makes them; none gives AP 0.
+        results: Records as :func:`pose.poses.to_coco_results` makes them; none gives AP 0.
         annotations: The annotation file, or what :func:`load_annotations` made of it. All of its images count.
         skeleton: Gives K and the OKS sigmas.
         backend: ``pycocotools``, or ``faster-coco-eval`` where it is installed.

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import Any
 
-from pose.evaluation.coco_backend import BACKENDS
 from pose.evaluation.oks import NMS_METHODS, NMS_THRESHOLD, RESCORE_THRESHOLD
 from pose.heatmap import DECODER, DECODERS, FLIP_SHIFT
 
@@ -28,6 +27,9 @@ ESTIMATED_SIGMAS = (
     "estimated sigmas: OKS, and with it every AP and AR here, rests on a guess of how well keypoints can be placed; "
     "go by PCK, or measure them with tools/estimate_sigmas.py"
 )
+
+BACKENDS = ("pycocotools", "faster-coco-eval")
+"""Libraries that compute COCO's figures."""
 
 CHOICES = {
     "decode": DECODERS,
@@ -60,7 +62,7 @@ class TestChoices:
         rescore_threshold: Joints above this score count in that mean.
         nms: ``greedy``, ``soft`` or ``off``: OKS non-maximum suppression.
         nms_threshold: Its OKS threshold.
-        backend: Which library computes the figures: one of :data:`pose.evaluation.coco_backend.BACKENDS`.
+        backend: Which library computes the figures: one of :data:`pose.evaluation.protocol.BACKENDS`.
 
     Raises:
         ValueError: A choice is unknown, or a threshold is outside [0, 1].

@@ -1,4 +1,4 @@
-"""Predicted persons as arrays, and COCO's keypoint results format: made, written, read and checked."""
+"""Predicted persons of a whole data set as arrays, and COCO's keypoint results format: written, read and checked."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 
 from pose.errors import DataError
 from pose.files import read_json, write_json
-
-PERSON_CATEGORY = 1
-"""COCO's category id of a person, and the one every result carries."""
+from pose.poses import to_coco_results
+from pose.skeleton import PERSON_CATEGORY
 
 
 class ResultsError(DataError):
@@ -116,42 +115,6 @@ class Results:
     def records(self, category_id: int = PERSON_CATEGORY) -> list[dict]:
         """COCO's keypoint results format, for a file: 100,000 persons are millions of Python objects."""
         return to_coco_results(self.image_ids, self.keypoints, self.scores, category_id)
-
-
-def to_coco_results(
-    image_ids: ArrayLike, keypoints: ArrayLike, scores: ArrayLike, category_id: int = PERSON_CATEGORY
-) -> list[dict]:
-    """Persons as records of COCO's keypoint results format, in plain Python numbers.
-
-    The numbers are :func:`rounded`.
-
-    Args:
-        image_ids: (N,) integers.
-        keypoints: (N, K, 3) x, y in pixels of the picture, and the joint's score.
-        scores: (N,) person scores.
-        category_id: Written into every record.
-
-    Returns:
-        N of ``{"image_id", "category_id", "keypoints": 3K floats, "score"}``.
-    """
-    keypoints, scores = rounded(keypoints, scores)
-    flat = keypoints.reshape(len(keypoints), 3 * keypoints.shape[1])
-    records = zip(np.asarray(image_ids).tolist(), flat.tolist(), scores.tolist(), strict=True)
-    return [
-        {"image_id": image_id, "category_id": category_id, "keypoints": points, "score": score}
-        for image_id, points, score in records
-    ]
-
-
-def rounded(keypoints: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """What a results file says of (N, K, 3) keypoints and (N,) person scores, as float64.
-
-    Coordinates have 3 digits after the point, joint scores 5 and person scores 8. Figures are
-    computed from these, so they are the same whether or not the results went through a file.
-    """
-    keypoints = np.asarray(keypoints, np.float64)
-    keypoints = np.concatenate([keypoints[..., :2].round(3), keypoints[..., 2:].round(5)], axis=-1)
-    return keypoints, np.asarray(scores, np.float64).round(8)
 
 
 def write_results(path: str | Path, results: Sequence[Mapping]) -> None:

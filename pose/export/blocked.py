@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.export.batch_scan import trace
-from pose.models.deploy.folded import FoldedDynamicConv2d
+from pose.models.dynamic.folded import FoldedDynamicConv2d
 
 EXACT = 1 << 24
 """Whole numbers up to here are exact in float32."""

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.deploy.folded import FoldedDynamicConv2d
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dcd_branch import DynamicBranch
+from pose.models.dynamic.folded import FoldedDynamicConv2d
 
 RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
 """What a file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
@@ -47,7 +47,7 @@ def _replaced(module: nn.Module, runtime: str) -> nn.Module:
 
 
 class DepthwiseForm(nn.Module):
-    """A depthwise :class:`~pose.models.deploy.folded.FoldedDynamicConv2d` as a chain of constant convolutions.
+    """A depthwise :class:`~pose.models.dynamic.folded.FoldedDynamicConv2d` as a chain of constant convolutions.
 
     Args:
         layer: The layer.

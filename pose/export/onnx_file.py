@@ -15,10 +15,10 @@ from pose.errors import PoseError
 from pose.export.forms import RUNTIMES, one_image
 from pose.export.head import KeypointNetwork
 from pose.files import replacing
-from pose.inference.onnx_models import METADATA_KEY, network_metadata, probe
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.onnx_format import METADATA_KEY, NetworkMetadata, probe
 from pose.prediction import MEAN, STD
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("coordinates", "scores")}
@@ -123,9 +123,10 @@ def describe(settings: Settings, output: str, answers: list[float] | None = None
     """
     width, height = settings.data.input_size
     heatmap_size = (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE)
-    sizes, test = ((width, height), heatmap_size), asdict(settings.test)
-    pose = network_metadata(settings.skeleton(), *sizes, MEAN, STD, test, answers)
-    return {METADATA_KEY: pose, "model": json.dumps(settings.model), "output": output, "channels": "RGB"}
+    known = NetworkMetadata(
+        settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), answers
+    )
+    return {METADATA_KEY: known.to_json(), "model": json.dumps(settings.model), "output": output, "channels": "RGB"}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Exported files in each runtime, as modules that ``pose.engine.benchmark`` times side by side."""
+"""Exported files in each runtime, as modules that ``pose.benchmark`` times side by side."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where person boxes come from when nothing detects them: a COCO file, or the picture itself.
+"""Person boxes as arrays, and where they come from when nothing detects them: a COCO file, or the image itself.
 
-Boxes are (N, 5) float64: x, y, width, height in pixels of the picture, and the detector's score.
+Boxes are (N, 5) float64: x, y, width, height in pixels of the image, and the detector's score.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pose.datasets.coco import PERSON
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
+from pose.skeleton import PERSON_CATEGORY
 
 NO_BOXES = np.zeros((0, 5))
 
+DEFAULT_THRESHOLD = 0.5
+"""The least score of a detector's box, where nobody chooses another."""
 
-def whole_picture(image: np.ndarray) -> np.ndarray:
-    """One box around all of a picture (H, W, 3), score 1: (1, 5)."""
+
+def whole_image(image: np.ndarray) -> np.ndarray:
+    """One box around all of an image (H, W, 3), score 1: (1, 5)."""
     return np.array([[0.0, 0.0, image.shape[1], image.shape[0], 1.0]])
 
 
@@ -47,6 +50,28 @@ def as_boxes(boxes: ArrayLike) -> np.ndarray:
     if wrong.any():
         raise DataError(f"the box {boxes[wrong.argmax()].tolist()} has no size; a width and height must be positive")
     return boxes if boxes.shape[1] == 5 else np.concatenate([boxes, np.ones((len(boxes), 1))], axis=1)
+
+
+def person_boxes(
+    corners: np.ndarray, scores: np.ndarray, person: np.ndarray, threshold: float, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Persons' boxes out of a detector's boxes of all classes.
+
+    Args:
+        corners: (N, 4) x1, y1, x2, y2 in pixels.
+        scores: (N,).
+        person: (N,) bool, which of them are persons.
+        threshold: Boxes of a lower score are left out.
+        shape: Of the image: height, width, channels.
+
+    Returns:
+        (M, 5) float64 x, y, width, height and score, inside the image, the best score first.
+    """
+    corners = corners.astype(np.float64).clip(0, (shape[1], shape[0]) * 2)
+    size = corners[:, 2:] - corners[:, :2]
+    kept = np.flatnonzero(person & (scores >= threshold) & (size > 0).all(axis=1))
+    kept = kept[np.argsort(-scores[kept], kind="stable")]
+    return np.concatenate([corners[kept, :2], size[kept], scores[kept, None].astype(np.float64)], axis=1)
 
 
 def check_inside(boxes: np.ndarray, image: np.ndarray) -> None:
@@ -103,7 +128,7 @@ class CocoBoxes:
         rows = [
             (int(record["image_id"]), *record["bbox"], record["score"])
             for record in records
-            if record.get("category_id", PERSON) == PERSON
+            if record.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY
         ]
         self._named = {row[0] for row in rows}
         return _by_image([row for row in rows if row[-1] >= threshold])
@@ -116,7 +141,7 @@ class CocoBoxes:
         rows = [
             (annotation["image_id"], *annotation["bbox"], 1.0)
             for annotation in content["annotations"]
-            if annotation["category_id"] == PERSON and not annotation.get("iscrowd", 0)
+            if annotation["category_id"] == PERSON_CATEGORY and not annotation.get("iscrowd", 0)
         ]
         found = _by_image(rows)
         for image_id, boxes in found.items():

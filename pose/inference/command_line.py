@@ -6,13 +6,17 @@ import argparse
 from pathlib import Path
 
 from pose.command_line import add_run_arguments, parse_options
-from pose.inference.detector import DEFAULT_THRESHOLD, load_detector
+from pose.inference.boxes import DEFAULT_THRESHOLD, whole_image
+from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
 from pose.inference.predictor import Predictor
 from pose.weights import shipped
 
+WHOLE = "whole"
+"""The value of ``--boxes`` where each image is one person."""
+
 
 def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool = False) -> None:
-    """Adds what :func:`take_network` reads, ``--detector`` and what belongs to them.
+    """Adds what :func:`take_network` reads, ``--boxes``, ``--detector`` and what belongs to them.
 
     Args:
         parser: Gets the arguments.
@@ -23,7 +27,13 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     parser.add_argument("network", nargs="*", metavar="CONFIG CHECKPOINT" + " INPUT" * reads_input, help=what)
     parser.add_argument("--weights", metavar="NAME", help="which of the weights in data/weights (default: its own)")
     add_run_arguments(parser)
-    parser.add_argument("--detector", help="a person detector: a name of torchvision's or an .onnx file")
+    file = "a COCO-format file with person boxes, or " if reads_input else ""
+    parser.add_argument("--boxes", help=f"{file}'{WHOLE}': each image is one person")
+    parser.add_argument(
+        "--detector",
+        help=f"a person detector: '{SHIPPED}', a name of torchvision's or a file (.onnx, .pth); default: with the "
+        f"repository's weights the detector that comes with them, else --boxes {WHOLE}",
+    )
     parser.add_argument("--detector-weights", help="a file for torchvision's (default: downloaded once)")
     parser.add_argument(
         "--box-threshold", type=float, default=DEFAULT_THRESHOLD, help="least score of a box (default: %(default)s)"
@@ -44,6 +54,10 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
         parser.error(needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing")
     if arguments.weights and arguments.config:
         parser.error("--weights and CONFIG: give one of them")
+    if arguments.boxes and arguments.detector:
+        parser.error("--boxes and --detector: give one of them")
+    if arguments.boxes not in (None, WHOLE) and not reads_input:
+        parser.error(f"--boxes: can only be {WHOLE} here, got {arguments.boxes}")
     if reads_input:
         arguments.input = given[0]
 
@@ -54,17 +68,19 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
     Raises:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
     """
-    options = parse_options(arguments.cfg_options)
+    options, device, threshold = parse_options(arguments.cfg_options), arguments.device, arguments.box_threshold
+    detector: Detector = whole_image
+    if arguments.detector:
+        detector = load_detector(arguments.detector, arguments.detector_weights, threshold, device)
+    elif arguments.config is None and not arguments.boxes:
+        detector = default_detector(threshold)
     if arguments.config is None:
         ours = shipped(arguments.weights)
         print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")
-        options = {"data.skeleton": ours.skeleton, **options}
-        predictor = Predictor.from_config(ours.config, ours.checkpoint, options, arguments.device)
-    elif arguments.checkpoint is None:
-        predictor = Predictor.from_onnx(arguments.config, arguments.device)
+        return Predictor.from_weights(ours.name, options, device, detector)
+    if arguments.checkpoint is None:
+        predictor = Predictor.from_onnx(arguments.config, device)
     else:
-        predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, arguments.device)
-    if arguments.detector:
-        weights, threshold = arguments.detector_weights, arguments.box_threshold
-        predictor.detector = load_detector(arguments.detector, weights, threshold, arguments.device)
+        predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, device)
+    predictor.detector = detector
     return predictor

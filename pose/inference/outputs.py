@@ -20,12 +20,11 @@ import cv2
 import numpy as np
 
 from pose.errors import OutputError
-from pose.evaluation.results import to_coco_results
 from pose.files import replacing
 from pose.inference.inputs import Frame
 from pose.inference.pictures import write_picture
-from pose.inference.predictor import Poses
 from pose.inference.video.files import writing_video
+from pose.poses import Poses
 from pose.skeleton import Skeleton
 
 Write = Callable[[Frame, Poses, np.ndarray], None]
@@ -65,7 +64,7 @@ def json_file(path: str | Path) -> Iterator[Write]:
 
 def records(frame: Frame, poses: Poses) -> list[dict[str, Any]]:
     """The records of one frame's persons, see :func:`json_file`."""
-    found = to_coco_results([frame.number] * len(poses), poses.keypoints, poses.scores)
+    found = poses.to_coco(frame.number)
     boxes, box_scores = poses.boxes.round(3).tolist(), poses.box_scores.round(5).tolist()
     where = {"frame": frame.number} if frame.path is None else {"file_name": frame.path.name}
     for row, record in enumerate(found):
@@ -106,10 +105,15 @@ def drawn_pictures(folder: str | Path) -> Iterator[Write]:
     """
 
     def write(frame: Frame, poses: Poses, drawn: np.ndarray) -> None:
-        suffix = frame.path.suffix if cv2.haveImageWriter(f"a{frame.path.suffix}") else ".png"
-        write_picture(Path(folder, frame.path.stem + suffix), drawn)
+        write_picture(drawn_path(folder, frame.path), drawn)
 
     yield write
+
+
+def drawn_path(folder: str | Path, picture: Path) -> Path:
+    """Where :func:`drawn_pictures` writes a picture's drawn one."""
+    suffix = picture.suffix if cv2.haveImageWriter(f"a{picture.suffix}") else ".png"
+    return Path(folder, picture.stem + suffix)
 
 
 @contextmanager

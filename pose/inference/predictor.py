@@ -1,14 +1,13 @@
-"""From pictures to poses: the way of a sample in testing, for pictures instead of a data set.
+"""From images to poses: the way of a sample in testing, for images instead of a data set.
 
 predictor = Predictor.from_config("configs/quickstart.py", "best.pth")
 poses = predictor("street.jpg", boxes=[[120, 40, 80, 200]])
-poses.keypoints[0]  # (17, 3): x, y in pixels of the picture, and the joint's score
+poses.keypoints[0]  # (17, 3): x, y in pixels of the image, and the joint's score
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pose.datasets.images import warp
-from pose.errors import DataError
+from pose.errors import CheckpointError, DataError
 from pose.evaluation.oks import nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
-from pose.inference.boxes import as_boxes, check_inside, whole_picture
+from pose.inference.boxes import as_boxes, check_inside, whole_image
+from pose.inference.detector import Detector, default_detector
 from pose.inference.networks import PoseNetwork, TorchNetwork
 from pose.inference.pictures import Picture, as_picture
 from pose.inference.profiler import Profiler
+from pose.poses import Poses
+from pose.weights import shipped
 
-
-@dataclass(frozen=True)
-class Poses:
-    """N persons of one picture.
-
-    Attributes:
-        boxes: (N, 4) float64 x, y, width, height in pixels, as they were given or detected.
-        box_scores: (N,) float64, the detector's; 1 where it gave none.
-        keypoints: (N, K, 3) float64 x, y in pixels of the picture, and the joint's score.
-        scores: (N,) float64 person scores: box score x mean of the good joint scores.
-        areas: (N,) float64 pixels^2 of the padded crops, the scale of a person in OKS.
-        sources: (N,) int64, the row of the given boxes that each person came from.
-        track_ids: (N,) int64, who is who over the frames of a video; None in pictures.
-    """
-
-    boxes: np.ndarray
-    box_scores: np.ndarray
-    keypoints: np.ndarray
-    scores: np.ndarray
-    areas: np.ndarray
-    sources: np.ndarray
-    track_ids: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
+SCORING = ("batch_size", "rescore", "rescore_threshold", "nms", "nms_threshold")
+"""Settings of a configuration's ``test`` section that are the predictor's own."""
 
 
 class Predictor:
@@ -68,7 +47,7 @@ class Predictor:
     def __init__(
         self,
         network: PoseNetwork,
-        detector: Callable[[np.ndarray], ArrayLike] = whole_picture,
+        detector: Callable[[np.ndarray], ArrayLike] = whole_image,
         batch_size: int = 64,
         rescore: bool = True,
         rescore_threshold: float = 0.2,
@@ -115,15 +94,35 @@ class Predictor:
         test, clock = settings.test, Profiler()
         size, where = settings.data.input_size, choose_device(device)
         network = TorchNetwork(model, settings.skeleton(), size, test, where, clock)
-        return cls(
-            network,
-            batch_size=test.batch_size,
-            rescore=test.rescore,
-            rescore_threshold=test.rescore_threshold,
-            nms=test.nms,
-            nms_threshold=test.nms_threshold,
-            clock=clock,
-        )
+        return cls(network, **{name: getattr(test, name) for name in SCORING}, clock=clock)
+
+    @classmethod
+    def from_weights(
+        cls,
+        name: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        detector: Detector | None = None,
+    ) -> Predictor:
+        """A predictor for a network that comes with the repository, and its person detector.
+
+        Args:
+            name: Of weights in ``data/weights/index.json``; None for the ones to take as a rule.
+            overrides: Dotted keys of the configuration to values, e.g. ``{"test.flip": False}``.
+            device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
+            detector: From an image to boxes (N, 5), e.g. of :func:`~pose.inference.detector.load_detector`, or
+                :func:`~pose.inference.boxes.whole_image` for one person who fills the image. None takes the
+                detector that comes with the repository; while none does, that is the whole image.
+
+        Raises:
+            OptionError: No weights have this name, or the device is wrong.
+            CheckpointError: The weights are missing or changed.
+        """
+        weights = shipped(name)
+        options = {"data.skeleton": weights.skeleton, **(overrides or {})}
+        predictor = cls.from_config(weights.config, weights.checkpoint, options, device)
+        predictor.detector = default_detector() if detector is None else detector
+        return predictor
 
     @classmethod
     def from_onnx(cls, path: str | Path, device: str = "auto") -> Predictor:
@@ -137,12 +136,12 @@ class Predictor:
             CheckpointError: The file is missing, broken or not such a network.
             OptionError: ONNX Runtime is not installed.
         """
-        from pose.inference.onnx_models import OnnxNetwork
+        from pose.inference.onnx_network import OnnxNetwork
 
         clock = Profiler()
         network = OnnxNetwork(path, device, clock)
-        names = ("batch_size", "rescore", "rescore_threshold", "nms", "nms_threshold")
-        return cls(network, **{name: network.test[name] for name in names if name in network.test}, clock=clock)
+        test = network.metadata.test
+        return cls(network, **{name: test[name] for name in SCORING if name in test}, clock=clock)
 
     def __call__(
         self, images: Picture | Sequence[Picture], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
@@ -160,6 +159,7 @@ class Predictor:
 
         Raises:
             DataError: A picture cannot be read, or a box has no size or lies outside its picture.
+            CheckpointError: The network answers with NaN or infinity.
         """
         if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
             return self([images], [boxes])[0]
@@ -196,11 +196,12 @@ class Predictor:
         with self.clock("rescore, nms"):
             if self.rescore:
                 scores = rescore(scores, keypoints[..., 2], self.rescore_threshold)
-            sigmas = self.network.skeleton.sigmas
-            kept = nms_per_image(owner, keypoints, scores, areas, sigmas, self.nms_threshold, self.nms)
+            skeleton = self.network.skeleton
+            kept = nms_per_image(owner, keypoints, scores, areas, skeleton.sigmas, self.nms_threshold, self.nms)
         rows = [kept[owner[kept] == index] for index in range(len(pictures))]
         return [
-            Poses(every[row, :4], every[row, 4], keypoints[row], scores[row], areas[row], source[row]) for row in rows
+            Poses(every[row, :4], every[row, 4], keypoints[row], scores[row], areas[row], source[row], skeleton)
+            for row in rows
         ]
 
     def _keypoints(
@@ -220,4 +221,6 @@ class Predictor:
             with self.clock("map back"):
                 keypoints[part, :, :2] = heatmap_to_image(points, centers[part], scales[part], network.heatmap_size)
                 keypoints[part, :, 2] = joint_scores
+        if not np.isfinite(keypoints).all():
+            raise CheckpointError("the network answers with NaN or infinity: its file is damaged; use another one")
         return keypoints

@@ -11,10 +11,11 @@ from pose.errors import DataError
 from pose.inference.boxes import CocoBoxes, check_inside
 from pose.inference.inputs import Frame, PictureFiles, read_ahead
 from pose.inference.outputs import Stop, Write
-from pose.inference.predictor import Poses, Predictor
+from pose.inference.predictor import Predictor
 from pose.inference.profiler import Profiler
 from pose.inference.video.files import VideoSource
 from pose.inference.video.stream import StreamPredictor
+from pose.poses import Poses
 
 TOGETHER = 8
 """Pictures whose crops share a batch, at most."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import InvertedResidual
-from pose.models.norm import BatchNorm2d
+from pose.models.norm import SafeBatchNorm2d
 
 HEATMAP_STRIDE = 4
 """Input pixels per heatmap pixel, of every head."""
@@ -38,7 +38,7 @@ class DeconvHead(nn.Module):
         for out_channels in channels:
             deconv = nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=False)
             nn.init.normal_(deconv.weight, std=0.001)
-            layers += [deconv, BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+            layers += [deconv, SafeBatchNorm2d(out_channels), nn.ReLU(inplace=True)]
             in_channels = out_channels
         self.deconvs = nn.Sequential(*layers)
         self.final = _final_conv(in_channels, num_keypoints)

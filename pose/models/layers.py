@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.makers import ConvMaker
-from pose.models.norm import BatchNorm2d
+from pose.models.norm import SafeBatchNorm2d
 
 
 class ConvNormAct(nn.Module):
@@ -17,7 +17,7 @@ class ConvNormAct(nn.Module):
     def __init__(self, conv: nn.Module, channels: int, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = BatchNorm2d(channels)
+        self.norm = SafeBatchNorm2d(channels)
         self.activation = activation if activation is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class BatchNorm2d(nn.BatchNorm2d):
+class SafeBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d``; where a training batch has one value per channel, the running statistics stand in.
 
     One value has no deviation, and torch refuses it: a batch of one picture whose features shrank

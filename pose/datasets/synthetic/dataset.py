@@ -7,7 +7,6 @@ write_dataset("data/synthetic", train_images=2000, val_images=200)
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ import cv2
 import numpy as np
 
 from pose.datasets.synthetic.scenes import draw_scene
-from pose.skeleton import COCO
+from pose.files import write_json
+from pose.skeleton import COCO, PERSON_CATEGORY
 
 DRAWING_VERSION = 2
 """Raised whenever the same seed would give other pictures, so that an older set is not taken for the same."""
@@ -199,7 +199,12 @@ def _detect(rng: np.random.Generator, people: list[dict], image: dict) -> list[d
         x1, y1, x2, y2 = box.clip(0, np.tile(size, 2)).round(2).tolist()
         if x2 - x1 >= 1 and y2 - y1 >= 1:
             bbox = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
-            entry = {"bbox": bbox, "category_id": 1, "image_id": image["id"], "score": round(float(score), 6)}
+            entry = {
+                "bbox": bbox,
+                "category_id": PERSON_CATEGORY,
+                "image_id": image["id"],
+                "score": round(float(score), 6),
+            }
             found.append(entry)
     return found
 
@@ -223,6 +228,7 @@ def write_annotations_only(path: str | Path, images: int, persons: int, seed: in
 
     Raises:
         ValueError: A number out of range.
+        OutputError: The place cannot be written.
     """
     if images < 1 or persons < 0 or seed < 0:
         raise ValueError(f"need images >= 1, persons >= 0 and seed >= 0, got {images}, {persons}, {seed}")
@@ -246,16 +252,9 @@ def write_annotations_only(path: str | Path, images: int, persons: int, seed: in
         np.arange(1, persons + 1),
     )
     names = ("num_keypoints", "area", "keypoints", "image_id", "bbox", "id")
-    fixed = {"segmentation": [], "iscrowd": 0, "category_id": 1}
+    fixed = {"segmentation": [], "iscrowd": 0, "category_id": PERSON_CATEGORY}
     rows = zip(*(column.tolist() for column in columns), strict=True)
     annotations = [fixed | dict(zip(names, row, strict=True)) for row in rows]
     records = [_image_record(image_id, width, height) for image_id in range(1, images + 1)]
     arguments = {"version": DRAWING_VERSION, "images": images, "persons": persons, "seed": seed}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(_coco_file(records, annotations, arguments)), encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_json(path, _coco_file(records, annotations, arguments))

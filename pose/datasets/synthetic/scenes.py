@@ -14,7 +14,7 @@ import numpy as np
 from pose.datasets.synthetic.parts import Material
 from pose.datasets.synthetic.people import Person, draw_person
 from pose.datasets.synthetic.things import DIRECTIONS, SKINS, draw_background, draw_thing, grain, muted, stripes
-from pose.skeleton import COCO
+from pose.skeleton import COCO, PERSON_CATEGORY
 
 _HAIRS = np.array([(25, 22, 20), (30, 45, 70), (50, 80, 120), (110, 170, 215), (45, 65, 150), (150, 150, 155)])
 _LEAST_AREA = 24
@@ -169,7 +169,7 @@ def _annotate(person: Person, number: int, owner: np.ndarray, scale: float, orig
         "iscrowd": 0,
         "keypoints": [value for point, flag in labelled for value in (*point, flag)],
         "bbox": box,
-        "category_id": 1,
+        "category_id": PERSON_CATEGORY,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +14,7 @@ from pycocotools.coco import COCO
 from pose.datasets.images import read_image
 from pose.evaluation.analysis.summary import Analysis
 from pose.skeleton import Skeleton
-
-Draw = Callable[[np.ndarray, np.ndarray, np.ndarray, Skeleton], np.ndarray]
-"""Of a picture (H, W, 3) uint8 BGR, keypoints (N, K, 3) with scores, boxes (N, 4) and a skeleton: the drawn picture."""
+from pose.visualization import draw_skeletons
 
 SHOWN = 8
 """Crops of each kind."""
@@ -42,7 +39,7 @@ class CropGroup:
 
 
 def make_gallery(
-    analysis: Analysis, annotations: COCO, images: str | Path, skeleton: Skeleton, draw: Draw
+    analysis: Analysis, annotations: COCO, images: str | Path, skeleton: Skeleton
 ) -> tuple[CropGroup, ...]:
     """Draws the persons worth looking at.
 
@@ -51,7 +48,6 @@ def make_gallery(
         annotations: The annotation file.
         images: The folder of its pictures.
         skeleton: What the keypoints are.
-        draw: How skeletons are drawn; a keypoint with score 0 is left out, one with score 1 is drawn.
 
     Raises:
         DataError: A picture is absent or broken.
@@ -66,7 +62,7 @@ def make_gallery(
         """Keypoints (K, 3) with a score of 0 or 1, of the annotation and of the result; either may be missing."""
         image = picture(int(image_id))
         window = _window(np.concatenate([each for each in (true, found) if each is not None]), image)
-        views = [_view(image, window, each, skeleton, draw) for each in (true, found) if each is not None]
+        views = [_view(image, window, each, skeleton) for each in (true, found) if each is not None]
         return _data_uri(np.concatenate(views, axis=1))
 
     def matched(index: int) -> tuple[str, str]:
@@ -112,9 +108,7 @@ def _window(points: np.ndarray, image: np.ndarray) -> tuple[int, int, int, int]:
     return (*start.tolist(), *end.tolist())
 
 
-def _view(
-    image: np.ndarray, window: tuple[int, int, int, int], points: np.ndarray, skeleton: Skeleton, draw: Draw
-) -> np.ndarray:
+def _view(image: np.ndarray, window: tuple[int, int, int, int], points: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """The window, enlarged or reduced to the gallery's size, with a skeleton of (K, 3) keypoints."""
     x0, y0, x1, y1 = window
     factor = min(_LARGEST[0] / (x1 - x0), _LARGEST[1] / (y1 - y0))
@@ -122,7 +116,7 @@ def _view(
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     view = cv2.resize(image[y0:y1, x0:x1], size, interpolation=how)
     moved = np.hstack([(points[:, :2] - (x0, y0)) * factor, points[:, 2:]])
-    return draw(view, moved[None], np.array([[0, 0, *size]], np.float64), skeleton)
+    return draw_skeletons(view, moved[None], np.array([[0, 0, *size]], np.float64), skeleton)
 
 
 def _data_uri(image: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pose.errors import OutputError
 from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
-from pose.evaluation.analysis.gallery import CropGroup, Draw, make_gallery
+from pose.evaluation.analysis.gallery import CropGroup, make_gallery
 from pose.evaluation.analysis.groups import NEIGHBOUR_OVERLAP
 from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyse
 from pose.evaluation.matching import MATCH_OKS
@@ -43,14 +43,13 @@ def make_report(
     annotations: COCO,
     images: str | Path | None,
     skeleton: Skeleton,
-    draw: Draw,
 ) -> Path:
     """Analyses results and writes the page.
 
     Args:
         folder, figures, about: See :func:`write_report`.
         results: What the figures were computed from.
-        annotations, images, skeleton, draw: See :func:`~pose.evaluation.analysis.gallery.make_gallery`; without a
+        annotations, images, skeleton: See :func:`~pose.evaluation.analysis.gallery.make_gallery`; without a
             folder of pictures there are no crops.
 
     Returns:
@@ -62,7 +61,7 @@ def make_report(
     """
     analysis = analyse(results, annotations, skeleton)
     there = images is not None and Path(images).is_dir()
-    gallery = make_gallery(analysis, annotations, images, skeleton, draw) if there else ()
+    gallery = make_gallery(analysis, annotations, images, skeleton) if there else ()
     return write_report(folder, analysis, figures, about, gallery)
 
 

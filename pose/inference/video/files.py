@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 
 from pose.errors import DataError, OutputError
@@ -66,6 +65,8 @@ class VideoSource:
         else:
             if not self.path.is_file():
                 raise DataError(f"{source}: video not found; give the path of a video file")
+            import mmcv  # it imports torch where that is, which takes seconds
+
             reader = mmcv.VideoReader(str(source), cache_capacity=1)
             self._read = reader.read
             opened, fps, count = reader.opened, reader.fps, max(reader.frame_cnt, 1)
@@ -90,24 +91,27 @@ class VideoSource:
 def writing_video(path: str | Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives a function that appends frames (H, W, 3) uint8 BGR, all of the first one's size.
 
-    The file takes its name when the ``with`` block ends without an error.
+    The file takes its name when the ``with`` block ends without an error and all of its frames can be read again:
+    OpenCV's writer says nothing when the disk is full or the file may not grow.
 
     Args:
         path: Where to write; its suffix is one of :data:`CODECS`.
         fps: Frames a second.
 
     Raises:
-        OutputError: No codec for this suffix, or the writer does not open.
+        OutputError: No codec for this suffix, the writer does not open, no frame came, or not every frame that was
+            written is in the file; what was there stays.
     """
     path = Path(path)
     if path.suffix not in CODECS:
         raise OutputError(f"{path}: a video can be written as {' or '.join(CODECS)}")
     writer: cv2.VideoWriter | None = None
     size = (0, 0)
+    count = 0
     with replacing(path) as temporary:
 
         def write(image: np.ndarray) -> None:
-            nonlocal writer, size
+            nonlocal writer, size, count
             if writer is None:
                 size = (image.shape[1], image.shape[0])
                 with _silenced_errors():  # OpenCV grumbles about WebM's codec tag and then writes it well
@@ -115,12 +119,32 @@ def writing_video(path: str | Path, fps: float) -> Iterator[Callable[[np.ndarray
                 if not writer.isOpened():
                     raise OutputError(f"{path}: no {CODECS[path.suffix]} video can be written there")
             writer.write(image if image.shape[1::-1] == size else cv2.resize(image, size))
+            count += 1
 
         try:
             yield write
         finally:
             if writer is not None:
                 writer.release()
+        if not count:
+            raise OutputError(f"{path}: no frame came to be written")
+        found = count_frames(temporary)
+        if found != count:
+            raise OutputError(
+                f"{path}: only {found} of {count} frames could be written (a full disk or a limit of sizes); "
+                "choose another place"
+            )
+
+
+def count_frames(path: str | Path) -> int:
+    """How many frames of a video file can be decoded; 0 where it is none."""
+    if not Path(path).is_file():
+        return 0
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return sum(1 for _ in iter(capture.grab, False))
+    finally:
+        capture.release()
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pose.inference.predictor import Poses, Predictor
+from pose.inference.predictor import Predictor
 from pose.inference.video.flow import box_shifts, motion_image
 from pose.inference.video.smoothing import Smoother
 from pose.inference.video.tracking import Tracker
+from pose.poses import Poses
 
 LONGEST_GAP = 1.0
 """Seconds that a person may be out of view and keep the identity."""

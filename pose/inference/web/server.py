@@ -16,7 +16,7 @@ from flask import Flask, Request, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from pose.errors import DataError
-from pose.inference.boxes import whole_picture
+from pose.inference.boxes import whole_image
 from pose.inference.inputs import Frame
 from pose.inference.networks import PoseNetwork
 from pose.inference.outputs import records
@@ -73,7 +73,7 @@ def create_app(
     folder = Path(folder)
     lock = threading.Lock()
     predictor.network = OneAtATime(predictor.network, lock)
-    single = predictor.detector is whole_picture
+    single = predictor.detector is whole_image
     detect_every = 1 if single else _DETECT_EVERY
     predictor.detector = OneAtATime(predictor.detector, lock)
 

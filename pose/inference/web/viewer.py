@@ -15,7 +15,7 @@ import cv2
 from pose.files import replacing
 from pose.inference.inputs import Frame
 from pose.inference.outputs import Write, records
-from pose.inference.predictor import Poses
+from pose.poses import Poses
 from pose.skeleton import SIDE_COLORS, Skeleton, limb_side
 
 MOST_PICTURES = 900

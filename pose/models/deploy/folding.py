@@ -20,10 +20,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pose.models import native
 from pose.models.backbones.resnet import BasicBlock, Bottleneck
-from pose.models.deploy.folded import FoldedDynamicConv2d
-from pose.models.deploy.folded_dcd import fold_dcd
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.folded import FoldedDynamicConv2d
+from pose.models.dynamic.folded_dcd import fold_dcd
 from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
 from pose.models.native.inference.layers import NativeLayer, NativeSequence, chain, fuse
 from pose.models.native.training.layers import NativeTrainedInvertedResidual

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.per_image_conv import convolve_per_image
-from pose.models.norm import BatchNorm2d
+from pose.models.norm import SafeBatchNorm2d
 
 
 class ChannelResidual(nn.Module):
@@ -64,8 +64,8 @@ class ChannelResidual(nn.Module):
         self.phi_shape = (num_blocks, latent_channels, latent_channels, 1)
         self.p = nn.Parameter(torch.empty(out_channels, latent_channels, **place))
         self.q = nn.Parameter(torch.empty(num_blocks * latent_channels, in_channels // num_blocks, **place))
-        self.norm_in = BatchNorm2d(num_blocks * latent_channels, **place) if normalize else None
-        self.norm_out = BatchNorm2d(num_blocks * latent_channels, **place) if normalize else None
+        self.norm_in = SafeBatchNorm2d(num_blocks * latent_channels, **place) if normalize else None
+        self.norm_out = SafeBatchNorm2d(num_blocks * latent_channels, **place) if normalize else None
 
     def reset_parameters(self) -> None:
         """Kaiming fan-out for P, fan-in for Q; Phi is the identity at first.

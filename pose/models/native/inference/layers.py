@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.deploy.folded import FoldedDynamicConv2d
-from pose.models.deploy.folded_dcd import FoldedDCDConv2d
+from pose.models.dynamic.folded import FoldedDynamicConv2d
+from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.layers import SqueezeExcitation
 from pose.models.native import ACTIVATIONS, build
@@ -131,7 +131,7 @@ class NativeConv2d(NativeLayer):
 
 
 class NativeDynamicConv2d(NativeLayer):
-    """:class:`~pose.models.deploy.folded.FoldedDynamicConv2d` and an activation."""
+    """:class:`~pose.models.dynamic.folded.FoldedDynamicConv2d` and an activation."""
 
     def __init__(self, layer: FoldedDynamicConv2d, activation: int) -> None:
         super().__init__(layer, activation)
@@ -154,7 +154,7 @@ class NativeDynamicConv2d(NativeLayer):
 
 
 class NativeDCDConv2d(NativeLayer):
-    """:class:`~pose.models.deploy.folded_dcd.FoldedDCDConv2d` with one block and 'same' padding, and an activation.
+    """:class:`~pose.models.dynamic.folded_dcd.FoldedDCDConv2d` with one block and 'same' padding, and an activation.
 
     Args:
         layer, activation: As of :class:`NativeLayer`.

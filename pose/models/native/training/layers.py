@@ -28,7 +28,7 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d, KernelAttention
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
 from pose.models.native import ACTIVATIONS, NativeError, load
-from pose.models.norm import BatchNorm2d
+from pose.models.norm import SafeBatchNorm2d
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("training.cpp", "depthwise.cpp"))
 
@@ -270,7 +270,7 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias[:, :, None, None]
 
 
-class NativeTrainedBatchNorm2d(BatchNorm2d):
+class NativeTrainedBatchNorm2d(SafeBatchNorm2d):
     """Normalises, activates and adds a shortcut at once; :attr:`wants_averages` hangs averages on the answer."""
 
     wants_averages = False
@@ -418,7 +418,7 @@ class NativeTrainedResidual(ChannelResidual):
 
 
 NATIVE_TRAINED: dict[type[nn.Module], type[nn.Module]] = {
-    BatchNorm2d: NativeTrainedBatchNorm2d,
+    SafeBatchNorm2d: NativeTrainedBatchNorm2d,
     ConvNormAct: NativeTrainedConvNormAct,
     InvertedResidual: NativeTrainedInvertedResidual,
     KernelAttention: NativeTrainedAttention,

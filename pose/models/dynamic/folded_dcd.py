@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.deploy.folded import copy_geometry, scale_and_shift
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dcd_branch import DynamicBranch
 from pose.models.dynamic.dcd_residual import ChannelResidual, JointResidual, centres
+from pose.models.dynamic.folded import copy_geometry, scale_and_shift
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 
 

@@ -1,0 +1,1 @@
+"""What the commands ``pose-train``, ``pose-test`` ... do; ``tools/train.py`` ... call the same."""

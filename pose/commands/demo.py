@@ -1,0 +1,151 @@
+"""Draw the poses of pictures or a video, and write them as numbers.
+
+    python tools/demo.py street.jpg
+    python tools/demo.py CONFIG CHECKPOINT street.jpg
+    python tools/demo.py CONFIG CHECKPOINT data/coco/val2017 --boxes data/coco/annotations/person_keypoints_val2017.json
+    python tools/demo.py CONFIG CHECKPOINT match.mp4 --detector fasterrcnn_mobilenet_v3_large_320_fpn --smooth light
+    python tools/demo.py CONFIG CHECKPOINT 0 --show --detector yolo.onnx --detect-every 5
+    python tools/demo.py pose.onnx street.jpg
+
+INPUT is a picture, a folder, a quoted pattern ("a/*.jpg"), a video, a camera's number or a stream's address.
+Without CONFIG and CHECKPOINT the weights in data/weights are used, and their detector, if one comes with them. Without
+a detector or boxes, and with --boxes whole, the whole picture is taken as one person's box. A detector is one of
+torchvision's, by name, or an ONNX file as torchvision or YOLO export it. A boxes file is an annotation file, matched by
+file name, or a results list, whose image_id is the number that a picture's name ends with, or a video's frame counted
+from 0. Pictures that cannot be read are named and left out; the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from pose.errors import OutputError, command
+from pose.files import check_outputs, make_folder
+from pose.inference import outputs
+from pose.inference.boxes import CocoBoxes, whole_image
+from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, take_network
+from pose.inference.inputs import Frame, PictureFiles, open_input
+from pose.inference.process import poses_of_pictures, poses_of_video, write_all
+from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
+from pose.inference.video.smoothing import STRENGTHS
+from pose.inference.video.stream import StreamPredictor
+from pose.inference.web.viewer import html_file
+from pose.options import OptionError
+from pose.poses import Poses
+from pose.visualization import draw_poses
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_predictor_arguments(parser, reads_input=True)
+    parser.add_argument("--detect-every", type=int, default=1, metavar="N", help="frames from detection to detection")
+    parser.add_argument("--smooth", choices=STRENGTHS, default="off", help="steadier keypoints in videos")
+    parser.add_argument("--out", type=Path, default=Path("poses"), help="folder for what is written (default: poses)")
+    parser.add_argument("--threshold", type=float, default=0.2, help="least score of a drawn joint (default: 0.2)")
+    parser.add_argument("--video-format", choices=[suffix[1:] for suffix in CODECS], default="mp4",
+                        help="browsers play webm alone, which takes longer to write (default: mp4)")  # fmt: skip
+    parser.add_argument("--csv", action="store_true", help="write keypoints.csv too")
+    parser.add_argument("--html", action="store_true", help="write a page to look through a video, for any browser")
+    parser.add_argument("--show", action="store_true", help="show a window; q or Escape stops")
+    parser.add_argument("--profile", action="store_true", help="print where the time went")
+    arguments = parser.parse_intermixed_args()
+    if arguments.detect_every < 1:
+        parser.error("--detect-every must be at least 1")
+    take_network(parser, arguments, reads_input=True)
+    return arguments
+
+
+@command
+def main() -> int:
+    arguments = parse()
+    quiet_opencv()
+    boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes not in (None, WHOLE) else None
+    source = open_input(arguments.input, upright=boxes is None, warn=warn)
+    video = isinstance(source, VideoSource)
+    if arguments.html and not video:
+        raise OptionError("--html: only for videos; pictures can be looked at as they are")
+    out = make_folder(arguments.out)
+    drawn = out / f"{source.title}.{arguments.video_format}" if video else out
+    refuse_overwriting(source, drawn)
+    check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
+    predictor = make_predictor(arguments)
+    predictor.clock.exact = arguments.profile
+    skeleton = predictor.network.skeleton
+    if video:
+        stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
+        pairs, total = poses_of_video(stream, source, boxes), source.frame_count
+    else:
+        pairs, total = poses_of_pictures(predictor, source, boxes), len(source)
+
+    seen = Counter()
+
+    def draw(frame: Frame, poses: Poses) -> np.ndarray:
+        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > arguments.threshold).sum()))
+        return draw_poses(frame.image, poses, arguments.threshold)
+
+    with ExitStack() as stack:
+        writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
+        writes.append(
+            stack.enter_context(outputs.drawn_video(drawn, source.fps) if video else outputs.drawn_pictures(out))
+        )
+        if arguments.csv:
+            writes.append(stack.enter_context(outputs.csv_file(out / "keypoints.csv", skeleton)))
+        if arguments.html:
+            page = html_file(out / f"{source.title}.html", source.title, skeleton, source.fps, total, source.size)
+            writes.append(stack.enter_context(page))
+        if arguments.show:
+            writes.append(stack.enter_context(outputs.window(arguments.input, wait=not video)))
+        bar = tqdm(pairs, "frames" if video else "pictures", total, disable=None, leave=False)
+        done, stopped = write_all(bar, writes, draw, predictor.clock)
+    if arguments.profile:
+        print(predictor.clock.table(done))
+    if predictor.detector is whole_image and arguments.boxes is None:
+        print("each whole picture was taken for one person: cut it to the person, or give --boxes or --detector")
+    counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
+    hint = "" if seen["joints"] or not seen["persons"] else ": lower --threshold, or train longer"
+    print(f"drawn: {drawn} ({counts} above {arguments.threshold:g}{hint})")
+    if video and drawn.suffix not in BROWSER_SUFFIXES:
+        print("browsers cannot play that: --video-format webm or --html makes what they can")
+    print(f"keypoints: {out / 'keypoints.json'}")
+    if stopped:
+        warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
+        return 0
+    if video and total and done < total:
+        warn(f"{source.name}: ends {total - done} frames early, perhaps cut off; what was there is done")
+    return int(done < total) if total else 0
+
+
+def refuse_overwriting(source: PictureFiles | VideoSource, drawn: Path) -> None:
+    """Raises OutputError where drawn pictures or a drawn video would replace the input or each other."""
+    taken = [source.path] if isinstance(source, VideoSource) else [path.parent for path in source.paths]
+    if any(path is not None and path.resolve() == drawn.resolve() for path in taken):
+        raise OutputError(f"{drawn}: the input itself is there; choose another folder with --out")
+    names = Counter(path.name for path in source.paths) if isinstance(source, PictureFiles) else {}
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice:
+        raise OutputError(f"{drawn / twice}: two pictures of the input have this name; take one folder at a time")
+
+
+def outputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
+    """Every file that will be written, drawn pictures among them."""
+    pictures = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, PictureFiles) else [drawn]
+    tables = ["keypoints.csv"] if arguments.csv else []
+    pages = [f"{source.title}.html"] if arguments.html else []
+    return [*pictures, *(out / name for name in ("keypoints.json", *tables, *pages))]
+
+
+def inputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource) -> list[str | Path | None]:
+    """Every file that is read."""
+    own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
+    return [*own, *(source.paths if isinstance(source, PictureFiles) else [source.path])]
+
+
+def warn(message: str) -> None:
+    tqdm.write(f"warning: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,64 @@
+"""Where the commands begin: one function each, which imports what it needs when it is called.
+
+setup.py names them as console commands; the files in ``tools/`` of the same names call them too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "pycocotools": "train",
+    "mmcv": "video",
+    "mmengine": "train",
+    "tensorboard": "train",
+    "onnx": "export",
+    "flask": "serve",
+    "werkzeug": "serve",
+}
+"""Which extra of setup.py installs a module that the core of the package does without."""
+
+
+def train() -> None:
+    """``pose-train``: :mod:`pose.commands.train`."""
+    _run("train")
+
+
+def test() -> None:
+    """``pose-test``: :mod:`pose.commands.test`."""
+    _run("test")
+
+
+def demo() -> None:
+    """``pose-demo``: :mod:`pose.commands.demo`."""
+    _run("demo")
+
+
+def export() -> None:
+    """``pose-export``: :mod:`pose.commands.export`."""
+    _run("export")
+
+
+def serve() -> None:
+    """``pose-serve``: :mod:`pose.commands.serve`."""
+    _run("serve")
+
+
+def _run(name: str) -> None:
+    """Runs a command; a library of an extra that is not installed is told in one line with exit status 2."""
+    try:
+        importlib.import_module(f"pose.commands.{name}").main()
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        extra = EXTRAS[module]
+        print(
+            f"error: this needs {module}, which is not installed and comes with the extra {extra}: "
+            f'pip install ".[{extra}]" in the repository',
+            file=sys.stderr,
+        )
+        sys.exit(2)

@@ -1,0 +1,70 @@
+"""Exported pose networks, run by ONNX Runtime; torch is not needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pose import heatmap
+from pose.inference.profiler import Profiler
+from pose.onnx_format import open_network
+
+
+class OnnxNetwork:
+    """An exported pose network; see :class:`~pose.inference.networks.PoseNetwork`.
+
+    Args:
+        path: The file, see :func:`~pose.onnx_format.open_network`.
+        device: ``cpu``, or anything else for a GPU where the installed runtime has one.
+        clock: Times the forward passes.
+
+    Attributes:
+        metadata: What the file says of itself.
+
+    Raises:
+        CheckpointError: The file is missing, broken or not such a network.
+        OptionError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto", clock: Profiler | None = None) -> None:
+        self.clock = clock or Profiler()
+        self.session, self.metadata = open_network(path, device)
+        self.skeleton = self.metadata.skeleton
+        self.input_size, self.heatmap_size = self.metadata.input_size, self.metadata.heatmap_size
+        self._mean, self._std = (
+            255 * np.array(values, np.float32) for values in (self.metadata.mean, self.metadata.std)
+        )
+
+    def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, H, W, 3) uint8 BGR to coordinates (N, K, 2) in heatmap pixels and scores (N, K)."""
+        images = normalize(crops, self._mean, self._std)
+        outputs = self._run(images)
+        if len(outputs) == 2:
+            return outputs[0], outputs[1]
+        heatmaps, test = outputs[0], self.metadata.test
+        if test["flip"]:
+            (mirrored,) = self._run(np.ascontiguousarray(images[..., ::-1]))
+            heatmaps = heatmap.average_flip(heatmaps, mirrored, self.skeleton.flip_index, test["flip_shift"])
+        return heatmap.decode(heatmaps, test["decode"])
+
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
+        with self.clock("forward"):
+            return self.session.run(None, {self.session.get_inputs()[0].name: images})
+
+
+def normalize(crops: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """The numbers of :func:`pose.prediction.to_input`, without torch.
+
+    Args:
+        crops: (N, H, W, 3) uint8 BGR.
+        mean, std: (3,) of RGB in [0, 255].
+
+    Returns:
+        (N, 3, H, W) float32 RGB, less ``mean`` over ``std``.
+    """
+    table = (np.arange(256, dtype=np.float32)[:, None] - mean) / std  # (256, 3), RGB
+    images = np.empty((len(crops), 3, *crops.shape[1:3]), np.float32)
+    for channel in range(3):
+        np.take(table[:, channel], crops[..., 2 - channel], out=images[:, channel], mode="clip")
+    return images

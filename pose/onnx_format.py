@@ -1,0 +1,129 @@
+"""Exported networks as ONNX files: what a file says of itself, and how it is opened. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.errors import CheckpointError
+from pose.options import OptionError
+from pose.skeleton import Skeleton
+
+METADATA_KEY = "pose"
+"""The entry of an ONNX file's metadata that holds :class:`NetworkMetadata`."""
+
+
+@dataclass(frozen=True)
+class NetworkMetadata:
+    """What must be known of an exported pose network to use it.
+
+    Args:
+        skeleton: Names the K keypoints.
+        input_size: Width and height of the crops in pixels.
+        heatmap_size: Width and height of the heatmaps.
+        mean, std: Three each, of RGB in [0, 1].
+        test: The configuration's ``test`` section as a dict.
+        probe: What :func:`probe` gave where the file was written, for a file that only some processors run rightly.
+        calibration: How joint scores become probabilities, see :mod:`pose.calibration`; None where it is not known.
+    """
+
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+    heatmap_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    test: Mapping[str, Any] = field(default_factory=dict)
+    probe: list[float] | None = None
+    calibration: Mapping[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """The text for :data:`METADATA_KEY`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> NetworkMetadata:
+        """Reads what :meth:`to_json` wrote; entries that are not known are passed over.
+
+        Raises:
+            ValueError, TypeError, KeyError: The text is not such metadata.
+        """
+        known = json.loads(text)
+        width, height = known["input_size"]
+        columns, rows = known["heatmap_size"]
+        mean, std = (tuple(np.array(known[name], float).reshape(3).tolist()) for name in ("mean", "std"))
+        test = dict(known["test"])
+        for name in ("flip", "flip_shift", "decode"):
+            test[name]  # noqa: B018 - a KeyError names the one that is missing
+        return cls(
+            Skeleton(**known["skeleton"]),
+            (width, height),
+            (columns, rows),
+            mean,
+            std,
+            test,
+            known.get("probe"),
+            known.get("calibration"),
+        )
+
+
+def open_session(path: str | Path, device: str = "auto") -> Any:
+    """An ONNX Runtime session, on a GPU where the installed runtime has one.
+
+    Raises:
+        CheckpointError: The file is missing or broken.
+        OptionError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise OptionError(f"{path}: ONNX files need onnxruntime: pip install onnxruntime") from error
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: ONNX file not found")
+    providers = [name for name in onnxruntime.get_available_providers() if device != "cpu" or name.startswith("CPU")]
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=providers)
+    except Exception as error:  # onnxruntime has an exception class for each of its error codes
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"{path}: not an ONNX model that can be run ({reason})") from error
+
+
+def open_network(path: str | Path, device: str = "auto") -> tuple[Any, NetworkMetadata]:
+    """A session and the metadata of an exported pose network.
+
+    The file has one input, (N, 3, H, W) float32 normalized RGB with any N, and the entry
+    :data:`METADATA_KEY`. It has one output, heatmaps (N, K, H', W'), or two: coordinates (N, K, 2) in
+    heatmap pixels and scores (N, K), flip averaging included.
+
+    Args:
+        path: The file.
+        device: ``cpu``, or anything else for a GPU where the installed runtime has one.
+
+    Raises:
+        CheckpointError: The file is missing, broken, not such a network, or was written for another processor.
+        OptionError: ONNX Runtime is not installed.
+    """
+    session = open_session(path, device)
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None or len(session.get_inputs()) != 1 or len(session.get_outputs()) not in (1, 2):
+        raise CheckpointError(f"{path}: not a pose network of this project; export one with tools/export.py")
+    try:
+        metadata = NetworkMetadata.from_json(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its metadata cannot be used ({error!r}); export it again") from error
+    expected = metadata.probe
+    if expected and not np.allclose(probe(session), expected, rtol=0, atol=1e-2 * np.abs(expected).max()):
+        raise CheckpointError(f"{path}: was exported for another kind of processor; export it again on this one")
+    return session, metadata
+
+
+def probe(session: Any) -> list[float]:
+    """The highest value of each keypoint that a file's network gives for a made-up crop."""
+    (entry,) = session.get_inputs()
+    crop = np.sin(np.arange(np.prod(entry.shape[1:]), dtype=np.float32)).reshape(1, *entry.shape[1:])
+    output = session.run(None, {entry.name: crop})[-1]
+    return output.reshape(output.shape[1], -1).max(axis=1).tolist()

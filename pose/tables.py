@@ -1,0 +1,54 @@
+"""Markdown tables, and the pages of docs/tables that hold nothing but what a tool measured or counted."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pose.files import replacing
+
+GENERATED = "<!-- Written by the command below; a later run replaces the whole page. -->"
+"""The first line of a page that :func:`write_page` wrote."""
+
+
+def table_head(columns: Sequence[str], numbers_from: int | None = None) -> list[str]:
+    """The two lines that a table begins with.
+
+    Args:
+        columns: Their titles.
+        numbers_from: The first column that is aligned to the right; None aligns all to the left.
+    """
+    first = len(columns) if numbers_from is None else numbers_from
+    return [table_row(columns), table_row(["---"] * first + ["---:"] * (len(columns) - first))]
+
+
+def table_row(cells: Iterable[object]) -> str:
+    """One line of a table; a bar inside a cell is escaped."""
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def table_lines(columns: Sequence[str], rows: Iterable[Iterable[object]], numbers_from: int | None = None) -> list[str]:
+    """A whole table, line by line; see :func:`table_head`."""
+    return [*table_head(columns, numbers_from), *map(table_row, rows)]
+
+
+def write_page(path: str | Path, title: str, about: str, lines: Iterable[str]) -> None:
+    """Writes a page of results beside and renames; what was there is replaced.
+
+    Args:
+        path: The Markdown file.
+        title: Its heading.
+        about: Where the results are from: the machine, versions, the way of counting; the command line of this
+            tool is added.
+        lines: The results.
+
+    Raises:
+        OutputError: The page cannot be written.
+    """
+    command = shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    body = "\n".join(lines).strip("\n")
+    text = f"{GENERATED}\n\n# {title}\n\n    {command}\n\n{about}\n\n{body}\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

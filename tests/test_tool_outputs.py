@@ -1,0 +1,98 @@
+"""No tool writes over what it reads, or over what is no regular file: one line, exit status 2, nothing changed."""
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from small_project import ANNOTATIONS, DETECTIONS, run_tool, write_project
+
+from pose.inference.video.files import writing_video
+
+__all__ = ["run_tool"]
+
+SKELETON = Path(__file__).parents[1] / "configs" / "lsp" / "skeleton.json"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = write_project(tmp_path_factory.mktemp("project"))
+    shutil.copy(SKELETON, folder / "skeleton.json")
+    with writing_video(folder / "video.mp4", 10) as write:
+        write(np.zeros((48, 64, 3), np.uint8))
+    (folder / "pictures").mkdir()
+    for name in ("a.png", "b.gif"):
+        (folder / "pictures" / name).write_bytes(cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tobytes())
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+CASES = {
+    # tool, arguments before the option, the option, inputs that it may not name
+    "test": ("test.py", ["tiny.py", "tiny.pth"], "--out", ["tiny.py", "tiny.pth", f"data/{ANNOTATIONS}"]),
+    "test of boxes": ("test.py", ["tiny.py", "tiny.pth"], "--out", [f"data/{DETECTIONS}"]),
+    "test, kept": ("test.py", ["tiny.py", "tiny.pth"], "--save-predictions", ["tiny.py", f"data/{DETECTIONS}"]),
+    "export": ("export.py", ["tiny.py", "tiny.pth"], "--out", ["tiny.py", "tiny.pth"]),
+    "rescore": ("rescore.py", ["saved.npz"], "--out", ["saved.npz", f"data/{ANNOTATIONS}"]),
+    "convert": (
+        "convert_annotations.py",
+        [f"data/{ANNOTATIONS}", "--target", "skeleton.json"],
+        "--out",
+        [f"data/{ANNOTATIONS}", "skeleton.json"],
+    ),
+    "sigmas": (
+        "estimate_sigmas.py",
+        ["skeleton.json", f"data/{ANNOTATIONS}", f"data/{ANNOTATIONS}"],
+        "--out",
+        ["skeleton.json", f"data/{ANNOTATIONS}"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_input_is_never_an_output(project, tmp_path, monkeypatch, run_tool, name):
+    monkeypatch.chdir(project)
+    tool, before, option, inputs = CASES[name]
+    if tool == "rescore.py" and not Path("saved.npz").exists():
+        run_tool("test.py", "tiny.py", "tiny.pth", "--save-predictions", "saved.npz", "--out", tmp_path / "a.json")
+    there = contents(project)
+    outputs = [Path(path) for path in inputs]
+    (tmp_path / "link.json").symlink_to(project / inputs[0])
+    os.link(project / inputs[-1], tmp_path / "hard.json")
+    for output in [*outputs, tmp_path / "link.json", tmp_path / "hard.json", Path(os.devnull)]:
+        status, _, error = run_tool(tool, *before, option, output)
+        assert status == 2 and error.startswith("error: ") and error.count("\n") == 1 and output.name in error
+    assert contents(project) == there and Path(os.devnull).is_char_device()
+
+
+def test_a_split_never_replaces_what_is_split(project, tmp_path, run_tool):
+    shutil.copy(project / "data" / ANNOTATIONS, tmp_path / "a.json")
+    (tmp_path / "a_fit.json").symlink_to(tmp_path / "a.json")
+    there = contents(tmp_path)
+    assert run_tool("split_dataset.py", tmp_path / "a.json", "--hold-out", 1)[0] == 2
+    assert contents(tmp_path) == there
+
+
+@pytest.mark.parametrize(
+    ("given", "link", "target"),
+    [
+        ("video.mp4", "keypoints.json", "video.mp4"),
+        ("video.mp4", "video.mp4", "video.mp4"),
+        ("pictures", "a.png", "pictures/a.png"),
+        ("pictures", "keypoints.json", "tiny.pth"),
+        ("pictures", "keypoints.csv", "tiny.py"),
+    ],
+)
+def test_the_demo_never_writes_over_what_it_reads(project, tmp_path, run_tool, given, link, target):
+    there = contents(project)
+    (tmp_path / link).symlink_to(project / target)
+    network = [project / "tiny.py", project / "tiny.pth"]
+    status, _, error = run_tool("demo.py", *network, project / given, "--csv", "--out", tmp_path)
+    assert status == 2 and link in error and error.count("\n") == 1
+    assert contents(project) == there
+    assert [file.name for file in tmp_path.iterdir()] == [link]
