@@ -22,10 +22,16 @@ SIGMA = 2.0
 
 DECODERS = ("none", "sign", "second_highest", "dark")
 
+DECODER = "sign"
+"""The decoder of the protocol."""
+
+FLIP_SHIFT = 1
+"""Pixels that the protocol shifts mirrored heatmaps to the right: it makes up for index j at input pixel 4 j."""
+
 
 def encode(
     keypoints: torch.Tensor,
-    labelled: torch.Tensor,
+    weights: torch.Tensor,
     heatmap_size: tuple[int, int],
     stride: float = 4.0,
     sigma: float = SIGMA,
@@ -36,14 +42,14 @@ def encode(
 
     Args:
         keypoints: (N, K, 2) float, in input pixels.
-        labelled: (N, K) bool.
+        weights: (N, K) bool or float, what each keypoint weighs; 0 where it is not labelled.
         heatmap_size: Width and height of a map.
         stride: Input pixels per heatmap pixel.
         sigma: In heatmap pixels.
 
     Returns:
         heatmaps (N, K, H, W) and weights (N, K), both float32 on the keypoints' device. A weight
-        is 1 for a labelled keypoint and 0 for others and where the whole patch is outside.
+        is the one given, and 0 where the whole patch is outside.
     """
     import torch
 
@@ -52,19 +58,19 @@ def encode(
     peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of docs/protocol.md#target
     limit = torch.tensor([width, height], device=keypoints.device)
     inside = ((peak + radius >= 0) & (peak - radius < limit)).all(dim=-1)
-    weights = (labelled & inside).float()
+    weights = weights.float() * inside
 
     def profile(center: torch.Tensor, length: int) -> torch.Tensor:
         offset = torch.arange(length, device=center.device, dtype=torch.float32) - center[..., None]
         return torch.exp(-(offset**2) / (2 * sigma**2)) * (offset.abs() <= radius)
 
     columns = profile(peak[..., 0], width)
-    rows = profile(peak[..., 1], height) * weights[..., None]
+    rows = profile(peak[..., 1], height) * (weights > 0)[..., None]
     return rows[..., :, None] * columns[..., None, :], weights
 
 
 def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Per joint 0.5 x mean((w p - w t)^2), averaged over all joints, zero-weight joints in the denominator.
+    """Per joint 0.5 x w x mean((p - t)^2), averaged over all joints, zero-weight joints in the denominator.
 
     Args:
         predicted: (N, K, H, W).
@@ -74,11 +80,11 @@ def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: to
     Returns:
         A scalar, float32 or wider.
     """
-    difference = (predicted.to(target.dtype) - target) * weights[..., None, None]
+    difference = (predicted.to(target.dtype) - target) * weights.sqrt()[..., None, None]
     return 0.5 * difference.square().mean()
 
 
-def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
+def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT) -> Array:
     """Turns the heatmaps of a mirrored input into those of the input itself.
 
     Args:
@@ -102,7 +108,7 @@ def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
     return _namespace(heatmaps).cat([mirrored[..., :shift], mirrored[..., : width - shift]], -1)
 
 
-def average_flip(heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
+def average_flip(heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT) -> Array:
     """The mean of plain heatmaps and those of the mirrored input; shapes as in :func:`flip_back`."""
     mean = flip_back(mirrored, flip_index, shift)
     mean += heatmaps
@@ -114,7 +120,7 @@ _BLOCK = 8  # persons averaged at a time on a CPU: their maps stay in its cache
 
 
 def decode_with_flip(
-    heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = 1, method: str = "sign"
+    heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT, method: str = DECODER
 ) -> tuple[Array, Array]:
     """:func:`decode` of :func:`average_flip`, twice as fast on a CPU; arguments and results are theirs."""
     if not isinstance(heatmaps, np.ndarray) and heatmaps.device.type == "cpu":
@@ -130,7 +136,7 @@ def decode_with_flip(
     return np.concatenate(coordinates), np.concatenate(scores)
 
 
-def decode(heatmaps: Array, method: str = "sign") -> tuple[Array, Array]:
+def decode(heatmaps: Array, method: str = DECODER) -> tuple[Array, Array]:
     """Keypoints from heatmaps.
 
     Args:

@@ -33,10 +33,10 @@ BATCH = 32
 CEILING = "decode and warp"
 """The name of the plain way: reading and warping, nothing else."""
 WAYS = {
-    "training way": dict(cache=False, reduce=False),
-    "reduced decoding": dict(cache=False, reduce=True),
-    "crop cache": dict(cache=True, reduce=False),
-    "crop cache, reduced decoding": dict(cache=True, reduce=True),
+    "training way": dict(cache=False, reduced_decode=False),
+    "reduced decoding": dict(cache=False, reduced_decode=True),
+    "crop cache": dict(cache=True, reduced_decode=False),
+    "crop cache, reduced decoding": dict(cache=True, reduced_decode=True),
 }
 
 
@@ -60,9 +60,11 @@ def main() -> None:
     page.write(arguments.write)
 
 
-def _dataset(settings: Settings, folder: str, cache: bool, reduce: bool) -> CropDataset:
-    """The training data set, read in one of the ways."""
-    data = replace(settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduce)
+def _dataset(settings: Settings, folder: str, cache: bool, reduced_decode: bool) -> CropDataset:
+    """The training persons, read in one of the ways."""
+    data = replace(
+        settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduced_decode
+    )
     return make_train_dataset(replace(settings, data=data))
 
 
@@ -86,7 +88,7 @@ def decode_and_warp(dataset: CropDataset, epoch: int) -> float:
     order = EpochBatches(len(dataset), BATCH, train=True)
     order.epoch = epoch
     keys = [key for batch in order for key in batch]
-    paths = [str(dataset.pictures.path(dataset.persons.image_index[row])) for _, row in keys]
+    paths = [str(dataset.images.path(dataset.persons.image_index[row])) for _, row, _ in keys]
     crops = [dataset.crop_of(*key) for key in keys]
     affines = [crop_affine(crop.center, crop.scale, dataset.input_size, crop.rotation, crop.flip) for crop in crops]
     started = time.process_time()

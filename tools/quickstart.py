@@ -90,12 +90,12 @@ def main() -> None:
     say(3, "testing with COCO's metric, pycocotools (seconds)")
     run("tools/test.py", CONFIG, checkpoint, "--device", "cpu")
     say(4, "drawing the skeletons it finds (seconds)")
-    boxes, pictures = data.path("val_annotations"), WORK / "pictures"
+    boxes, pictures = data.path(data.val.annotations), WORK / "pictures"
     run(
         "tools/demo.py",
         CONFIG,
         checkpoint,
-        data.path("val_images"),
+        data.path(data.val.images),
         "--boxes",
         boxes,
         "--out",

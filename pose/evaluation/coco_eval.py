@@ -25,6 +25,7 @@ from pose.evaluation.coco_backend import (
     indexed,
     make_judge,
 )
+from pose.evaluation.protocol import PUBLISHED
 from pose.evaluation.results import Predictions, Results, ResultsError, check_results
 from pose.files import read_json
 from pose.poses import rounded
@@ -58,7 +59,7 @@ def evaluate(
     results: Sequence[Mapping],
     annotations: str | Path | COCO,
     skeleton: Skeleton = COCO_SKELETON,
-    backend: str = "pycocotools",
+    backend: str = PUBLISHED.backend,
     category_id: int = PERSON_CATEGORY,
 ) -> dict[str, float]:
     """The ten figures of results in COCO's keypoint format. Nothing passed in is changed.
@@ -94,11 +95,11 @@ def score(
     predictions: Predictions,
     annotations: str | Path | COCO,
     skeleton: Skeleton = COCO_SKELETON,
-    rescore: bool = True,
-    rescore_threshold: float = 0.2,
-    nms: str = "greedy",
-    nms_threshold: float = 0.9,
-    backend: str = "pycocotools",
+    rescore: bool = PUBLISHED.rescore,
+    rescore_threshold: float = PUBLISHED.rescore_threshold,
+    nms: str = PUBLISHED.nms,
+    nms_threshold: float = PUBLISHED.nms_threshold,
+    backend: str = PUBLISHED.backend,
     category_id: int = PERSON_CATEGORY,
 ) -> tuple[dict[str, float], Results]:
     """From a network's predictions to the ten figures: rescore, suppress per image, evaluate.
@@ -170,7 +171,7 @@ def figures_of(
     results: Results,
     truth: COCO,
     skeleton: Skeleton = COCO_SKELETON,
-    backend: str = "pycocotools",
+    backend: str = PUBLISHED.backend,
     category_id: int = PERSON_CATEGORY,
     areas: np.ndarray | None = None,
 ) -> dict[str, float]:

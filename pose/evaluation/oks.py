@@ -10,6 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+RESCORE_THRESHOLD = 0.2
+"""Joint scores above it count in a person's score (docs/protocol.md#rescore)."""
+
+NMS_THRESHOLD = 0.9
+"""OKS above which a person is taken for one found twice (docs/protocol.md#oks-nms)."""
+
 NMS_METHODS = ("greedy", "soft", "off")
 
 SOFT_MAX_PERSONS = 20
@@ -43,7 +49,7 @@ def oks(
     return _similarity(ours[:, None], theirs[None], ours_area[:, None], theirs_area[None], sigmas)
 
 
-def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:
+def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = RESCORE_THRESHOLD) -> np.ndarray:
     """Person scores: box score x mean of the joint scores above the threshold (docs/protocol.md#rescore).
 
     Args:
@@ -61,7 +67,7 @@ def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = 0
 
 
 def oks_nms(
-    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = 0.9
+    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = NMS_THRESHOLD
 ) -> np.ndarray:
     """Greedy suppression within one image: drop each person whose OKS with a better kept one is > threshold.
 
@@ -82,7 +88,7 @@ def oks_nms(
 
 
 def soft_oks_nms(
-    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = 0.9
+    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = NMS_THRESHOLD
 ) -> np.ndarray:
     """Soft suppression within one image: take the best, decay the rest by exp(-OKS^2 / threshold), repeat.
 
@@ -101,7 +107,7 @@ def nms_per_image(
     scores: ArrayLike,
     areas: ArrayLike,
     sigmas: ArrayLike,
-    threshold: float = 0.9,
+    threshold: float = NMS_THRESHOLD,
     method: str = "greedy",
 ) -> np.ndarray:
     """OKS suppression within each image of a whole data set at once (docs/protocol.md#oks-nms).

@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.context import ForkContext, ForkProcess
 
 import cv2
@@ -35,23 +35,24 @@ def make_loader(
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
     accumulate: int = 1,
+    draws: Sequence[tuple[int, float]] | None = None,
 ) -> DataLoader[Batch | DataError]:
     """Batches of crops; ``loader.batch_sampler`` is an :class:`~pose.datasets.loading.order.EpochBatches`.
 
     Args:
         dataset: What to load.
-        batch_size, train, seed, shard, accumulate: As for ``EpochBatches``.
+        batch_size, train, seed, shard, accumulate, draws: As for ``EpochBatches``.
         workers: Worker processes; 0 loads in this one. With workers, OpenCV uses one thread from
             here on, in this process too.
 
     Raises:
-        DataError: Training has fewer persons than one optimiser step needs.
+        DataError: Training has fewer persons than one optimizer step needs.
     """
     if workers:
         cv2.setNumThreads(1)  # here, not in the workers: a forked copy of a thread pool that was in use waits forever
     return DataLoader(
         dataset,
-        batch_sampler=EpochBatches(len(dataset), batch_size, train, seed, shard, accumulate),
+        batch_sampler=EpochBatches(len(dataset), batch_size, train, seed, shard, accumulate, draws),
         num_workers=workers,
         multiprocessing_context=_Fork() if workers else None,
         prefetch_factor=AHEAD if workers else None,
