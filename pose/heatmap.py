@@ -8,7 +8,7 @@ docs/protocol.md#decode.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -132,8 +132,8 @@ def decode_with_flip(
     decoded = [decode(average_flip(heatmaps[part], mirrored[part], flip_index, shift), method) for part in parts]
     if len(decoded) == 1:
         return decoded[0]
-    coordinates, scores = zip(*decoded, strict=True)
-    return np.concatenate(coordinates), np.concatenate(scores)
+    found, values = zip(*decoded, strict=True)
+    return np.concatenate(found), np.concatenate(values)  # type: ignore[return-value]  # a tensor is one part
 
 
 def decode(heatmaps: Array, method: str = DECODER) -> tuple[Array, Array]:
@@ -178,7 +178,7 @@ def _decode(heatmaps: Array, method: str) -> tuple[Array, Array]:
     return coordinates.reshape(batch, joints, 2), scores.reshape(batch, joints)
 
 
-def _namespace(array: Array):
+def _namespace(array: Array) -> Any:
     """The module whose functions take this array."""
     if isinstance(array, np.ndarray):
         return np
@@ -197,7 +197,7 @@ def _on(array: Array) -> dict:
     return {} if isinstance(array, np.ndarray) else {"device": array.device}
 
 
-def _sign_offset(flat, rows, peak, x, y, width, height):
+def _sign_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, height: int) -> tuple[Any, Any]:
     xp = _namespace(flat)
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
     safe = xp.where(inside, peak, width + 1)
@@ -206,7 +206,7 @@ def _sign_offset(flat, rows, peak, x, y, width, height):
     return 0.25 * horizontal * inside, 0.25 * vertical * inside
 
 
-def _second_highest_offset(flat, rows, peak, x, y, width, height):
+def _second_highest_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, height: int) -> tuple[Any, Any]:
     xp = _namespace(flat)
     rest = flat.copy() if xp is np else flat.clone()
     rest[rows, peak] = -float("inf")
@@ -229,7 +229,7 @@ def _blur_matrix() -> np.ndarray:
     return matrix
 
 
-def _dark_offset(flat, rows, peak, x, y, width, height):
+def _dark_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, height: int) -> tuple[Any, Any]:
     """Only the neighbourhood of the peak is blurred; the map's overall scale cancels in the logarithm."""
     xp = _namespace(flat)
     radius = _BLUR_RADIUS + _REACH

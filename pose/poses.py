@@ -93,8 +93,9 @@ class Poses:
         if not isinstance(index, slice):
             index = np.asarray(index)
             index = index if index.size else index.astype(np.int64)  # NumPy takes an empty list for floats
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: array[index] for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {name: each[index] for name, each in values.items() if isinstance(each, np.ndarray)}
+        return replace(self, **taken)
 
     def __iter__(self) -> Iterator[Person]:
         return (self[row] for row in range(len(self)))

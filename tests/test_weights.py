@@ -32,8 +32,6 @@ from pose.inference.boxes import whole_image
 from pose.inference.detector import load_detector
 from pose.options import OptionError
 
-LSP = Path(__file__).parents[2] / "shared" / "data" / "lsp"
-
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -141,10 +139,14 @@ def test_the_repositorys_own_weights_are_whole():
     load_weights(settings.build_model(), found.checkpoint)
 
 
-@pytest.mark.skipif(not LSP.is_dir(), reason="needs Leeds Sports Pose in ../shared")
-def test_the_repositorys_own_weights_find_people(tmp_path):
+def test_the_repositorys_own_weights_find_people(shared_data):
     found = weights.shipped()
-    changes = {"data.root": str(LSP), "data.skeleton": found.skeleton, "data.workers": 0, "data.crop_cache": None}
+    changes = {
+        "data.root": str(shared_data / "lsp"),
+        "data.skeleton": found.skeleton,
+        "data.workers": 0,
+        "data.crop_cache": None,
+    }
     settings = load_settings(found.config, changes)
     split = settings.data.tested
     model = settings.build_model()

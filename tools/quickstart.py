@@ -30,7 +30,7 @@ CONFIG = "configs/quickstart.py"
 WORK = Path("work_dirs/quickstart")
 TRAIN_IMAGES, VAL_IMAGES = 3000, 200
 SHEET_COLUMNS, SHEET_ROWS = 6, 3
-PROCESSES = min(len(os.sched_getaffinity(0)), 2)
+PROCESSES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 2)
 
 
 def say(step: int, text: str) -> None:

@@ -69,11 +69,11 @@ def main() -> int:
     quiet_opencv()
     boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes not in (None, WHOLE) else None
     source = open_input(arguments.input, upright=boxes is None, warn=warn)
-    video = isinstance(source, VideoSource)
+    video = source if isinstance(source, VideoSource) else None
     if arguments.html and not video:
         raise OptionError("--html: only for videos; pictures can be looked at as they are")
     out = make_folder(arguments.out)
-    drawn = out / f"{source.title}.{arguments.video_format}" if video else out
+    drawn = out / f"{video.title}.{arguments.video_format}" if video else out
     refuse_overwriting(source, drawn)
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     predictor = make_predictor(arguments)
@@ -81,13 +81,14 @@ def main() -> int:
     threshold = DRAWN_SCORE if predictor.calibration is None else predictor.calibration.threshold
     threshold = threshold if arguments.threshold is None else arguments.threshold
     skeleton = predictor.network.skeleton
-    if video:
+    total: int | None
+    if isinstance(source, VideoSource):
         stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
         pairs, total = poses_of_video(stream, source, boxes), source.frame_count
     else:
         pairs, total = poses_of_pictures(predictor, source, boxes), len(source)
 
-    seen = Counter()
+    seen: Counter[str] = Counter()
 
     def draw(frame: Frame, poses: Poses) -> np.ndarray:
         seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > threshold).sum()))
@@ -96,15 +97,15 @@ def main() -> int:
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
         writes.append(
-            stack.enter_context(outputs.drawn_video(drawn, source.fps) if video else outputs.drawn_pictures(out))
+            stack.enter_context(outputs.drawn_video(drawn, video.fps) if video else outputs.drawn_pictures(out))
         )
         if arguments.csv:
             writes.append(stack.enter_context(outputs.csv_file(out / "keypoints.csv", skeleton)))
-        if arguments.html:
-            page = html_file(out / f"{source.title}.html", source.title, skeleton, source.fps, total, source.size)
+        if arguments.html and video:
+            page = html_file(out / f"{video.title}.html", video.title, skeleton, video.fps, total, video.size)
             writes.append(stack.enter_context(page))
         if arguments.show:
-            writes.append(stack.enter_context(outputs.window(arguments.input, wait=not video)))
+            writes.append(stack.enter_context(outputs.window(arguments.input, wait=video is None)))
         bar = tqdm(pairs, "frames" if video else "pictures", total, disable=None, leave=False)
         done, stopped = write_all(bar, writes, draw, predictor.clock)
     if arguments.profile:
@@ -121,7 +122,7 @@ def main() -> int:
         warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
         return 0
     if video and total and done < total:
-        warn(f"{source.name}: ends {total - done} frames early, perhaps cut off; what was there is done")
+        warn(f"{video.name}: ends {total - done} frames early, perhaps cut off; what was there is done")
     return int(done < total) if total else 0
 
 
@@ -140,7 +141,7 @@ def outputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource
     """Every file that will be written, drawn pictures among them."""
     pictures = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, PictureFiles) else [drawn]
     tables = ["keypoints.csv"] if arguments.csv else []
-    pages = [f"{source.title}.html"] if arguments.html else []
+    pages = [f"{source.title}.html"] if arguments.html and isinstance(source, VideoSource) else []
     return [*pictures, *(out / name for name in ("keypoints.json", *tables, *pages))]
 
 

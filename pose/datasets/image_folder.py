@@ -15,6 +15,7 @@ import numpy as np
 
 from pose.datasets.coco import Persons
 from pose.datasets.images import missing_image, read_image
+from pose.datasets.workers import usable_workers
 from pose.errors import DataError
 
 Item = TypeVar("Item")
@@ -153,7 +154,7 @@ def _problem(images: ImageFolder, index: int) -> str | None:
 
 def mapped(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """``map`` by several processes, which share this one's memory; 0 for this one."""
-    if workers == 0:
+    if usable_workers(workers) == 0:
         yield from map(work, items)
         return
     cv2.setNumThreads(1)  # a forked copy of a thread pool that was in use waits forever

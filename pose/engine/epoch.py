@@ -122,7 +122,7 @@ def learn(trainer: Trainer, batch: Batch) -> Tensor:
 
 def _look(losses: list[Tensor], persons: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:
     """Adds batches of ``persons`` each to the progress; whether any process wants a checkpoint or to stop."""
-    values = torch.stack(losses).double().tolist()
+    values = torch.stack(losses).tolist()
     *sums, due, stop = distributed.total([*values, *map(float, timer.wishes())]).tolist()
     for number, value in enumerate(sums, progress.batches + 1):
         if not math.isfinite(value):

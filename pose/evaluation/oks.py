@@ -150,7 +150,7 @@ def _suppress(
     if not image_ids.shape == scores.shape == (len(points),):
         raise ValueError(f"{len(points)} persons, but {image_ids.shape} image ids and {scores.shape} scores")
     left = np.lexsort((-scores, image_ids))  # by image, best first; stable, so the first of equals goes first
-    kept = []
+    kept: list[np.ndarray] = []
     while left.size and not (soft and len(kept) == SOFT_MAX_PERSONS):
         first = np.concatenate(([True], image_ids[left[1:]] != image_ids[left[:-1]]))
         best, rest = left[first], left[~first]

@@ -7,8 +7,9 @@ test.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def bar_chart(rows: Mapping[str, Sequence[float]], parts_of: Sequence[str], limi
     return _svg(drawn, size, label)
 
 
-def _axes(place, limit: float, x_label: str, y_label: str, size: tuple[int, int]) -> list[str]:
+def _axes(place: Callable[..., Any], limit: float, x_label: str, y_label: str, size: tuple[int, int]) -> list[str]:
     width, height = size
     parts = []
     for step in range(6):
