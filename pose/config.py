@@ -91,7 +91,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The training schedule; the defaults are the protocol's.
+    """The training schedule; the defaults are those of docs/protocol.md#schedule.
 
     Args:
         epochs: Passes over the training persons.
@@ -117,7 +117,7 @@ class TrainSettings:
         native, recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
         temperature_start, temperature_end, temperature_epochs: Dynamic convolution's temperature falls in a
             straight line over the first epochs (the paper's ImageNet training: 30, 1, 10); None as start
-            leaves it as ``model`` has it, which is the paper's pose training.
+            leaves it as ``model`` has it, which is the paper's pose training (docs/protocol.md#temperature).
     """
 
     epochs: int = 210
@@ -172,7 +172,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class TestSettings:
-    """How heatmaps become scored persons; the defaults are the protocol's.
+    """How heatmaps become scored persons; the defaults are those of docs/protocol.md#testing.
 
     Args:
         batch_size: Crops per forward pass.

@@ -1,8 +1,9 @@
 """Heatmaps: encode keypoints, mirror back, average and decode.
 
 Batched throughout. Decoding and flipping take NumPy arrays or torch tensors and return the same
-kind; torch is imported only by those who hand a tensor in. Sources: the protocol's tables 'Target
-and loss' and 'Test'.
+kind; torch is imported only by those who hand a tensor in. Sources: docs/protocol.md#target,
+docs/protocol.md#target-weight, docs/protocol.md#loss, docs/protocol.md#flip-test, docs/protocol.md#flip-shift and
+docs/protocol.md#decode.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def encode(
 
     width, height = heatmap_size
     radius = int(3 * sigma)
-    peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of the protocol
+    peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of docs/protocol.md#target
     limit = torch.tensor([width, height], device=keypoints.device)
     inside = ((peak + radius >= 0) & (peak - radius < limit)).all(dim=-1)
     weights = (labelled & inside).float()
@@ -84,7 +85,7 @@ def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
         heatmaps: (N, K, H, W).
         flip_index: (K,), what each keypoint becomes in a mirror.
         shift: Pixels to move to the right after mirroring; the first ``shift`` columns stay. The
-            protocol's 1 makes up for heatmap index j sitting at input pixel 4 j.
+            usual 1 makes up for heatmap index j sitting at input pixel 4 j (docs/protocol.md#flip-shift).
 
     Raises:
         ValueError: The shift is negative or as wide as the map.

@@ -44,7 +44,7 @@ def oks(
 
 
 def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:
-    """Person scores: box score x mean of the joint scores above the threshold (protocol, 'rescore').
+    """Person scores: box score x mean of the joint scores above the threshold (docs/protocol.md#rescore).
 
     Args:
         box_scores: (N,) the detector's scores, 1 for annotated boxes.
@@ -104,7 +104,7 @@ def nms_per_image(
     threshold: float = 0.9,
     method: str = "greedy",
 ) -> np.ndarray:
-    """OKS suppression within each image of a whole data set at once (protocol, 'OKS-NMS').
+    """OKS suppression within each image of a whole data set at once (docs/protocol.md#oks-nms).
 
     Args:
         image_ids: (N,) integers, in any order.

@@ -1,7 +1,7 @@
 """The stamp: every choice that a figure depends on, and where the figure came from.
 
-The defaults are the rows of the protocol's test table, with which the published COCO figures
-were made. A figure without its stamp cannot be compared with any other.
+The defaults are the rows of docs/protocol.md#testing, from docs/protocol.md#test-boxes on, with which the
+published COCO figures were made. A figure without its stamp cannot be compared with any other.
 """
 
 from __future__ import annotations

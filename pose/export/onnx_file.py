@@ -73,7 +73,7 @@ def export_onnx(
         import onnxruntime
     except ImportError as error:
         raise ExportError(f"{error.name} is not installed; pip install 'pose[export]'") from error
-    from pose.export import batch_scan as per_image
+    from pose.export import batch_scan
     from pose.export.blocked import blocked
 
     network: nn.Module = deploy(model, fused=False, channels_last=False)
@@ -87,8 +87,8 @@ def export_onnx(
         if runtime == "onnxruntime-here":
             body = blocked(network, x[:1])
             here = body is not None
-        body = body or per_image.trace(one_image(network, runtime), x[:1], ["crop"], ["heatmaps"], free=False)
-        network = per_image.PerImage(network(x[:1]).shape[1:])
+        body = body or batch_scan.trace(one_image(network, runtime), x[:1], ["crop"], ["heatmaps"], free=False)
+        network = batch_scan.PerImage(network(x[:1]).shape[1:])
     test = settings.test
     if output == "keypoints":
         choices = (settings.skeleton(), test.flip, test.flip_shift, test.decode)
@@ -97,9 +97,9 @@ def export_onnx(
         except ValueError as error:
             raise ExportError(str(error)) from error
     names = OUTPUTS[output]
-    file = per_image.trace(network.eval(), x, ["crops"], list(names), free=True)
+    file = batch_scan.trace(network.eval(), x, ["crops"], list(names), free=True)
     if body is not None:
-        per_image.expand(file, body)
+        batch_scan.expand(file, body)
     if int8 is not None:
         from pose.export.int8 import quantise
 
