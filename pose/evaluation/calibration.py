@@ -137,7 +137,7 @@ def fit_calibration(scores: np.ndarray, right: np.ndarray, flip: bool, share: fl
         scores: (N, K) raw joint scores of persons that the network was not trained on.
         right: (N, K) as :func:`right_joints` gives it.
         flip: Whether the scores are of flip-averaged heatmaps.
-        share: Of drawn joints, to be right.
+        share: The share of drawn joints that are to be right.
 
     Raises:
         DataError: Too few joints are labeled.

@@ -23,7 +23,7 @@ from pose.evaluation.coco_backend import (
     copied_annotations,
     extents,
     indexed,
-    make_judge,
+    make_evaluator,
 )
 from pose.evaluation.protocol import PUBLISHED
 from pose.evaluation.results import Predictions, Results, ResultsError, check_results
@@ -185,9 +185,9 @@ def figures_of(
     check_backend(backend)
     areas = extents(results.keypoints) if areas is None else areas
     annotated = copied_annotations(truth, skeleton, category_id)
-    judge = make_judge(results, areas, annotated, skeleton, backend, category_id)
+    evaluator = make_evaluator(results, areas, annotated, skeleton, backend, category_id)
     with contextlib.redirect_stdout(io.StringIO()):
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return dict(zip(FIGURES, (float(figure) for figure in judge.stats), strict=False))
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return dict(zip(FIGURES, (float(figure) for figure in evaluator.stats), strict=False))

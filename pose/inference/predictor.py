@@ -113,7 +113,7 @@ class Predictor:
         """A predictor for a network that comes with the repository, and its person detector.
 
         Args:
-            name: Of weights in ``data/weights/index.json``; None for the ones to take as a rule.
+            name: A name of ``weights`` in ``data/weights/index.json``; None takes the default there.
             overrides: Dotted keys of the configuration to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
             detector: From an image to boxes (N, 5), e.g. of :func:`~pose.inference.detector.load_detector`, or
@@ -253,7 +253,7 @@ def read_calibration(
 
     Args:
         values: As :meth:`~pose.evaluation.calibration.JointCalibration.to_dict` made them; None where there are none.
-        skeleton: Of the network.
+        skeleton: The network's skeleton.
         flip: Whether heatmaps are averaged with the mirrored crop's.
         path: The file, for messages.
 

@@ -71,7 +71,7 @@ def corrected(results: Results, truth: Truth, matches: Matches, wrong: np.ndarra
     """The results with keypoints put where they belong.
 
     Args:
-        results, truth, matches: As they were analysed.
+        results, truth, matches: What :func:`classify` was given.
         wrong: (P, K) bool, which keypoints of the matches.
     """
     keypoints = results.keypoints.copy()
