@@ -36,7 +36,7 @@ SCHEDULES = ("step", "cosine")
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The training schedule; the defaults are the protocol's.
+    """The training schedule; the defaults are those of docs/protocol.md#schedule.
 
     Args:
         epochs: Passes over the training persons.
@@ -68,7 +68,7 @@ class TrainSettings:
             recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
         temperature_start, temperature_end, temperature_epochs: Dynamic convolution's temperature falls in a
             straight line over the first epochs (the paper's ImageNet training: 30, 1, 10); None as start
-            leaves it as ``model`` has it, which is the paper's pose training.
+            leaves it as ``model`` has it, which is the paper's pose training (docs/protocol.md#temperature).
     """
 
     epochs: int = 210

@@ -1,8 +1,9 @@
 """Heatmaps: encode keypoints, mirror back, average and decode.
 
 Batched throughout. Decoding and flipping take NumPy arrays or torch tensors and return the same
-kind; torch is imported only by those who hand a tensor in. Sources: the protocol's tables 'Target
-and loss' and 'Test'.
+kind; torch is imported only by those who hand a tensor in. Sources: docs/protocol.md#target,
+docs/protocol.md#target-weight, docs/protocol.md#loss, docs/protocol.md#flip-test, docs/protocol.md#flip-shift and
+docs/protocol.md#decode.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ DECODER = "sign"
 """The decoder of the protocol."""
 
 FLIP_SHIFT = 1
-"""Pixels that the protocol shifts mirrored heatmaps to the right: it makes up for index j at input pixel 4 j."""
+"""Pixels that mirrored heatmaps move to the right: index j sits at input pixel 4 j (docs/protocol.md#flip-shift)."""
 
 
 def encode(
@@ -54,7 +55,7 @@ def encode(
 
     width, height = heatmap_size
     radius = int(3 * sigma)
-    peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of the protocol
+    peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of docs/protocol.md#target
     limit = torch.tensor([width, height], device=keypoints.device)
     inside = ((peak + radius >= 0) & (peak - radius < limit)).all(dim=-1)
     weights = weights.float() * inside

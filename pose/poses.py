@@ -55,6 +55,8 @@ class Poses:
         sources: (N,) int64, the row of the given boxes that each person came from.
         skeleton: Names the K keypoints and the limbs between them.
         track_ids: (N,) int64, which person is which over the frames of a video; None in single images.
+        threshold: The joint score from which a joint is worth drawing, where the network's calibration tells; joint
+            scores are probabilities then, see :mod:`pose.evaluation.calibration`.
     """
 
     boxes: np.ndarray
@@ -65,6 +67,7 @@ class Poses:
     sources: np.ndarray
     skeleton: Skeleton
     track_ids: np.ndarray | None = None
+    threshold: float | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -18,17 +18,20 @@ _WHITE = (255, 255, 255)
 _SHIFT = 4  # fractional bits of OpenCV's integer coordinates
 
 
-def draw_poses(image: np.ndarray, poses: Poses, threshold: float = DRAWN_SCORE) -> np.ndarray:
+def draw_poses(image: np.ndarray, poses: Poses, threshold: float | None = None) -> np.ndarray:
     """A copy of an image with every person's skeleton, and in a video with everyone's box and number.
 
     Args:
         image: (H, W, 3) uint8 BGR.
         poses: The persons of this image.
-        threshold: Joints below this score are left out, with their limbs.
+        threshold: Joints below this score are left out, with their limbs; None takes that of the poses, and
+            :data:`DRAWN_SCORE` where they have none.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
+    if threshold is None:
+        threshold = DRAWN_SCORE if poses.threshold is None else poses.threshold
     return draw_skeletons(image, poses.keypoints, poses.boxes, poses.skeleton, threshold, poses.track_ids)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pose.command_line import parse_options
 from pose.config import Settings, load_settings, make_settings
-from pose.models.dynamic.dynamic_conv import attentions
+from pose.models.dynamic.attention import attentions
 from pose.options import OptionError
 
 CONFIGS = sorted(path for path in Path("configs").rglob("*.py") if "_base_" not in path.parts)

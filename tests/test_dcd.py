@@ -146,7 +146,7 @@ def test_it_is_the_papers_equation_forward_and_backward(arguments, switches):
     bias=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_factorised_and_assembled_forms_agree(
+def test_factorized_and_assembled_forms_agree(
     kind, kernel, stride, padding, dilation, mode, out_channels, switches, blocks, batch, bias
 ):
     """In evaluation mode, normalised, with running statistics that are not those of a fresh layer."""
@@ -176,9 +176,9 @@ def test_factorised_and_assembled_forms_agree(
         weight, shift = layer.kernel(x)
         geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
         assembled = convolve_per_image(layer.pad(x), weight, shift, *geometry)
-        factorised = assembled if kind == "depthwise" else layer.factorised(x)
-        assert factorised.shape == assembled.shape
-        assert torch.allclose(factorised, assembled, rtol=0, atol=1e-6)
+        factorized = assembled if kind == "depthwise" else layer.factorized(x)
+        assert factorized.shape == assembled.shape
+        assert torch.allclose(factorized, assembled, rtol=0, atol=1e-6)
         assert torch.allclose(layer(x), assembled, rtol=0, atol=1e-6)
 
 
@@ -201,7 +201,7 @@ def test_an_image_alone_is_the_same_image_in_a_batch(arguments):
 def test_the_form_with_fewer_multiply_adds_is_taken(arguments, monkeypatch):
     layer = layer_of(arguments, in_channels=64, groups=64 if arguments is DEPTHWISE else 1, out_channels=64).eval()
     taken = []
-    for name in ("kernel", "factorised"):
+    for name in ("kernel", "factorized"):
         form = getattr(layer, name)
         monkeypatch.setattr(layer, name, lambda x, name=name, form=form: taken.append(name) or form(x))
     for size in (2, 64):
@@ -209,7 +209,7 @@ def test_the_form_with_fewer_multiply_adds_is_taken(arguments, monkeypatch):
     layer(torch.randn(2, 64, 2, 2, dtype=torch.float64))
     layer.train()(torch.randn(1, 64, 64, 64, dtype=torch.float64))
     always = ["kernel"] * 4
-    assert taken == (always if layer.depthwise else ["factorised", "kernel", "factorised", "factorised"])
+    assert taken == (always if layer.depthwise else ["factorized", "kernel", "factorized", "factorized"])
 
 
 def test_training_normalises_both_sides_of_phi():

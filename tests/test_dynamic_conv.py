@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.dynamic_conv import DynamicConv2d, KernelAttention, linear_temperature, set_temperature
+from pose.models.dynamic.attention import KernelAttention, linear_temperature, set_temperature
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
 
 def by_loops(layer: DynamicConv2d, x: torch.Tensor, padding: tuple[int, int]) -> torch.Tensor:

@@ -16,12 +16,12 @@ from pose import heatmap
 from pose.command_line import parse_options
 from pose.config import Settings, TestSettings, load_settings, make_settings
 from pose.errors import CheckpointError
-from pose.export.forms import RUNTIMES, DepthwiseForm
+from pose.export.forms import RUNTIMES
 from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.runtimes import OPENERS
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.folded import FoldedDynamicConv2d
+from pose.models.dynamic.folded import DepthwiseForm, FoldedDynamicConv2d
 from pose.options import OptionError
 from pose.prediction import predict_crops
 from pose.skeleton import COCO

@@ -11,7 +11,8 @@ from torch import nn
 from pose.checkpoint import save_checkpoint
 from pose.config import load_settings
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
-from pose.models.dynamic.dynamic_conv import DynamicConv2d, KernelAttention, set_temperature
+from pose.models.dynamic.attention import KernelAttention, set_temperature
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.inspection import AGGREGATIONS, aggregated, watched
 from pose.models.dynamic.makers import CondConvs, DynamicConvs
 

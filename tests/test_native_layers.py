@@ -18,16 +18,14 @@ from pose.models.backbones.resnet import BasicBlock
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.folded_dcd import fold_dcd
+from pose.models.dynamic.folded_dcd import NativeDCDConv2d
 from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, SqueezeExcitation
 from pose.models.native.inference.layers import (
     NativeConv2d,
-    NativeDCDConv2d,
     NativeLayer,
     NativeModule,
     NativeSequence,
-    NativeSqueezeExcitation,
     interleave,
     pack_panels,
 )
@@ -116,7 +114,7 @@ def test_a_decomposed_layer_in_both_its_forms(size, stride, kernel, use_lambda):
         norm.weight.uniform_(0.5, 1.5)
         norm.bias.normal_(0, 0.3)
     x = torch.randn(2, 48, size, size)
-    assert fold_dcd(conv).assembling_is_less(size, size) == (size == 60)
+    assert conv.fold().assembling_is_less(size, size) == (size == 60)
     deployed = deploy(layer)
     assert isinstance(deployed, NativeDCDConv2d)
     assert_same(deployed(x), layer(x), 1e-4)
@@ -285,7 +283,7 @@ def test_a_block_ends_with_a_convolution_of_its_input_s_shape():
     layer = NativeConv2d(nn.Conv2d(4, 32, 1), 0)
     with pytest.raises(RuntimeError, match="another shape"):
         NativeSequence([layer], nn.Identity())(torch.ones(1, 4, 2, 2))
-    squeeze = NativeSqueezeExcitation(SqueezeExcitation(4, 2))
+    squeeze = SqueezeExcitation(4, 2).native_form()
     for layers, reason in (
         ([squeeze], "follows a layer"),
         ([NativeConv2d(nn.Conv2d(4, 4, 1), 0), squeeze], "ends with"),

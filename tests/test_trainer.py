@@ -13,7 +13,7 @@ from pose.checkpoint import load_checkpoint
 from pose.engine.train import make_trainer, train
 from pose.engine.trainer import Trainer
 from pose.errors import CheckpointError
-from pose.models.dynamic.dynamic_conv import KernelAttention, attentions, set_temperature
+from pose.models.dynamic.attention import KernelAttention, attentions, set_temperature
 from pose.models.pose_net import PoseNet
 from pose.options import OptionError
 

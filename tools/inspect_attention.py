@@ -26,6 +26,7 @@ from pose.evaluation.protocol import ANNOTATED
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.models.dynamic.inspection import AGGREGATIONS, KernelUse, aggregated, watched
 from pose.options import OptionError
+from pose.tables import table_lines
 
 TABLES = ("use", "aggregations", "resolutions")
 
@@ -93,12 +94,10 @@ def use_table(layers: Sequence[KernelUse]) -> str:
 
 
 def figure_table(title: str, rows: dict[str, dict[str, float]]) -> str:
-    """A line for each way, with COCO's figures in percent."""
+    """A Markdown table with a line for each way to use the attention and COCO's figures in percent."""
     names = list(next(iter(rows.values())))
-    lines = [f"\n{title:28} " + " ".join(f"{name:>7}" for name in names)]
-    for way, figures in rows.items():
-        lines.append(f"{way:28} " + " ".join(f"{100 * figures[name]:7.1f}" for name in names))
-    return "\n".join(lines)
+    cells = [[way, *(f"{100 * figures[name]:.1f}" for name in names)] for way, figures in rows.items()]
+    return "\n".join(["", *table_lines([title, *names], cells, 1)])
 
 
 def plot(layers: Sequence[KernelUse], path: Path) -> None:

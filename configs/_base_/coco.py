@@ -1,4 +1,4 @@
-# COCO 2017 keypoints by the protocol: 256 x 192, 210 epochs of Adam, detector boxes at test time.
+# COCO 2017 keypoints as docs/protocol.md#schedule has it: 256 x 192, 210 epochs of Adam, detector boxes at test time.
 data = dict(
     root="data/coco",
     train=dict(annotations="annotations/person_keypoints_train2017.json", images="train2017"),

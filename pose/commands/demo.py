@@ -39,7 +39,7 @@ from pose.inference.video.stream import StreamPredictor
 from pose.inference.web.viewer import html_file
 from pose.options import OptionError
 from pose.poses import Poses
-from pose.visualization import draw_poses
+from pose.visualization import DRAWN_SCORE, draw_poses
 
 
 def parse() -> argparse.Namespace:
@@ -48,7 +48,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--detect-every", type=int, default=1, metavar="N", help="frames from detection to detection")
     parser.add_argument("--smooth", choices=STRENGTHS, default="off", help="steadier keypoints in videos")
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder for what is written (default: poses)")
-    parser.add_argument("--threshold", type=float, default=0.2, help="least score of a drawn joint (default: 0.2)")
+    parser.add_argument("--threshold", type=float, help="least score of a drawn joint (default: that of the network's "
+                        f"calibration, else {DRAWN_SCORE:g})")  # fmt: skip
     parser.add_argument("--video-format", choices=[suffix[1:] for suffix in CODECS], default="mp4",
                         help="browsers play webm alone, which takes longer to write (default: mp4)")  # fmt: skip
     parser.add_argument("--csv", action="store_true", help="write keypoints.csv too")
@@ -77,6 +78,8 @@ def main() -> int:
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     predictor = make_predictor(arguments)
     predictor.clock.exact = arguments.profile
+    threshold = DRAWN_SCORE if predictor.calibration is None else predictor.calibration.threshold
+    threshold = threshold if arguments.threshold is None else arguments.threshold
     skeleton = predictor.network.skeleton
     if video:
         stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
@@ -87,8 +90,8 @@ def main() -> int:
     seen = Counter()
 
     def draw(frame: Frame, poses: Poses) -> np.ndarray:
-        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > arguments.threshold).sum()))
-        return draw_poses(frame.image, poses, arguments.threshold)
+        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > threshold).sum()))
+        return draw_poses(frame.image, poses, threshold)
 
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
@@ -110,7 +113,7 @@ def main() -> int:
         print("each whole picture was taken for one person: cut it to the person, or give --boxes or --detector")
     counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
     hint = "" if seen["joints"] or not seen["persons"] else ": lower --threshold, or train longer"
-    print(f"drawn: {drawn} ({counts} above {arguments.threshold:g}{hint})")
+    print(f"drawn: {drawn} ({counts} above {threshold:g}{hint})")
     if video and drawn.suffix not in BROWSER_SUFFIXES:
         print("browsers cannot play that: --video-format webm or --html makes what they can")
     print(f"keypoints: {out / 'keypoints.json'}")

@@ -1,4 +1,7 @@
-"""Augmentation of a crop: half body, scale, rotation, flip, in this order (the protocol's table).
+"""Augmentation of a crop: half body, scale, rotation, flip, in this order.
+
+Sources: docs/protocol.md#half-body, docs/protocol.md#random-scale, docs/protocol.md#random-rotation and
+docs/protocol.md#random-flip.
 
 Pure functions of a random generator. They only choose the crop: centre, scale, rotation and flip go
 into one affine, so that a picture is resampled once.
@@ -27,7 +30,7 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How crops vary in training; the defaults are the protocol's.
+    """How crops vary in training; the defaults are those of docs/protocol.md#augmentation.
 
     Args:
         half_body_probability: Chance of a half-body crop for a person with enough labelled keypoints.

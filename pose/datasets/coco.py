@@ -78,7 +78,7 @@ def _may_count(annotation: Mapping[str, Any]) -> bool:
 def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
     """The annotated persons that train and that are scored with annotated boxes.
 
-    As the protocol has it: category person, no crowd, area above 0, at least one labelled keypoint;
+    The persons of docs/protocol.md#records: category person, no crowd, area above 0, at least one labelled keypoint;
     boxes clipped to the picture.
 
     Args:
@@ -152,7 +152,7 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton) ->
 def read_detections(
     path: str | Path, annotations: str | Path, skeleton: Skeleton, box_threshold: float = 0.0
 ) -> tuple[Persons, int]:
-    """Detected persons on the pictures of an annotation file, boxes as they are.
+    """Detected persons on the pictures of an annotation file, boxes as they are (docs/protocol.md#detected-box).
 
     Args:
         path: A COCO results file with ``bbox`` and ``score``, such as SimpleBaseline's published

@@ -25,7 +25,7 @@ from pose.engine.training_data import prepare_data
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES
-from pose.models.dynamic.dynamic_conv import attentions, linear_temperature, set_temperature
+from pose.models.dynamic.attention import attentions, linear_temperature, set_temperature
 from pose.models.dynamic.inspection import watched
 
 TRAINER_OPTIONS = (

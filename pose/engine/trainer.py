@@ -18,7 +18,8 @@ from pose.engine import distributed
 from pose.engine.frozen import FrozenParts
 from pose.engine.optimizer import parameter_groups
 from pose.errors import CheckpointError
-from pose.models.dynamic.dynamic_conv import DynamicConv2d, attentions
+from pose.models.dynamic.attention import attentions
+from pose.models.dynamic.base import DynamicLayer
 from pose.models.native.training.layers import available, use_native_training
 from pose.options import OptionError
 
@@ -88,9 +89,9 @@ class Trainer:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if native:
             native = available()
-            use_native_training(model)
+            model = use_native_training(model)
         for layer in model.modules():
-            if isinstance(layer, DynamicConv2d):
+            if isinstance(layer, DynamicLayer):
                 layer.recompute = recompute_kernels
         self.memory_format = torch.channels_last if channels_last or native else torch.contiguous_format
         self.model = model.to(device, memory_format=self.memory_format)

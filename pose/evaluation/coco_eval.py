@@ -1,6 +1,6 @@
 """COCO's ten keypoint figures: persons -> rescoring -> OKS-NMS -> results -> pycocotools.
 
-The figures are pycocotools' own (protocol, 'metric'): iouType keypoints, maxDets 20, the
+The figures are pycocotools' own (docs/protocol.md#metric): iouType keypoints, maxDets 20, the
 annotated segment's area, all images of the annotation file. Everything that reports an AP here
 takes this way, so a figure measured by one part of the project holds for all.
 """

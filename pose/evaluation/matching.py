@@ -150,15 +150,6 @@ def match(results: Results, annotations: COCO, skeleton: Skeleton) -> Matches:
     return Matches(found[:, 0], found[:, 1], np.sort(_rows(false_rows)), np.sort(_rows(missed)))
 
 
-def box_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N, M) intersection over union of (N, 4) and (M, 4) boxes x, y, width, height."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
-    shared = (high - low).clip(min=0).prod(axis=-1)
-    areas = boxes[:, 2:].prod(axis=1)[:, None] + others[:, 2:].prod(axis=1)[None]
-    return shared / np.maximum(areas - shared, np.spacing(1))
-
-
 def _ids(
     image: dict[str, Any], side: str, wanted: np.ndarray, partners: np.ndarray | None = None
 ) -> list[tuple[int, int]]:

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 RESCORE_THRESHOLD = 0.2
-"""Joint scores above it count in a person's score (protocol, 'rescore')."""
+"""Joint scores above it count in a person's score (docs/protocol.md#rescore)."""
 
 NMS_THRESHOLD = 0.9
-"""OKS above which a person is taken for one found twice (protocol, 'OKS-NMS')."""
+"""OKS above which a person is taken for one found twice (docs/protocol.md#oks-nms)."""
 
 NMS_METHODS = ("greedy", "soft", "off")
 
@@ -50,7 +50,7 @@ def oks(
 
 
 def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = RESCORE_THRESHOLD) -> np.ndarray:
-    """Person scores: box score x mean of the joint scores above the threshold (protocol, 'rescore').
+    """Person scores: box score x mean of the joint scores above the threshold (docs/protocol.md#rescore).
 
     Args:
         box_scores: (N,) the detector's scores, 1 for annotated boxes.
@@ -110,7 +110,7 @@ def nms_per_image(
     threshold: float = NMS_THRESHOLD,
     method: str = "greedy",
 ) -> np.ndarray:
-    """OKS suppression within each image of a whole data set at once (protocol, 'OKS-NMS').
+    """OKS suppression within each image of a whole data set at once (docs/protocol.md#oks-nms).
 
     Args:
         image_ids: (N,) integers, in any order.
@@ -184,13 +184,27 @@ def _overlapping(
 def _similarity(
     ours: np.ndarray, theirs: np.ndarray, ours_area: np.ndarray, theirs_area: np.ndarray, sigmas: np.ndarray
 ) -> np.ndarray:
-    """Mean over keypoints of exp(-e), (...) from points (..., K, 2) and areas (...), broadcast together."""
-    squared = np.square(ours[..., 0] - theirs[..., 0])
-    squared += np.square(ours[..., 1] - theirs[..., 1])
-    area = (ours_area + theirs_area) / 2 + np.spacing(1)
+    """Mean over keypoints of their similarities, (...) from points (..., K, 2) and areas (...), broadcast together."""
+    return keypoint_similarity(ours, theirs, (ours_area + theirs_area) / 2, sigmas).mean(axis=-1)
+
+
+def keypoint_similarity(points: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Similarity of single keypoints: exp(-d^2 / (2 area (2 sigma)^2)) with d the distance in pixels.
+
+    Args:
+        points: (..., K, 2) x, y in pixels.
+        others: (..., K, 2), broadcast against ``points``.
+        areas: (...) pixels^2.
+        sigmas: (K,) in units of sqrt(area).
+
+    Returns:
+        (..., K) float64 in [0, 1].
+    """
+    squared = np.square(points[..., 0] - others[..., 0])
+    squared += np.square(points[..., 1] - others[..., 1])
     squared /= -2 * np.square(2 * sigmas)
-    squared /= area[..., None]
-    return np.exp(squared, out=squared).mean(axis=-1)
+    squared /= (areas + np.spacing(1))[..., None]
+    return np.exp(squared, out=squared)
 
 
 def _points(keypoints: ArrayLike, sigmas: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """The stamp: every choice that a figure depends on, and where the figure came from.
 
-The defaults are the rows of the protocol's test table, with which the published COCO figures
-were made. A figure without its stamp cannot be compared with any other.
+The defaults are the rows of docs/protocol.md#testing, from docs/protocol.md#test-boxes on, with which the
+published COCO figures were made. A figure without its stamp cannot be compared with any other.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def scoring_options(choices: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TestChoices:
-    """How heatmaps become scored persons; the defaults are the protocol's, and stand nowhere else.
+    """How heatmaps become scored persons; the defaults are those of docs/protocol.md#testing.
 
     Args:
         flip: Average with the heatmaps of the mirrored crop.

@@ -22,7 +22,7 @@ class PerImage(nn.Module):
     """Stands for a network in a graph, as one operation that :func:`expand` gives its meaning.
 
     Args:
-        shape: (C', H', W') of an image's answer.
+        shape: (C', H', W') of an image's output.
     """
 
     def __init__(self, shape: torch.Size) -> None:
@@ -41,8 +41,8 @@ class _Each(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, x: Any, shape: torch.Size) -> Any:
-        answer = g.op(f"{DOMAIN}::{PerImage.__name__}", x)
-        return answer.setType(x.type().with_sizes([None, *shape]))
+        output = g.op(f"{DOMAIN}::{PerImage.__name__}", x)
+        return output.setType(x.type().with_sizes([None, *shape]))
 
 
 def trace(network: nn.Module, x: Tensor, inputs: list[str], outputs: list[str], free: bool) -> onnx.ModelProto:

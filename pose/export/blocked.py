@@ -5,8 +5,8 @@ it loads a file; a kernel made at run time comes too late and costs 2 to 8 times
 mixture of rearranged kernels is the rearranged mixture. So the network is given numbers for kernels, ONNX Runtime
 rearranges those and writes down what it made of them, and the bank is put into the order that the numbers are found in.
 
-The file is for processors with blocks of the same size: others would give wrong answers without a word, which is why
-it carries a probe that is compared when it is opened.
+The file is for processors with blocks of the same size: others would compute wrong outputs without a word, which is
+why it carries a probe that is compared when it is opened.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class _Numbered(nn.Module):
 
     def _number(self, module: nn.Module) -> None:
         for name, child in module.named_children():
-            if isinstance(child, FoldedDynamicConv2d) and child.biases is None and child.bank.shape[1] < EXACT:
+            bank = child.shared_bank() if hasattr(child, "shared_bank") else None
+            if bank is not None and bank.shape[1] < EXACT:
                 setattr(module, name, NumberedForm(child, len(self.layers), self.shares))
                 self.layers.append(child)
             else:

@@ -19,9 +19,9 @@ class Classifier(nn.Module):
         in_channels: Channels of the features.
         num_classes: Classes.
         make_conv: The maker of its convolutions, roles ``hidden`` and ``classifier``; static by default.
-        hidden_channels: Of the hidden layer, None for none.
+        hidden_channels: Channels of the hidden layer, None for no hidden layer.
         dropout: Probability before the last layer.
-        input_stride: Picture pixels per pixel of the features.
+        input_stride: Image pixels per pixel of the features.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ImageClassifier(nn.Module):
     """A backbone and a classifier.
 
     Args:
-        backbone: Pictures (N, 3, H, W) to features (N, C, H / 32, W / 32).
+        backbone: Images (N, 3, H, W) to features (N, C, H / 32, W / 32).
         classifier: Features to logits.
     """
 

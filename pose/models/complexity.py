@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.base import DynamicLayer
 from pose.models.leaves import leaf_layers
 from pose.models.pose_net import PoseNet
 
@@ -27,8 +26,8 @@ class Complexity:
     Args:
         parameters: Learnable values.
         convolution: Multiply-adds of what a static network would do too.
-        attention: Of attention and dynamic branches: pooling and fully connected layers.
-        aggregation: Of mixing kernels (dynamic convolution), or of scaling and the residual (DCD).
+        attention: Multiply-adds of attention and dynamic branches: pooling and fully connected layers.
+        aggregation: Multiply-adds of mixing kernels (dynamic convolution), or of scaling and the residual (DCD).
     """
 
     parameters: int = 0
@@ -55,7 +54,7 @@ def measure(model: nn.Module, x: Tensor) -> tuple[Complexity, Tensor]:
     """Runs a network in evaluation mode and counts every layer as it is called.
 
     Args:
-        model: Of the layers of :data:`~pose.models.leaves.LEAVES`.
+        model: A network made of layers of :data:`~pose.models.leaves.LEAVES`.
         x: Its input, a batch of one.
 
     Returns:
@@ -99,25 +98,8 @@ def _cost(layer: nn.Module, x: Tensor, y: Tensor) -> Complexity:
     if isinstance(layer, nn.ConvTranspose2d):
         return Complexity(convolution=layer.weight.numel() * _pixels(x))
     kernel = layer.out_channels * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-    convolution = kernel * _pixels(y)
-    if isinstance(layer, DynamicConv2d):
-        biases = 0 if layer.bias is None else layer.out_channels
-        attention = _linears(layer.attention) + x.numel() // 2
-        return Complexity(
-            convolution=convolution, attention=attention, aggregation=layer.num_kernels * (kernel + biases)
-        )
-    if isinstance(layer, DCDConv2d) and layer.branch is not None:
-        forms = layer.madds(*x.shape[2:])
-        return Complexity(
-            convolution=convolution,
-            attention=_linears(layer.branch) + x.numel() // 2,
-            aggregation=min(form for form in forms if form is not None),
-        )
-    return Complexity(convolution=convolution)
-
-
-def _linears(module: nn.Module) -> int:
-    return sum(layer.weight.numel() for layer in module.modules() if isinstance(layer, nn.Linear))
+    dynamic = layer.cost(*x.shape[2:])._asdict() if isinstance(layer, DynamicLayer) else {}
+    return Complexity(convolution=kernel * _pixels(y), **dynamic)
 
 
 def _pixels(x: Tensor) -> int:

@@ -1,7 +1,7 @@
 """Pose heads: features, usually at stride 32, to heatmaps at stride 4.
 
 Type-A is the head of SimpleBaseline (arXiv 1804.06208); Type-B is the dynamic-convolution paper's
-(arXiv 1912.03458, Table 9).
+(arXiv 1912.03458, Table 9). Both start as docs/protocol.md#initialization says.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BottleneckHead(nn.Module):
         num_keypoints: K.
         make_conv: The maker of the bottlenecks' convolutions, static by default.
         stages: (expansion channels, output channels, bottlenecks) of each stage.
-        kernel_size: Of the depthwise convolutions.
+        kernel_size: Kernel size of the depthwise convolutions.
 
     Attributes:
         upsampling: How much finer the heatmaps are than the features: 8 with three stages.

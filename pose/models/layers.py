@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.makers import ConvMaker
+from pose.models.native.inference.layers import NativeSequence, NativeSqueezeExcitation, chain
+from pose.models.native.training.layers import NativeTrainedConv2d, adopt
+from pose.models.native.training.operations import PoolCache
 from pose.models.norm import SafeBatchNorm2d
 
 
@@ -24,13 +27,27 @@ class ConvNormAct(nn.Module):
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         return self.activation(self.norm(self.conv(x)))
 
+    def native_training(self, pool_cache: PoolCache) -> NativeTrainedConvNormAct:
+        """Its form for native training."""
+        form = adopt(NativeTrainedConvNormAct, self)
+        form.conv = NativeTrainedConv2d.of(form.conv)
+        return form
+
+
+class NativeTrainedConvNormAct(ConvNormAct):
+    """:class:`ConvNormAct` whose normalisation activates and adds a shortcut."""
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H', W'), plus the shortcut."""
+        return self.norm(self.conv(x), self.activation, shortcut)
+
 
 class SqueezeExcitation(nn.Module):
     """Channels scaled by what their averages say (arXiv 1709.01507; hard sigmoid as in MobileNetV3).
 
     Args:
         channels: C.
-        squeeze_channels: Of the hidden layer.
+        squeeze_channels: Channels of the hidden layer.
     """
 
     def __init__(self, channels: int, squeeze_channels: int) -> None:
@@ -43,6 +60,10 @@ class SqueezeExcitation(nn.Module):
         scale = F.adaptive_avg_pool2d(x, 1)
         return x * F.hardsigmoid(self.fc2(F.relu(self.fc1(scale), inplace=True)))
 
+    def native_form(self) -> NativeSqueezeExcitation:
+        """The native layer for inference, which needs a native one before it."""
+        return NativeSqueezeExcitation(self.fc1, self.fc2)
+
 
 class InvertedResidual(nn.Module):
     """MobileNet's bottleneck: expand, depthwise, squeeze-and-excitation (V3), project.
@@ -54,11 +75,11 @@ class InvertedResidual(nn.Module):
         in_channels, out_channels: Channels.
         hidden_channels: Channels of the depthwise convolution.
         make_conv: The maker of its convolutions.
-        input_stride: Picture pixels per pixel of the input.
-        kernel_size, stride: Of the depthwise convolution.
+        input_stride: Image pixels per pixel of the input.
+        kernel_size, stride: Kernel size and stride of the depthwise convolution.
         expand: Whether there is an expanding 1 x 1; without it ``hidden_channels`` is ``in_channels``.
         activation: Makes the activations after expand and depthwise.
-        squeeze_channels: Of the squeeze-and-excitation; None for none.
+        squeeze_channels: Channels of the squeeze-and-excitation's hidden layer; None for no such layer.
 
     Raises:
         ValueError: ``hidden_channels`` differs from ``in_channels`` without ``expand``.
@@ -115,6 +136,26 @@ class InvertedResidual(nn.Module):
         """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
         y = self.project(self.squeeze(self.depthwise(self.expand(x))))
         return x + y if self.has_shortcut else y
+
+    def native_training(self, pool_cache: PoolCache) -> NativeTrainedInvertedResidual:
+        """Its form for native training."""
+        return adopt(NativeTrainedInvertedResidual, self)
+
+    def native_form(self) -> NativeSequence | None:
+        """The block as one native sequence, its convolutions folded already; None where there is none."""
+        squeeze = self.squeeze.native_form() if isinstance(self.squeeze, SqueezeExcitation) else self.squeeze
+        layers = (self.expand, self.depthwise, squeeze, self.project)
+        return chain(layers, nn.Identity() if self.has_shortcut else None)
+
+
+class NativeTrainedInvertedResidual(InvertedResidual):
+    """:class:`InvertedResidual` whose last normalisation adds the shortcut."""
+
+    native_form = InvertedResidual.native_form
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
+        return self.project(self.squeeze(self.depthwise(self.expand(x))), x if self.has_shortcut else None)
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.base import DynamicLayer
 
-LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, DynamicConv2d, DCDConv2d)
+LEAVES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, DynamicLayer)
 
 
 def leaf_layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:

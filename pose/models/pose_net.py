@@ -23,7 +23,7 @@ class PoseNet(nn.Module):
     """A top-down pose network.
 
     Args:
-        backbone: Pictures (N, 3, H, W) to features (N, C, H / s, W / s) with s its ``out_stride``, 32 as a rule.
+        backbone: Images (N, 3, H, W) to features (N, C, H / s, W / s) with s its ``out_stride``, 32 as a rule.
         head: Features to heatmaps (N, K, H / 4, W / 4).
 
     Raises:

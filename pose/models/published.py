@@ -56,7 +56,7 @@ class Published:
     Args:
         params, madds: Millions, or thousands of millions with a G; None where nothing is printed.
         note: One of :data:`NOTES`.
-        params_note: Of the parameters, where it is another one.
+        params_note: The note on the parameters, where it is another one.
     """
 
     params: str | None = None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools.coco import COCO
 
-from pose.evaluation.matching import Matches, Truth, average_precision, average_recall, box_overlaps, judged
+from pose.evaluation.matching import Matches, Truth, average_precision, average_recall, judged
 from pose.evaluation.results import Results
+from pose.geometry import box_iou
 from pose.skeleton import Skeleton
 
 SIZES = (32, 64, 96, 192)
@@ -61,7 +62,7 @@ def by_crowding(truth: Truth) -> Grouping:
     neighbours = np.zeros(len(truth), np.int64)
     for image in np.unique(truth.image_ids):
         rows = np.flatnonzero((truth.image_ids == image) & truth.counts)
-        overlaps = box_overlaps(truth.boxes[rows], truth.boxes[rows])
+        overlaps = box_iou(truth.boxes[rows, None], truth.boxes[None, rows])
         np.fill_diagonal(overlaps, 0)
         neighbours[rows] = (overlaps >= NEIGHBOUR_OVERLAP).sum(axis=1)
     return _names(0, CROWDING, "", whole=True), np.digitize(neighbours, CROWDING)

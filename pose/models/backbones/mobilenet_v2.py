@@ -24,7 +24,7 @@ LAST_CHANNELS = 1280
 
 
 class MobileNetV2(nn.Module):
-    """Pictures to features at a 32nd of their size.
+    """Images to features at a 32nd of their size.
 
     The last layer has 1280 channels at every width: both papers' parameter tables agree on it.
     For small inputs both are arguments: at 128 x 96 pixels a 32nd leaves 4 x 3 places to look at.
@@ -36,13 +36,13 @@ class MobileNetV2(nn.Module):
         make_conv: The maker of the convolutions, static by default.
         depth: Multiplier on the blocks of each stage (DY-CNN, Figures 6 and 7: 1.0, 0.7 and 0.5). The
             paper gives no rule for fractions: here it is the nearest number, halves down, at least 1.
-        out_stride: Picture pixels per feature pixel, 8, 16 or 32: stages that would go beyond keep their
+        out_stride: Image pixels per feature pixel, 8, 16 or 32: stages that would go beyond keep their
             resolution.
         last_channels: Channels of the last layer.
 
     Attributes:
         out_channels: Channels of the output.
-        out_stride: Picture pixels per pixel of the output.
+        out_stride: Image pixels per pixel of the output.
 
     Raises:
         ValueError: A value is out of range; the message names it.

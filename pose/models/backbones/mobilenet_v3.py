@@ -35,7 +35,7 @@ FORMS = {"paper": 1280, "torchvision": 1024}
 
 
 class MobileNetV3Small(nn.Module):
-    """Pictures to features at a 32nd of their size.
+    """Images to features at a 32nd of their size.
 
     Args:
         form: ``paper`` for its first version, or ``torchvision`` for the network whose ImageNet
@@ -45,8 +45,8 @@ class MobileNetV3Small(nn.Module):
 
     Attributes:
         out_channels: Channels of the output, 576.
-        out_stride: Picture pixels per pixel of the output, 32.
-        classifier_channels: Of the hidden layer that this form's ImageNet classifier has.
+        out_stride: Image pixels per pixel of the output, 32.
+        classifier_channels: Channels of the hidden layer that this form's ImageNet classifier has.
 
     Raises:
         ValueError: There is no such form.

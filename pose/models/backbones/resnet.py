@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct
+from pose.models.native import ACTIVATIONS
+from pose.models.native.inference.layers import NativeSequence, chain
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 
@@ -17,8 +19,8 @@ class BasicBlock(nn.Module):
         in_channels: Channels of the input.
         channels: Channels of the stage; the output has ``channels * expansion``.
         make_conv: The maker of its convolutions.
-        input_stride: Picture pixels per pixel of the input.
-        stride: Of the first convolution and the shortcut.
+        input_stride: Image pixels per pixel of the input.
+        stride: Stride of the first convolution and of the shortcut.
     """
 
     expansion = 1
@@ -41,6 +43,10 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C, H / stride, W / stride)."""
         return self.activation(self.convs(x) + self.shortcut(x))
+
+    def native_form(self) -> NativeSequence | None:
+        """The block as one native sequence, its convolutions folded already; None where there is none."""
+        return _native_block(self)
 
 
 class Bottleneck(nn.Module):
@@ -79,13 +85,17 @@ class Bottleneck(nn.Module):
         """(N, C_in, H, W) to (N, 4 C, H / stride, W / stride)."""
         return self.activation(self.convs(x) + self.shortcut(x))
 
+    def native_form(self) -> NativeSequence | None:
+        """The block as one native sequence, its convolutions folded already; None where there is none."""
+        return _native_block(self)
+
 
 DEPTHS = {10: (BasicBlock, (1, 1, 1, 1)), 18: (BasicBlock, (2, 2, 2, 2)), 50: (Bottleneck, (3, 4, 6, 3))}
 """Kind and number of the blocks of each stage."""
 
 
 class ResNet(nn.Module):
-    """Pictures to features at a 32nd of their size.
+    """Images to features at a 32nd of their size.
 
     Args:
         depth: 10, 18 or 50.
@@ -93,7 +103,7 @@ class ResNet(nn.Module):
 
     Attributes:
         out_channels: Channels of the output: 512, or 2048 for ResNet-50.
-        out_stride: Picture pixels per pixel of the output, 32.
+        out_stride: Image pixels per pixel of the output, 32.
 
     Raises:
         ValueError: There is no such depth.
@@ -125,6 +135,16 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised RGB to (N, ``out_channels``, H / 32, W / 32)."""
         return self.blocks(self.pool(self.stem(x)))
+
+
+def _native_block(block: BasicBlock | Bottleneck) -> NativeSequence | None:
+    """A folded block as one native sequence, whose last layer activates after the shortcut."""
+    if not isinstance(block.convs, NativeSequence) or type(block.activation) not in ACTIVATIONS:
+        return None
+    whole = chain(block.convs.layers, block.shortcut)
+    if whole is not None:
+        whole.layers[-1].activation = ACTIVATIONS[type(block.activation)]
+    return whole
 
 
 def _shortcut(in_channels: int, out_channels: int, make_conv: ConvMaker, input_stride: int, stride: int) -> nn.Module:

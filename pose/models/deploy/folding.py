@@ -1,8 +1,11 @@
-"""A trained network as inference wants it: normalisation folded, constants worked out, layers native.
+"""A trained network for inference: normalisation folded, constants worked out, layers native.
 
     model = deploy(model)                                  # float32
     model = deploy(model, bank_dtype=torch.bfloat16)       # half the memory traffic of the kernels
     heatmaps = model(x)                                    # as the network in evaluation mode, to 1e-4
+
+Dynamic layers fold themselves by ``fold``, and a block of this project says by ``native_form`` what it is as one native
+sequence once its layers are folded; the network is walked here.
 
 On a CPU with a C++ compiler (GCC or Clang) layers, static and dynamic, run natively, neighbours in one call
 (:mod:`pose.models.native.inference.layers`), compiled once and kept; without one they are torch operations, and a
@@ -19,17 +22,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pose.models import native
-from pose.models.backbones.resnet import BasicBlock, Bottleneck
-from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.folded import FoldedDynamicConv2d
-from pose.models.dynamic.folded_dcd import fold_dcd
-from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
-from pose.models.native.inference.layers import NativeLayer, NativeSequence, chain, fuse
-from pose.models.native.training.layers import NativeTrainedInvertedResidual
+from pose.models.dynamic.base import DynamicLayer
+from pose.models.layers import ConvNormAct, SqueezeExcitation
+from pose.models.native.inference.layers import NativeLayer, NativeSequence, fuse
 
 BANK_DTYPES = (torch.float32, torch.bfloat16)
-CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicConv2d, DCDConv2d)
+CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicLayer)
 
 
 @torch.no_grad()
@@ -42,12 +40,12 @@ def deploy(
     """A copy of a network for inference; the network itself stays as it is.
 
     Args:
-        model: Of this project's layers and ``nn.Conv2d``, float32; others pass unchanged.
+        model: A float32 network of this project's layers and ``nn.Conv2d``; other layers pass unchanged.
         fused: Native layers for the CPU. None takes them where the network is on a CPU and they can be built, with
             one warning where they cannot; False is the form in torch operations, which runs on any device, can be
             exported, and has hooks and modules to look into.
-        bank_dtype: Of what is large in dynamic layers' memory, float32 or bfloat16: kernels and the attention's first
-            matrix, and in native form a decomposed layer's branch. All is computed in float32.
+        bank_dtype: Precision of what is large in dynamic layers' memory, float32 or bfloat16: kernels and the
+            attention's first matrix, and in native form a decomposed layer's branch. All is computed in float32.
         channels_last: The memory format of torch's weights; inputs may be in any.
 
     Returns:
@@ -84,24 +82,9 @@ def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Modul
         return module
     for name, child in module.named_children():
         setattr(module, name, _folded(child, bank_dtype, fused))
-    return _chained(module) if fused else module
-
-
-def _chained(block: nn.Module) -> nn.Module:
-    """A folded block as one native sequence, as far as there is one."""
-    if type(block) in (
-        InvertedResidual,
-        NativeTrainedInvertedResidual,
-    ):
-        layers = (block.expand, block.depthwise, block.squeeze, block.project)
-        return chain(layers, nn.Identity() if block.has_shortcut else None) or block
-    known = type(block) in (BasicBlock, Bottleneck) and type(block.activation) in native.ACTIVATIONS
-    if known and isinstance(block.convs, NativeSequence):
-        whole = chain(block.convs.layers, block.shortcut)
-        if whole is not None:
-            whole.layers[-1].activation = native.ACTIVATIONS[type(block.activation)]  # after the shortcut
-            return whole
-    return block
+    form = vars(type(module)).get("native_form") if fused else None  # a subclass may compute something else
+    whole = None if form is None else form(module)
+    return module if whole is None else whole
 
 
 def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bool) -> nn.Module:
@@ -128,10 +111,8 @@ def _fold(
     conv: nn.Module, norm: nn.BatchNorm2d | None, activation: nn.Module, bank_dtype: torch.dtype, fused: bool
 ) -> nn.Module:
     """A convolution, the normalisation after it and the activation."""
-    if isinstance(conv, DynamicConv2d):
-        folded = FoldedDynamicConv2d(conv, norm, bank_dtype)
-    elif isinstance(conv, DCDConv2d):
-        folded = fold_dcd(conv, norm)
+    if hasattr(conv, "fold"):
+        folded = conv.fold(norm, bank_dtype)
     else:
         folded = conv if norm is None else fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d))
     if fused:

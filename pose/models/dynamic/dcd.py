@@ -17,17 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.dynamic.base import DynamicCost, DynamicLayer
 from pose.models.dynamic.dcd_branch import LATENT_RULES, LEAST_CHANNELS, DynamicBranch, default_latent_channels
-from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual, JointResidual, centres, latent_elements
-from pose.models.dynamic.per_image_conv import PerImageConv2d
+from pose.models.dynamic.dcd_joint import JointResidual
+from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual, latent_elements
+from pose.models.dynamic.folded_dcd import AssembledForm, FoldedDCDConv2d, scaled
+from pose.models.native.training.layers import adopt, fits
+from pose.models.native.training.operations import Conv, PoolCache, ScaledConv, add_bias, is_known
 
 FUSIONS = ("channel", "joint")
 
 
-class DCDConv2d(PerImageConv2d):
+class DCDConv2d(DynamicLayer):
     """``nn.Conv2d`` whose kernel is W_0, scaled per output channel and image, plus a dynamic residual.
 
-    In training it is computed in factorised form, without a kernel per image; depthwise layers always
+    In training it is computed in factorized form, without a kernel per image; depthwise layers always
     assemble their kernel, and in evaluation a single image's is assembled where that is less work.
 
     Args:
@@ -42,7 +46,7 @@ class DCDConv2d(PerImageConv2d):
         num_blocks: B (Table 3a); depthwise layers have one block whatever it is.
         reduction: r, the branch's inputs over its hidden units.
         hidden_channels: The branch's hidden units; None for max(inputs, L^2) // r, with L as for one block.
-        fusion: Of k x k kernels: ``channel``, which the paper recommends, or ``joint``.
+        fusion: Fusion of k x k kernels: ``channel``, which the paper recommends, or ``joint``.
         pool_size: The branch sees ``pool_size`` x ``pool_size`` averages; None for 2 in layers that
             expand or are k x k, and 1 in others.
         normalize: Batch-normalise on both sides of Phi; depthwise layers never do.
@@ -141,16 +145,16 @@ class DCDConv2d(PerImageConv2d):
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         if self.depthwise or (not self.training and len(x) == 1 and self._assembling_is_less(x)):
             return self.convolve(x, *self.kernel(x))
-        return self.factorised(x)
+        return self.factorized(x)
 
-    def factorised(self, x: Tensor) -> Tensor:
+    def factorized(self, x: Tensor) -> Tensor:
         """Lambda times W_0 * x, plus P Phi (Q^T x): (N, C_in, H, W) to (N, C_out, H', W'); not for depthwise layers."""
         scale, phi = (None, None) if self.branch is None else self.branch(x)
         y = F.conv2d(self.pad(x), self.weight, None, self.stride, self.padding, self.dilation)
         if scale is not None:
             y = y * scale.to(y.dtype)[:, :, None, None]
         if phi is not None:
-            y = y + self.residual(self._padded(x) if self.joint else self._centres(x), phi)
+            y = y + self.residual(self.padded(x) if self.joint else self.centers(x), phi)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
     def kernel(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -176,10 +180,10 @@ class DCDConv2d(PerImageConv2d):
         return weight, bias
 
     def madds(self, height: int, width: int) -> tuple[int | None, int]:
-        """Multiply-adds that Lambda and the residual add on one image: factorised and assembled.
+        """Multiply-adds that Lambda and the residual add on one image: factorized and assembled.
 
         Args:
-            height, width: Of the input.
+            height, width: Size of the input.
 
         Returns:
             The first is None for depthwise layers, which have one form.
@@ -198,21 +202,72 @@ class DCDConv2d(PerImageConv2d):
             assembled += self.residual.assembled_madds()
         if self.depthwise:
             return None, assembled
-        factorised = self.out_channels * output_pixels if scales else 0
+        factorized = self.out_channels * output_pixels if scales else 0
         if self.residual is not None:
-            factorised += self.residual.factorised_madds(rows * columns, output_pixels)
-        return factorised, assembled
+            factorized += self.residual.factorized_madds(rows * columns, output_pixels)
+        return factorized, assembled
+
+    @torch.no_grad()
+    def fold(self, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32) -> nn.Module:
+        """See :class:`~pose.models.dynamic.base.DynamicLayer`: float32, a native form has the branch in bank_dtype.
+
+        Channel residuals become a :class:`~pose.models.dynamic.folded_dcd.FoldedDCDConv2d`. Layers with a depthwise or
+        joint residual, or without one, stay what they are, W_0 and P scaled.
+        """
+        if not self.depthwise and not self.joint and self.residual is not None:
+            return FoldedDCDConv2d(self, norm)
+        return scaled(self, norm)
+
+    def graph_form(self, runtime: str) -> AssembledForm:
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a folded layer that is one of these."""
+        return AssembledForm(self)
+
+    def cost(self, height: int, width: int) -> DynamicCost:
+        """See :class:`~pose.models.dynamic.base.DynamicLayer`; the cheaper form of the residual is counted."""
+        if self.branch is None:
+            return DynamicCost(0, 0)
+        forms = self.madds(height, width)
+        return super().cost(height, width)._replace(aggregation=min(form for form in forms if form is not None))
+
+    def kernel_bytes(self, batch_size: int) -> int:
+        """None: in factorized form there is no kernel for each image, and depthwise ones are small."""
+        return 0
+
+    @torch.no_grad()
+    def load_static(self, weight: Tensor, bias: Tensor | None, noise: float = 0.0) -> None:
+        """See :class:`~pose.models.dynamic.base.DynamicLayer`: Lambda starts at one, and P = 0 leaves no residual.
+
+        There are no copies of the kernel that noise could part.
+        """
+        super().load_static(weight, bias)
+        if self.residual is not None:
+            nn.init.zeros_(self.residual.p)
+        if self.branch is not None and self.branch.to_lambda is not None:
+            nn.init.zeros_(self.branch.to_lambda.weight)
+
+    def native_training(self, pool_cache: PoolCache) -> NativeTrainedDCDConv2d:
+        """Its form for native training."""
+        return adopt(NativeTrainedDCDConv2d, self)
 
     def _assembling_is_less(self, x: Tensor) -> bool:
-        factorised, assembled = self.madds(*x.shape[2:])
-        return assembled < factorised
+        factorized, assembled = self.madds(*x.shape[2:])
+        return assembled < factorized
 
-    def _padded(self, x: Tensor) -> Tensor:
-        rows, columns = self.padding
-        return F.pad(self.pad(x), (columns, columns, rows, rows))
 
-    def _centres(self, x: Tensor) -> Tensor:
-        margin = tuple(step * (size // 2) for size, step in zip(self.kernel_size, self.dilation, strict=True))
-        if self.outer_padding is None and self.padding == margin:  # 'same': no need to pad only to crop
-            return x[:, :, :: self.stride[0], :: self.stride[1]]
-        return centres(self._padded(x), self.kernel_size, self.stride, self.dilation)
+class NativeTrainedDCDConv2d(DCDConv2d):
+    """:class:`DCDConv2d`, native where it is pointwise with one block or depthwise; others compute by torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H', W')."""
+        if not (fits(self, x) and is_known(self)):
+            return super().forward(x)
+        if self.depthwise:
+            weight, bias = self.kernel(x)
+            return add_bias(Conv.apply(x, weight, self.stride[0]), bias)
+        scales = self.branch is not None and self.branch.to_lambda is not None
+        if not scales or self.residual is None or self.residual.phi_shape[0] > 1:
+            return super().forward(x)
+        scale, phi = self.branch(x)
+        latent = self.residual.latent(x, phi)
+        y = ScaledConv.apply(x, self.weight.flatten(1), scale, latent, self.residual.p)
+        return add_bias(y, None if self.bias is None else self.bias[None])

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.native.training.layers import adopt, fits
+from pose.models.native.training.operations import PoolCache
+
 LATENT_RULES = ("halved", "root")
 LEAST_CHANNELS = 4
-"""Of the latent space and of the branch's hidden layer."""
+"""Least channels of the latent space and of the branch's hidden layer."""
 
 
 class DynamicBranch(nn.Module):
@@ -22,7 +25,7 @@ class DynamicBranch(nn.Module):
         in_channels: C_in.
         pool_size: The averages are ``pool_size`` x ``pool_size``.
         hidden_channels: Units between the FCs.
-        scale_channels: C_out for Lambda, None for no Lambda.
+        scale_channels: C_out, the channels that Lambda scales; None for no Lambda.
         phi_shape: (B, L, L, L_k) of Phi, None for no Phi.
         device, dtype: As for ``nn.Linear``.
     """
@@ -69,6 +72,49 @@ class DynamicBranch(nn.Module):
         scale = None if self.to_lambda is None else _hard_sigmoid(self.to_lambda(hidden))
         return scale, None if self.to_phi is None else self.to_phi(hidden).unflatten(1, self.phi_shape)
 
+    def native_training(self, pool_cache: PoolCache) -> NativeTrainedBranch:
+        """Its form for native training."""
+        form = adopt(NativeTrainedBranch, self)
+        form.pool_cache, pool_cache.wanted = pool_cache, True
+        return form
+
+    def graph_form(self, runtime: str) -> BranchForm:
+        """Its form in a graph of one image, for any runtime."""
+        return BranchForm(self)
+
+
+class NativeTrainedBranch(DynamicBranch):
+    """:class:`DynamicBranch` whose averages are those of the normalisation before it.
+
+    Attributes:
+        pool_cache: Where they are.
+    """
+
+    pool_cache: PoolCache
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """As :meth:`DynamicBranch.forward`."""
+        native = self.pool_size == 1 and fits(self, x)
+        return self.values(self.pool_cache.take(x)) if native else super().forward(x)
+
+
+class BranchForm(nn.Module):
+    """A branch in a graph, which has no operation for averages over parts of any size."""
+
+    def __init__(self, branch: DynamicBranch) -> None:
+        super().__init__()
+        self.branch = branch
+        self.to_lambda, self.to_phi = branch.to_lambda, branch.to_phi
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """As :meth:`DynamicBranch.forward`."""
+        if self.branch.pool_size == 1:
+            return self.branch.values(x.mean((2, 3)))
+        height, width = int(x.shape[2]), int(x.shape[3])
+        pixel = torch.eye(height * width, device=x.device).view(1, -1, height, width)
+        parts = F.adaptive_avg_pool2d(pixel, self.branch.pool_size).view(height * width, -1)
+        return self.branch.values((x.flatten(2) @ parts).flatten(1))
+
 
 def default_latent_channels(in_channels: int, out_channels: int, pool_size: int, rule: str, elements: int = 1) -> int:
     """L as the released implementation chooses it, before the multiplier.
@@ -78,7 +124,7 @@ def default_latent_channels(in_channels: int, out_channels: int, pool_size: int,
 
     Args:
         in_channels, out_channels: Channels.
-        pool_size: Of the branch.
+        pool_size: Pool size of the branch.
         rule: One of :data:`LATENT_RULES`.
         elements: L_k of joint fusion, else 1.
     """

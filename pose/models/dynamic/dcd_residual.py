@@ -1,8 +1,9 @@
-"""The dynamic residuals of DCD (arXiv 2103.08756): P Phi(x) Q^T in its three shapes.
+"""The dynamic residuals of DCD (arXiv 2103.08756): P Phi(x) Q^T of channels and of depthwise kernels.
 
-Each takes Phi(x) - I, which the dynamic branch gives per image, and knows its equation in
-factorised form (``forward``) and as an assembled kernel (``kernel``), and what either costs. The
-identity and the normalisation on both sides of Phi are the released implementation's.
+The third, of whole k x k kernels, is in :mod:`pose.models.dynamic.dcd_joint`. Each takes Phi(x) - I, which the dynamic
+branch gives for each image, and knows its equation in factorized form (``forward``) and as an assembled kernel
+(``kernel``), and what either costs. The identity and the normalisation on both sides of Phi are the released
+implementation's.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.per_image_conv import convolve_per_image
-from pose.models.norm import SafeBatchNorm2d
+from pose.models.native.training.layers import adopt
+from pose.models.native.training.operations import Conv, PoolCache
+from pose.models.norm import SafeBatchNorm2d, scale_and_shift
 
 
 class ChannelResidual(nn.Module):
@@ -27,7 +29,7 @@ class ChannelResidual(nn.Module):
 
     Args:
         in_channels, out_channels: Channels, multiples of ``num_blocks``.
-        kernel_size: Of the layer it adds to, odd.
+        kernel_size: Kernel size of the layer it adds to, odd.
         latent_channels: L of a block.
         num_blocks: B.
         normalize: Batch-normalise Q^T x and Phi Q^T x.
@@ -83,7 +85,7 @@ class ChannelResidual(nn.Module):
             nn.init.zeros_(self.norm_out.weight)
 
     def forward(self, x: Tensor, phi: Tensor) -> Tensor:
-        """(N, C_in, H, W) at the kernel's centres and (N, B, L, L, 1) to (N, C_out, H, W)."""
+        """(N, C_in, H, W) at the kernel's centers and (N, B, L, L, 1) to (N, C_out, H, W)."""
         latent = self._enter(x)
         blocks = latent.flatten(2).unflatten(1, self.phi_shape[:2])
         mixed = (phi[..., 0].to(latent.dtype) @ blocks).view_as(latent)
@@ -109,8 +111,8 @@ class ChannelResidual(nn.Module):
         p, q = self.p.unflatten(0, (blocks, -1)), self.q.unflatten(0, (blocks, latent))
         shifts = None
         if self.norm_in is not None:
-            affine = [values.view(blocks, latent) for norm in (self.norm_in, self.norm_out) for values in _affine(norm)]
-            scale_in, shift_in, scale_out, shift_out = affine
+            scale_in, shift_in = (v.view(blocks, latent) for v in scale_and_shift(self.norm_in, blocks * latent))
+            scale_out, shift_out = (v.view(blocks, latent) for v in scale_and_shift(self.norm_out, blocks * latent))
             shifts = shift_in, shift_out
             q = scale_in[..., None] * q
             core = scale_out[..., None, None, None] * core
@@ -124,7 +126,11 @@ class ChannelResidual(nn.Module):
         inside = torch.einsum("ngab,gb->nga", core.sum((4, 5)), shifts[0]) + shifts[1]
         return weight, torch.einsum("goa,nga->ngo", p, inside).flatten(1)
 
-    def factorised_madds(self, input_pixels: int, output_pixels: int) -> int:
+    def native_training(self, pool_cache: PoolCache) -> NativeTrainedResidual:
+        """Its form for native training."""
+        return adopt(NativeTrainedResidual, self)
+
+    def factorized_madds(self, input_pixels: int, output_pixels: int) -> int:
         """Multiply-adds of ``forward`` on one image of so many pixels, padding included."""
         return (self.q.numel() + math.prod(self.phi_shape) + self.p.numel()) * output_pixels
 
@@ -135,71 +141,15 @@ class ChannelResidual(nn.Module):
         return weight + bias
 
 
-class JointResidual(ChannelResidual):
-    """Phi(x) x_1 Q x_2 P x_3 R (eq. 9): the residual covers the whole kernel.
+class NativeTrainedResidual(ChannelResidual):
+    """:class:`ChannelResidual` of one block of a layer in native training, which applies P itself."""
 
-    Args:
-        stride, dilation: Of the layer it adds to.
-        Others: As for :class:`ChannelResidual`.
-
-    Attributes:
-        phi_shape: (B, L, L, L_k), L_k = kh kw // 2.
-        r: R^T, (L_k, kh kw).
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int],
-        stride: tuple[int, int],
-        dilation: tuple[int, int],
-        latent_channels: int,
-        num_blocks: int,
-        normalize: bool,
-        place: Mapping[str, Any],
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, latent_channels, num_blocks, normalize, place)
-        self.stride = stride
-        self.dilation = dilation
-        elements = latent_elements(kernel_size)
-        self.phi_shape = (num_blocks, latent_channels, latent_channels, elements)
-        self.r = nn.Parameter(torch.empty(elements, math.prod(kernel_size), **place))
-
-    def reset_parameters(self) -> None:
-        """As in :class:`ChannelResidual`, and unit rows for R on average."""
-        super().reset_parameters()
-        nn.init.normal_(self.r, std=self.r.shape[1] ** -0.5)
-
-    def forward(self, x: Tensor, phi: Tensor) -> Tensor:
-        """(N, C_in, H, W), padded, and (N, B, L, L, L_k) to (N, C_out, H', W')."""
-        latent = self._enter(x)
-        kernel = self._spread(phi).flatten(1, 2).to(latent.dtype)
-        blocks = self.phi_shape[0]
-        mixed = convolve_per_image(latent, kernel, None, self.stride, (0, 0), self.dilation, blocks)
-        return self._leave(centres(latent, self.kernel_size, self.stride, self.dilation), mixed)
-
-    def kernel(self, phi: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N, B, L, L, L_k) to weight (N, C_out, C_in, kh, kw) and bias (N, C_out) or None."""
-        return self._assemble(self._spread(phi))
-
-    def factorised_madds(self, input_pixels: int, output_pixels: int) -> int:
-        """Multiply-adds of ``forward`` on one image of so many pixels, padding included."""
-        mixed = math.prod(self.phi_shape[:3]) * self.r.shape[1] * output_pixels
-        outside = self.q.numel() * input_pixels + self.p.numel() * output_pixels
-        return self._spread_madds() + mixed + outside
-
-    def assembled_madds(self) -> int:
-        """Multiply-adds of ``kernel`` for one image."""
-        weight = self.p.numel() * (self.p.shape[1] + self.q.shape[1])
-        return self._spread_madds() + super().assembled_madds() + weight * (self.r.shape[1] - 1)
-
-    def _spread(self, phi: Tensor) -> Tensor:
-        """(N, B, L, L, L_k) to (N, B, L, L, kh, kw)."""
-        return (phi @ self.r).unflatten(4, self.kernel_size)
-
-    def _spread_madds(self) -> int:
-        return math.prod(self.phi_shape) * self.r.shape[1]
+    def latent(self, x: Tensor, phi: Tensor) -> Tensor:
+        """(N, C_in, H, W) and (N, 1, L, L, 1) to (N, L, H, W): what P is applied to."""
+        latent = Conv.apply(x, self.q[None, :, :, None, None], 1)
+        latent = latent if self.norm_in is None else self.norm_in(latent)
+        mixed = Conv.apply(latent, phi[:, 0, :, :, :, None], 1)
+        return latent + mixed if self.norm_out is None else self.norm_out(mixed, None, latent)
 
 
 class DepthwiseResidual(nn.Module):
@@ -207,7 +157,7 @@ class DepthwiseResidual(nn.Module):
 
     Args:
         out_channels: Channels.
-        kernel_size: Of the layer it adds to.
+        kernel_size: Kernel size of the layer it adds to.
         place: ``device`` and ``dtype``.
 
     Attributes:
@@ -244,21 +194,9 @@ def latent_elements(kernel_size: tuple[int, int]) -> int:
     return max(math.prod(kernel_size) // 2, 1)
 
 
-def centres(x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
-    """What lies under the kernel's centre at each of its places: (N, C, H, W), padded, to (N, C, H', W')."""
-    rows, columns = (step * (size // 2) for size, step in zip(kernel_size, dilation, strict=True))
-    return x[:, :, rows : x.shape[2] - rows : stride[0], columns : x.shape[3] - columns : stride[1]]
-
-
 def _direct_sum(weight: Tensor) -> Tensor:
     """(N, B, O, I, h, w) to (N, B O, B I, h, w), block-diagonal."""
     if weight.shape[1] == 1:
         return weight[:, 0]
     blocks = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)[:, None, :, None, None, None]
     return (weight[:, :, :, None] * blocks).flatten(3, 4).flatten(1, 2)
-
-
-def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a normalisation in evaluation mode, each (C,)."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale

@@ -11,102 +11,18 @@ Normalisation and the activation g follow outside, as they do after ``nn.Conv2d`
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from pose.models.dynamic.per_image_conv import PerImageConv2d
-
-TEMPERATURE = 30.0
-"""tau of the paper's pose training; its ImageNet training anneals from here to 1."""
-
-
-class KernelAttention(nn.Module):
-    """Attention over kernels: global average pool, FC, ReLU, FC, softmax with a temperature.
-
-    Both FCs are initialised with Kaiming's fan-out rule, which gives the near one-hot softmax at
-    tau = 1 that the paper's Table 6 describes; torch's default is nearly uniform and stays so.
-    The temperature is a buffer: a checkpoint carries the value that its weights were trained with.
-
-    Args:
-        in_channels: C.
-        num_kernels: K, at least 1.
-        temperature: tau of the softmax, positive.
-        reduction: The hidden layer has max(C // reduction, 1) units.
-        activation: ``softmax``, or ``sigmoid`` as in CondConv (arXiv 1904.04971, eq. 2), which has
-            no hidden layer and no temperature.
-        device, dtype: As for ``nn.Linear``.
-
-    Raises:
-        ValueError: A value is out of range; the message names it.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_kernels: int = 4,
-        temperature: float = TEMPERATURE,
-        reduction: int = 4,
-        activation: str = "softmax",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if num_kernels < 1:
-            raise ValueError(f"num_kernels must be at least 1, got {num_kernels}")
-        if reduction < 1:
-            raise ValueError(f"reduction must be at least 1, got {reduction}")
-        if activation not in ("softmax", "sigmoid"):
-            raise ValueError(f"attention activation must be softmax or sigmoid, got {activation!r}")
-        self.num_kernels = num_kernels
-        self.activation = activation
-        place = {"device": device, "dtype": dtype}
-        if activation == "softmax":
-            hidden = max(in_channels // reduction, 1)
-            self.fc1 = nn.Linear(in_channels, hidden, **place)
-            self.fc2 = nn.Linear(hidden, num_kernels, **place)
-        else:
-            self.fc1 = None
-            self.fc2 = nn.Linear(in_channels, num_kernels, **place)
-        self.register_buffer("temperature", torch.ones((), device=device))
-        self.set_temperature(temperature)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws the FC weights anew; biases are zero."""
-        for layer in (self.fc1, self.fc2):
-            if layer is not None:
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
-
-    def set_temperature(self, temperature: float) -> None:
-        """Sets tau.
-
-        Raises:
-            ValueError: It is not positive and finite.
-        """
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be positive and finite, got {temperature}")
-        self.temperature.fill_(temperature)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, K), in the weights' precision whatever autocast says."""
-        with torch.autocast(x.device.type, enabled=False):
-            pooled = x.mean(dim=(2, 3), dtype=self.fc2.weight.dtype)
-            if self.fc1 is not None:
-                pooled = F.relu(self.fc1(pooled), inplace=True)
-            logits = self.fc2(pooled)
-            return (logits / self.temperature).softmax(dim=1) if self.activation == "softmax" else logits.sigmoid()
-
-    def extra_repr(self) -> str:
-        return f"num_kernels={self.num_kernels}, temperature={self.temperature.item():g}, {self.activation}"
+from pose.models.dynamic.attention import TEMPERATURE, KernelAttention
+from pose.models.dynamic.base import DynamicLayer
+from pose.models.dynamic.folded import FoldedDynamicConv2d
+from pose.models.native.training.layers import adopt, fits
+from pose.models.native.training.operations import MixedConv, MixedPointwise, PoolCache, add_bias, is_known
 
 
-class DynamicConv2d(PerImageConv2d):
+class DynamicConv2d(DynamicLayer):
     """``nn.Conv2d`` whose kernel is mixed per image from K kernels (eq. 1).
 
     Args:
@@ -120,7 +36,6 @@ class DynamicConv2d(PerImageConv2d):
     Attributes:
         weight: (K, C_out, C_in / groups, kh, kw), each kernel initialised on its own.
         bias: (K, C_out) or None.
-        recompute: In training, mix the kernels again for the backward pass instead of keeping N of them.
 
     Raises:
         ValueError: A value is out of range or the groups do not divide the channels.
@@ -153,20 +68,10 @@ class DynamicConv2d(PerImageConv2d):
         self.bias = nn.Parameter(torch.empty(num_kernels, out_channels, **place)) if bias else None
         self.reset_parameters()
 
-    recompute = False
-
     @property
     def num_kernels(self) -> int:
         """K."""
         return self.weight.shape[0]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DynamicConv2d:
-        """``model.to(...)`` sees the bank as a matrix (K, values): memory formats raise on a 5-D bank."""
-
-        def apply(tensor: Tensor) -> Tensor:
-            return fn(tensor.flatten(1)).view(tensor.shape) if tensor.dim() == 5 else fn(tensor)
-
-        return super()._apply(apply, recurse)
 
     def reset_parameters(self) -> None:
         """Kaiming fan-out for each kernel (on the 5-D bank it would give half the deviation), zero bias."""
@@ -199,40 +104,46 @@ class DynamicConv2d(PerImageConv2d):
     def _mixed(self, x: Tensor, attention: Tensor) -> Tensor:
         return self.convolve(x, *self.aggregate(attention))
 
+    def kernel(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See :class:`~pose.models.dynamic.base.DynamicLayer`: W(x) and b(x) of eq. 1."""
+        return self.aggregate(self.attention(x))
 
-def attentions(model: nn.Module) -> list[KernelAttention]:
-    """Every attention of a model, in the order of its modules."""
-    return [module for module in model.modules() if isinstance(module, KernelAttention)]
+    @torch.no_grad()
+    def fold(self, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32) -> FoldedDynamicConv2d:
+        """See :class:`~pose.models.dynamic.base.DynamicLayer`: the bank and the attention's first FC."""
+        return FoldedDynamicConv2d(self, norm, bank_dtype)
+
+    @torch.no_grad()
+    def load_static(self, weight: Tensor, bias: Tensor | None, noise: float = 0.0) -> None:
+        """See :class:`~pose.models.dynamic.base.DynamicLayer`.
+
+        Softmax shares sum to one whatever they are. Sigmoids start at one half each, and every kernel times 2 / K.
+        """
+        super().load_static(weight, bias)
+        if self.attention.activation == "sigmoid":
+            nn.init.zeros_(self.attention.fc2.weight)
+            nn.init.zeros_(self.attention.fc2.bias)
+            for bank in (self.weight, self.bias):
+                if bank is not None:
+                    bank.mul_(2 / self.num_kernels)
+        if noise > 0:
+            self.weight.add_(torch.randn_like(self.weight) * (noise * weight.std(correction=0)))
+
+    def native_training(self, pool_cache: PoolCache) -> NativeTrainedDynamicConv2d:
+        """Its form for native training."""
+        return adopt(NativeTrainedDynamicConv2d, self)
 
 
-def set_temperature(model: nn.Module, temperature: float) -> None:
-    """Sets tau in every attention of a model.
+class NativeTrainedDynamicConv2d(DynamicConv2d):
+    """:class:`DynamicConv2d`, native where it is depthwise or pointwise; others mix and convolve by torch."""
 
-    Raises:
-        ValueError: It is not positive and finite.
-    """
-    for attention in attentions(model):
-        attention.set_temperature(temperature)
-
-
-def linear_temperature(epoch: float, start: float, end: float, epochs: float) -> float:
-    """tau of an epoch: from ``start`` to ``end`` in a straight line, then constant.
-
-    The paper's ImageNet schedule is ``linear_temperature(epoch, 30, 1, 10)``; its pose training
-    is constant at 30.
-
-    Args:
-        epoch: Epochs finished, from 0; may be fractional.
-        start, end: tau at epoch 0 and from epoch ``epochs`` on, positive.
-        epochs: Length of the line; 0 gives ``end`` at once.
-
-    Raises:
-        ValueError: A value is out of range; the message names it.
-    """
-    for name, value in (("start", start), ("end", end)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-    for name, value in (("epoch", epoch), ("epochs", epochs)):
-        if not value >= 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
-    return end if epoch >= epochs else start + (end - start) * epoch / epochs
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H', W')."""
+        if not (fits(self, x) and is_known(self)):
+            return super().forward(x)
+        attention = self.attention(x)
+        if self.kernel_size == (1, 1):
+            y = MixedPointwise.apply(x, attention, self.weight)
+        else:
+            y = MixedConv.apply(x, attention, self.weight, self.stride[0], self.recompute)
+        return add_bias(y, None if self.bias is None else attention @ self.bias)

@@ -1,4 +1,4 @@
-"""Dynamic layers as inference wants them: normalisation and constants folded in, nothing left to work out twice.
+"""Dynamic convolution for inference: normalisation and constants folded in, nothing left to work out twice.
 
 A normalisation after the layer scales and shifts its channels: y = s (W * x + b) + t. The scale goes into
 every kernel. The shift is one for all kernels: with softmax attention the shares sum to one, and with
@@ -7,32 +7,21 @@ sigmoid attention (CondConv), whose shares do not, it must not be multiplied by 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.per_image_conv import PerImageConv2d
+from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
+from pose.models.norm import scale_and_shift
 
-BANK_DTYPES = (torch.float32, torch.bfloat16)
+if TYPE_CHECKING:
+    from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
-
-def scale_and_shift(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:
-    """s and t of a normalisation in evaluation mode, each (C,), in float64; 1 and 0 where there is none."""
-    if norm is None:
-        return torch.ones(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight
-    shift = -norm.running_mean * scale
-    return scale, shift if norm.bias is None else shift + norm.bias
-
-
-def copy_geometry(target: PerImageConv2d, layer: PerImageConv2d) -> None:
-    """Gives a folded layer the geometry of the layer that it stands for."""
-    for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
-        setattr(target, name, getattr(layer, name))
-    target.padding_mode, target.outer_padding = layer.padding_mode, layer.outer_padding
+COPIED_PIXELS = 768
+"""From here on copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
 
 
 class FoldedDynamicConv2d(PerImageConv2d):
@@ -41,7 +30,7 @@ class FoldedDynamicConv2d(PerImageConv2d):
     Args:
         layer: The layer.
         norm: In evaluation mode; None for none.
-        bank_dtype: Of the kernels and of the attention's first matrix, the two that are large; all else is
+        bank_dtype: Precision of the kernels and of the attention's first matrix, which are large; all else is
             float32.
 
     Attributes:
@@ -56,9 +45,9 @@ class FoldedDynamicConv2d(PerImageConv2d):
         self, layer: DynamicConv2d, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32
     ) -> None:
         nn.Module.__init__(self)
-        copy_geometry(self, layer)
+        self.copy_geometry(layer)
         attention = layer.attention
-        scale, shift = scale_and_shift(norm, layer.out_channels)
+        scale, shift = scale_and_shift(norm, layer.out_channels, torch.float64, layer.weight.device)
         softmax = attention.fc1 is not None
         tau = attention.temperature.double() if softmax else 1.0
         bank = layer.weight.double() * scale[:, None, None, None]
@@ -88,3 +77,64 @@ class FoldedDynamicConv2d(PerImageConv2d):
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         weight, bias = self.kernels(self.attend(x))
         return self.convolve(x, weight, bias.expand(len(x), -1))
+
+    def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDynamicConv2d | None:
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`; the bank's precision is its own."""
+        return NativeDynamicConv2d(self, activation) if is_known(self) else None
+
+    def graph_form(self, runtime: str) -> nn.Module:
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: depthwise in ONNX Runtime a chain."""
+        return DepthwiseForm(self) if self.groups > 1 and runtime != "openvino" else self
+
+    def shared_bank(self) -> Tensor | None:
+        """The kernels (K, values) that the shares mix, where nothing else of the layer depends on the image."""
+        return self.bank if self.biases is None else None
+
+
+class NativeDynamicConv2d(NativeLayer):
+    """:class:`FoldedDynamicConv2d` and an activation."""
+
+    def __init__(self, layer: FoldedDynamicConv2d, activation: int) -> None:
+        super().__init__(layer, activation)
+        self.register_buffer("w1", None if layer.w1 is None else interleave(layer.w1.t()))
+        self.register_buffer("b1", None if layer.b1 is None else pad_to_panel(layer.b1))
+        self.register_buffer("w2", layer.w2.t().contiguous())
+        self.register_buffer("b2", layer.b2)
+        kernels = layer.bank.unflatten(1, (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size))
+        # (K, kh kw C) or (panels, K, kh kw C_in, 16)
+        by_channel = kernels.flatten(2).transpose(1, 2).flatten(1)
+        bank = by_channel if self.depthwise else pack_panels(kernels).transpose(0, 1)
+        self.register_buffer("bank", interleave(bank).flatten(1))
+        self.register_buffer("bias", pad_to_panel(layer.bias))
+        self.register_buffer("biases", None if layer.biases is None else pad_to_panel(layer.biases))
+
+    def add_to(self, program: Any) -> None:
+        """Adds the layer to a program."""
+        attention = (self.w1, self.b1, self.w2, self.b2)
+        program.add_dynamic(self.shape, *attention, self.bank, self.bias, self.biases)
+
+
+class DepthwiseForm(nn.Module):
+    """A depthwise :class:`FoldedDynamicConv2d` as a chain of constant convolutions.
+
+    Args:
+        layer: The layer.
+    """
+
+    def __init__(self, layer: FoldedDynamicConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C_out, H', W')."""
+        layer = self.layer
+        pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
+        if max(layer.kernel_size) <= 3 and pixels >= COPIED_PIXELS:
+            return layer(x)
+        shares = layer.attend(x)
+        x, y = layer.pad(x), None
+        for index, kernel in enumerate(layer.bank.view(-1, layer.out_channels, 1, *layer.kernel_size)):
+            scaled, bias = x * shares[:, index, None, None, None], layer.bias if index == 0 else None
+            part = F.conv2d(scaled, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+            y = part if y is None else part + y
+        return y if layer.biases is None else y + (shares @ layer.biases)[:, :, None, None]

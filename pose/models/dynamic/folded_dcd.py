@@ -1,4 +1,4 @@
-"""Decomposed dynamic layers as inference wants them: every normalisation folded in.
+"""Decomposed dynamic layers for inference: every normalisation folded in.
 
 With s, t of the normalisation after the layer and s_i, t_i, s_o, t_o of those around Phi, the layer is
 
@@ -10,34 +10,49 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dcd_branch import DynamicBranch
-from pose.models.dynamic.dcd_residual import ChannelResidual, JointResidual, centres
-from pose.models.dynamic.folded import copy_geometry, scale_and_shift
 from pose.models.dynamic.per_image_conv import PerImageConv2d
+from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
+from pose.models.norm import scale_and_shift
+
+if TYPE_CHECKING:
+    from pose.models.dynamic.dcd import DCDConv2d
 
 
-def fold_dcd(layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> nn.Module:
-    """The layer and the normalisation after it, in evaluation mode, as one.
+def scaled(layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> DCDConv2d:
+    """A copy of a layer with a depthwise or joint residual, or without one: a normalisation goes into W_0, P and bias.
 
-    Channel residuals become a :class:`FoldedDCDConv2d`. Depthwise and joint ones stay as they are, P scaled.
+    Args:
+        layer: The layer.
+        norm: In evaluation mode; None for none.
     """
-    residual = layer.residual
-    if isinstance(residual, ChannelResidual) and not isinstance(residual, JointResidual):
-        return FoldedDCDConv2d(layer, norm)
     layer = copy.deepcopy(layer)
-    scale, shift = scale_and_shift(norm, layer.out_channels)
+    scale, shift = scale_and_shift(norm, layer.out_channels, torch.float64, layer.weight.device)
     bias = shift if layer.bias is None else shift + layer.bias * scale
-    layer.weight.mul_(scale[:, None, None, None])
-    if layer.residual is not None:
-        layer.residual.p.mul_(scale[:, None])
-    layer.bias = nn.Parameter(bias.to(layer.weight.dtype))
+    with torch.no_grad():
+        layer.weight.mul_(scale[:, None, None, None])
+        if layer.residual is not None:
+            layer.residual.p.mul_(scale[:, None])
+        layer.bias = nn.Parameter(bias.to(layer.weight.dtype))
     return layer
+
+
+class AssembledForm(nn.Module):
+    """A decomposed layer that has stayed what it is, in a graph of one image: always the assembled kernel."""
+
+    def __init__(self, layer: DCDConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, H', W')."""
+        return self.layer.convolve(x, *self.layer.kernel(x))
 
 
 class FoldedDCDConv2d(PerImageConv2d):
@@ -59,14 +74,15 @@ class FoldedDCDConv2d(PerImageConv2d):
 
     def __init__(self, layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> None:
         nn.Module.__init__(self)
-        copy_geometry(self, layer)
+        self.copy_geometry(layer)
         self.branch: DynamicBranch = copy.deepcopy(layer.branch)
         residual = layer.residual
         blocks, latent = residual.phi_shape[:2]
         self.phi_shape = (blocks, latent, latent)
-        scale, shift = scale_and_shift(norm, layer.out_channels)
-        scale_in, shift_in = scale_and_shift(residual.norm_in, blocks * latent)
-        scale_out, shift_out = scale_and_shift(residual.norm_out, blocks * latent)
+        place = {"dtype": torch.float64, "device": layer.weight.device}
+        scale, shift = scale_and_shift(norm, layer.out_channels, **place)
+        scale_in, shift_in = scale_and_shift(residual.norm_in, blocks * latent, **place)
+        scale_out, shift_out = scale_and_shift(residual.norm_out, blocks * latent, **place)
         p = (residual.p * scale[:, None]).view(blocks, -1, latent)
         bias = shift if layer.bias is None else shift + layer.bias * scale
         bias = bias + (p @ shift_out.view(blocks, latent, 1)).flatten()
@@ -76,7 +92,7 @@ class FoldedDCDConv2d(PerImageConv2d):
         self.register_buffer("q", (residual.q * scale_in[:, None]).view(blocks, latent, -1).float())
         self.register_buffer("latent_bias", shift_in.view(blocks, latent).float())
         self.register_buffer("bias", bias.float())
-        self.register_buffer("identity", torch.eye(latent), persistent=False)
+        self.register_buffer("identity", torch.eye(latent, device=layer.weight.device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
@@ -84,7 +100,7 @@ class FoldedDCDConv2d(PerImageConv2d):
         mixed = self.mix(phi)
         if len(x) == 1 and self.assembling_is_less(*x.shape[2:]):
             return self.convolve(x, *self.assembled(scale, mixed))
-        return self.factorised(x, scale, mixed)
+        return self.factorized(x, scale, mixed)
 
     def mix(self, phi: Tensor) -> Tensor:
         """Phi - I of the branch, (N, B, L, L, 1), to P Phi', (N, B, C_out / B, L)."""
@@ -101,7 +117,7 @@ class FoldedDCDConv2d(PerImageConv2d):
         """Lambda (N, C_out) and P Phi' (N, B, C_out / B, L) to weight (N, C_out, C_in, kh, kw) and bias (N, C_out)."""
         residual = mixed @ self.q
         if self.phi_shape[0] > 1:
-            blocks = torch.eye(self.phi_shape[0])[:, None, :, None]
+            blocks = torch.eye(self.phi_shape[0], dtype=residual.dtype, device=residual.device)[:, None, :, None]
             residual = residual[:, :, :, None] * blocks
         residual = residual.reshape(-1, self.out_channels, self.in_channels)
         weight = self.weight[None] if scale is None else scale[:, :, None, None, None] * self.weight
@@ -113,21 +129,59 @@ class FoldedDCDConv2d(PerImageConv2d):
         bias = (mixed @ self.latent_bias[..., None]).flatten(1) + self.bias
         return weight, bias
 
-    def factorised(self, x: Tensor, scale: Tensor | None, mixed: Tensor) -> Tensor:
+    def factorized(self, x: Tensor, scale: Tensor | None, mixed: Tensor) -> Tensor:
         """The same without a kernel per image: (N, C_in, H, W) to (N, C_out, H', W')."""
         y = F.conv2d(self.pad(x), self.weight, None, self.stride, self.padding, self.dilation)
         if scale is not None:
             y = y * scale[:, :, None, None]
         blocks, latent, _ = self.phi_shape
         q = self.q.flatten(0, 1)[:, :, None, None]
-        inside = F.conv2d(self._centres(x), q, self.latent_bias.flatten(), groups=blocks)
+        inside = F.conv2d(self.centers(x), q, self.latent_bias.flatten(), groups=blocks)
         inside = inside.flatten(2).unflatten(1, (blocks, latent))
         return y + (mixed @ inside).view_as(y) + self.bias[:, None, None]
 
-    def _centres(self, x: Tensor) -> Tensor:
-        """What lies under the kernel's centre at each of its places."""
+    def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDCDConv2d | None:
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`, for one block and 'same' padding."""
         margin = tuple(step * (size // 2) for size, step in zip(self.kernel_size, self.dilation, strict=True))
-        if self.outer_padding is None and self.padding == margin:  # 'same': no need to pad only to crop
-            return x[:, :, :: self.stride[0], :: self.stride[1]]
-        rows, columns = self.padding
-        return centres(F.pad(self.pad(x), (columns, columns, rows, rows)), self.kernel_size, self.stride, self.dilation)
+        known = is_known(self) and self.phi_shape[0] == 1 and self.padding == margin
+        return NativeDCDConv2d(self, activation, bank_dtype) if known else None
+
+
+class NativeDCDConv2d(NativeLayer):
+    """:class:`FoldedDCDConv2d` with one block and 'same' padding, and an activation.
+
+    Args:
+        layer: The layer.
+        activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
+        bank_dtype: Precision of the branch's matrices, which are most of what it reads.
+    """
+
+    def __init__(self, layer: FoldedDCDConv2d, activation: int, bank_dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(layer, activation)
+        branch, latent = layer.branch, layer.phi_shape[1]
+        self.pool_size = branch.pool_size
+        q, phi = layer.q[0], branch.to_phi.weight.detach().t().unflatten(1, (latent, latent))
+        matrices = {
+            "reduce": branch.reduce.weight.detach().t(),
+            "gate": branch.gate.weight.detach().t(),
+            "to_phi": pad_to_panel(phi.transpose(1, 2)).flatten(1),
+        }
+        constants = {
+            "identity": pad_to_panel(torch.eye(latent)),
+            "weight": pack_panels(layer.weight).flatten(1),
+            "p": pack_panels(layer.p[0][:, :, None, None]).flatten(1),
+            "q_panels": pack_panels(q[:, :, None, None]).flatten(1),
+            "q": q.t().contiguous(),
+            "latent_bias": pad_to_panel(layer.latent_bias[0]),
+            "bias": pad_to_panel(layer.bias),
+        }
+        self.names = (*matrices, *constants)
+        if branch.to_lambda is not None:
+            matrices["to_lambda"] = pad_to_panel(branch.to_lambda.weight.detach().t())
+        for name, value in {**constants, **{key: interleave(m.to(bank_dtype)) for key, m in matrices.items()}}.items():
+            self.register_buffer(name, value)
+
+    def add_to(self, program: Any) -> None:
+        """Adds the layer to a program."""
+        tensors = [getattr(self, name) for name in self.names]
+        program.add_dcd(self.shape, self.pool_size, tensors, getattr(self, "to_lambda", None))

@@ -1,8 +1,6 @@
-"""Static weights into a dynamic network of the same architecture, which answers the same at the start.
+"""Static weights into a dynamic network of the same architecture, whose outputs are the same at the start.
 
-* Dynamic convolution: every kernel is the static one; the attention sums to one.
-* CondConv: the sigmoids start at one half, so every kernel is the static one times 2 / K.
-* DCD: W_0 is the static kernel, Lambda starts at one and P at zero, so there is no residual yet.
+How a dynamic layer takes a static one's weights is for the layer to say: its method ``load_static``.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from pose.errors import CheckpointError
-from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.balance import balance
+from pose.models.dynamic.base import DynamicLayer
 from pose.models.leaves import leaf_layers
 
 
@@ -38,17 +36,11 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], noise: float = 0.0, s
     if noise < 0:
         raise ValueError(f"noise must not be negative, got {noise}")
     own = model.state_dict()
-    dynamic = {name: module for name, module in model.named_modules() if isinstance(module, DynamicConv2d | DCDConv2d)}
-    inner = {f"{name}.{key}" for name, module in dynamic.items() for key in module.state_dict() if "." in key}
-    banks = {
-        f"{name}.{key}"
-        for name, module in dynamic.items()
-        if isinstance(module, DynamicConv2d)
-        for key in ("weight", "bias")
-    }
-    wanted = {
-        name: tensor.shape[1:] if name in banks else tensor.shape for name, tensor in own.items() if name not in inner
-    }
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, DynamicLayer)}
+    inner = {f"{name}.{key}" for name, layer in layers.items() for key in layer.state_dict()}
+    wanted = {name: tensor.shape for name, tensor in own.items() if name not in inner}
+    for name, layer in layers.items():
+        wanted.update({f"{name}.{key}": shape for key, shape in layer.static_shapes().items()})
     missing = [name for name in wanted if name not in state]
     unknown = [name for name in state if name not in wanted]
     shapes = [name for name in wanted if name in state and state[name].shape != wanted[name]]
@@ -59,42 +51,25 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], noise: float = 0.0, s
             f"{len(unknown)} are not wanted and {len(shapes)} have another shape (e.g. {example})"
         )
     for name in wanted:
-        own[name].copy_(state[name])  # one kernel spreads over its bank
-    for module in dynamic.values():
-        if isinstance(module, DCDConv2d):
-            _start_static(module)
-        else:
-            _part_kernels(module, noise)
+        if name not in inner:
+            own[name].copy_(state[name])
+    for name, layer in layers.items():
+        layer.load_static(state[f"{name}.weight"], state.get(f"{name}.bias"), noise)
 
 
-def _start_static(layer: DCDConv2d) -> None:
-    if layer.residual is not None:
-        nn.init.zeros_(layer.residual.p)
-    if layer.branch is not None and layer.branch.to_lambda is not None:
-        nn.init.zeros_(layer.branch.to_lambda.weight)
-
-
-def _part_kernels(layer: DynamicConv2d, noise: float) -> None:
-    deviation = layer.weight[0].std(correction=0)
-    if layer.attention.activation == "sigmoid":
-        nn.init.zeros_(layer.attention.fc2.weight)
-        nn.init.zeros_(layer.attention.fc2.bias)
-        for bank in (layer.weight, layer.bias):
-            if bank is not None:
-                bank.mul_(2 / layer.num_kernels)
-    if noise > 0:
-        layer.weight.add_(torch.randn_like(layer.weight) * (noise * deviation))
-
-
-def load_torchvision(model: nn.Module, name: str, path: str | Path | None = None, noise: float = 0.0) -> None:
+def load_torchvision(
+    model: nn.Module, name: str, path: str | Path | None = None, noise: float = 0.0, balanced: bool = False
+) -> None:
     """Loads torchvision's ImageNet weights into a backbone or an :class:`~pose.models.classifier.ImageClassifier`.
 
     Args:
-        model: Of the architecture that ``name`` is in torchvision: MobileNetV2 at width 1,
+        model: A network of the architecture that ``name`` is in torchvision: MobileNetV2 at width 1,
             MobileNetV3-Small in torchvision's form, ResNet-18 or ResNet-50; static or dynamic.
         name: torchvision's name, e.g. ``mobilenet_v2``.
-        path: A file of torchvision's weights; None downloads them.
+        path: A file of weights under torchvision's names, which may lack the classifier where the model has none;
+            None downloads torchvision's.
         noise: As for :func:`inflate`.
+        balanced: Rescale the kernels first, see :func:`pose.models.balance.balance`.
 
     Raises:
         CheckpointError: The download failed, the file cannot be read, or the architectures differ.
@@ -107,12 +82,22 @@ def load_torchvision(model: nn.Module, name: str, path: str | Path | None = None
     source = f"torchvision's {name}" if path is None else str(path)
     try:
         state = _download(name) if path is None else torch.load(path, map_location="cpu", weights_only=True)
-        theirs.load_state_dict(state)
+        missing, unknown = theirs.load_state_dict(state, strict=False)
     except CheckpointError:
         raise
     except Exception as error:  # torch.load and load_state_dict raise almost anything for a wrong file
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{source}: not the weights of torchvision's {name} ({reason})") from error
+    rest = list(leaf_layers(theirs))[len(list(leaf_layers(model))) :]
+    unused = {f"{layer_name}.{key}" for layer_name, layer in rest for key in layer.state_dict()}
+    missing = [key for key in missing if key not in unused]
+    if missing or unknown:
+        raise CheckpointError(
+            f"{source}: not the weights of torchvision's {name}: {len(missing)} tensors are not in it and "
+            f"{len(unknown)} are not wanted (e.g. {[*missing, *unknown][0]})"
+        )
+    if balanced:
+        balance(theirs)
     inflate(model, static_names(model, theirs, source), noise, source)
 
 

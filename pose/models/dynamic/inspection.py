@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pose.models.dynamic.dynamic_conv import KernelAttention
+from pose.models.dynamic.attention import KernelAttention
 
 DEAD = 0.01
 """A kernel with a smaller share of the attention, on average, is dead."""
@@ -56,9 +56,9 @@ class KernelUse:
 
     Args:
         name: The layer's name in the network.
-        input_stride: Picture pixels per pixel of its input.
+        input_stride: Image pixels per pixel of its input.
         images: How many.
-        entropy: Of each image's attention, averaged: 1 is uniform, 0 one kernel.
+        entropy: Entropy of each image's attention, averaged: 1 is uniform, 0 one kernel.
         shares: Average attention of each kernel, their sum is 1.
         chosen: Share of the images in which each kernel has the largest attention.
     """
@@ -86,10 +86,10 @@ def aggregated(
     256 x 192 (Table 4).
 
     Args:
-        model: A network that is called with pictures (N, 3, H, W), H a multiple of 32.
+        model: A network that is called with images (N, 3, H, W), H a multiple of 32.
         how: One of :data:`AGGREGATIONS`.
-        input_strides: Only layers whose input lies at these strides of the picture; None for all.
-        seed: Of the shuffling.
+        input_strides: Only layers whose input lies at these strides of the image; None for all.
+        seed: Seed of the shuffling.
 
     Raises:
         ValueError: There is no such aggregation.
@@ -108,10 +108,10 @@ def aggregated(
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Callable[[], list[KernelUse]]]:
-    """Within the block, every picture that passes is counted; what it yields tells the use of every dynamic layer.
+    """Within the block, every image that passes is counted; the yielded function tells the use of every dynamic layer.
 
     Args:
-        model: A network that is called with pictures (N, 3, H, W), H a multiple of 32.
+        model: A network that is called with images (N, 3, H, W), H a multiple of 32.
     """
     strides: dict[str, int] = {}
     sums: dict[str, tuple[Tensor, Tensor, Tensor]] = {}

@@ -1,7 +1,7 @@
 """Convolution makers: which convolutions of a network are dynamic, and how.
 
 A network asks a *maker* for each convolution and says which role it plays and at which stride of
-the picture its input lies; the maker decides whether it is static or dynamic. So one architecture
+the image its input lies; the maker decides whether it is static or dynamic. So one architecture
 file serves every kind of convolution, and which layers are dynamic is an argument.
 """
 
@@ -13,8 +13,9 @@ from typing import Protocol
 
 from torch import nn
 
+from pose.models.dynamic.attention import TEMPERATURE
 from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dynamic_conv import TEMPERATURE, DynamicConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
 ROLES = (
     "stem",
@@ -32,7 +33,7 @@ ROLES = (
 """Every role a convolution can play."""
 
 STRIDES = (1, 2, 4, 8, 16, 32)
-"""Picture pixels per pixel of a convolution's input."""
+"""Image pixels per pixel of a convolution's input."""
 
 
 class ConvMaker(Protocol):
@@ -55,7 +56,7 @@ class ConvMaker(Protocol):
         Args:
             in_channels, out_channels, kernel_size, stride, groups, bias: As for ``nn.Conv2d``.
             role: One of :data:`ROLES`.
-            input_stride: Picture pixels per pixel of the input, e.g. 4 for 56 x 56 of 224 x 224.
+            input_stride: Image pixels per pixel of the input, e.g. 4 for 56 x 56 of 224 x 224.
         """
 
 
@@ -200,7 +201,7 @@ class DCDConvs(SelectedConvs):
         reduction: r of the dynamic branch; the paper's is 16 for ResNet and MobileNetV2 x1.0, 8 for
             the smaller widths.
         depthwise_reduction: r of depthwise layers, where it differs.
-        fusion: Of k x k layers.
+        fusion: Fusion of k x k layers.
         pool_size: As for ``DCDConv2d``; 1 gives the released ResNet-50.
 
     Raises:

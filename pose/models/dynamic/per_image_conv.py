@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.native.inference.layers import NativeLayer
+
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -86,6 +88,41 @@ class PerImageConv2d(nn.Module):
         """:func:`convolve_per_image` with this layer's geometry."""
         return convolve_per_image(self.pad(x), weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
+    def centers(self, x: Tensor) -> Tensor:
+        """What lies under the kernel's center at each of its places: (N, C, H, W) to (N, C, H', W')."""
+        margin = tuple(step * (size // 2) for size, step in zip(self.kernel_size, self.dilation, strict=True))
+        if self.outer_padding is None and self.padding == margin:  # 'same': no need to pad only to crop
+            return x[:, :, :: self.stride[0], :: self.stride[1]]
+        return centers(self.padded(x), self.kernel_size, self.stride, self.dilation)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) with all of its padding, the convolution's own included."""
+        rows, columns = self.padding
+        return F.pad(self.pad(x), (columns, columns, rows, rows))
+
+    def copy_geometry(self, layer: PerImageConv2d) -> None:
+        """Takes the geometry of another layer, as a folded layer does of the layer that it stands for."""
+        for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+            setattr(self, name, getattr(layer, name))
+        self.padding_mode, self.outer_padding = layer.padding_mode, layer.outer_padding
+
+    def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeLayer | None:
+        """A folded layer and the activation after it as one native layer; None where there is none.
+
+        Args:
+            activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
+            bank_dtype: Precision of matrices that are large in memory, where the layer has none of its own.
+        """
+        return None
+
+    def graph_form(self, runtime: str) -> nn.Module:
+        """The form that a runtime computes fastest in a graph of one image.
+
+        Args:
+            runtime: One of :data:`pose.export.forms.RUNTIMES`.
+        """
+        return self
+
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
@@ -118,7 +155,7 @@ def convolve_per_image(
         (N, C_out, H', W').
     """
     batch, out_channels = weight.shape[:2]
-    if batch == 0:  # no image, but a shape to answer with
+    if batch == 0:  # no image, but an output of the right shape
         return F.conv2d(x, weight.sum(0), None if bias is None else bias.sum(0), stride, padding, dilation, groups)
     if batch == 1:
         return F.conv2d(x, weight[0], None if bias is None else bias[0], stride, padding, dilation, groups)
@@ -140,6 +177,12 @@ def convolve_per_image(
         groups * batch,
     )
     return y.view(batch, out_channels, *y.shape[2:])
+
+
+def centers(x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
+    """What lies under the kernel's center at each of its places: (N, C, H, W), padded, to (N, C, H', W')."""
+    rows, columns = (step * (size // 2) for size, step in zip(kernel_size, dilation, strict=True))
+    return x[:, :, rows : x.shape[2] - rows : stride[0], columns : x.shape[3] - columns : stride[1]]
 
 
 def _pair(value: int | tuple[int, int], name: str, least: int) -> tuple[int, int]:

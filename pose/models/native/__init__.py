@@ -24,7 +24,7 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
 )
 ACTIVATIONS = {nn.Identity: 0, nn.ReLU: 1, nn.ReLU6: 2, nn.Hardswish: 3}
-"""As in the source."""
+"""Codes of the activations that are fused into a native layer, as in the sources."""
 
 
 class NativeError(PoseError, RuntimeError):

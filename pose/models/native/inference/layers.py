@@ -1,6 +1,9 @@
 """The native layers of a deployed network; neighbours run in one call, see ``layers.cpp``.
 
-A layer gives the averages of its answer's channels to the next one, whose attention is made of them, and the last layer
+The native layers of dynamic convolution stand beside the folded layers that they are forms of, in
+:mod:`pose.models.dynamic`, and a block's sequence is made by the block, in its method ``native_form``.
+
+A layer gives the averages of its output's channels to the next one, whose attention is made of them, and the last layer
 of a block adds the block's shortcut, so that nothing passes over an image that need not.
 """
 
@@ -13,15 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.folded import FoldedDynamicConv2d
-from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
-from pose.models.dynamic.per_image_conv import PerImageConv2d
-from pose.models.layers import SqueezeExcitation
 from pose.models.native import ACTIVATIONS, build
-from pose.models.native.training.layers import NativeTrainedConv2d
 
 PANEL = 16
 """Outputs of a panel, as in the source."""
+
+
+def is_known(layer: nn.Module) -> bool:
+    """Whether a native layer can have a convolution's geometry: zeros around it, groups 1 or depthwise."""
+    plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)  # the attention sees no padding
+    depthwise = layer.groups == layer.in_channels == layer.out_channels
+    return plain and getattr(layer, "outer_padding", None) is None and (layer.groups == 1 or depthwise)
 
 
 def pack_panels(kernels: Tensor) -> Tensor:
@@ -71,7 +76,7 @@ class NativeModule(nn.Module):
         raise NotImplementedError
 
     def program(self) -> Any:
-        """A program of its own.
+        """Makes a program of its own.
 
         Raises:
             NativeError: The source cannot be built.
@@ -92,11 +97,11 @@ class NativeLayer(NativeModule):
     """A convolution and the activation after it.
 
     Args:
-        layer: The convolution that it stands for: groups 1, or depthwise with as many outputs as inputs.
+        layer: The convolution that it stands for, :func:`is_known`.
         activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
     """
 
-    def __init__(self, layer: nn.Conv2d | PerImageConv2d, activation: int) -> None:
+    def __init__(self, layer: nn.Module, activation: int) -> None:
         super().__init__()
         self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
         self.depthwise = layer.groups > 1
@@ -126,84 +131,25 @@ class NativeConv2d(NativeLayer):
         self.register_buffer("bias", pad_to_panel(bias))
 
     def add_to(self, program: Any) -> None:
-        """As of :class:`NativeModule`."""
+        """Adds the layer to a program."""
         program.add_static(self.shape, self.weight, self.bias)
 
 
-class NativeDynamicConv2d(NativeLayer):
-    """:class:`~pose.models.dynamic.folded.FoldedDynamicConv2d` and an activation."""
-
-    def __init__(self, layer: FoldedDynamicConv2d, activation: int) -> None:
-        super().__init__(layer, activation)
-        self.register_buffer("w1", None if layer.w1 is None else interleave(layer.w1.t()))
-        self.register_buffer("b1", None if layer.b1 is None else pad_to_panel(layer.b1))
-        self.register_buffer("w2", layer.w2.t().contiguous())
-        self.register_buffer("b2", layer.b2)
-        kernels = layer.bank.unflatten(1, (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size))
-        # (K, kh kw C) or (panels, K, kh kw C_in, 16)
-        by_channel = kernels.flatten(2).transpose(1, 2).flatten(1)
-        bank = by_channel if self.depthwise else pack_panels(kernels).transpose(0, 1)
-        self.register_buffer("bank", interleave(bank).flatten(1))
-        self.register_buffer("bias", pad_to_panel(layer.bias))
-        self.register_buffer("biases", None if layer.biases is None else pad_to_panel(layer.biases))
-
-    def add_to(self, program: Any) -> None:
-        """As of :class:`NativeModule`."""
-        attention = (self.w1, self.b1, self.w2, self.b2)
-        program.add_dynamic(self.shape, *attention, self.bank, self.bias, self.biases)
-
-
-class NativeDCDConv2d(NativeLayer):
-    """:class:`~pose.models.dynamic.folded_dcd.FoldedDCDConv2d` with one block and 'same' padding, and an activation.
+class NativeSqueezeExcitation(NativeModule):
+    """Squeeze-and-excitation behind a native layer, whose output it scales in place.
 
     Args:
-        layer, activation: As of :class:`NativeLayer`.
-        bank_dtype: Of the branch's matrices, which are most of what it reads.
+        fc1, fc2: Its convolutions of single pixels.
     """
 
-    def __init__(self, layer: FoldedDCDConv2d, activation: int, bank_dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(layer, activation)
-        branch, latent = layer.branch, layer.phi_shape[1]
-        self.pool_size = branch.pool_size
-        q, phi = layer.q[0], branch.to_phi.weight.detach().t().unflatten(1, (latent, latent))
-        matrices = {
-            "reduce": branch.reduce.weight.detach().t(),
-            "gate": branch.gate.weight.detach().t(),
-            "to_phi": pad_to_panel(phi.transpose(1, 2)).flatten(1),
-        }
-        constants = {
-            "identity": pad_to_panel(torch.eye(latent)),
-            "weight": pack_panels(layer.weight).flatten(1),
-            "p": pack_panels(layer.p[0][:, :, None, None]).flatten(1),
-            "q_panels": pack_panels(q[:, :, None, None]).flatten(1),
-            "q": q.t().contiguous(),
-            "latent_bias": pad_to_panel(layer.latent_bias[0]),
-            "bias": pad_to_panel(layer.bias),
-        }
-        self.names = (*matrices, *constants)
-        if branch.to_lambda is not None:
-            matrices["to_lambda"] = pad_to_panel(branch.to_lambda.weight.detach().t())
-        for name, value in {**constants, **{key: interleave(m.to(bank_dtype)) for key, m in matrices.items()}}.items():
-            self.register_buffer(name, value)
-
-    def add_to(self, program: Any) -> None:
-        """As of :class:`NativeModule`."""
-        tensors = [getattr(self, name) for name in self.names]
-        program.add_dcd(self.shape, self.pool_size, tensors, getattr(self, "to_lambda", None))
-
-
-class NativeSqueezeExcitation(NativeModule):
-    """:class:`~pose.models.layers.SqueezeExcitation` behind a native layer, whose answer it scales in place."""
-
-    def __init__(self, layer: SqueezeExcitation) -> None:
+    def __init__(self, fc1: nn.Conv2d, fc2: nn.Conv2d) -> None:
         super().__init__()
-        for name in ("fc1", "fc2"):
-            conv = getattr(layer, name)
+        for name, conv in (("fc1", fc1), ("fc2", fc2)):
             self.register_buffer(f"{name}_weight", conv.weight.detach().flatten(1).t().contiguous())
             self.register_buffer(f"{name}_bias", conv.bias.detach())
 
     def add_to(self, program: Any) -> None:
-        """As of :class:`NativeModule`."""
+        """Adds the layer to a program."""
         program.add_squeeze(self.fc1_weight, self.fc1_bias, self.fc2_weight, self.fc2_bias)
 
 
@@ -222,7 +168,7 @@ class NativeSequence(NativeModule):
         self.shortcut = shortcut
 
     def add_to(self, program: Any) -> None:
-        """As of :class:`NativeModule`."""
+        """Adds the layer to a program."""
         if self.shortcut is not None:
             program.begin_block(None if isinstance(self.shortcut, nn.Identity) else self.shortcut.program())
         for layer in self.layers:
@@ -237,34 +183,17 @@ def fuse(layer: nn.Module, activation: nn.Module, bank_dtype: torch.dtype = torc
     Args:
         layer: Static or folded.
         activation: After it.
-        bank_dtype: Of a decomposed layer's branch; other layers bring theirs.
+        bank_dtype: See :meth:`pose.models.dynamic.per_image_conv.PerImageConv2d.native_form`.
     """
     code = ACTIVATIONS.get(type(activation))
-    kind = _native_class(layer)
-    if kind is not None:
-        options = {"bank_dtype": bank_dtype} if kind is NativeDCDConv2d else {}
-        layer = kind(layer, code or 0, **options)
-        activation = activation if code is None else nn.Identity()
+    if hasattr(layer, "native_form"):
+        native = layer.native_form(code or 0, bank_dtype)
+    else:  # not somebody's own convolution, which may compute something else
+        plain = isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward
+        native = NativeConv2d(layer, code or 0) if plain and is_known(layer) else None
+    if native is not None:
+        layer, activation = native, activation if code is None else nn.Identity()
     return layer if isinstance(activation, nn.Identity) else nn.Sequential(layer, activation)
-
-
-def _native_class(layer: nn.Module) -> type[NativeLayer] | None:
-    """What stands for a layer; None where nothing does."""
-    if isinstance(layer, nn.Conv2d) and not isinstance(layer, NativeTrainedConv2d):
-        if type(layer).forward is not nn.Conv2d.forward:  # somebody's own convolution
-            return None
-    elif not isinstance(layer, NativeTrainedConv2d | FoldedDynamicConv2d | FoldedDCDConv2d):
-        return None
-    plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)  # the attention sees no padding
-    depthwise = layer.groups == layer.in_channels == layer.out_channels
-    if not plain or getattr(layer, "outer_padding", None) is not None or not (layer.groups == 1 or depthwise):
-        return None
-    if isinstance(layer, nn.Conv2d):
-        return NativeConv2d
-    if isinstance(layer, FoldedDynamicConv2d):
-        return NativeDynamicConv2d
-    margin = tuple(step * (size // 2) for size, step in zip(layer.kernel_size, layer.dilation, strict=True))
-    return NativeDCDConv2d if layer.phi_shape[0] == 1 and layer.padding == margin else None
 
 
 def chain(layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> NativeSequence | None:
@@ -272,7 +201,7 @@ def chain(layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> Nat
 
     Args:
         layers: Identities among them are left out.
-        shortcut: As of :class:`NativeSequence`.
+        shortcut: See :class:`NativeSequence`.
     """
     layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
     natives = NativeLayer | NativeSequence
@@ -280,5 +209,5 @@ def chain(layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> Nat
         return None
     if not isinstance(layers[-1], natives if shortcut is None else NativeLayer):
         return None
-    made = [NativeSqueezeExcitation(layer) if isinstance(layer, SqueezeExcitation) else layer for layer in layers]
-    return NativeSequence(made, shortcut) if all(isinstance(layer, NativeModule) for layer in made) else None
+    known = all(isinstance(layer, NativeModule) for layer in layers)
+    return NativeSequence(layers, shortcut) if known else None
