@@ -17,12 +17,12 @@ from mmengine.config import Config
 from torch import nn
 
 from pose import options, resources
-from pose.data_settings import DataSettings, make_data_settings, with_new_names
+from pose.data_settings import DataSettings, find_skeletons, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
-from pose.skeleton import BUILT_IN, Skeleton, load_skeleton
+from pose.skeleton import Skeleton, load_skeleton
 
 MAX_SEED = 2**63 - 1
 """The largest that torch takes."""
@@ -249,34 +249,11 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
         raise OptionError(f"{path}: {error}") from error
     except Exception as error:  # a configuration is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
-    _find_skeletons(sections.get("data"), path, "data.skeleton" in overrides)
+    find_skeletons(sections.get("data"), path, "data.skeleton" in overrides)
     try:
         return make_settings(sections)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
-
-
-def _find_skeletons(section: object, config: Path, here_first: bool) -> None:
-    """Writes where each skeleton file is into a ``data`` section.
-
-    Args:
-        section: What the configuration says; left as it is where it is no mapping or no such file is found.
-        config: The configuration's file: folders from its own upwards are looked through, the current one last.
-        here_first: The skeleton's name comes from the command line: the current folder is looked through first.
-    """
-    if not isinstance(section, dict):
-        return
-    above = list(config.absolute().parents)
-    train = section.get("train")
-    owners = [section, *(train if isinstance(train, list | tuple) else [train])]
-    for owner in owners:
-        name = owner.get("skeleton") if isinstance(owner, dict) else None
-        if isinstance(name, str) and name not in BUILT_IN:
-            folders = [Path.cwd(), *above] if here_first and owner is section else [*above, Path.cwd()]
-            files = (Path(os.path.normpath(folder / name)) for folder in folders)
-            found = next((file for file in files if file.is_file()), None)
-            if found is not None:
-                owner["skeleton"] = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
 def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:

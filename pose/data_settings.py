@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pose import options
 from pose.datasets.train_set import TrainSet
 from pose.evaluation.protocol import ANNOTATED
 from pose.options import OptionError
+from pose.skeleton import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -179,3 +181,26 @@ def with_new_names(section: Mapping[str, Any]) -> dict[str, Any]:
         if old == "boxes" and isinstance(made.get("test"), Mapping):
             made["test"] = {**made["test"], name: value}
     return made
+
+
+def find_skeletons(section: object, config: Path, here_first: bool) -> None:
+    """Writes where each skeleton file is into a ``data`` section.
+
+    Args:
+        section: What the configuration says; left as it is where it is no mapping or no such file is found.
+        config: The configuration's file: folders from its own upwards are looked through, the current one last.
+        here_first: The skeleton's name comes from the command line: the current folder is looked through first.
+    """
+    if not isinstance(section, dict):
+        return
+    above = list(config.absolute().parents)
+    train = section.get("train")
+    owners = [section, *(train if isinstance(train, list | tuple) else [train])]
+    for owner in owners:
+        name = owner.get("skeleton") if isinstance(owner, dict) else None
+        if isinstance(name, str) and name not in BUILT_IN:
+            folders = [Path.cwd(), *above] if here_first and owner is section else [*above, Path.cwd()]
+            files = (Path(os.path.normpath(folder / name)) for folder in folders)
+            found = next((file for file in files if file.is_file()), None)
+            if found is not None:
+                owner["skeleton"] = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)

@@ -26,7 +26,7 @@ DECODER = "sign"
 """The decoder of the protocol."""
 
 FLIP_SHIFT = 1
-"""Pixels that the protocol shifts mirrored heatmaps to the right: it makes up for index j at input pixel 4 j."""
+"""Pixels that mirrored heatmaps move to the right: index j sits at input pixel 4 j (docs/protocol.md#flip-shift)."""
 
 
 def encode(

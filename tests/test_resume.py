@@ -53,7 +53,7 @@ def straight(root, tmp_path_factory):
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Everything but times is the same: weights, optimiser, averages, random numbers, figures."""
+    """Everything but times is the same: weights, optimizer, averages, random numbers, figures."""
     for name in ("last.pth", "best.pth"):
         first, second = load_checkpoint(one / name), load_checkpoint(other / name)
         for key in first:

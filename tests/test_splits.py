@@ -145,3 +145,15 @@ def test_a_skeleton_named_from_the_current_folder_is_still_found(root, tmp_path,
     with pytest.raises(OptionError, match="data.skeleton: skeleton 'configs/lsp/skeleton.json' is neither built in"):
         load_settings(config).skeleton()
     assert load_settings(Path(__file__).parents[1] / LSP).skeleton().name == "lsp"
+
+
+def test_a_set_of_a_list_can_be_changed_by_its_number():
+    path = "configs/people/mobilenet_v2_x0.5_type_b_dynamic.py"
+    made, before = (
+        load_settings(path, {"data.train.0.weight": 2, "data.root": "elsewhere"}).data,
+        load_settings(path).data,
+    )
+    assert made.train == (replace(before.train[0], weight=2), *before.train[1:])
+    assert {file.parts[0] for file in made.files()} == {"elsewhere"} and len(made.files()) == 5 + 2 + 1
+    with pytest.raises(OptionError, match="data.train_images: data.train lists several sets; say data.train.0.images"):
+        load_settings(path, {"data.train_images": "images"})

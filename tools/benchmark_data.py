@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _dataset(settings: Settings, folder: str, cache: bool, reduced_decode: bool) -> CropDataset:
-    """The training persons, read in one of the ways."""
+    """The training data set, read in one of the ways."""
     data = replace(
         settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduced_decode
     )

@@ -17,7 +17,8 @@ from pathlib import Path
 from pose.checkpoint import load_weights, save_checkpoint
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
-from pose.engine.evaluate import make_test_loader, predict, read_test_persons
+from pose.engine.evaluate import open_test_set
+from pose.engine.predict import predict
 from pose.errors import command
 from pose.evaluation.calibration import FRACTION, SHARE, drawn_shares, fit_calibration, right_joints
 from pose.evaluation.protocol import ANNOTATED
@@ -43,13 +44,14 @@ def main() -> None:
     out = arguments.out or arguments.checkpoint.with_suffix(".calibrated.pth")
     make_folder(out.parent)
     check_outputs([out], files_read(arguments, settings))
-    persons, _ = read_test_persons(settings, ANNOTATED)
-    loader = make_test_loader(settings, persons)
-    predictions = predict(ready_for_testing(model, settings.test, device), loader, settings.test, device)
+    split = settings.data.val
+    test_set = open_test_set(settings, split, ANNOTATED)
+    persons = test_set.persons
+    predictions = predict(ready_for_testing(model, settings.test, device), test_set.loader, settings.test, device)
     scores = predictions.keypoints[..., 2]
     right = right_joints(predictions.keypoints, persons.keypoints, persons.boxes)
     calibration = fit_calibration(scores, right, settings.test.flip, arguments.share)
-    print(f"{len(scores):,} persons of {settings.data.path('val_annotations')}")
+    print(f"{len(scores):,} persons of {settings.data.path(split.annotations)}")
     print(f"{'drawn from':>10} {'drawn':>7} {'right (PCK ' + format(FRACTION, 'g') + ')':>15}")
     for row in drawn_shares(calibration(scores), right):
         print(f"{row.threshold:>10.2f} {row.drawn:>7.1%} {row.right:>15.1%}")

@@ -52,7 +52,7 @@ def scoring_options(choices: object) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TestChoices:
-    """How heatmaps become scored persons; the defaults are the protocol's, and stand nowhere else.
+    """How heatmaps become scored persons; the defaults are those of docs/protocol.md#testing.
 
     Args:
         flip: Average with the heatmaps of the mirrored crop.
