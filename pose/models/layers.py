@@ -1,17 +1,23 @@
-"""What the networks are built from: conv-norm-activation, squeeze-and-excitation, inverted residual."""
+"""What the networks are built from: conv-norm-activation, squeeze-and-excitation, inverted residual.
+
+Native forms are imported where they are asked for: a network that is built and run by torch needs none of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.makers import ConvMaker
-from pose.models.native.inference.layers import NativeSequence, NativeSqueezeExcitation, chain
-from pose.models.native.training.layers import NativeTrainedConv2d, adopt
-from pose.models.native.training.operations import PoolCache
 from pose.models.norm import SafeBatchNorm2d
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence, NativeSqueezeExcitation
+    from pose.models.native.training.forms import NativeTrainedConvNormAct, NativeTrainedInvertedResidual
+    from pose.models.native.training.operations import PoolCache
 
 
 class ConvNormAct(nn.Module):
@@ -29,17 +35,9 @@ class ConvNormAct(nn.Module):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedConvNormAct:
         """Its form for native training."""
-        form = adopt(NativeTrainedConvNormAct, self)
-        form.conv = NativeTrainedConv2d.of(form.conv)
-        return form
+        from pose.models.native.training.forms import NativeTrainedConvNormAct
 
-
-class NativeTrainedConvNormAct(ConvNormAct):
-    """:class:`ConvNormAct` whose normalisation activates and adds a shortcut."""
-
-    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W'), plus the shortcut."""
-        return self.norm(self.conv(x), self.activation, shortcut)
+        return NativeTrainedConvNormAct.of(self, pool_cache)
 
 
 class SqueezeExcitation(nn.Module):
@@ -62,6 +60,8 @@ class SqueezeExcitation(nn.Module):
 
     def native_form(self) -> NativeSqueezeExcitation:
         """The native layer for inference, which needs a native one before it."""
+        from pose.models.native.inference.layers import NativeSqueezeExcitation
+
         return NativeSqueezeExcitation(self.fc1, self.fc2)
 
 
@@ -139,23 +139,17 @@ class InvertedResidual(nn.Module):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedInvertedResidual:
         """Its form for native training."""
-        return adopt(NativeTrainedInvertedResidual, self)
+        from pose.models.native.training.forms import NativeTrainedInvertedResidual
+
+        return NativeTrainedInvertedResidual.of(self, pool_cache)
 
     def native_form(self) -> NativeSequence | None:
         """The block as one native sequence, its convolutions folded already; None where there is none."""
+        from pose.models.native.inference.layers import chain
+
         squeeze = self.squeeze.native_form() if isinstance(self.squeeze, SqueezeExcitation) else self.squeeze
         layers = (self.expand, self.depthwise, squeeze, self.project)
         return chain(layers, nn.Identity() if self.has_shortcut else None)
-
-
-class NativeTrainedInvertedResidual(InvertedResidual):
-    """:class:`InvertedResidual` whose last normalisation adds the shortcut."""
-
-    native_form = InvertedResidual.native_form
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
-        return self.project(self.squeeze(self.depthwise(self.expand(x))), x if self.has_shortcut else None)
 
 
 def round_channels(channels: float, divisor: int = 8) -> int:

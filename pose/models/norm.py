@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.native import ACTIVATIONS
-from pose.models.native.training.layers import adopt, fits
-from pose.models.native.training.operations import Norm, PoolCache
+if TYPE_CHECKING:
+    from pose.models.native.training.forms import NativeTrainedBatchNorm2d
+    from pose.models.native.training.operations import PoolCache
 
 
 class SafeBatchNorm2d(nn.BatchNorm2d):
@@ -26,39 +28,9 @@ class SafeBatchNorm2d(nn.BatchNorm2d):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedBatchNorm2d:
         """Its form for native training."""
-        form = adopt(NativeTrainedBatchNorm2d, self)
-        form.pool_cache = pool_cache
-        return form
+        from pose.models.native.training.forms import NativeTrainedBatchNorm2d
 
-
-class NativeTrainedBatchNorm2d(SafeBatchNorm2d):
-    """:class:`SafeBatchNorm2d` that normalises, activates and adds a shortcut at once.
-
-    Attributes:
-        pool_cache: Gets the averages of the output where an attention of the network wants them.
-    """
-
-    pool_cache: PoolCache
-
-    def forward(self, x: Tensor, activation: nn.Module | None = None, shortcut: Tensor | None = None) -> Tensor:
-        """(N, C, H, W) to the same shape."""
-        code = ACTIVATIONS.get(type(activation), 0)
-        known = self.affine and self.track_running_stats and self.momentum is not None
-        if not (fits(self, x) and known and x.numel() > x.shape[1]):
-            y = super().forward(x)
-            y = y if activation is None else activation(y)
-            return y if shortcut is None else shortcut + y
-        self.num_batches_tracked.add_(1)
-        running = (self.running_mean, self.running_var)
-        constants = (self.momentum, self.eps, code, self.pool_cache.wanted)
-        fused = code or activation is None or isinstance(activation, nn.Identity)
-        y, averages = Norm.apply(x, self.weight, self.bias, shortcut if fused else None, running, constants)
-        if not fused:
-            y = activation(y)
-            return y if shortcut is None else shortcut + y
-        if self.pool_cache.wanted:
-            self.pool_cache.put(y, averages)
-        return y
+        return NativeTrainedBatchNorm2d.of(self, pool_cache)
 
 
 def scale_and_shift(

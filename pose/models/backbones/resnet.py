@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct
-from pose.models.native import ACTIVATIONS
-from pose.models.native.inference.layers import NativeSequence, chain
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 
@@ -139,6 +142,9 @@ class ResNet(nn.Module):
 
 def _native_block(block: BasicBlock | Bottleneck) -> NativeSequence | None:
     """A folded block as one native sequence, whose last layer activates after the shortcut."""
+    from pose.models.native import ACTIVATIONS
+    from pose.models.native.inference.layers import NativeSequence, chain
+
     if not isinstance(block.convs, NativeSequence) or type(block.activation) not in ACTIVATIONS:
         return None
     whole = chain(block.convs.layers, block.shortcut)

@@ -8,13 +8,15 @@ Chen et al., 'Dynamic Convolution: Attention over Convolution Kernels', CVPR 202
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.native.training.layers import adopt, fits
-from pose.models.native.training.operations import Attend, PoolCache
+if TYPE_CHECKING:
+    from pose.models.native.training.forms import NativeTrainedAttention
+    from pose.models.native.training.operations import PoolCache
 
 TEMPERATURE = 30.0
 """tau of the paper's pose training; its ImageNet training anneals from here to 1."""
@@ -99,30 +101,12 @@ class KernelAttention(nn.Module):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedAttention:
         """Its form for native training."""
-        form = adopt(NativeTrainedAttention, self)
-        form.pool_cache, pool_cache.wanted = pool_cache, True
-        return form
+        from pose.models.native.training.forms import NativeTrainedAttention
+
+        return NativeTrainedAttention.of(self, pool_cache)
 
     def extra_repr(self) -> str:
         return f"num_kernels={self.num_kernels}, temperature={self.temperature.item():g}, {self.activation}"
-
-
-class NativeTrainedAttention(KernelAttention):
-    """:class:`KernelAttention` whose averages are those of the normalisation before it.
-
-    Attributes:
-        pool_cache: Where they are.
-    """
-
-    pool_cache: PoolCache
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, K)."""
-        if not fits(self, x):
-            return super().forward(x)
-        hidden = (None, None) if self.fc1 is None else (self.fc1.weight, self.fc1.bias)
-        constants = (self.temperature.item(), self.activation == "softmax")
-        return Attend.apply(self.pool_cache.take(x), *hidden, self.fc2.weight, self.fc2.bias, *constants)
 
 
 def attentions(model: nn.Module) -> list[KernelAttention]:

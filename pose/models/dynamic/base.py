@@ -9,6 +9,8 @@ Every answer has a default that holds for any such layer, and is overridden wher
 * :mod:`pose.export.forms`: ``graph_form`` of what ``fold`` returns;
 * :mod:`pose.models.complexity`: ``cost``;
 * :mod:`pose.models.dynamic.inflate`: ``load_static``.
+
+Folded and native forms are imported where they are asked for: a network that is built and run needs none of them.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pose.models.dynamic.per_image_conv import PerImageConv2d
-from pose.models.native.training.operations import PoolCache
 from pose.models.norm import scale_and_shift
+
+if TYPE_CHECKING:
+    from pose.models.native.training.operations import PoolCache
 
 
 class DynamicCost(NamedTuple):

@@ -12,6 +12,7 @@ Li et al., 'Revisiting Dynamic Convolution via Matrix Decomposition', ICLR 2021,
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,12 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.base import DynamicCost, DynamicLayer
 from pose.models.dynamic.dcd_branch import LATENT_RULES, LEAST_CHANNELS, DynamicBranch, default_latent_channels
-from pose.models.dynamic.dcd_joint import JointResidual
-from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual, latent_elements
-from pose.models.dynamic.folded_dcd import AssembledForm, FoldedDCDConv2d, scaled
-from pose.models.native.training.layers import adopt, fits
-from pose.models.native.training.operations import Conv, PoolCache, ScaledConv, add_bias, is_known
+from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual, JointResidual, latent_elements
+
+if TYPE_CHECKING:
+    from pose.models.dynamic.folded_dcd import AssembledForm
+    from pose.models.native.training.forms import NativeTrainedDCDConv2d
+    from pose.models.native.training.operations import PoolCache
 
 FUSIONS = ("channel", "joint")
 
@@ -214,12 +216,16 @@ class DCDConv2d(DynamicLayer):
         Channel residuals become a :class:`~pose.models.dynamic.folded_dcd.FoldedDCDConv2d`. Layers with a depthwise or
         joint residual, or without one, stay what they are, W_0 and P scaled.
         """
+        from pose.models.dynamic.folded_dcd import FoldedDCDConv2d, scaled
+
         if not self.depthwise and not self.joint and self.residual is not None:
             return FoldedDCDConv2d(self, norm)
         return scaled(self, norm)
 
     def graph_form(self, runtime: str) -> AssembledForm:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a folded layer that is one of these."""
+        from pose.models.dynamic.folded_dcd import AssembledForm
+
         return AssembledForm(self)
 
     def cost(self, height: int, width: int) -> DynamicCost:
@@ -247,27 +253,10 @@ class DCDConv2d(DynamicLayer):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedDCDConv2d:
         """Its form for native training."""
-        return adopt(NativeTrainedDCDConv2d, self)
+        from pose.models.native.training.forms import NativeTrainedDCDConv2d
+
+        return NativeTrainedDCDConv2d.of(self, pool_cache)
 
     def _assembling_is_less(self, x: Tensor) -> bool:
         factorized, assembled = self.madds(*x.shape[2:])
         return assembled < factorized
-
-
-class NativeTrainedDCDConv2d(DCDConv2d):
-    """:class:`DCDConv2d`, native where it is pointwise with one block or depthwise; others compute by torch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W')."""
-        if not (fits(self, x) and is_known(self)):
-            return super().forward(x)
-        if self.depthwise:
-            weight, bias = self.kernel(x)
-            return add_bias(Conv.apply(x, weight, self.stride[0]), bias)
-        scales = self.branch is not None and self.branch.to_lambda is not None
-        if not scales or self.residual is None or self.residual.phi_shape[0] > 1:
-            return super().forward(x)
-        scale, phi = self.branch(x)
-        latent = self.residual.latent(x, phi)
-        y = ScaledConv.apply(x, self.weight.flatten(1), scale, latent, self.residual.p)
-        return add_bias(y, None if self.bias is None else self.bias[None])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.native.training.layers import adopt, fits
-from pose.models.native.training.operations import PoolCache
+if TYPE_CHECKING:
+    from pose.models.native.training.forms import NativeTrainedBranch
+    from pose.models.native.training.operations import PoolCache
 
 LATENT_RULES = ("halved", "root")
 LEAST_CHANNELS = 4
@@ -74,28 +76,13 @@ class DynamicBranch(nn.Module):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedBranch:
         """Its form for native training."""
-        form = adopt(NativeTrainedBranch, self)
-        form.pool_cache, pool_cache.wanted = pool_cache, True
-        return form
+        from pose.models.native.training.forms import NativeTrainedBranch
+
+        return NativeTrainedBranch.of(self, pool_cache)
 
     def graph_form(self, runtime: str) -> BranchForm:
         """Its form in a graph of one image, for any runtime."""
         return BranchForm(self)
-
-
-class NativeTrainedBranch(DynamicBranch):
-    """:class:`DynamicBranch` whose averages are those of the normalisation before it.
-
-    Attributes:
-        pool_cache: Where they are.
-    """
-
-    pool_cache: PoolCache
-
-    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """As :meth:`DynamicBranch.forward`."""
-        native = self.pool_size == 1 and fits(self, x)
-        return self.values(self.pool_cache.take(x)) if native else super().forward(x)
 
 
 class BranchForm(nn.Module):

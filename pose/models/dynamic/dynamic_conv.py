@@ -11,15 +11,19 @@ Normalisation and the activation g follow outside, as they do after ``nn.Conv2d`
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pose.models.dynamic.attention import TEMPERATURE, KernelAttention
 from pose.models.dynamic.base import DynamicLayer
-from pose.models.dynamic.folded import FoldedDynamicConv2d
-from pose.models.native.training.layers import adopt, fits
-from pose.models.native.training.operations import MixedConv, MixedPointwise, PoolCache, add_bias, is_known
+
+if TYPE_CHECKING:
+    from pose.models.dynamic.folded import FoldedDynamicConv2d
+    from pose.models.native.training.forms import NativeTrainedDynamicConv2d
+    from pose.models.native.training.operations import PoolCache
 
 
 class DynamicConv2d(DynamicLayer):
@@ -111,6 +115,8 @@ class DynamicConv2d(DynamicLayer):
     @torch.no_grad()
     def fold(self, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32) -> FoldedDynamicConv2d:
         """See :class:`~pose.models.dynamic.base.DynamicLayer`: the bank and the attention's first FC."""
+        from pose.models.dynamic.folded import FoldedDynamicConv2d
+
         return FoldedDynamicConv2d(self, norm, bank_dtype)
 
     @torch.no_grad()
@@ -131,19 +137,6 @@ class DynamicConv2d(DynamicLayer):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedDynamicConv2d:
         """Its form for native training."""
-        return adopt(NativeTrainedDynamicConv2d, self)
+        from pose.models.native.training.forms import NativeTrainedDynamicConv2d
 
-
-class NativeTrainedDynamicConv2d(DynamicConv2d):
-    """:class:`DynamicConv2d`, native where it is depthwise or pointwise; others mix and convolve by torch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W')."""
-        if not (fits(self, x) and is_known(self)):
-            return super().forward(x)
-        attention = self.attention(x)
-        if self.kernel_size == (1, 1):
-            y = MixedPointwise.apply(x, attention, self.weight)
-        else:
-            y = MixedConv.apply(x, attention, self.weight, self.stride[0], self.recompute)
-        return add_bias(y, None if self.bias is None else attention @ self.bias)
+        return NativeTrainedDynamicConv2d.of(self, pool_cache)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.native.inference.layers import NativeLayer
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeLayer
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
