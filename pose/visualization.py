@@ -11,6 +11,7 @@ from pose.skeleton import SIDE_COLORS, Skeleton, limb_side
 
 _OUTLINE = (20, 20, 20)
 _WHITE = (255, 255, 255)
+_BOX = (80, 220, 80)
 _SHIFT = 3  # fractional bits of coordinates over an image
 _CROP_SHIFT = 4  # and over a crop
 
@@ -57,22 +58,41 @@ def track_color(track_id: int) -> tuple[int, int, int]:
     return tuple((cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0] * 255).astype(int).tolist())
 
 
+def draw_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """A copy of the picture with boxes and their scores.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        boxes: (N, 5) x, y, width, height in pixels, and the score.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    canvas = image.copy()
+    for box in boxes[::-1]:  # the best on top
+        _draw_tagged(canvas, box[:4], f"{box[4]:.2f}", _BOX)
+    return canvas
+
+
 def _draw_identity(canvas: np.ndarray, box: np.ndarray, track_id: int) -> None:
-    """The box and, at its corner, the number on a tag of the same colour."""
-    color = track_color(track_id)
+    _draw_tagged(canvas, box, str(track_id), track_color(track_id))
+
+
+def _draw_tagged(canvas: np.ndarray, box: np.ndarray, tag: str, color: tuple[int, int, int]) -> None:
+    """A box (4,) and, at its corner, a word on a tag of the same color."""
     width = line_width(box)
     limit = 4 * max(canvas.shape)
     x1, y1, x2, y2 = np.concatenate([box[:2], box[:2] + box[2:]]).clip(-limit, limit).round().astype(int).tolist()
     cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, round(width / 2)))
     scale = min(max(0.4, width / 6), 4.0)
     thick = max(1, round(1.5 * scale))
-    (tag_width, tag_height), _ = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    (tag_width, tag_height), _ = cv2.getTextSize(tag, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
     rim = 2 + thick
     x = min(max(x1, 0), max(canvas.shape[1] - tag_width - 2 * rim, 0))
     bottom = max(y1, tag_height + 2 * rim)  # inside the picture where there is no room above the box
     cv2.rectangle(canvas, (x, bottom - tag_height - 2 * rim), (x + tag_width + 2 * rim, bottom), color, -1)
     place = (x + rim, bottom - rim)
-    cv2.putText(canvas, str(track_id), place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
+    cv2.putText(canvas, tag, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
 
 
 def _draw_person(canvas: np.ndarray, points: np.ndarray, shown: np.ndarray, width: float, skeleton: Skeleton) -> None:
