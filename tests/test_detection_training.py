@@ -60,7 +60,7 @@ def settings_of(data, **train_options):
                 test_annotations="truth.json",
                 test_images="pictures",
             ),
-            model=dict(width=0.35, channels=[32, 32, 24], blocks=1),
+            model=dict(width=0.5, channels=[32, 32, 24], blocks=1),
             canvas=dict(grids=[1.0], scale=[0.8, 1.2]),
             train=dict(SHORT, **train_options),
             test=dict(input_area=128 * 96),
@@ -74,8 +74,7 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path):
     )
     best = train(settings, tmp_path / "run", "cpu")["best"]
     assert best["epoch"] == 12
-    assert best["AP50"] > 0.8
-    assert best["recall"] > 0.9
+    assert best["recall"] > 0.5  # two pictures of three persons that it has not seen
     detector = PersonDetector.from_checkpoint(tmp_path / "run" / "best.pth", threshold=0.3)
     picture = cv2.imread(str(data / "pictures" / "1.png"))
     boxes = detector(picture)
@@ -87,11 +86,18 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path):
 
     out = tmp_path / "boxes.json"
     figures = run("test_detector.py", tmp_path / "run" / "best.pth", "--out", out)
-    assert "AP50 0." in figures or "AP50 1." in figures
-    assert "recall_keypoints " in figures
+    numbers = {line.split()[0]: float(line.split()[1]) for line in figures.splitlines() if line.startswith("recall")}
+    assert float(figures.split("AP50 ")[1].split()[0]) > 0.8
+    assert numbers["recall_keypoints"] == numbers["recall"] > 0.8  # of all ten
     assert "precision" in figures
     again = run("test_detector.py", "--boxes", out, "--annotations", data / "truth.json")
     assert again.splitlines()[0] == figures.splitlines()[0]
+    packed = run("pack_detector.py", tmp_path / "run" / "best.pth", tmp_path / "packed.pth", device=False)
+    assert "2 pictures held out" in packed
+    assert (tmp_path / "packed.pth").stat().st_size < 0.7 * (tmp_path / "run" / "best.pth").stat().st_size
+    half = PersonDetector.from_checkpoint(tmp_path / "packed.pth")
+    full = PersonDetector.from_checkpoint(tmp_path / "run" / "best.pth", threshold=half.settings.threshold)
+    assert full(picture) == pytest.approx(half(picture), abs=1.0)  # pixels
     found = run("detect.py", tmp_path / "run" / "best.pth", data / "pictures", "--out", tmp_path / "drawn")
     assert "on 10 pictures" in found
     assert len(list((tmp_path / "drawn").glob("*.png"))) == 10
@@ -99,11 +105,11 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path):
     assert {record["image_id"] for record in records} <= set(range(10))
 
 
-def run(tool, *arguments, fails=False):
+def run(tool, *arguments, fails=False, device=True):
     """What a tool prints, or tells where it should fail."""
     command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    device = [] if fails else ["--device", "cpu"]
+    device = ["--device", "cpu"] if device and not fails else []
     environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run([*command, *device], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == (2 if fails else 0), done.stderr
@@ -136,14 +142,15 @@ def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, 
         train(settings, tmp_path / "whole", "cpu")
 
 
-def test_remembered_features_are_those_of_the_pictures(data, tmp_path):
+@pytest.mark.parametrize("frozen", [1, 3])
+def test_remembered_features_are_those_of_the_pictures(data, frozen):
     """Two epochs of the same canvases, with features kept and computed anew."""
     from pose.detection.data import open_training_data
     from pose.detection.dataset import CanvasDataset, collate
     from pose.detection.repeated import RepeatedCanvases
     from pose.detection.train import learn
 
-    settings = make_detector_settings({**settings_of(data).to_dict(), "model": dict(width=0.35, frozen=1)})
+    settings = make_detector_settings({**settings_of(data).to_dict(), "model": dict(width=0.5, frozen=frozen)})
     pictures = open_training_data(settings.data)
     drawn = CanvasDataset(pictures.pictures, pictures.cache, pictures.train_rows, 4, (96, 96), settings.canvas)
     losses = []
@@ -151,7 +158,7 @@ def test_remembered_features_are_those_of_the_pictures(data, tmp_path):
         trainer = make_trainer(settings, "cpu")
         trainer.set_learning_rate(1e-3)
         trainer.model.train()
-        dataset = RepeatedCanvases(drawn, 3, trainer.model.stages[0]) if kept else drawn
+        dataset = RepeatedCanvases(drawn, 3, trainer.model) if kept else drawn
         places = [(epoch, row) if kept else (epoch // 3, row) for epoch in (0, 1, 2, 3) for row in range(4)]
         batches = [collate([dataset[place] for place in places[start : start + 4]]) for start in range(0, 16, 4)]
         losses.append([learn(trainer, batch).item() for batch in batches])

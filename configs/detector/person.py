@@ -10,7 +10,7 @@ data = dict(
         dict(images="lsp_images", boxes="boxes_lsp.json", weight=0.2),
     ],
 )
-model = dict(frozen=2)
+model = dict(frozen=3)
 train = dict(
     epochs=24,
     canvases=1024,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ from torch import nn
 from pose.checkpoint import load_checkpoint, load_state
 from pose.detection.canvas import GRAY
 from pose.detection.decode import decode
-from pose.detection.network import SIZE_DIVISOR, STRIDE
-from pose.detection.settings import DetectorSettings, TestSettings, make_detector_settings
+from pose.detection.network import SIZE_DIVISOR, STRIDE, DetectionNet
+from pose.detection.settings import DetectorSettings, TestSettings, changed, make_detector_settings
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy
-from pose.options import OptionError
 from pose.prediction import to_input
 
 LONGEST_SIDE = 416
@@ -73,17 +73,22 @@ class PersonDetector:
         return to_picture(found.double().cpu().numpy(), scale, image.shape)
 
 
-def load_network(path: str | Path) -> tuple[nn.Module, DetectorSettings]:
+def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[DetectionNet, DetectorSettings]:
     """A trained network, on the CPU in float32, and the settings it was trained with.
+
+    Args:
+        path: A checkpoint.
+        overrides: Dotted keys to values of settings that differ here, e.g. where the data are.
 
     Raises:
         CheckpointError: The file is missing, damaged or not a detector's.
+        OptionError: A setting that differs cannot be.
     """
-    checkpoint: dict[str, Any] = load_checkpoint(path)
-    try:
-        settings = make_detector_settings(checkpoint.get("settings", {"none": None}))
-    except OptionError as error:
-        raise CheckpointError(f"{path}: not a person detector's checkpoint ({error}); choose another one") from error
+    checkpoint = load_checkpoint(path)
+    sections = checkpoint.get("settings", {})
+    if not isinstance(sections, Mapping) or "canvas" not in sections:
+        raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
+    settings = make_detector_settings(changed(sections, overrides or {}))
     network = settings.build_model()
     load_state(network, checkpoint["model"], path)
     return network, settings

@@ -62,9 +62,12 @@ class DetectionNet(nn.Module):
         stages, features = split(backbone)
         if not 0 <= frozen <= len(stages):
             raise ValueError(f"frozen must be from 0 to {len(stages)} stages, got {frozen}")
+        if any(count % 4**level for level, count in enumerate(features[:frozen])):
+            raise ValueError(f"frozen: {features[:frozen]} channels cannot be packed at width {width}; freeze fewer")
         self.stages = nn.ModuleList(FrozenSequence(*stage) if i < frozen else stage for i, stage in enumerate(stages))
         maker = StaticConvs()
         strides = (32, 16, 8)
+        self.frozen, self._channels = frozen, features
         self.laterals = nn.ModuleList(
             ConvNormAct(maker(inputs, outputs, 1, role="lateral", input_stride=stride), outputs)
             for inputs, outputs, stride in zip(reversed(features), channels, strides, strict=True)
@@ -90,20 +93,40 @@ class DetectionNet(nn.Module):
         """Normalised RGB to maps.
 
         Args:
-            x: (N, 3, H, W), H and W multiples of 32; or what the first stage makes of that, (N, C, H / 8, W / 8).
+            x: (N, 3, H, W), H and W multiples of 32; or of such pictures :meth:`frozen_features`.
 
         Returns:
             (N, 5, H / 8, W / 8): the center's logit, and the logarithms of the distances from a cell's center to the
             box's left, top, right and bottom in cells.
         """
-        features = [self.stages[0](x) if x.shape[1] == COLORS else x]
-        for stage in self.stages[1:]:
+        features = self._unpacked(x) if x.shape[1] != COLORS else [self.stages[0](x)]
+        for stage in self.stages[len(features) :]:
             features.append(stage(features[-1]))
         x = self.laterals[0](features[2])
         for level, merge in enumerate(self.merges):
             x = F.interpolate(merge(x), scale_factor=2.0, mode="nearest")
             x = x + self.laterals[level + 1](features[1 - level])
         return self.final(self.head(x))
+
+    def frozen_features(self, x: Tensor) -> Tensor:
+        """What the frozen stages make of pictures, as one tensor: :meth:`forward` goes on from it.
+
+        Args:
+            x: (N, 3, H, W) normalised RGB.
+
+        Returns:
+            (N, C, H / 8, W / 8); features of larger strides have their pixels shuffled into the place of channels.
+        """
+        packed = []
+        for level, stage in enumerate(self.stages[: self.frozen]):
+            x = stage(x)
+            packed.append(F.pixel_shuffle(x, 2**level))
+        return torch.cat(packed, 1)
+
+    def _unpacked(self, packed: Tensor) -> list[Tensor]:
+        """The features of :meth:`frozen_features`, stage by stage."""
+        sizes = [channels // 4**level for level, channels in enumerate(self._channels[: self.frozen])]
+        return [F.pixel_unshuffle(part, 2**level) for level, part in enumerate(packed.split(sizes, 1))]
 
 
 def split(backbone: MobileNetV2) -> tuple[list[nn.Sequential], list[int]]:

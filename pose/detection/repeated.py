@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from pose.detection.dataset import CanvasDataset
+from pose.detection.network import DetectionNet
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
 
@@ -21,12 +22,12 @@ class RepeatedCanvases(Dataset):
     Args:
         dataset: Of canvases.
         repeats: Epochs that see the same ones.
-        frozen: The layers, from pictures on; they must not change. They compute on the CPU, picture by picture.
+        network: Whose frozen stages; they compute on the CPU, picture by picture.
     """
 
-    def __init__(self, dataset: CanvasDataset, repeats: int, frozen: nn.Module) -> None:
+    def __init__(self, dataset: CanvasDataset, repeats: int, network: DetectionNet) -> None:
         self.dataset, self.repeats, self.seed = dataset, repeats, dataset.seed
-        self._layers = deploy(frozen)
+        self._features = deploy(network).frozen_features
         self._drawn = -1
         self._known: dict[int, tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
@@ -43,6 +44,6 @@ class RepeatedCanvases(Dataset):
         if row not in self._known:
             image, boxes, kinds = self.dataset[drawn, row]
             with torch.inference_mode():
-                features = self._layers(to_input(torch.from_numpy(image)[None], "cpu"))[0]
+                features = self._features(to_input(torch.from_numpy(image)[None], "cpu"))[0]
             self._known[row] = features.clone(), boxes, kinds
         return self._known[row]

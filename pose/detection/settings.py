@@ -69,7 +69,7 @@ class TrainSettings:
         epochs: How many.
         canvases: Canvases an epoch.
         canvas_size: Width and height of a canvas, multiples of 32.
-        repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``, whose first stage's features are
+        repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``: what frozen stages make of them is
             kept in memory and not computed again, and no workers.
         batch_size: Canvases a step.
         learning_rate: Of Adam, at its highest: it rises in a straight line over ``warm_up`` steps, then falls to 0 by
@@ -133,7 +133,7 @@ class TestSettings:
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    input_area: int = 352 * 256
+    input_area: int = 320 * 256
     threshold: float = 0.3
     overlap: float = OVERLAP
 
@@ -196,6 +196,13 @@ def make_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
     return DetectorSettings(model=dict(model), **made)
 
 
+def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of a configuration with dotted keys changed."""
+    config = Config(dict(sections))
+    config.merge_from_dict(dict(overrides))
+    return config.to_dict()
+
+
 def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectorSettings:
     """Reads a detector's configuration, a Python file with the sections of :class:`DetectorSettings`.
 
@@ -212,9 +219,7 @@ def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None
             f"{path}: configuration not found; configs/detector/ holds the one that comes with the project"
         )
     try:
-        config = Config.fromfile(os.fspath(path))
-        config.merge_from_dict(dict(overrides or {}))
-        sections = config.to_dict()
+        sections = changed(Config.fromfile(os.fspath(path)).to_dict(), overrides or {})
     except Exception as error:  # a configuration is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
     try:

@@ -113,7 +113,7 @@ def _train(
         schedule.seed,
     )
     if schedule.repeats > 1:
-        dataset = RepeatedCanvases(dataset, schedule.repeats, trainer.model.stages[0])
+        dataset = RepeatedCanvases(dataset, schedule.repeats, trainer.model)
     loader = canvas_loader(dataset, schedule.batch_size, settings.data.workers)
     progress = resume_run(work_dir, settings, trainer, loader.batch_sampler) if resume else Progress()
 
