@@ -21,7 +21,7 @@ from pose.inference.video.files import CODECS, writing_video
 from pose.inference.web.viewer import html_file
 from pose.poses import Poses, to_coco_results
 from pose.skeleton import COCO
-from pose.tables import write_page
+from pose.tables import Page
 
 NOISE = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
 
@@ -46,6 +46,12 @@ def write_frames(output, frames: int = 40) -> None:
             write(Frame(number, NOISE), poses, NOISE)
 
 
+def write_table(path: Path) -> None:
+    page = Page("title", "about")
+    page.add(*["line"] * 9000)
+    page.write(path)
+
+
 def write_video(path: Path) -> None:
     with writing_video(path, 25) as write:
         for number in range(12):
@@ -59,7 +65,7 @@ WRITERS = {
     "keypoints.csv": lambda path: write_frames(csv_file(path, COCO)),
     "page.html": lambda path: write_frames(html_file(path, "a", COCO, 25, 40, (128, 96))),
     "a.png": lambda path: write_picture(path, NOISE),
-    "a.md": lambda path: write_page(path, "title", "about", ["line"] * 9000),
+    "a.md": write_table,
     "a.pth": lambda path: save_checkpoint(path, {"model": {"a": torch.rand(100_000)}}),
     **{f"a{suffix}": write_video for suffix in CODECS},
 }

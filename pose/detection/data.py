@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pose.datasets.coco import PERSON as PERSON_CATEGORY
 from pose.detection.labels import LabeledPictures, read_sources
 from pose.detection.picture_cache import PictureCache, open_picture_cache
 from pose.detection.settings import DataSettings
 from pose.detection.targets import PERSON
+from pose.skeleton import PERSON_CATEGORY
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pose.datasets.coco import PERSON as PERSON_CATEGORY
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
+from pose.skeleton import PERSON_CATEGORY
 
 SAME = 0.5
 """A detector's box of at least this overlap (IoU) with one by hand is of the same person."""

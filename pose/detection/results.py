@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pose.datasets.coco import PERSON
 from pose.datasets.images import read_image
 from pose.errors import DataError
 from pose.files import read_json
+from pose.skeleton import PERSON_CATEGORY
 
 Detector = Callable[[np.ndarray], np.ndarray]
 
@@ -28,7 +28,7 @@ def detect_arrays(detector: Detector, images: Iterable[np.ndarray], ids: Sequenc
 def records(identity: int, boxes: np.ndarray) -> list[dict[str, Any]]:
     """The boxes (N, 5) of the picture with an id."""
     return [
-        {"image_id": identity, "category_id": PERSON, "bbox": box[:4], "score": box[4]}
+        {"image_id": identity, "category_id": PERSON_CATEGORY, "bbox": box[:4], "score": box[4]}
         for box in boxes.round(4).tolist()
     ]
 

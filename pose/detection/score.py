@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose.datasets.coco import PERSON
+from pose.skeleton import PERSON_CATEGORY
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve, in pycocotools' order; s, m and l are small, medium and large persons."""
@@ -114,9 +114,9 @@ def _evaluation(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) 
     """pycocotools' evaluation of persons' boxes, not yet run, and its reference."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
-        reference.dataset = {"info": {}, **truth, "categories": [{"id": PERSON, "name": "person"}]}
+        reference.dataset = {"info": {}, **truth, "categories": [{"id": PERSON_CATEGORY, "name": "person"}]}
         reference.createIndex()
         found = reference.loadRes(list(results)) if results else COCO()
         evaluation = COCOeval(reference, found, "bbox")
-    evaluation.params.catIds, evaluation.params.imgIds = [PERSON], sorted(reference.imgs)
+    evaluation.params.catIds, evaluation.params.imgIds = [PERSON_CATEGORY], sorted(reference.imgs)
     return evaluation, reference
