@@ -101,7 +101,7 @@ class DataSettings:
     def files(self) -> list[Path]:
         """Every file of annotations, boxes and joints that is named."""
         splits = [split for split in (self.val, self.test) if split]
-        names = [each.annotations for each in (*self.train, *splits)]
+        names = [each.annotations for each in self.train] + [split.annotations for split in splits]
         names += [each.extra_joints for each in self.train if each.extra_joints]
         names += [split.boxes for split in splits if split.boxes != ANNOTATED]
         return [self.path(name) for name in names]

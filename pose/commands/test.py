@@ -58,7 +58,7 @@ def main() -> None:
     evaluate.read_truth(settings, split)  # what is wrong with it is told before the network runs
     model = ready_for_testing(model, settings.test, device)
     run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
-    if keep:
+    if run.saved is not None:
         run.saved.save(keep)
     write_results(out, run.results.records())
     shares = pck(run.results, run.truth, skeleton) if skeleton.sigmas_estimated else {}
@@ -82,7 +82,7 @@ def main() -> None:
         images = data.path(split.images)
         page = make_report(report, run.results, run.figures, protocol.describe(), run.truth, images, skeleton)
         print(f"report: {page}")
-    if keep:
+    if run.saved is not None:
         print(f"predictions: {keep} ({run.saved.bytes_per_person():,} bytes a person)")
 
 

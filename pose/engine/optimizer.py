@@ -23,7 +23,8 @@ def parameter_groups(model: nn.Module, weight_decay: float = 0.0) -> list[dict[s
     """
     if not weight_decay:
         return [{"params": list(model.parameters()), "weight_decay": 0.0}]
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         decays = parameter.ndim > 1 and not name.rpartition(".")[2].startswith("bias")
         (decaying if decays else others).append(parameter)

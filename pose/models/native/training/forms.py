@@ -118,7 +118,7 @@ class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
     """:class:`ConvNormAct` whose normalisation activates and adds a shortcut."""
 
     @classmethod
-    def of(cls, module: ConvNormAct, pool_cache: PoolCache) -> NativeTrainedConvNormAct:
+    def of(cls, module: nn.Module, pool_cache: PoolCache) -> NativeTrainedConvNormAct:
         """The form of a module, its convolution in its native form where it is static and has one."""
         form = super().of(module, pool_cache)
         if type(form.conv) is nn.Conv2d and is_known(form.conv):
