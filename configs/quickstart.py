@@ -1,7 +1,7 @@
 # A small dynamic-convolution network on drawn people: minutes on two CPU cores, nothing to download.
 data = dict(
     root="work_dirs/quickstart/data",
-    boxes="annotated",
+    val=dict(boxes="annotated"),
     input_size=(96, 128),
     workers=0,
 )

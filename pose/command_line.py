@@ -29,7 +29,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change single options, e.g. train.epochs=20 data.root=/data/coco",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
 
 
 def settings_from(arguments: argparse.Namespace, **overrides: Any) -> Settings:
@@ -53,14 +53,13 @@ def files_read(arguments: argparse.Namespace, settings: Settings) -> list[Path]:
     """Files that a tool with CONFIG reads, for :func:`pose.files.check_outputs`: configuration, checkpoint, data set.
 
     Args:
-        arguments: ``config`` and, where the tool has one, ``checkpoint``.
+        arguments: ``config`` and, where the tool has them, ``checkpoint`` and ``boxes``.
         settings: Their settings.
     """
-    data = settings.data
-    names = ("train_annotations", "val_annotations", "test_annotations", "boxes")
-    named = [data.path(name) for name in names if getattr(data, name) is not None]
     own = [Path(arguments.config), Path(getattr(arguments, "checkpoint", None) or arguments.config)]
-    return [*own, *named, Path(data.skeleton)]
+    boxes = getattr(arguments, "boxes", None)
+    named = [Path(boxes)] if boxes and Path(boxes).is_file() else []
+    return [*own, *named, *settings.data.files(), Path(settings.data.skeleton)]
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:

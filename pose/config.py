@@ -6,9 +6,10 @@ nothing below the tools takes a configuration: constructors take values.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from mmengine.config import Config
 from torch import nn
 
 from pose import options, resources
+from pose.data_settings import DataSettings, find_skeletons, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
-from pose.evaluation.protocol import ANNOTATED, CHOICES
+from pose.evaluation.protocol import ANNOTATED, TestChoices
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
 from pose.skeleton import Skeleton, load_skeleton
@@ -28,80 +30,31 @@ MAX_SEED = 2**63 - 1
 PRECISIONS = ("float32", "bfloat16", "float16")
 """What autocast computes in; float32 is without it."""
 
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Where the data are; paths are relative to ``root``, which is relative to the current folder.
-
-    Args:
-        root: Folder of a data set in COCO's layout.
-        train_annotations, train_images, val_annotations, val_images: File and folder of each split.
-        test_annotations, test_images: Where there is a third, which nothing is chosen by: what ``tools/test.py`` tests
-            on. None tests on the validation split, as COCO's users do; without ``test_images`` its pictures lie with
-            the validation split's. A file of detected boxes serves both splits.
-        boxes: The boxes that are tested: a detections file in COCO's results format, or ``annotated``.
-        box_threshold: Detections below this score are left out.
-        skeleton: A built-in skeleton's name or a skeleton file (relative to the current folder).
-        input_size: Width and height of the network's input, multiples of 32.
-        workers: Worker processes that load crops; 0 loads in the main process.
-        broken_share: The share of the training pictures that may be absent or broken: they are skipped with a
-            warning, above it the run stops. Testing takes none.
-        crop_cache: A folder for the crop_regions of the training persons, several GB for COCO, which makes
-            loading about two and a half times as fast; None reads the pictures.
-        reduced_decode: Decode training pictures smaller where a crop allows it; the pixels are not quite the same.
-    """
-
-    root: str = "data/coco"
-    train_annotations: str = "annotations/person_keypoints_train2017.json"
-    train_images: str = "train2017"
-    val_annotations: str = "annotations/person_keypoints_val2017.json"
-    val_images: str = "val2017"
-    test_annotations: str | None = None
-    test_images: str | None = None
-    boxes: str = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
-    box_threshold: float = 0.0
-    skeleton: str = "coco"
-    input_size: tuple[int, int] = (192, 256)
-    workers: int = 4
-    broken_share: float = 0.02
-    crop_cache: str | None = None
-    reduced_decode: bool = False
-
-    def __post_init__(self) -> None:
-        if self.test_images is not None and self.test_annotations is None:
-            raise ValueError("test_images needs test_annotations")
-        if not 0 <= self.broken_share < 1:
-            raise ValueError(f"broken_share must be at least 0 and below 1, got {self.broken_share}")
-        if any(size < 32 or size % 32 for size in self.input_size):
-            raise ValueError(f"input_size must be two multiples of 32, got {self.input_size}")
-        if self.workers < 0:
-            raise ValueError(f"workers must not be negative, got {self.workers}")
-        if not 0 <= self.box_threshold <= 1:
-            raise ValueError(f"box_threshold must be between 0 and 1, got {self.box_threshold}")
-
-    def for_testing(self) -> DataSettings:
-        """These settings with the test split, where there is one, in the validation split's place."""
-        annotations, images = self.test_annotations or self.val_annotations, self.test_images or self.val_images
-        return replace(self, val_annotations=annotations, val_images=images, test_annotations=None, test_images=None)
-
-    def path(self, name: str) -> Path:
-        """A path of this data set, by the name of its field or as given."""
-        return Path(self.root, getattr(self, name, name))
+SCHEDULES = ("step", "cosine")
+"""How the learning rate falls."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The training schedule; the defaults are the protocol's.
+    """The training schedule; the defaults are those of docs/protocol.md#schedule.
 
     Args:
         epochs: Passes over the training persons.
         batch_size: Persons per batch of each process; an incomplete last batch of an epoch is left out.
-        learning_rate: Of Adam.
+        learning_rate: Of the optimizer, at its highest.
+        schedule: How the learning rate falls. ``step``: after ``milestones``. ``cosine``: with every batch, along
+            half a cosine from ``learning_rate`` to 0 over all epochs (arXiv 1608.03983, without restarts).
+        warm_up: Epochs, or a part of one, in which the learning rate grows in a straight line from 0 to what
+            ``schedule`` has it to be, with every batch.
         milestones: Finished epochs after which the learning rate is multiplied by ``gamma``.
-        gamma: That factor.
+        gamma: The factor of each milestone.
+        optimizer: ``adam`` or ``adamw``, which takes weight decay apart from the gradient (arXiv 1711.05101).
+        weight_decay: Of kernels and matrices; biases and normalisation do not decay.
+        frozen: Parts of the network that stay as they are, e.g. ``("backbone.stem", "backbone.blocks.[0-5]")``.
+        freeze_epochs: Epochs after which those parts learn, too; None keeps them frozen.
         validate_every: Epochs between validations; the last epoch is always validated.
         validation_boxes: ``annotated``, which needs no detector and a sixteenth of the time on val2017,
-            or ``detected`` for ``data.boxes``.
+            or ``detected`` for ``data.val.boxes``.
         seed: Of initialisation, order and augmentation.
         initial_weights: What to start from instead of chance, see :func:`pose.engine.initial.load_initial`: a
             checkpoint, also of the static network, or ``torchvision:NAME`` for the backbone.
@@ -111,20 +64,24 @@ class TrainSettings:
         checkpoint_minutes: The longest time without a checkpoint; every epoch ends with one.
         base_batch_size: The effective batch (``batch_size`` x processes x ``accumulate``) that the learning
             rate is meant for; it is scaled in proportion (arXiv 1706.02677). None takes it as it is.
-        accumulate, max_gradient_norm, average_decay, precision, channels_last, sync_batch_norm: See
-            :class:`pose.engine.trainer.Trainer`.
-        compile: Compile the network with ``torch.compile``.
-        native, recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
+        accumulate, max_gradient_norm, average_decay, precision, channels_last, sync_batch_norm, compile, native,
+            recompute_kernels: See :class:`pose.engine.trainer.Trainer`.
         temperature_start, temperature_end, temperature_epochs: Dynamic convolution's temperature falls in a
             straight line over the first epochs (the paper's ImageNet training: 30, 1, 10); None as start
-            leaves it as ``model`` has it, which is the paper's pose training.
+            leaves it as ``model`` has it, which is the paper's pose training (docs/protocol.md#temperature).
     """
 
     epochs: int = 210
     batch_size: int = 128
     learning_rate: float = 1e-3
+    schedule: str = "step"
+    warm_up: float = 0.0
     milestones: tuple[int, ...] = (170, 200)
     gamma: float = 0.1
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    frozen: tuple[str, ...] = ()
+    freeze_epochs: int | None = None
     validate_every: int = 10
     validation_boxes: str = ANNOTATED
     seed: int = 0
@@ -153,63 +110,55 @@ class TrainSettings:
         for name in ("learning_rate", "gamma", "max_gradient_norm", "temperature_start", "temperature_end"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("initial_noise", "sheet_every", "checkpoint_minutes", "temperature_epochs", "seed"):
-            if getattr(self, name) < 0:
+        names = ("initial_noise", "sheet_every", "checkpoint_minutes", "temperature_epochs", "seed")
+        for name in (*names, "warm_up", "weight_decay", "freeze_epochs"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.seed > MAX_SEED:
             raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        for name, known in {"precision": PRECISIONS, "schedule": SCHEDULES, "optimizer": ("adam", "adamw")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.freeze_epochs is not None and not self.frozen:
+            raise ValueError("freeze_epochs needs frozen, the names of the parts")
         if self.validation_boxes not in (ANNOTATED, "detected"):
             raise ValueError(f"validation_boxes must be {ANNOTATED} or detected, got {self.validation_boxes!r}")
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """The learning rate of an epoch, counted from 0."""
-        return self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+    def learning_rate_at(self, epoch: int, batch: int = 0, batches: int = 1) -> float:
+        """The learning rate of a batch.
+
+        Args:
+            epoch: Counted from 0.
+            batch: Its number in the epoch, from 0.
+            batches: How many an epoch has.
+        """
+        done = epoch + batch / batches
+        if self.schedule == "cosine":
+            rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done / self.epochs, 1)))
+        else:
+            rate = self.learning_rate * self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return rate * min((done + 1 / batches) / self.warm_up, 1) if self.warm_up else rate
 
 
 @dataclass(frozen=True)
-class TestSettings:
-    """How heatmaps become scored persons; the defaults are the protocol's.
+class TestSettings(TestChoices):
+    """How a network is tested (docs/protocol.md#testing): the choices that its figures depend on, and how it runs.
 
     Args:
         batch_size: Crops per forward pass.
-        flip: Average with the heatmaps of the mirrored crop.
-        flip_shift: Pixels that those are shifted to the right: 0, 1 or 2.
-        decode: One of :data:`pose.heatmap.DECODERS`.
-        rescore: Person score = box score x mean joint score, else the box score.
-        rescore_threshold: Joints above this score count in that mean.
-        nms: ``greedy``, ``soft`` or ``off``: OKS non-maximum suppression.
-        nms_threshold: Its OKS threshold.
-        backend: Which library computes the figures: one of :data:`pose.evaluation.protocol.BACKENDS`.
         native: On a CPU, run the network by native layers, see :mod:`pose.models.deploy.folding`: the same heatmaps to
             1e-4, sooner.
     """
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
     batch_size: int = 64
-    flip: bool = True
-    flip_shift: int = 1
-    decode: str = "sign"
-    rescore: bool = True
-    rescore_threshold: float = 0.2
-    nms: str = "greedy"
-    nms_threshold: float = 0.9
-    backend: str = "pycocotools"
     native: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        for name in ("rescore_threshold", "nms_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -261,9 +210,10 @@ def make_settings(sections: Mapping[str, Any]) -> Settings:
     options.check_keys(sections, [section.name for section in fields(Settings)], "")
     if "model" not in sections:
         raise OptionError("missing option model: a dict with backbone and head")
-    classes = {"data": DataSettings, "augmentation": Augmentation, "train": TrainSettings, "test": TestSettings}
     made: dict[str, Any] = {"model": sections["model"]}
-    for name, section in classes.items():
+    if "data" in sections:
+        made["data"] = make_data_settings(sections["data"])
+    for name, section in {"augmentation": Augmentation, "train": TrainSettings, "test": TestSettings}.items():
         if name in sections:
             skip = name == "augmentation" and sections[name] is None
             made[name] = None if skip else options.build(section, sections[name], name)
@@ -287,13 +237,32 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
     path = resources.configuration(path)
     if not path.is_file():
         raise OptionError(f"{path}: configuration not found; configs/ holds the ones that come with the project")
+    overrides = dict(overrides or {})
     try:
-        config = Config.fromfile(os.fspath(path))
-        config.merge_from_dict(dict(overrides or {}))
+        sections = Config.fromfile(os.fspath(path)).to_dict()
+        if isinstance(sections.get("data"), Mapping):
+            sections["data"] = with_new_names(sections["data"])
+        config = Config(sections)
+        config.merge_from_dict(overrides)
         sections = config.to_dict()
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
     except Exception as error:  # a configuration is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
+    find_skeletons(sections.get("data"), path, "data.skeleton" in overrides)
     try:
         return make_settings(sections)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
+
+
+def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What :meth:`Settings.to_dict` gave an older version, as this one would give it.
+
+    Options have their new names, and those that did not exist then the defaults, which change nothing.
+    Settings that cannot be read any more come back as they are.
+    """
+    try:
+        return make_settings(stored).to_dict()
+    except OptionError:
+        return dict(stored)

@@ -8,13 +8,14 @@ from pose.options import OptionError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``--device`` names.
+    """The device that ``--device`` names; ``auto`` takes CUDA's first, else Apple's GPU (mps), else the CPU.
 
     Raises:
         OptionError: There is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(found)
     try:
         device = torch.device(name)
         if device.type == "meta":

@@ -1,8 +1,8 @@
 """From boxes to crops and back: centre, scale and the crop's affine.
 
 Arrays in, arrays out; every function takes one item or any leading batch shape. A pixel's
-coordinate is its index: the left-top pixel is (0, 0). Sources: the protocol's rows 'annotated
-box', 'box to centre and scale', 'warp', 'flip' and 'map back'.
+coordinate is its index: the left-top pixel is (0, 0). Sources: docs/protocol.md#annotated-box,
+docs/protocol.md#crop-box, docs/protocol.md#warp and docs/protocol.md#map-back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PADDING = 1.25
 
 
 def clip_boxes(boxes: ArrayLike, image_size: ArrayLike) -> np.ndarray:
-    """Annotated boxes clipped to their pictures, as the protocol stores them.
+    """Annotated boxes clipped to their pictures (docs/protocol.md#annotated-box).
 
     Args:
         boxes: (..., 4) x, y, width, height in pixels.
@@ -30,6 +30,26 @@ def clip_boxes(boxes: ArrayLike, image_size: ArrayLike) -> np.ndarray:
     start = np.maximum(boxes[..., :2], 0)
     end = np.minimum(limit, start + np.maximum(boxes[..., 2:] - 1, 0))
     return np.concatenate([start, end - start], axis=-1)
+
+
+def box_iou(boxes: ArrayLike, others: ArrayLike, buffer: ArrayLike = 0.0) -> np.ndarray:
+    """Intersection over union of boxes, each grown on every side by ``buffer`` times its size.
+
+    Args:
+        boxes: (..., 4) x, y, width, height.
+        others: (..., 4), broadcast against ``boxes``: ``box_iou(a[:, None], b[None])`` compares each with each.
+        buffer: (...) not negative.
+
+    Returns:
+        (...) float64 in [0, 1]; 0 for boxes without area.
+    """
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    grow = np.asarray(buffer, np.float64)[..., None]
+    start = np.maximum(boxes[..., :2] - grow * boxes[..., 2:], others[..., :2] - grow * others[..., 2:])
+    end = np.minimum(boxes[..., :2] + (1 + grow) * boxes[..., 2:], others[..., :2] + (1 + grow) * others[..., 2:])
+    shared = (end - start).clip(0).prod(axis=-1)
+    areas = (boxes[..., 2:].prod(axis=-1) + others[..., 2:].prod(axis=-1)) * (1 + 2 * grow[..., 0]) ** 2
+    return shared / np.maximum(areas - shared, 1e-12)
 
 
 def boxes_to_centers_scales(
@@ -61,7 +81,7 @@ def crop_affine(
 ) -> np.ndarray:
     """Affine maps from picture pixels to crop pixels.
 
-    The three-point construction of the protocol in closed form: the centre goes to the middle of
+    The three-point construction of docs/protocol.md#warp in closed form: the centre goes to the middle of
     the crop, the crop's width decides the scale in both directions, and a positive rotation turns
     the picture counter-clockwise under the crop. A flip is part of the map, so that a mirrored
     crop costs no second pass over the picture.

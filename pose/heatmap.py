@@ -1,13 +1,14 @@
 """Heatmaps: encode keypoints, mirror back, average and decode.
 
 Batched throughout. Decoding and flipping take NumPy arrays or torch tensors and return the same
-kind; torch is imported only by those who hand a tensor in. Sources: the protocol's tables 'Target
-and loss' and 'Test'.
+kind; torch is imported only by those who hand a tensor in. Sources: docs/protocol.md#target,
+docs/protocol.md#target-weight, docs/protocol.md#loss, docs/protocol.md#flip-test, docs/protocol.md#flip-shift and
+docs/protocol.md#decode.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,10 +22,16 @@ SIGMA = 2.0
 
 DECODERS = ("none", "sign", "second_highest", "dark")
 
+DECODER = "sign"
+"""The decoder of the protocol."""
+
+FLIP_SHIFT = 1
+"""Pixels that mirrored heatmaps move to the right: index j sits at input pixel 4 j (docs/protocol.md#flip-shift)."""
+
 
 def encode(
     keypoints: torch.Tensor,
-    labelled: torch.Tensor,
+    weights: torch.Tensor,
     heatmap_size: tuple[int, int],
     stride: float = 4.0,
     sigma: float = SIGMA,
@@ -35,35 +42,35 @@ def encode(
 
     Args:
         keypoints: (N, K, 2) float, in input pixels.
-        labelled: (N, K) bool.
+        weights: (N, K) bool or float, what each keypoint weighs; 0 where it is not labelled.
         heatmap_size: Width and height of a map.
         stride: Input pixels per heatmap pixel.
         sigma: In heatmap pixels.
 
     Returns:
         heatmaps (N, K, H, W) and weights (N, K), both float32 on the keypoints' device. A weight
-        is 1 for a labelled keypoint and 0 for others and where the whole patch is outside.
+        is the one given, and 0 where the whole patch is outside.
     """
     import torch
 
     width, height = heatmap_size
     radius = int(3 * sigma)
-    peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of the protocol
+    peak = (keypoints.float() / stride + 0.5).trunc()  # trunc is int() of docs/protocol.md#target
     limit = torch.tensor([width, height], device=keypoints.device)
     inside = ((peak + radius >= 0) & (peak - radius < limit)).all(dim=-1)
-    weights = (labelled & inside).float()
+    weights = weights.float() * inside
 
     def profile(center: torch.Tensor, length: int) -> torch.Tensor:
         offset = torch.arange(length, device=center.device, dtype=torch.float32) - center[..., None]
         return torch.exp(-(offset**2) / (2 * sigma**2)) * (offset.abs() <= radius)
 
     columns = profile(peak[..., 0], width)
-    rows = profile(peak[..., 1], height) * weights[..., None]
+    rows = profile(peak[..., 1], height) * (weights > 0)[..., None]
     return rows[..., :, None] * columns[..., None, :], weights
 
 
 def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Per joint 0.5 x mean((w p - w t)^2), averaged over all joints, zero-weight joints in the denominator.
+    """Per joint 0.5 x w x mean((p - t)^2), averaged over all joints, zero-weight joints in the denominator.
 
     Args:
         predicted: (N, K, H, W).
@@ -73,18 +80,18 @@ def mean_squared_loss(predicted: torch.Tensor, target: torch.Tensor, weights: to
     Returns:
         A scalar, float32 or wider.
     """
-    difference = (predicted.to(target.dtype) - target) * weights[..., None, None]
+    difference = (predicted.to(target.dtype) - target) * weights.sqrt()[..., None, None]
     return 0.5 * difference.square().mean()
 
 
-def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
+def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT) -> Array:
     """Turns the heatmaps of a mirrored input into those of the input itself.
 
     Args:
         heatmaps: (N, K, H, W).
         flip_index: (K,), what each keypoint becomes in a mirror.
         shift: Pixels to move to the right after mirroring; the first ``shift`` columns stay. The
-            protocol's 1 makes up for heatmap index j sitting at input pixel 4 j.
+            usual 1 makes up for heatmap index j sitting at input pixel 4 j (docs/protocol.md#flip-shift).
 
     Raises:
         ValueError: The shift is negative or as wide as the map.
@@ -101,7 +108,7 @@ def flip_back(heatmaps: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
     return _namespace(heatmaps).cat([mirrored[..., :shift], mirrored[..., : width - shift]], -1)
 
 
-def average_flip(heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = 1) -> Array:
+def average_flip(heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT) -> Array:
     """The mean of plain heatmaps and those of the mirrored input; shapes as in :func:`flip_back`."""
     mean = flip_back(mirrored, flip_index, shift)
     mean += heatmaps
@@ -113,7 +120,7 @@ _BLOCK = 8  # persons averaged at a time on a CPU: their maps stay in its cache
 
 
 def decode_with_flip(
-    heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = 1, method: str = "sign"
+    heatmaps: Array, mirrored: Array, flip_index: np.ndarray, shift: int = FLIP_SHIFT, method: str = DECODER
 ) -> tuple[Array, Array]:
     """:func:`decode` of :func:`average_flip`, twice as fast on a CPU; arguments and results are theirs."""
     if not isinstance(heatmaps, np.ndarray) and heatmaps.device.type == "cpu":
@@ -125,11 +132,11 @@ def decode_with_flip(
     decoded = [decode(average_flip(heatmaps[part], mirrored[part], flip_index, shift), method) for part in parts]
     if len(decoded) == 1:
         return decoded[0]
-    coordinates, scores = zip(*decoded, strict=True)
-    return np.concatenate(coordinates), np.concatenate(scores)
+    found, values = zip(*decoded, strict=True)
+    return np.concatenate(found), np.concatenate(values)  # type: ignore[return-value]  # a tensor is one part
 
 
-def decode(heatmaps: Array, method: str = "sign") -> tuple[Array, Array]:
+def decode(heatmaps: Array, method: str = DECODER) -> tuple[Array, Array]:
     """Keypoints from heatmaps.
 
     Args:
@@ -171,7 +178,7 @@ def _decode(heatmaps: Array, method: str) -> tuple[Array, Array]:
     return coordinates.reshape(batch, joints, 2), scores.reshape(batch, joints)
 
 
-def _namespace(array: Array):
+def _namespace(array: Array) -> Any:
     """The module whose functions take this array."""
     if isinstance(array, np.ndarray):
         return np
@@ -190,7 +197,7 @@ def _on(array: Array) -> dict:
     return {} if isinstance(array, np.ndarray) else {"device": array.device}
 
 
-def _sign_offset(flat, rows, peak, x, y, width, height):
+def _sign_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, height: int) -> tuple[Any, Any]:
     xp = _namespace(flat)
     inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
     safe = xp.where(inside, peak, width + 1)
@@ -199,7 +206,7 @@ def _sign_offset(flat, rows, peak, x, y, width, height):
     return 0.25 * horizontal * inside, 0.25 * vertical * inside
 
 
-def _second_highest_offset(flat, rows, peak, x, y, width, height):
+def _second_highest_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, height: int) -> tuple[Any, Any]:
     xp = _namespace(flat)
     rest = flat.copy() if xp is np else flat.clone()
     rest[rows, peak] = -float("inf")
@@ -222,7 +229,7 @@ def _blur_matrix() -> np.ndarray:
     return matrix
 
 
-def _dark_offset(flat, rows, peak, x, y, width, height):
+def _dark_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, height: int) -> tuple[Any, Any]:
     """Only the neighbourhood of the peak is blurred; the map's overall scale cancels in the logarithm."""
     xp = _namespace(flat)
     radius = _BLUR_RADIUS + _REACH

@@ -29,7 +29,7 @@ class NetworkMetadata:
         mean, std: Three each, of RGB in [0, 1].
         test: The configuration's ``test`` section as a dict.
         probe: What :func:`probe` gave where the file was written, for a file that only some processors run rightly.
-        calibration: How joint scores become probabilities, see :mod:`pose.calibration`; None where it is not known.
+        calibration: How joint scores become probabilities, see :mod:`pose.evaluation.calibration`; or None.
     """
 
     skeleton: Skeleton

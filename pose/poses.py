@@ -55,6 +55,8 @@ class Poses:
         sources: (N,) int64, the row of the given boxes that each person came from.
         skeleton: Names the K keypoints and the limbs between them.
         track_ids: (N,) int64, which person is which over the frames of a video; None in single images.
+        threshold: The joint score from which a joint is worth drawing, where the network's calibration tells; joint
+            scores are probabilities then, see :mod:`pose.evaluation.calibration`.
     """
 
     boxes: np.ndarray
@@ -65,6 +67,7 @@ class Poses:
     sources: np.ndarray
     skeleton: Skeleton
     track_ids: np.ndarray | None = None
+    threshold: float | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -90,8 +93,9 @@ class Poses:
         if not isinstance(index, slice):
             index = np.asarray(index)
             index = index if index.size else index.astype(np.int64)  # NumPy takes an empty list for floats
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: array[index] for name, array in arrays.items() if isinstance(array, np.ndarray)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken: dict[str, Any] = {name: each[index] for name, each in values.items() if isinstance(each, np.ndarray)}
+        return replace(self, **taken)
 
     def __iter__(self) -> Iterator[Person]:
         return (self[row] for row in range(len(self)))

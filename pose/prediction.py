@@ -17,7 +17,7 @@ from pose.options import OptionError
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""ImageNet's mean and standard deviation of RGB in [0, 1]."""
+"""ImageNet's mean and standard deviation of RGB in [0, 1] (docs/protocol.md#color)."""
 
 
 def to_input(crops: Tensor, device: torch.device | str) -> Tensor:

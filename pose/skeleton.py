@@ -85,13 +85,15 @@ class Skeleton:
         if len(set(paired)) != len(paired):
             twice = next(i for i in paired if paired.count(i) > 1)
             raise ValueError(f"skeleton {self.name!r}: {self.keypoints[twice]!r} stands in two flip_pairs")
-        if self.sigmas is None:
-            put("sigmas", (DEFAULT_SIGMA,) * len(self.keypoints))
+        sigmas = self.sigmas
+        if sigmas is None:
+            sigmas = (DEFAULT_SIGMA,) * len(self.keypoints)
             put("sigmas_estimated", True)
-        put("sigmas", tuple(float(sigma) for sigma in self.sigmas))
-        if len(self.sigmas) != len(self.keypoints):
-            raise ValueError(f"skeleton {self.name!r}: {len(self.sigmas)} sigmas for {len(self.keypoints)} keypoints")
-        if not all(0 < sigma < float("inf") for sigma in self.sigmas):
+        sigmas = tuple(float(sigma) for sigma in sigmas)
+        put("sigmas", sigmas)
+        if len(sigmas) != len(self.keypoints):
+            raise ValueError(f"skeleton {self.name!r}: {len(sigmas)} sigmas for {len(self.keypoints)} keypoints")
+        if not all(0 < sigma < float("inf") for sigma in sigmas):
             raise ValueError(f"skeleton {self.name!r}: every sigma must be positive and finite")
 
     def _index(self, entry: int | str, what: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pose.files import replacing
 
 GENERATED = "<!-- Written by the command below; a later run replaces the whole page. -->"
-"""The first line of a page that :func:`write_page` wrote."""
+"""The first line of a page that :meth:`Page.write` wrote."""
 
 
 def table_head(columns: Sequence[str], numbers_from: int | None = None) -> list[str]:
@@ -34,21 +34,36 @@ def table_lines(columns: Sequence[str], rows: Iterable[Iterable[object]], number
     return [*table_head(columns, numbers_from), *map(table_row, rows)]
 
 
-def write_page(path: str | Path, title: str, about: str, lines: Iterable[str]) -> None:
-    """Writes a page of results beside and renames; what was there is replaced.
+class Page:
+    """A page of results: each line is printed as soon as it is there, and all can be written in the end.
 
     Args:
-        path: The Markdown file.
-        title: Its heading.
-        about: Where the results are from: the machine, versions, the way of counting; the command line of this
-            tool is added.
-        lines: The results.
-
-    Raises:
-        OutputError: The page cannot be written.
+        title: The heading.
+        about: Where the results are from: the machine, the versions, the way of counting.
     """
-    command = shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    body = "\n".join(lines).strip("\n")
-    text = f"{GENERATED}\n\n# {title}\n\n    {command}\n\n{about}\n\n{body}\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+
+    def __init__(self, title: str, about: str) -> None:
+        self.title = title
+        self.about = about
+        self.lines: list[str] = []
+        print(about, end="\n\n", flush=True)
+
+    def add(self, *lines: str) -> None:
+        """Adds and prints lines."""
+        self.lines += lines
+        print("\n".join(lines), flush=True)
+
+    def write(self, path: str | Path | None) -> None:
+        """Writes the page beside and renames; what was there is replaced. None leaves it at what was printed.
+
+        Raises:
+            OutputError: The page cannot be written.
+        """
+        if path is None:
+            return
+        command = shlex.join(["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+        body = "\n".join(self.lines).strip("\n")
+        text = f"{GENERATED}\n\n# {self.title}\n\n    {command}\n\n{self.about}\n\n{body}\n"
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"written: {path}")

@@ -15,20 +15,24 @@ DRAWN_SCORE = 0.2
 
 _OUTLINE = (20, 20, 20)
 _WHITE = (255, 255, 255)
+_BOX_COLOR = (80, 220, 80)
 _SHIFT = 4  # fractional bits of OpenCV's integer coordinates
 
 
-def draw_poses(image: np.ndarray, poses: Poses, threshold: float = DRAWN_SCORE) -> np.ndarray:
+def draw_poses(image: np.ndarray, poses: Poses, threshold: float | None = None) -> np.ndarray:
     """A copy of an image with every person's skeleton, and in a video with everyone's box and number.
 
     Args:
         image: (H, W, 3) uint8 BGR.
         poses: The persons of this image.
-        threshold: Joints below this score are left out, with their limbs.
+        threshold: Joints below this score are left out, with their limbs; None takes that of the poses, and
+            :data:`DRAWN_SCORE` where they have none.
 
     Returns:
         (H, W, 3) uint8 BGR.
     """
+    if threshold is None:
+        threshold = DRAWN_SCORE if poses.threshold is None else poses.threshold
     return draw_skeletons(image, poses.keypoints, poses.boxes, poses.skeleton, threshold, poses.track_ids)
 
 
@@ -58,7 +62,8 @@ def draw_skeletons(
         shown = (keypoints[person, :, 2] >= threshold) & np.isfinite(keypoints[person]).all(axis=1)
         _draw_person(canvas, keypoints[person, :, :2], shown, line_width(boxes[person]), skeleton)
         if track_ids is not None:
-            _draw_identity(canvas, boxes[person], int(track_ids[person]))
+            number = int(track_ids[person])
+            _draw_tagged(canvas, boxes[person], str(number), track_color(number))
     return canvas
 
 
@@ -72,6 +77,22 @@ def track_color(track_id: int) -> tuple[int, int, int]:
     hue = track_id * 0.618034 % 1  # the golden ratio spreads any run of numbers over the circle
     pixel = np.array([[[hue * 360, 0.75, 1.0]]], np.float32)
     return tuple((cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0] * 255).astype(int).tolist())
+
+
+def draw_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """A copy of an image with boxes and their scores.
+
+    Args:
+        image: (H, W, 3) uint8 BGR.
+        boxes: (N, 5) x, y, width, height in pixels, and the score, the best first.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    canvas = image.copy()
+    for box in boxes[::-1]:  # the best on top
+        _draw_tagged(canvas, box[:4], f"{box[4]:.2f}", _BOX_COLOR)
+    return canvas
 
 
 def draw_truth(crop: np.ndarray, points: np.ndarray, labelled: np.ndarray, skeleton: Skeleton) -> np.ndarray:
@@ -154,22 +175,21 @@ def tile(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return sheet
 
 
-def _draw_identity(canvas: np.ndarray, box: np.ndarray, track_id: int) -> None:
-    """The box and, at its corner, the number on a tag of the same color."""
-    color = track_color(track_id)
+def _draw_tagged(canvas: np.ndarray, box: np.ndarray, tag: str, color: tuple[int, int, int]) -> None:
+    """A box (4,) and, at its corner, a word on a tag of the same color."""
     width = line_width(box)
     limit = 4 * max(canvas.shape)
     x1, y1, x2, y2 = np.concatenate([box[:2], box[:2] + box[2:]]).clip(-limit, limit).round().astype(int).tolist()
     cv2.rectangle(canvas, (x1, y1), (x2, y2), color, max(1, round(width / 2)))
     scale = min(max(0.4, width / 6), 4.0)
     thick = max(1, round(1.5 * scale))
-    (tag_width, tag_height), _ = cv2.getTextSize(str(track_id), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    (tag_width, tag_height), _ = cv2.getTextSize(tag, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
     rim = 2 + thick
     x = min(max(x1, 0), max(canvas.shape[1] - tag_width - 2 * rim, 0))
     bottom = max(y1, tag_height + 2 * rim)  # inside the image where there is no room above the box
     cv2.rectangle(canvas, (x, bottom - tag_height - 2 * rim), (x + tag_width + 2 * rim, bottom), color, -1)
     place = (x + rim, bottom - rim)
-    cv2.putText(canvas, str(track_id), place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
+    cv2.putText(canvas, tag, place, cv2.FONT_HERSHEY_SIMPLEX, scale, _OUTLINE, thick, cv2.LINE_AA)
 
 
 def _draw_person(canvas: np.ndarray, points: np.ndarray, shown: np.ndarray, width: float, skeleton: Skeleton) -> None:

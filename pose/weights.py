@@ -85,7 +85,7 @@ def shipped_detector(name: str | None = None) -> ShippedDetector | None:
     entries = read_json(index, "list of weights") if index.is_file() else {}
     name = name or entries.get("default_detector")
     entry = entries.get("detectors", {}).get(name)
-    if entry is None:
+    if name is None or entry is None:
         return None
     return ShippedDetector(name, ROOT / entry["config"], _whole_file(entry), entry["about"])
 

@@ -1,19 +1,19 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real reference data beside the project; a test that needs it is skipped where it is absent."""
-    folder = SHARED / "data"
+    """The folder of real data, POSE_TEST_DATA or ../shared/data; a test that needs it is skipped where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("POSE_TEST_DATA") or beside).absolute()
     if not folder.is_dir():
-        pytest.skip(f"no reference data at {folder}")
+        pytest.skip(f"no real data at {folder}; POSE_TEST_DATA names another folder")
     return folder
 
 

@@ -15,7 +15,8 @@ import torch
 from pose.checkpoint import save_checkpoint
 from pose.config import load_settings
 from pose.datasets.synthetic.dataset import write_dataset
-from pose.engine.evaluate import make_test_loader, predict, read_test_persons
+from pose.engine.evaluate import open_test_set
+from pose.engine.predict import predict
 
 MODEL = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck"))
 ANNOTATIONS = "annotations/person_keypoints_val2017.json"
@@ -26,7 +27,7 @@ TOOLS = Path(__file__).parents[1] / "tools"
 def write_project(folder: Path) -> Path:
     """Writes the configuration ``tiny.py``, the weights ``tiny.pth`` and the folder ``data``."""
     write_dataset(folder / "data", train_images=0, val_images=4, seed=3)
-    data = dict(root=str(folder / "data"), boxes=DETECTIONS, input_size=(32, 64), workers=0)
+    data = dict(root=str(folder / "data"), val=dict(boxes=DETECTIONS), input_size=(32, 64), workers=0)
     (folder / "tiny.py").write_text(f"model = {MODEL!r}\ndata = {data!r}\n")
     torch.manual_seed(0)
     settings = load_settings(folder / "tiny.py")
@@ -36,7 +37,7 @@ def write_project(folder: Path) -> Path:
             torch.nn.init.kaiming_normal_(values)  # peaks everywhere, where fresh weights are flat
     list(model.parameters())[-2].data *= 0.3  # scores on both sides of the thresholds
     save_checkpoint(folder / "tiny.pth", {"model": model.state_dict()})
-    loader = make_test_loader(settings, read_test_persons(settings, "annotated")[0])
+    loader = open_test_set(settings, settings.data.val, "annotated").loader
     answers = predict(model, loader, settings.test, "cpu")
     truth = json.loads((folder / "data" / ANNOTATIONS).read_text())
     rng = np.random.default_rng(0)

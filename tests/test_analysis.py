@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pose.evaluation.analysis.error_types import similarity
 from pose.evaluation.analysis.groups import by_size, group_figures
 from pose.evaluation.analysis.summary import analyse, person_calibration
 from pose.evaluation.coco_backend import indexed
 from pose.evaluation.coco_eval import figures_of, load_annotations
 from pose.evaluation.matching import match, read_truth
+from pose.evaluation.oks import keypoint_similarity
 from pose.evaluation.pck import FRACTIONS, pck
 from pose.evaluation.results import Results
 from pose.skeleton import COCO
@@ -46,7 +46,7 @@ class Disturbed:
     def near(self, place, person, joint):
         """How similar a place is to a keypoint of a person."""
         point, area = self.truth.keypoints[person, joint, :2], self.truth.areas[person]
-        return similarity(np.array([place]), point[None], area, SIGMAS[[joint]])[0]
+        return keypoint_similarity(np.array([place]), point[None], area, SIGMAS[[joint]])[0]
 
     def jitter(self, person, joint, rng):
         reach = np.sqrt(-2 * np.log(0.7) * self.truth.areas[person]) * 2 * SIGMAS[joint]

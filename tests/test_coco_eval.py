@@ -64,7 +64,7 @@ def two_people(tmp_path):
 
 
 def record(image=1, x=0.0, y=0.0, score=0.9, **changes):
-    return {**to_coco_results([image], [keypoints_at(x, y, v=1)], [score])[0], **changes}
+    return {**to_coco_results([image], [keypoints_at(x, y, v=1)], [1.0])[0], "score": score, **changes}
 
 
 # --- the published check and the reference data

@@ -35,9 +35,8 @@ def root(tmp_path_factory):
 def networks(root, **sections):
     data = dict(
         skeleton=str(root / "skeleton.json"),
-        test_annotations="annotations/person_keypoints_train2017.json",
-        test_images="train2017",
-        boxes="annotated",
+        val=dict(boxes="annotated"),
+        test=dict(annotations="annotations/person_keypoints_train2017.json", images="train2017"),
     )
     one = tiny_settings(root, **{**sections, "data": {**data, **sections.get("data", {})}})
     other = replace(one, model={**MODEL, "backbone": dict(type="tiny", dropout=0.3)})
@@ -84,7 +83,7 @@ def test_settings_are_the_same_after_a_way_through_a_file(root, tmp_path):
     model = dict(
         backbone=dict(type="mobilenet_v2", width=0.1, out_stride=16), head=dict(type="bottleneck", stages=stages)
     )
-    one = tiny_settings(root, model=model, data=dict(boxes="annotated"), train=dict(epochs=1))
+    one = tiny_settings(root, model=model, data=dict(val=dict(boxes="annotated")), train=dict(epochs=1))
     two = replace(one, model={**model, "backbone": dict(type="mobilenet_v2", width=0.2, out_stride=16)})
     runs = plan_runs({"one": one, "two": two}, [0], tmp_path)
     finish_run(runs[0], torch.device("cpu"))
@@ -133,7 +132,7 @@ def test_a_run_of_another_process_is_left_to_it(root, tmp_path, capsys):
 
 
 def test_without_a_test_split_nothing_is_chosen(root, tmp_path):
-    data = dict(test_annotations=None, test_images=None)
+    data = dict(test=None)
     (run, *_) = plan_runs(networks(root, data=data, train=dict(epochs=2)), [0], tmp_path)
     finish_run(run, torch.device("cpu"))
     assert run.result["checkpoint"] == "last.pth" and run.result["epoch"] == 2
@@ -254,7 +253,7 @@ def test_the_tool_trains_reports_and_refuses(tmp_path, run_tool):
     model = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck"))
     two = write_config(tmp_path / "two.py", root, train=train_section, model=model)
     command = ["compare.py", two, one, "--seeds", 3, "--work-dir", tmp_path / "work", "--device", "cpu"]
-    command += ["--cfg-options", "data.boxes=annotated"]
+    command += ["--cfg-options", "data.val.boxes=annotated"]
     status, out, error = run_tool(*command)
     assert status == 0, error
     assert "run 2 of 2: one, seed 3" in out and re.search(r"\| one \| AP \| .*\| one seed \|", out)

@@ -177,25 +177,19 @@ def run_tool(monkeypatch, *arguments: str) -> int:
 
 def test_the_tool_prints_backbone_and_head_beside_the_printed_cells(monkeypatch, capsys):
     assert run_tool(monkeypatch, "configs/coco/mobilenet_v2_x0.5_type_b_dynamic.py") == 0
-    backbone, head, _, note, *_ = capsys.readouterr().out.splitlines()[4:]
+    backbone, head, _, note, *_ = capsys.readouterr().out.splitlines()[6:]
     assert [cell.strip() for cell in backbone.split("|")[2:5]] == ["2.665", "2.7", "same"]
     assert [cell.strip() for cell in head.split("|")[2:5]] == ["6.319", "6.3", "same"]
     assert note.startswith("* [quoted]")
 
 
-def test_the_tool_writes_between_the_marks_only(monkeypatch, tmp_path, capsys):
-    document = tmp_path / "models.md"
-    marks = runpy.run_path(TOOL)["MARKS"]
-    document.write_text(f"before\n{marks[0]}\nold\n{marks[1]}\nafter\n")
+def test_the_tool_writes_a_page(monkeypatch, tmp_path):
+    page = tmp_path / "tables" / "complexity.md"
     config = "configs/coco/mobilenet_v2_x0.5_type_a_static.py"
-    assert run_tool(monkeypatch, config, "--write", str(document)) == 0
-    text = document.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "mobilenet_v2_x0.5_type_a_static: head" in text
-    document.write_text("no marks")
-    assert run_tool(monkeypatch, config, "--write", str(document)) == 2
-    assert "needs the lines" in capsys.readouterr().err
-    assert document.read_text() == "no marks"
+    assert run_tool(monkeypatch, config, "--write", str(page)) == 0
+    text = page.read_text()
+    assert "# Parameters and multiply-adds\n" in text and f"    python tools/complexity.py {config} --write" in text
+    assert "| mobilenet_v2_x0.5_type_a_static: head |" in text
 
 
 def test_a_section_is_found_by_what_it_builds():

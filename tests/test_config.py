@@ -43,7 +43,7 @@ def test_coco_configurations_default_to_the_protocol() -> None:
         [1e-3, 1e-3, 1e-4, 1e-4, 1e-5]
     )
     assert settings.data.input_size == (192, 256)
-    assert settings.data.boxes.endswith("AP_H_56_person.json")
+    assert settings.data.val.boxes.endswith("AP_H_56_person.json")
     assert (settings.test.flip, settings.test.flip_shift, settings.test.decode) == (True, 1, "sign")
     assert (settings.test.rescore_threshold, settings.test.nms, settings.test.nms_threshold) == (0.2, "greedy", 0.9)
 

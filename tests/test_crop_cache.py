@@ -11,8 +11,8 @@ from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
 from pose.datasets.crop_regions import MARGIN, crop_regions, reach
 from pose.datasets.crops import CropDataset
+from pose.datasets.image_folder import reduction_for
 from pose.datasets.images import decode_image, read_image
-from pose.datasets.pictures import reduction_for
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine, invert_affine
 from pose.skeleton import COCO
@@ -55,7 +55,7 @@ def dataset(root, persons):
         cache = root / "cache" if cached else None
         chosen = {"persons": persons, "input_size": SIZE, "tell": said.append, **options}
         made = CropDataset(chosen.pop("persons"), root / "pictures", COCO, chosen.pop("input_size"), augmentation,
-                           cache=cache, **chosen)  # fmt: skip
+                           crop_cache=cache, **chosen)  # fmt: skip
         made.said = said
         return made
 
@@ -79,7 +79,9 @@ def shifts(one, other, epochs):
     return np.array(found)
 
 
-@pytest.mark.parametrize("options", [{"cached": True}, {"cached": False, "reduce": True}, {"reduce": True}])
+@pytest.mark.parametrize(
+    "options", [{"cached": True}, {"cached": False, "reduced_decode": True}, {"reduced_decode": True}]
+)
 def test_no_keypoint_moves_by_a_fortieth_of_a_heatmap_pixel(dataset, options):
     plain = dataset(cached=False)
     found = shifts(plain, dataset(**options), epochs=12)

@@ -16,9 +16,7 @@ import torch
 from tiny import same, start, tiny_settings, write_config, write_tiny_set
 
 from pose.checkpoint import load_checkpoint, load_weights
-from pose.engine import distributed
-from pose.engine import train as training
-from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
+from pose.engine import distributed, evaluate
 from pose.engine.train import train
 from pose.engine.trainer import Trainer
 from pose.options import OptionError
@@ -132,15 +130,15 @@ def test_a_signal_to_one_process_stops_all_and_both_go_on_exactly(root, tmp_path
 
 
 def compare_validated(device, root, work_dir):
-    evaluate = training.evaluate
+    test = evaluate.test
 
     def compared(model, *arguments):
         states = distributed.gathered(model.state_dict())
         assert same(states[0], states[1])
         print("compared")
-        return evaluate(model, *arguments)
+        return test(model, *arguments)
 
-    training.evaluate = compared
+    evaluate.test = compared
     train(tiny_settings(root, train={**OPTIONS, "epochs": 2, "validate_every": 1}), work_dir, device)
 
 
@@ -154,10 +152,10 @@ def score(device, root, weights, out):
     settings = tiny_settings(root, test=dict(batch_size=3))
     model = settings.build_model()
     load_weights(model, weights)
-    persons, _ = read_test_persons(settings, "annotated")
-    figures, results, predictions = evaluate(model, make_test_loader(settings, persons), settings, device)
+    test_set = evaluate.open_test_set(settings, settings.data.val, "annotated")
+    run = evaluate.test(model, test_set, settings, device)
     with open(f"{out}.{distributed.shard()[0]}", "wb") as file:
-        pickle.dump((figures, results, predictions), file)
+        pickle.dump((run.figures, run.results, run.predictions), file)
 
 
 def test_shared_out_testing_gives_the_figures_of_one_process_to_the_last_digit(root, tmp_path):

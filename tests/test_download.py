@@ -123,4 +123,4 @@ def test_cocos_archives_make_what_the_configurations_read() -> None:
 
     made = {name for archive in COCO_2017 for name in archive.makes}
     data = DataSettings()
-    assert made == {data.train_annotations, data.val_annotations, data.train_images, data.val_images}
+    assert made == {part for split in (*data.train, data.val) for part in (split.annotations, split.images)}

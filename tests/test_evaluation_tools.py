@@ -12,5 +12,5 @@ def test_the_benchmark_compares_each_way_with_its_floor(run_tool):
     status, printed, error = run_tool("benchmark_evaluation.py", *size)
     assert (status, error) == (0, "")
     for name in ("argmax alone", "sign, flip average", "dark", "pycocotools evaluate and accumulate", "score()"):
-        line = next(line for line in printed.splitlines() if line.startswith(f"  {name} "))
-        assert float(line.removeprefix(f"  {name}").split()[0].replace(",", "")) > 0
+        line = next(line for line in printed.splitlines() if line.startswith(f"| {name} |"))
+        assert float(line.split("|")[2].replace(",", "")) > 0

@@ -273,7 +273,7 @@ def test_the_test_tool_says_the_same_of_a_file_and_of_its_checkpoint(tmp_path, r
 
 def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
     project = write_project(tmp_path)
-    options = ["data.train_annotations=annotations/person_keypoints_val2017.json", "data.train_images=val2017"]
+    options = ["data.train.annotations=annotations/person_keypoints_val2017.json", "data.train.images=val2017"]
     exact, path = tmp_path / "exact.onnx", tmp_path / "int8.onnx"
     arguments = [project / "tiny.py", project / "tiny.pth", "--cfg-options", *options, "--out"]
     assert run_tool("export.py", *arguments, exact)[0] == 0

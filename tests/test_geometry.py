@@ -1,4 +1,4 @@
-"""Boxes, crops and their affines against numbers worked out by hand from the protocol."""
+"""Boxes, crops and their affines against numbers worked out by hand from docs/protocol.md#warp."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Targets, flip averaging and decoding against numbers worked out by hand from the protocol."""
+"""Targets, flip averaging and decoding by hand: docs/protocol.md#target and docs/protocol.md#decode."""
 
 import math
 

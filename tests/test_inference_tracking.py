@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from spot import BrightestSpot, spot
 
+from pose.geometry import box_iou
 from pose.inference.boxes import CocoBoxes
 from pose.inference.predictor import Predictor
 from pose.inference.video.files import VideoSource
 from pose.inference.video.flow import box_shifts, motion_image
 from pose.inference.video.smoothing import Smoother
 from pose.inference.video.stream import StreamPredictor
-from pose.inference.video.tracking import Tracker, buffered_iou
+from pose.inference.video.tracking import Tracker
 from pose.skeleton import COCO
 
 BASKETBALL = Path(__file__).parent / "data" / "basketball_boxes.json"
@@ -34,9 +35,9 @@ class Upright:
 
 def test_iou_worked_out_by_hand():
     one, other = np.array([0.0, 0, 10, 10]), np.array([5.0, 0, 10, 10])
-    assert buffered_iou(one, other, 0) == pytest.approx(50 / 150)
-    assert buffered_iou(one, other, 0.5) == pytest.approx(15 * 20 / (2 * 400 - 15 * 20))
-    assert buffered_iou(one, np.array([20.0, 0, 10, 10]), 0) == 0
+    assert box_iou(one, other, 0) == pytest.approx(50 / 150)
+    assert box_iou(one, other, 0.5) == pytest.approx(15 * 20 / (2 * 400 - 15 * 20))
+    assert box_iou(one, np.array([20.0, 0, 10, 10]), 0) == 0
 
 
 def persons(*corners):
@@ -96,7 +97,7 @@ def players(stream, source):
             if frame in shirts:
                 identities.setdefault(shirts[frame][source_row], set()).add(track)
                 if track in before:
-                    overlaps.append(float(buffered_iou(before[track], box, 0)))
+                    overlaps.append(float(box_iou(before[track], box, 0)))
         before = dict(zip(poses.track_ids.tolist(), poses.boxes, strict=True))
     return identities, overlaps
 

@@ -14,10 +14,10 @@ from tiny import HEIGHT, INPUT_SIZE, WIDTH, centroid, dot_image, write_tiny_set
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
+from pose.datasets.image_folder import BrokenImages, View
 from pose.datasets.images import read_image, warp
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.loading.order import EpochBatches
-from pose.datasets.pictures import BrokenPictures, View
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine
 from pose.prediction import MEAN, STD, to_input
@@ -131,8 +131,8 @@ def order(length=50, batch_size=7, epoch=0, first_batch=0, **options):
     sampler.epoch, sampler.first_batch = epoch, first_batch
     found = list(sampler)
     assert len(found) == len(sampler) - first_batch
-    assert all(number == epoch for batch in found for number, _ in batch)
-    return [[row for _, row in batch] for batch in found]
+    assert all(number == epoch for batch in found for number, _, copy in batch if copy == 0)
+    return [[row for _, row, _ in batch] for batch in found]
 
 
 def test_an_epochs_order_is_a_shuffle_by_seed_and_epoch():
@@ -302,7 +302,7 @@ def test_others_take_the_place_of_broken_pictures_up_to_a_share(root, persons, t
 
 def test_broken_pictures_are_told_once_and_stop_what_they_exceed():
     told = []
-    broken = BrokenPictures(share=0.02, pictures=100)
+    broken = BrokenImages(share=0.02, count=100)
     broken.add(["a.jpg: cut off", "a.jpg: cut off"], told.append)
     broken.add(["b.jpg: cut off", "a.jpg: cut off"], told.append)
     assert told == [

@@ -296,9 +296,7 @@ def test_kernels_that_are_mixed_again_are_not_kept(native, shape):
     assert saved_bytes(layer, x) < bytes_kept
 
 
-@pytest.mark.parametrize(
-    "choices", [dict(device=torch.device("cuda")), dict(precision="bfloat16"), dict(compiled=True)]
-)
+@pytest.mark.parametrize("choices", [dict(device=torch.device("cuda")), dict(precision="bfloat16"), dict(compile=True)])
 def test_what_cannot_be_native_is_refused(choices):
     with pytest.raises(OptionError, match="train.native"):
         Trainer(nn.Conv2d(3, 3, 1), **{"device": CPU, **choices}, native=True)

@@ -97,3 +97,9 @@ def test_the_demo_runs_outside_the_clone_with_the_weights_of_the_wheel(installed
     place, data, *_ = done.stdout.splitlines()
     assert Path(place).name == "shipped" and not Path(place).is_relative_to(ROOT) and data == "data/coco"
     assert (tmp_path / "poses" / "me.png").is_file() and (tmp_path / "poses" / "keypoints.json").is_file()
+
+
+def test_the_citation_is_of_this_version_and_both_papers():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {pose.__version__}\n" in text
+    assert "arXiv:1912.03458" in text and "arXiv:2103.08756" in text

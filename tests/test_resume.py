@@ -16,7 +16,7 @@ from tiny import same, start, tiny_settings, write_config, write_tiny_set
 
 from pose import checkpoint as checkpoints
 from pose.checkpoint import load_checkpoint
-from pose.engine import train as training
+from pose.engine import evaluate
 from pose.engine.progress import TrainingError
 from pose.engine.random_state import random_state, restore_random_state, seed_everything
 from pose.engine.reporting import Report
@@ -53,7 +53,7 @@ def straight(root, tmp_path_factory):
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Everything but times is the same: weights, optimiser, averages, random numbers, figures."""
+    """Everything but times is the same: weights, optimizer, averages, random numbers, figures."""
     for name in ("last.pth", "best.pth"):
         first, second = load_checkpoint(one / name), load_checkpoint(other / name)
         for key in first:
@@ -141,17 +141,17 @@ def test_a_signal_saves_within_the_epoch_and_leaves(root, straight, tmp_path, mo
 def test_a_signal_while_validating_leaves_at_once_and_only_the_validation_is_repeated(
     root, straight, tmp_path, monkeypatch
 ):
-    evaluate = training.evaluate
+    test = evaluate.test
 
     def interrupted(*arguments):
         signal.raise_signal(signal.SIGTERM)
-        return evaluate(*arguments)
+        return test(*arguments)
 
-    monkeypatch.setattr(training, "evaluate", interrupted)
+    monkeypatch.setattr(evaluate, "test", interrupted)
     assert train(tiny_settings(root, **SETTINGS), tmp_path, "cpu")["stopped"] == signal.SIGTERM
     last = load_checkpoint(tmp_path / "last.pth")
     assert (last["epoch"], last["batches"]) == (1, 3)
-    monkeypatch.setattr(training, "evaluate", evaluate)
+    monkeypatch.setattr(evaluate, "test", test)
     train(tiny_settings(root, **SETTINGS), tmp_path, "cpu", resume=True)
     assert_same_run(straight, tmp_path)
 

@@ -11,7 +11,7 @@ from small_project import ANNOTATIONS, DETECTIONS, run_tool, write_project
 
 from pose.checkpoint import save_checkpoint
 from pose.config import load_settings
-from pose.engine.evaluate import prepare_scoring
+from pose.engine.evaluate import read_truth
 from pose.evaluation.coco_eval import FIGURES, evaluate, format_figures
 from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
 from pose.files import sha256
@@ -108,12 +108,12 @@ def test_annotations_are_read_again_only_when_they_change(project, tmp_path):
     settings = load_settings(project / "tiny.py")
     path = tmp_path / "annotations.json"
     path.write_text((project / "data" / ANNOTATIONS).read_text())
-    settings = replace(settings, data=replace(settings.data, val_annotations=str(path)))
+    settings = replace(settings, data=replace(settings.data, val=replace(settings.data.val, annotations=str(path))))
     os.utime(path, (1, 1))
-    first = prepare_scoring(settings)
-    assert prepare_scoring(settings) is first
+    first = read_truth(settings, settings.data.val)
+    assert read_truth(settings, settings.data.val) is first
     os.utime(path, (2, 2))
-    assert prepare_scoring(settings) is not first
+    assert read_truth(settings, settings.data.val) is not first
 
 
 def test_a_skeleton_without_sigmas_gets_pck_and_a_warning(project, tool, tmp_path):
@@ -169,7 +169,7 @@ def absent(option, name):
         (blocked, "file"),
         (lambda folder: ([], {"out": folder}), "is a folder"),
         (lambda folder: ([], {"checkpoint": folder / "no.pth"}), "no.pth"),
-        (absent("val_annotations", "no.json"), "no.json"),
+        (absent("val.annotations", "no.json"), "no.json"),
         (absent("val_images", "nowhere"), "nowhere"),
         (lambda folder: (["--boxes", folder / "no_boxes.json"], {}), "no_boxes.json"),
         (lambda folder: (["--cfg-options", "test.flip_shift=3"], {}), "flip_shift must be one of 0, 1, 2"),

@@ -169,7 +169,7 @@ def test_a_compiled_network_shares_its_weights_with_the_one_that_is_saved(monkey
 
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", compile_eagerly)
-    plain, fast = Trainer(network(), CPU), Trainer(network(), CPU, compiled=True)
+    plain, fast = Trainer(network(), CPU), Trainer(network(), CPU, compile=True)
     for seed in range(2):
         loss = plain.learn(*batch(seed=seed)), fast.learn(*batch(seed=seed))
         torch.testing.assert_close(*loss)
@@ -180,7 +180,7 @@ def test_a_compiled_network_shares_its_weights_with_the_one_that_is_saved(monkey
 
 @pytest.mark.slow
 def test_torch_compile_gives_the_same_step():
-    plain, fast = Trainer(network(), CPU), Trainer(network(), CPU, compiled=True)
+    plain, fast = Trainer(network(), CPU), Trainer(network(), CPU, compile=True)
     for seed in range(2):
         torch.testing.assert_close(fast.learn(*batch(seed=seed)), plain.learn(*batch(seed=seed)))
 

@@ -6,7 +6,6 @@ import re
 import runpy
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +20,9 @@ import pose
 from pose import Predictor, weights
 from pose.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pose.config import load_settings
-from pose.engine.evaluate import make_test_loader, predict, read_test_persons
+from pose.datasets.coco import read_annotations
+from pose.engine.evaluate import make_test_loader
+from pose.engine.predict import predict
 from pose.errors import CheckpointError
 from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.pck import length_pck
@@ -30,8 +31,6 @@ from pose.files import sha256
 from pose.inference.boxes import whole_image
 from pose.inference.detector import load_detector
 from pose.options import OptionError
-
-LSP = Path(__file__).parents[2] / "shared" / "data" / "lsp"
 
 
 @pytest.fixture
@@ -140,18 +139,22 @@ def test_the_repositorys_own_weights_are_whole():
     load_weights(settings.build_model(), found.checkpoint)
 
 
-@pytest.mark.skipif(not LSP.is_dir(), reason="needs Leeds Sports Pose in ../shared")
-def test_the_repositorys_own_weights_find_people(tmp_path):
+def test_the_repositorys_own_weights_find_people(shared_data):
     found = weights.shipped()
-    changes = {"data.root": str(LSP), "data.skeleton": found.skeleton, "data.workers": 0, "data.crop_cache": None}
+    changes = {
+        "data.root": str(shared_data / "lsp"),
+        "data.skeleton": found.skeleton,
+        "data.workers": 0,
+        "data.crop_cache": None,
+    }
     settings = load_settings(found.config, changes)
-    settings = replace(settings, data=settings.data.for_testing())
+    split = settings.data.tested
     model = settings.build_model()
     load_weights(model, found.checkpoint)
-    people = read_test_persons(settings, "annotated")[0].take(slice(0, 100))
-    predictions = predict(model, make_test_loader(settings, people), settings.test, "cpu")
+    people = read_annotations(settings.data.path(split.annotations), settings.skeleton()).take(slice(0, 100))
+    predictions = predict(model, make_test_loader(settings, split, people), settings.test, "cpu")
     results = Results(predictions.image_ids, predictions.keypoints, predictions.box_scores)
-    truth = load_annotations(settings.data.path("val_annotations"))
+    truth = load_annotations(settings.data.path(split.annotations))
     torso, _ = length_pck(results, truth, settings.skeleton(), predictions.annotation_ids)
     assert len(torso.correct) == 100 and torso.mean > 0.45  # 0.512 over all 1,000
 

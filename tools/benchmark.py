@@ -29,7 +29,7 @@ from pose.errors import command
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
 from pose.models.pose_net import build_pose_net
-from pose.tables import write_page
+from pose.tables import Page
 from pose.weights import shipped
 
 TORCH, NATIVE = "static, torch", "static, native"
@@ -159,18 +159,13 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    about = f"{machine()}, {arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
-    print(about, flush=True)
-    lines: list[str] = []
+    threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
+    page = Page("Dynamic and static networks on a CPU", f"{machine()}, {threads}")
     for batch in arguments.batch:
         for name in arguments.cases:
             for case in CASES[name](batch):
-                rows = table(case, compare(case, arguments.rounds, arguments.runs))
-                lines += rows
-                print("\n".join(rows), flush=True)
-    if arguments.write:
-        write_page(arguments.write, "Dynamic and static networks on a CPU", about, lines)
-        print(f"written: {arguments.write}")
+                page.add(*table(case, compare(case, arguments.rounds, arguments.runs)))
+    page.write(arguments.write)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 The ceiling is cv2.imread and one cv2.warpAffine for the same persons and crops. The ways are measured
 in turn, in CPU seconds of the process that does the work, so that a busy machine slows all alike; the
-figures are persons per second of one core, medians over the rounds.
+figures are persons per second of one core, medians over the rounds. --write docs/tables/data.md writes them as a page.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader
 
+from pose.benchmark import machine
 from pose.command_line import add_config_arguments, settings_from
 from pose.config import Settings
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
@@ -26,13 +27,16 @@ from pose.datasets.loading.order import EpochBatches
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
 from pose.geometry import crop_affine
+from pose.tables import Page, table_lines
 
 BATCH = 32
+CEILING = "decode and warp"
+"""The name of the plain way: reading and warping, nothing else."""
 WAYS = {
-    "training way": dict(cache=False, reduce=False),
-    "reduced decoding": dict(cache=False, reduce=True),
-    "crop cache": dict(cache=True, reduce=False),
-    "crop cache, reduced decoding": dict(cache=True, reduce=True),
+    "training way": dict(cache=False, reduced_decode=False),
+    "reduced decoding": dict(cache=False, reduced_decode=True),
+    "crop cache": dict(cache=True, reduced_decode=False),
+    "crop cache, reduced decoding": dict(cache=True, reduced_decode=True),
 }
 
 
@@ -41,22 +45,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument("--rounds", type=int, default=10, help="measurements of each way (default: %(default)s)")
+    parser.add_argument("--write", type=Path, help="a Markdown file for the table; it is replaced")
     arguments = parser.parse_args()
     settings = settings_from(arguments, data__workers=1)
+    page = Page("Loading training data", f"{machine()}, OpenCV {cv2.__version__}, batches of {BATCH}, one worker")
     with tempfile.TemporaryDirectory() as folder:
-        rates = measure(
-            {name: _dataset(settings, folder, **options) for name, options in WAYS.items()}, arguments.rounds
-        )
-    ceiling = np.array(rates.pop("decode and warp"))
-    print(f"{'decode and warp':30} {np.median(ceiling):6.0f} persons/s of a core")
-    for name, rate in rates.items():
-        ratio = np.median(np.array(rate) / ceiling)
-        print(f"{name:30} {np.median(rate):6.0f} persons/s of a core, {ratio:.2f} of that")
+        datasets = {name: _dataset(settings, folder, **options) for name, options in WAYS.items()}
+        rates = measure(datasets, arguments.rounds)
+    ceiling = np.array(rates[CEILING])
+    rows = [
+        [name, f"{np.median(rate):.0f}", f"{np.median(np.array(rate) / ceiling):.2f}"] for name, rate in rates.items()
+    ]
+    page.add(*table_lines(["way", "persons/s of a core", "of the ceiling"], rows, 1))
+    page.write(arguments.write)
 
 
-def _dataset(settings: Settings, folder: str, cache: bool, reduce: bool) -> CropDataset:
-    """The training persons, read in one of the ways."""
-    data = replace(settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduce)
+def _dataset(settings: Settings, folder: str, cache: bool, reduced_decode: bool) -> CropDataset:
+    """The training data set, read in one of the ways."""
+    data = replace(
+        settings.data, crop_cache=str(Path(folder).absolute()) if cache else None, reduced_decode=reduced_decode
+    )
     return make_train_dataset(replace(settings, data=data))
 
 
@@ -64,23 +72,23 @@ def measure(ways: dict[str, CropDataset], rounds: int) -> dict[str, list[float]]
     """Persons per CPU second of the ceiling and of each way, in turn, ``rounds`` times."""
     first, *_ = ways.values()
     loaders = {name: make_loader(dataset, BATCH, workers=1, train=True) for name, dataset in ways.items()}
-    rates: dict[str, list[float]] = {"decode and warp": [], **{name: [] for name in ways}}
+    rates: dict[str, list[float]] = {CEILING: [], **{name: [] for name in ways}}
     for loader in loaders.values():
         for _ in batches(loader):  # starts the worker, and brings the files into memory
             pass
     for epoch in range(1, rounds + 1):
-        rates["decode and warp"].append(decode_and_warp(first, epoch))
+        rates[CEILING].append(decode_and_warp(first, epoch))
         for name, loader in loaders.items():
             rates[name].append(load(loader, epoch))
     return rates
 
 
 def decode_and_warp(dataset: CropDataset, epoch: int) -> float:
-    """Persons per CPU second of this process: paths and crops are there before the clock starts."""
+    """Persons per CPU second of this process; paths and crops are made before the clock starts."""
     order = EpochBatches(len(dataset), BATCH, train=True)
     order.epoch = epoch
     keys = [key for batch in order for key in batch]
-    paths = [str(dataset.pictures.path(dataset.persons.image_index[row])) for _, row in keys]
+    paths = [str(dataset.images.path(dataset.persons.image_index[row])) for _, row, _ in keys]
     crops = [dataset.crop_of(*key) for key in keys]
     affines = [crop_affine(crop.center, crop.scale, dataset.input_size, crop.rotation, crop.flip) for crop in crops]
     started = time.process_time()

@@ -6,7 +6,7 @@
 Decoding is printed in persons per second beside NumPy's bare argmax over the same maps, the floor.
 Scoring (rescoring, OKS-NMS and the figures) is printed beside what pycocotools takes for `evaluate`
 and `accumulate` alone on the same results. All are timed in turns by the processor's clock, which other
-programs disturb little, and the best of each counts.
+programs disturb little, and the best of each counts. --write docs/tables/evaluation.md writes a page.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pose import heatmap
+from pose.benchmark import machine
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import command
 from pose.evaluation.coco_eval import load_annotations, score
 from pose.evaluation.results import Predictions
 from pose.skeleton import COCO as SKELETON
+from pose.tables import Page, table_lines
 
 BATCH = 64
+REFERENCE = "pycocotools evaluate and accumulate"
 
 
 @command
@@ -43,25 +46,29 @@ def main() -> None:
     parser.add_argument("--persons", type=int, default=11_000, help="annotated persons")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(arguments.seed)
-    print(f"decoding ({BATCH}, 17, 64, 48) heatmaps, persons a second")
-    for name, seconds in best_seconds(decoders(rng), 20 * arguments.repeats).items():
-        print(f"  {name:<22}{BATCH / seconds:>10,.0f}")
+    page = Page("Decoding and scoring", f"{machine()}, 1 thread, processor time, the best of all turns")
+    page.add(f"**Decoding ({BATCH}, 17, 64, 48) heatmaps**", "")
+    times = best_seconds(decoders(rng), 20 * arguments.repeats)
+    rows = [[name, f"{BATCH / seconds:,.0f}"] for name, seconds in times.items()]
+    page.add(*table_lines(["method", "persons/s"], rows, 1), "")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "annotations.json")
         write_annotations_only(path, arguments.images, arguments.persons, arguments.seed)
         truth = load_annotations(path)
     predictions = made_up_predictions(rng, truth, arguments.boxes)
-    print(
-        f"scoring {len(predictions):,} persons on {arguments.images:,} images, {arguments.persons:,} annotated, seconds"
+    page.add(
+        f"**Scoring {len(predictions):,} persons on {arguments.images:,} images, {arguments.persons:,} annotated**", ""
     )
-    seconds = best_seconds(scorers(truth, predictions), arguments.repeats)
-    reference = seconds["pycocotools evaluate and accumulate"]
-    for name, value in seconds.items():
-        print(f"  {name:<38}{value:>8.2f}{value / reference:>8.2f} x")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+    times = best_seconds(scorers(truth, predictions), arguments.repeats)
+    reference = times[REFERENCE]
+    rows = [[name, f"{seconds:.2f}", f"{seconds / reference:.2f}"] for name, seconds in times.items()]
+    page.add(*table_lines(["", "s", "ratio to pycocotools"], rows, 1), "")
+    page.add(f"Peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+    page.write(arguments.write)
 
 
 def best_seconds(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -77,7 +84,7 @@ def best_seconds(functions: Mapping[str, Callable[[], object]], repeats: int) ->
 
 
 def decoders(rng: np.random.Generator) -> dict[str, Callable[[], object]]:
-    """Every way to decode a batch of noisy Gaussian maps, and the floor."""
+    """Every way to decode a batch of noisy Gaussian heatmaps, and NumPy's argmax, which none can undercut."""
     keypoints = torch.from_numpy(rng.uniform(8, 184, (BATCH, SKELETON.num_keypoints, 2)))
     maps, _ = heatmap.encode(keypoints, torch.ones(keypoints.shape[:2], dtype=torch.bool), (48, 64))
     maps += torch.from_numpy(rng.normal(0, 0.02, maps.shape)).float()
@@ -118,19 +125,19 @@ def made_up_predictions(rng: np.random.Generator, truth: COCO, count: int) -> Pr
 
 
 def scorers(truth: COCO, predictions: Predictions) -> dict[str, Callable[[], object]]:
-    """Ways to score; pycocotools gets the results made ready, and its own steps alone are timed."""
+    """The ways to score; pycocotools gets finished results, and its own two steps alone are timed."""
     records = score(predictions, truth)[1].records()
 
     def plain() -> float:
         with contextlib.redirect_stdout(io.StringIO()):
-            judge = COCOeval(truth, truth.loadRes([dict(record) for record in records]), "keypoints")
+            evaluation = COCOeval(truth, truth.loadRes([dict(record) for record in records]), "keypoints")
             start = time.process_time()
-            judge.evaluate()
-            judge.accumulate()
+            evaluation.evaluate()
+            evaluation.accumulate()
             return time.process_time() - start
 
     return {
-        "pycocotools evaluate and accumulate": plain,
+        REFERENCE: plain,
         "score()": lambda: score(predictions, truth),
         "score(), faster-coco-eval": lambda: score(predictions, truth, backend="faster-coco-eval"),
     }

@@ -25,7 +25,7 @@ from pose.export.onnx_file import export_onnx
 from pose.export.runtimes import OPENERS
 from pose.models.deploy.folding import deploy
 from pose.options import OptionError
-from pose.tables import write_page
+from pose.tables import Page
 
 NETWORKS = {
     "static": ("static", "onnxruntime"),
@@ -90,9 +90,7 @@ def main() -> None:
             raise OptionError(f"{NAMES[runtime]} is not installed; pip install 'pose[{extra}]'") from error
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
-    about = ", ".join([machine(), *versions, threads])
-    print(about, flush=True)
-    lines = []
+    page = Page("Exported networks in ONNX Runtime and OpenVINO", ", ".join([machine(), *versions, threads]))
     with tempfile.TemporaryDirectory() as folder:
         for width in arguments.widths:
             files = export(Path(folder), width)
@@ -100,12 +98,8 @@ def main() -> None:
                 for batch in arguments.batch:
                     title = f"{NAMES[runtime]}: MobileNetV2 x{width}, Type-B"
                     found = case(files, title, width, runtime, batch, arguments.threads)
-                    rows = table(found, compare(found, arguments.rounds, arguments.runs))
-                    lines += rows
-                    print("\n".join(rows), flush=True)
-    if arguments.write:
-        write_page(arguments.write, "Exported networks in ONNX Runtime and OpenVINO", about, lines)
-        print(f"written: {arguments.write}")
+                    page.add(*table(found, compare(found, arguments.rounds, arguments.runs)))
+    page.write(arguments.write)
 
 
 if __name__ == "__main__":

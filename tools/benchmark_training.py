@@ -4,12 +4,12 @@
     python tools/benchmark_training.py configs/coco/resnet18_type_a_static.py --batch 64 --precision bfloat16
 
 Prints a table in Markdown: persons per second with a batch that lies on the device, and with batches
-from the data set's pictures; docs/benchmarks.md keeps such tables. Without --device it takes a GPU where
-there is one.
+from the data set's pictures. Without --device it takes a GPU where there is one.
 
     python tools/benchmark_training.py --native
+    python tools/benchmark_training.py --native --write docs/tables/training_steps.md
 
-needs no data: training steps on a CPU, by torch's operations and by native ones (train.native), networks in turns in
+needs no data: training steps on a CPU, by PyTorch's operations and by native ones (train.native), networks in turns in
 one process, in processor time and as ratios to the first network; then the peak memory with the dynamic kernels kept
 and mixed again (train.recompute_kernels).
 """
@@ -17,28 +17,29 @@ and mixed again (train.recompute_kernels).
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 
 import torch
 
+from pose.benchmark import machine
 from pose.command_line import parse_options
-from pose.config import Settings, load_settings
+from pose.config import PRECISIONS, Settings, load_settings
 from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.device import choose_device
 from pose.engine.epoch import learn
 from pose.engine.train import make_trainer
-from pose.engine.trainer import PRECISIONS, Trainer
+from pose.engine.trainer import Trainer
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.native.training.layers import kernel_bytes
 from pose.models.pose_net import HEATMAP_STRIDE
+from pose.tables import Page, table_head, table_lines, table_row
 
 FOLDER = Path(__file__).parents[1] / "configs" / "coco"
 CONFIGS = (
@@ -49,8 +50,13 @@ CONFIGS = (
 )
 KINDS = ("static", "dynamic", "dcd")
 STEP_CONFIGS = tuple(FOLDER.parent / "lsp/small" / f"mobilenet_v2_x0.5_type_b_{kind}.py" for kind in KINDS)
+COLUMNS = ("network", "precision", "batch", "persons/s", "persons/s with data", "waiting for data", "memory")
+STEP_COLUMNS = (
+    "operations", "network", "ms a step", "persons/s", "ratio to the first", "quartiles", "torch / native",
+)  # fmt: skip
+MEMORY_COLUMNS = ("operations", "network", "kernels", "kept", "mixed again")
 WARM_UP = 5
-"""Steps before the clock starts."""
+"""The number of steps before the clock starts."""
 
 
 @command
@@ -63,74 +69,78 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="measured steps of each (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda ... (default: a GPU where there is one)")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
+    overrides = parse_options(arguments.cfg_options)
     if arguments.native:
-        print(f"{describe(torch.device('cpu'))}, torch {torch.__version__}\n")
-        overrides = parse_options(arguments.cfg_options)
+        page = Page("Training steps on a CPU", f"{machine()}, {torch.get_num_threads()} threads")
         settings = {path.stem: load_settings(path, overrides) for path in arguments.configs or STEP_CONFIGS}
         for batch_size in arguments.batch or (16, 32):
-            compare_steps(settings, batch_size, arguments.steps)
+            compare_steps(page, settings, batch_size, arguments.steps)
         for batch_size in arguments.batch or (16, 32):
-            compare_memory(settings, batch_size)
-        return
-    device = choose_device(arguments.device)
-    print(f"{describe(device)}, torch {torch.__version__}\n")
-    print("| network | precision | batch | persons/s | persons/s with data | waiting for data | memory |")
-    print("|---|---|---|---|---|---|---|")
-    for config in arguments.configs or [FOLDER / name for name in CONFIGS]:
-        settings = load_settings(config, parse_options(arguments.cfg_options))
-        dataset = make_train_dataset(settings)
-        for precision in arguments.precision:
-            for batch_size in arguments.batch or (32, 128):
+            compare_memory(page, settings, batch_size)
+    else:
+        device = choose_device(arguments.device)
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+        page = Page("Training with pictures from the data set", f"{machine()}, {where}")
+        page.add(*table_head(COLUMNS))
+        for config in arguments.configs or [FOLDER / name for name in CONFIGS]:
+            settings = load_settings(config, overrides)
+            dataset = make_train_dataset(settings)
+            for precision, batch_size in product(arguments.precision, arguments.batch or (32, 128)):
                 schedule = replace(settings.train, precision=precision, batch_size=batch_size)
-                trainer = make_trainer(replace(settings, train=schedule), device)
-                loaded = endless(dataset, batch_size, settings.data.workers)
-                alone, _ = measure(trainer, repeated(next(loaded)), arguments.steps)
-                fed, waiting = measure(trainer, loaded, arguments.steps)
-                memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
-                cells = (config.stem, precision, batch_size, f"{alone:.3g}", f"{fed:.3g}", f"{waiting:.0%}", memory)
-                print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-                loaded.close()
-                if device.type == "cuda":
-                    torch.cuda.reset_peak_memory_stats(device)
+                cells = time_training(replace(settings, train=schedule), dataset, device, arguments.steps)
+                page.add(table_row([config.stem, precision, batch_size, *cells]))
+    page.write(arguments.write)
 
 
-def compare_steps(settings: dict[str, Settings], batch_size: int, steps: int) -> None:
-    """Prints the time of a step of each network, by torch's and by native operations, in turns."""
-    learners = {
-        (native, name): step_learner(made, native) for native in (False, True) for name, made in settings.items()
+def time_training(settings: Settings, dataset: CropDataset, device: torch.device, steps: int) -> list[str]:
+    """Trains a fresh network, on one batch over and over and then on the data set's; the cells of its row."""
+    trainer = make_trainer(settings, device)
+    loaded = endless(dataset, settings.train.batch_size, settings.data.workers)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    alone, _ = measure(trainer, repeated(next(loaded)), steps)
+    fed, waiting = measure(trainer, loaded, steps)
+    loaded.close()
+    memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
+    return [f"{alone:.3g}", f"{fed:.3g}", f"{waiting:.0%}", memory]
+
+
+def compare_steps(page: Page, settings: dict[str, Settings], batch_size: int, steps: int) -> None:
+    """Times a step of each network, by PyTorch's and by native operations, in turns; adds a table to the page."""
+    trainers = {
+        (native, name): step_trainer(made, native) for native in (False, True) for name, made in settings.items()
     }
-    times: dict[tuple[bool, str], list[float]] = {key: [] for key in learners}
+    times: dict[tuple[bool, str], list[float]] = {key: [] for key in trainers}
     data = {name: step_batch(made, batch_size) for name, made in settings.items()}
     for step in range(steps + 1):
-        for key, trainer in learners.items():
+        for key, trainer in trainers.items():
             started = time.process_time()
             trainer.learn(*data[key[1]])
             if step:  # the first one warms up
                 times[key].append(time.process_time() - started)
-    print(f"**Batch {batch_size}, {steps} steps of each in turns, processor time**\n")
-    print("| operations | network | ms a step | persons/s | ratio to the first | quartiles | torch / native |")
-    print("|---|---|---|---|---|---|---|")
     first = next(iter(settings))
+    rows = []
     for (native, name), own in times.items():
         low, middle, high = quartiles([one / base for one, base in zip(own, times[native, first], strict=True)])
         gain = quartiles([one / base for one, base in zip(times[False, name], own, strict=True)])[1]
         speed = batch_size / statistics.median(own)
-        cells = ["native" if native else "torch", name, f"{1000 * statistics.median(own):.0f}", f"{speed:.1f}"]
-        cells += [f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{gain:.2f}" if native else ""]
-        print("| " + " | ".join(cells) + " |", flush=True)
-    print()
+        row = ["native" if native else "torch", name, f"{1000 * statistics.median(own):.0f}", f"{speed:.1f}"]
+        rows.append([*row, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{gain:.2f}" if native else ""])
+    page.add(f"**Batch {batch_size}, {steps} steps of each in turns, processor time**", "")
+    page.add(*table_lines(STEP_COLUMNS, rows), "")
 
 
 def quartiles(values: list[float]) -> list[float]:
-    """The three of any number of values."""
+    """The three quartiles of one or more values."""
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
 
 
-def compare_memory(settings: dict[str, Settings], batch_size: int) -> None:
-    """Prints the peak memory of a step of the networks with mixed kernels, kept and mixed again."""
-    print(f"**Batch {batch_size}, tensors of a step at most, beside weights and optimiser**\n")
-    print("| operations | network | kernels | kept | mixed again |\n|---|---|---|---|---|")
+def compare_memory(page: Page, settings: dict[str, Settings], batch_size: int) -> None:
+    """Adds a table of the peak memory of a step of the networks with mixed kernels, kept and mixed again."""
+    page.add(f"**Batch {batch_size}, tensors of a step at most, beside weights and optimizer**", "")
+    page.add(*table_head(MEMORY_COLUMNS))
     for name, made in settings.items():
         model = made.build_model()
         if not kernel_bytes(model, batch_size):
@@ -138,24 +148,27 @@ def compare_memory(settings: dict[str, Settings], batch_size: int) -> None:
         kernels = f"{kernel_bytes(model, batch_size) / 2**20:.0f} MiB"
         for native in (False, True):
             peaks = [peak_memory(made, native, recompute, batch_size) for recompute in (False, True)]
-            cells = ["native" if native else "torch", name, kernels, *(f"{peak / 2**20:.0f} MiB" for peak in peaks)]
-            print("| " + " | ".join(cells) + " |", flush=True)
-    print()
+            page.add(
+                table_row(
+                    ["native" if native else "torch", name, kernels, *(f"{peak / 2**20:.0f} MiB" for peak in peaks)]
+                )
+            )
+    page.add("")
 
 
 def peak_memory(settings: Settings, native: bool, recompute: bool, batch_size: int) -> int:
-    """Bytes of tensors that a step has at most beside weights and optimiser, by torch's own account of them."""
-    trainer = step_learner(settings, native, recompute)
+    """The most bytes of tensors that a step holds beside weights and optimizer, by PyTorch's own account."""
+    trainer = step_trainer(settings, native, recompute)
     data = step_batch(settings, batch_size)
-    trainer.learn(*data)  # the optimiser's averages
+    trainer.learn(*data)  # makes the optimizer's averages
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         trainer.learn(*data)
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-def step_learner(settings: Settings, native: bool, recompute: bool = False) -> Trainer:
-    """A network in training on the CPU; torch's static networks are faster in channels_last, its dynamic ones not."""
+def step_trainer(settings: Settings, native: bool, recompute: bool = False) -> Trainer:
+    """A trainer on the CPU; in PyTorch's operations only static networks are faster in channels_last."""
     torch.manual_seed(0)
     model = settings.build_model().train()
     last = native or not any(isinstance(module, DynamicLayer) for module in model.modules())
@@ -163,22 +176,15 @@ def step_learner(settings: Settings, native: bool, recompute: bool = False) -> T
 
 
 def step_batch(settings: Settings, batch_size: int) -> tuple[torch.Tensor, ...]:
-    """Pictures, heatmaps and weights that :meth:`Trainer.learn` takes."""
+    """Random images, heatmaps and weights as :meth:`Trainer.learn` takes them."""
     width, height = settings.data.input_size
     points = settings.skeleton().num_keypoints
     heatmaps = torch.rand(batch_size, points, height // HEATMAP_STRIDE, width // HEATMAP_STRIDE)
     return torch.randn(batch_size, 3, height, width), heatmaps, torch.ones(batch_size, points)
 
 
-def describe(device: torch.device) -> str:
-    """The machine's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
 def endless(dataset: CropDataset, batch_size: int, workers: int) -> Iterator[Batch]:
-    """Epoch after epoch of training batches."""
+    """Training batches, epoch after epoch."""
     loader = make_loader(dataset, batch_size, workers, train=True)
     while True:
         yield from batches(loader)
@@ -186,7 +192,7 @@ def endless(dataset: CropDataset, batch_size: int, workers: int) -> Iterator[Bat
 
 
 def repeated(batch: Batch) -> Iterator[Batch]:
-    """One batch for ever."""
+    """The same batch, for ever."""
     while True:
         yield batch
 

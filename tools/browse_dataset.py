@@ -19,8 +19,9 @@ import torch
 
 from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
+from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.loader import CropDataset
-from pose.datasets.pictures import BrokenPictures
+from pose.datasets.train_set import TrainSet
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, command
 from pose.files import check_outputs, make_folder
@@ -43,9 +44,8 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = settings_from(arguments)
     if arguments.split == "val":
-        data = replace(
-            settings.data, train_annotations=settings.data.val_annotations, train_images=settings.data.val_images
-        )
+        val = settings.data.val
+        data = replace(settings.data, train=(TrainSet(val.annotations, val.images),))
         settings = replace(settings, data=data, augmentation=None)
     dataset = make_train_dataset(settings)
     order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
@@ -53,7 +53,7 @@ def main() -> None:
     folder = make_folder(arguments.out)
     sheets = -(-len(rows) // (COLUMNS * ROWS))
     check_outputs([folder / f"{arguments.split}_{number:03}.png" for number in range(1, sheets + 1)])
-    broken = BrokenPictures(settings.data.broken_share, len(dataset.image_indices))
+    broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems)
     for number, start in enumerate(range(0, len(rows), COLUMNS * ROWS), 1):
         path = folder / f"{arguments.split}_{number:03}.png"
@@ -61,7 +61,7 @@ def main() -> None:
         print(path)
 
 
-def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenPictures) -> None:
+def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenImages) -> None:
     """Writes the crops of some persons with keypoints and targets.
 
     Raises:
@@ -75,7 +75,7 @@ def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], b
     width, height = dataset.input_size
     targets, _ = heatmap.encode(
         torch.from_numpy(batch.keypoints),
-        torch.from_numpy(batch.labelled),
+        torch.from_numpy(batch.weights),
         (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE),
         HEATMAP_STRIDE,
     )

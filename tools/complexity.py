@@ -1,8 +1,8 @@
 """Parameters and multiply-adds of a network, beside the cells that its paper prints.
 
     python tools/complexity.py configs/coco/mobilenet_v2_x0.5_type_b_dynamic.py
-    python tools/complexity.py --all                            # every configuration and every table of both papers
-    python tools/complexity.py --all --write docs/models.md     # put those tables into the document
+    python tools/complexity.py --all                                    # every configuration, all tables of the papers
+    python tools/complexity.py --all --write docs/tables/complexity.md  # the page of the documentation
 
 A multiply-add is one product with its sum. Counted are convolutions and fully connected layers, and all that a
 dynamic layer does beyond its static counterpart. `same` means equal to the printed cell's last digit.
@@ -11,7 +11,6 @@ dynamic layer does beyond its static counterpart. `same` means equal to the prin
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,17 @@ from typing import Any
 import torch
 
 from pose.config import load_settings
-from pose.errors import OutputError, command
-from pose.files import replacing
+from pose.errors import command
 from pose.models.classifier import build_classifier
 from pose.models.complexity import Complexity, measure, measure_pose_net
 from pose.models.published import IMAGENET, NOTES, POSE_BACKBONES, POSE_HEADS, Published, find
-from pose.options import OptionError
+from pose.tables import Page, table_lines
 
 HEADER = ("network", "parameters, M", "printed", "", "convolution, M", "attention", "aggregation", "all", "printed", "")
-MARKS = "<!-- tools/complexity.py begins -->", "<!-- tools/complexity.py ends -->"
+ABOUT = (
+    "Parameters and multiply-adds, in millions, beside the cells that the papers print; docs/models.md says what is "
+    "counted."
+)
 
 
 @command
@@ -36,7 +37,7 @@ def main() -> None:
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("config", nargs="?", help="configuration file, see configs/")
     chosen.add_argument("--all", action="store_true", help="every file of configs/coco, and the ImageNet networks")
-    parser.add_argument("--write", type=Path, help="document whose marked part is replaced")
+    parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     if arguments.all:
         paths = sorted(Path(__file__).parents[1].glob("configs/coco/*.py"))
@@ -49,12 +50,11 @@ def main() -> None:
         ]
     else:
         tables = [(arguments.config, pose_rows(Path(arguments.config)))]
-    text = "\n\n".join([*(f"### {title}\n\n{table(rows)}" for title, rows in tables), notes(tables)])
-    if arguments.write is None:
-        print(text)
-    else:
-        write(arguments.write, text)
-        print(f"tables written into {arguments.write}")
+    page = Page("Parameters and multiply-adds", ABOUT)
+    for title, rows in tables:
+        page.add(f"## {title}", "", *table_lines(HEADER, rows, 1), "")
+    page.add(*notes(tables))
+    page.write(arguments.write)
 
 
 def pose_rows(path: Path) -> list[list[str]]:
@@ -98,40 +98,11 @@ def row(name: str, cost: Complexity, published: Published) -> list[str]:
     ]
 
 
-def table(rows: list[list[str]]) -> str:
-    """Markdown, numbers to the right."""
-    rule = ["---", *["---:"] * (len(HEADER) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (HEADER, rule, *rows))
-
-
-def notes(tables: list[tuple[str, list[list[str]]]]) -> str:
-    """The notes that the tables point at."""
+def notes(tables: list[tuple[str, list[list[str]]]]) -> list[str]:
+    """The notes that the tables point at, a line each."""
     cells = {cell for _, rows in tables for cells in rows for cell in cells}
     used = [name for name in NOTES if any(f"[{name}]" in cell for cell in cells)]
-    return "\n".join(f"* [{name}] {NOTES[name]}" for name in used)
-
-
-def write(path: Path, text: str) -> None:
-    """Replaces what stands between the marks of a document.
-
-    Raises:
-        OptionError: The document or its marks are missing.
-        OutputError: It cannot be written.
-    """
-    begin, end = MARKS
-    try:
-        document = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be read ({error.strerror}); --write needs a document that is there"
-        ) from error
-    if document.count(begin) != 1 or document.count(end) != 1:
-        raise OptionError(f"{path}: needs the lines '{begin}' and '{end}' once, around the tables")
-    replaced = re.sub(
-        f"{re.escape(begin)}.*{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", document, flags=re.S
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(replaced, encoding="utf-8")
+    return [f"* [{name}] {NOTES[name]}" for name in used]
 
 
 if __name__ == "__main__":

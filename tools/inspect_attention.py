@@ -20,12 +20,13 @@ from pathlib import Path
 from pose.checkpoint import load_weights
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
-from pose.engine.evaluate import evaluate, make_test_loader, read_test_persons
+from pose.engine import evaluate
 from pose.errors import command
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.models.dynamic.inspection import AGGREGATIONS, KernelUse, aggregated, watched
 from pose.options import OptionError
+from pose.tables import table_lines
 
 TABLES = ("use", "aggregations", "resolutions")
 
@@ -35,24 +36,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth) of a network with dynamic convolution")
-    parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.boxes)")
+    parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.val.boxes)")
     parser.add_argument("--out", type=Path, help="folder (default: the checkpoint's)")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="default: all three")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling")
     arguments = parser.parse_args()
     boxes = arguments.boxes if arguments.boxes in (None, ANNOTATED) else str(Path(arguments.boxes).absolute())
-    settings = settings_from(arguments, data__boxes=boxes)
+    settings = settings_from(arguments)
     out = make_folder(arguments.out or Path(arguments.checkpoint).parent)
     check_outputs([out / "attention.json", out / "attention.png"], files_read(arguments, settings))
     device = choose_device(arguments.device)
     model = settings.build_model()
     load_weights(model, arguments.checkpoint)
     model.to(device)
-    loader = make_test_loader(settings, read_test_persons(settings, settings.data.boxes)[0])
+    test_set = evaluate.open_test_set(settings, settings.data.val, boxes)
 
     def test(how: str, strides: Sequence[int] | None = None) -> dict[str, float]:
         with aggregated(model, how, strides, arguments.seed):
-            return evaluate(model, loader, settings, device)[0]
+            return evaluate.test(model, test_set, settings, device).figures
 
     with watched(model) as uses:
         mixed = {"attention": test("attention")}
@@ -93,12 +94,10 @@ def use_table(layers: Sequence[KernelUse]) -> str:
 
 
 def figure_table(title: str, rows: dict[str, dict[str, float]]) -> str:
-    """A line for each way, with COCO's figures in percent."""
+    """A Markdown table with a line for each way to use the attention and COCO's figures in percent."""
     names = list(next(iter(rows.values())))
-    lines = [f"\n{title:28} " + " ".join(f"{name:>7}" for name in names)]
-    for way, figures in rows.items():
-        lines.append(f"{way:28} " + " ".join(f"{100 * figures[name]:7.1f}" for name in names))
-    return "\n".join(lines)
+    cells = [[way, *(f"{100 * figures[name]:.1f}" for name in names)] for way, figures in rows.items()]
+    return "\n".join(["", *table_lines([title, *names], cells, 1)])
 
 
 def plot(layers: Sequence[KernelUse], path: Path) -> None:

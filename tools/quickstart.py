@@ -30,7 +30,7 @@ CONFIG = "configs/quickstart.py"
 WORK = Path("work_dirs/quickstart")
 TRAIN_IMAGES, VAL_IMAGES = 3000, 200
 SHEET_COLUMNS, SHEET_ROWS = 6, 3
-PROCESSES = min(len(os.sched_getaffinity(0)), 2)
+PROCESSES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 2)
 
 
 def say(step: int, text: str) -> None:
@@ -90,12 +90,12 @@ def main() -> None:
     say(3, "testing with COCO's metric, pycocotools (seconds)")
     run("tools/test.py", CONFIG, checkpoint, "--device", "cpu")
     say(4, "drawing the skeletons it finds (seconds)")
-    boxes, pictures = data.path("val_annotations"), WORK / "pictures"
+    boxes, pictures = data.path(data.val.annotations), WORK / "pictures"
     run(
         "tools/demo.py",
         CONFIG,
         checkpoint,
-        data.path("val_images"),
+        data.path(data.val.images),
         "--boxes",
         boxes,
         "--out",

@@ -52,7 +52,8 @@ def main() -> None:
         raise CheckpointError(f"{arguments.checkpoint}: holds numbers too large for half precision")
     file = make_folder(FOLDER) / f"{arguments.name}.pth"
     check_outputs([file, index], [arguments.config, arguments.checkpoint, skeleton])
-    save_checkpoint(file, {"model": half})
+    kept = {"calibration": contents["calibration"]} if "calibration" in contents else {}
+    save_checkpoint(file, {"model": half, **kept})
     entries["weights"][arguments.name] = {
         "file": file.name,
         "sha256": sha256(file),

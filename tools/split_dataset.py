@@ -1,39 +1,62 @@
-"""Hold pictures of a training set out, to choose by.
+"""Hold pictures of training sets out, to choose by.
 
     python tools/split_dataset.py data/lsp/person_keypoints_train.json --hold-out 500
+    python tools/split_dataset.py configs/people/mobilenet_v2_x1.0_type_b_static.py
 
-writes person_keypoints_train_fit.json and person_keypoints_train_held_out.json beside it: train on the first, choose
-epochs and options by the second, and leave the test pictures for the end. The same seed chooses the same pictures.
+The first writes person_keypoints_train_fit.json and person_keypoints_train_held_out.json beside it: train on the first,
+choose epochs and options by the second, and leave the test pictures for the end. The same seed chooses the same
+pictures. The second is for configurations whose training sets say `hold_out` themselves: training leaves those pictures
+out, and here they become one file of the configuration's skeleton, its `data.val.annotations`.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from pose.command_line import parse_options
+from pose.config import load_settings
 from pose.datasets.split import hold_out
+from pose.datasets.train_sets import held_out
 from pose.errors import DataError, command
 from pose.files import check_outputs, read_json, write_json
+from pose.options import OptionError
 
 
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("annotations", type=Path, help="annotation file in COCO's format")
-    parser.add_argument("--hold-out", type=int, required=True, metavar="N", help="pictures to hold out")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice (default: 0)")
+    parser.add_argument("source", type=Path, help="annotation file in COCO's format, or a configuration")
+    parser.add_argument("--hold-out", type=int, metavar="N", help="pictures of an annotation file to hold out")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice in an annotation file (default: 0)")
     parser.add_argument("--out-dir", type=Path, help="default: beside the annotation file")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="data.root=FOLDER"
+    )
     arguments = parser.parse_args()
-    folder = arguments.out_dir or arguments.annotations.parent
-    targets = [folder / f"{arguments.annotations.stem}_{name}.json" for name in ("fit", "held_out")]
-    check_outputs(targets, [arguments.annotations])
+    if arguments.source.suffix == ".py":
+        settings = load_settings(arguments.source, parse_options(arguments.cfg_options))
+        data = settings.data
+        check_outputs([data.path(data.val.annotations)], [data.path(each.annotations) for each in data.train])
+        write(data.path(data.val.annotations), held_out(data.train, data.root, settings.skeleton()))
+        return
+    if arguments.hold_out is None:
+        raise OptionError("--hold-out: say how many pictures of the annotation file")
+    folder = arguments.out_dir or arguments.source.parent
+    targets = [folder / f"{arguments.source.stem}_{name}.json" for name in ("fit", "held_out")]
+    check_outputs(targets, [arguments.source])
     try:
-        parts = hold_out(read_json(arguments.annotations, "annotation file"), arguments.hold_out, arguments.seed)
+        parts = hold_out(read_json(arguments.source, "annotation file"), arguments.hold_out, arguments.seed)
     except DataError as error:
-        raise DataError(f"{arguments.annotations}: {error}") from error
+        raise DataError(f"{arguments.source}: {error}") from error
     for path, part in zip(targets, parts, strict=True):
-        write_json(path, part)
-        print(f"{path}: {len(part['images']):,} pictures, {len(part['annotations']):,} persons")
+        write(path, part)
+
+
+def write(path: Path, annotations: dict[str, Any]) -> None:
+    write_json(path, annotations)
+    print(f"{path}: {len(annotations['images']):,} pictures, {len(annotations['annotations']):,} persons")
 
 
 if __name__ == "__main__":

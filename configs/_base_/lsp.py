@@ -2,14 +2,10 @@
 # tools/split_dataset.py data/lsp/person_keypoints_train.json --hold-out 500 makes what is trained on and chosen by.
 data = dict(
     root="data/lsp",
-    train_annotations="person_keypoints_train_fit.json",
-    train_images="images",
-    val_annotations="person_keypoints_train_held_out.json",
-    val_images="images",
-    test_annotations="person_keypoints_test.json",
-    test_images="images",
-    boxes="annotated",
-    skeleton="configs/lsp/skeleton.json",
+    train=dict(annotations="person_keypoints_train_fit.json", images="images"),
+    val=dict(annotations="person_keypoints_train_held_out.json", images="images", boxes="annotated"),
+    test=dict(annotations="person_keypoints_test.json", images="images"),
+    skeleton="skeleton.json",  # in the folder of the configurations
     input_size=(192, 256),
     crop_cache="crops",
 )

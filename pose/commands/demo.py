@@ -39,7 +39,7 @@ from pose.inference.video.stream import StreamPredictor
 from pose.inference.web.viewer import html_file
 from pose.options import OptionError
 from pose.poses import Poses
-from pose.visualization import draw_poses
+from pose.visualization import DRAWN_SCORE, draw_poses
 
 
 def parse() -> argparse.Namespace:
@@ -48,7 +48,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--detect-every", type=int, default=1, metavar="N", help="frames from detection to detection")
     parser.add_argument("--smooth", choices=STRENGTHS, default="off", help="steadier keypoints in videos")
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder for what is written (default: poses)")
-    parser.add_argument("--threshold", type=float, default=0.2, help="least score of a drawn joint (default: 0.2)")
+    parser.add_argument("--threshold", type=float, help="least score of a drawn joint (default: that of the network's "
+                        f"calibration, else {DRAWN_SCORE:g})")  # fmt: skip
     parser.add_argument("--video-format", choices=[suffix[1:] for suffix in CODECS], default="mp4",
                         help="browsers play webm alone, which takes longer to write (default: mp4)")  # fmt: skip
     parser.add_argument("--csv", action="store_true", help="write keypoints.csv too")
@@ -68,40 +69,43 @@ def main() -> int:
     quiet_opencv()
     boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes not in (None, WHOLE) else None
     source = open_input(arguments.input, upright=boxes is None, warn=warn)
-    video = isinstance(source, VideoSource)
+    video = source if isinstance(source, VideoSource) else None
     if arguments.html and not video:
         raise OptionError("--html: only for videos; pictures can be looked at as they are")
     out = make_folder(arguments.out)
-    drawn = out / f"{source.title}.{arguments.video_format}" if video else out
+    drawn = out / f"{video.title}.{arguments.video_format}" if video else out
     refuse_overwriting(source, drawn)
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     predictor = make_predictor(arguments)
     predictor.clock.exact = arguments.profile
+    threshold = DRAWN_SCORE if predictor.calibration is None else predictor.calibration.threshold
+    threshold = threshold if arguments.threshold is None else arguments.threshold
     skeleton = predictor.network.skeleton
-    if video:
+    total: int | None
+    if isinstance(source, VideoSource):
         stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
         pairs, total = poses_of_video(stream, source, boxes), source.frame_count
     else:
         pairs, total = poses_of_pictures(predictor, source, boxes), len(source)
 
-    seen = Counter()
+    seen: Counter[str] = Counter()
 
     def draw(frame: Frame, poses: Poses) -> np.ndarray:
-        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > arguments.threshold).sum()))
-        return draw_poses(frame.image, poses, arguments.threshold)
+        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > threshold).sum()))
+        return draw_poses(frame.image, poses, threshold)
 
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
         writes.append(
-            stack.enter_context(outputs.drawn_video(drawn, source.fps) if video else outputs.drawn_pictures(out))
+            stack.enter_context(outputs.drawn_video(drawn, video.fps) if video else outputs.drawn_pictures(out))
         )
         if arguments.csv:
             writes.append(stack.enter_context(outputs.csv_file(out / "keypoints.csv", skeleton)))
-        if arguments.html:
-            page = html_file(out / f"{source.title}.html", source.title, skeleton, source.fps, total, source.size)
+        if arguments.html and video:
+            page = html_file(out / f"{video.title}.html", video.title, skeleton, video.fps, total, video.size)
             writes.append(stack.enter_context(page))
         if arguments.show:
-            writes.append(stack.enter_context(outputs.window(arguments.input, wait=not video)))
+            writes.append(stack.enter_context(outputs.window(arguments.input, wait=video is None)))
         bar = tqdm(pairs, "frames" if video else "pictures", total, disable=None, leave=False)
         done, stopped = write_all(bar, writes, draw, predictor.clock)
     if arguments.profile:
@@ -110,7 +114,7 @@ def main() -> int:
         print("each whole picture was taken for one person: cut it to the person, or give --boxes or --detector")
     counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
     hint = "" if seen["joints"] or not seen["persons"] else ": lower --threshold, or train longer"
-    print(f"drawn: {drawn} ({counts} above {arguments.threshold:g}{hint})")
+    print(f"drawn: {drawn} ({counts} above {threshold:g}{hint})")
     if video and drawn.suffix not in BROWSER_SUFFIXES:
         print("browsers cannot play that: --video-format webm or --html makes what they can")
     print(f"keypoints: {out / 'keypoints.json'}")
@@ -118,7 +122,7 @@ def main() -> int:
         warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
         return 0
     if video and total and done < total:
-        warn(f"{source.name}: ends {total - done} frames early, perhaps cut off; what was there is done")
+        warn(f"{video.name}: ends {total - done} frames early, perhaps cut off; what was there is done")
     return int(done < total) if total else 0
 
 
@@ -137,7 +141,7 @@ def outputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource
     """Every file that will be written, drawn pictures among them."""
     pictures = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, PictureFiles) else [drawn]
     tables = ["keypoints.csv"] if arguments.csv else []
-    pages = [f"{source.title}.html"] if arguments.html else []
+    pages = [f"{source.title}.html"] if arguments.html and isinstance(source, VideoSource) else []
     return [*pictures, *(out / name for name in ("keypoints.json", *tables, *pages))]
 
 

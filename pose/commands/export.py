@@ -52,7 +52,7 @@ def main() -> None:
     out = arguments.out or Path(arguments.checkpoint).with_suffix(".onnx")
     check_outputs([out], files_read(arguments, settings))
     model = settings.build_model()
-    load_weights(model, arguments.checkpoint)
+    calibration = load_weights(model, arguments.checkpoint).get("calibration")
     crops = None
     if arguments.int8 is not None:
         if arguments.int8 < 1:
@@ -60,7 +60,7 @@ def main() -> None:
         from pose.export.int8 import training_crops
 
         crops = training_crops(settings, arguments.int8)
-    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops)
+    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration)
     batches = ", ".join(map(str, CHECKED_BATCHES))
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")

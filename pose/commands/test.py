@@ -12,24 +12,16 @@ done is printed with the figures and written beside the results, as NAME.protoco
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
-from pose.engine.evaluate import (
-    make_test_loader,
-    predict,
-    predict_every_way,
-    prepare_scoring,
-    read_test_persons,
-    stamp,
-)
+from pose.engine import evaluate
 from pose.errors import OutputError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
-from pose.evaluation.coco_eval import format_figures, score
-from pose.evaluation.pck import format_length_pck, pck, predicted_length_pck
-from pose.evaluation.protocol import ANNOTATED, scoring_options
+from pose.evaluation.coco_eval import format_figures
+from pose.evaluation.pck import format_length_pck, pck
+from pose.evaluation.protocol import ANNOTATED
 from pose.evaluation.results import write_results
 from pose.files import check_outputs, make_folder, write_json
 from pose.prediction import load_network, ready_for_testing
@@ -40,18 +32,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth) or an exported network (.onnx)")
-    parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.boxes)")
+    parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: those of the split)")
     parser.add_argument("--validation", action="store_true", help="the validation split, though there is a test split")
     parser.add_argument("--out", type=Path, help="results file in COCO's format (default: beside the checkpoint)")
     parser.add_argument("--report", type=Path, help="folder for a page that shows where the points are lost")
     parser.add_argument("--save-predictions", type=Path, help="file for tools/rescore.py, 2,504 bytes a person")
     arguments = parser.parse_args()
-    settings = settings_from(arguments, data__boxes=_boxes(arguments.boxes))
-    split = "validation" if arguments.validation else "test"
-    separate = settings.data.test_annotations is not None
-    if not arguments.validation:
-        settings = replace(settings, data=settings.data.for_testing())
-    default = f"results_{split}.json" if separate else "results.json"
+    settings = settings_from(arguments)
+    data, boxes = settings.data, _boxes(arguments.boxes)
+    split, name = (data.val, "validation") if arguments.validation else (data.tested, "test")
+    separate = data.test is not None
+    default = f"results_{name}.json" if separate else "results.json"
     out = _writable(arguments.out or Path(arguments.checkpoint).with_name(default))
     report = arguments.report and check_report_folder(arguments.report)
     keep = arguments.save_predictions and _writable(arguments.save_predictions)
@@ -60,44 +51,39 @@ def main() -> None:
     skeleton = settings.skeleton()
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)
-    persons, left_out = read_test_persons(settings, settings.data.boxes)
-    if left_out:
-        print(f"{left_out} boxes are on pictures that {settings.data.path('val_annotations')} does not name: left out")
-    loader = make_test_loader(settings, persons)
-    protocol = stamp(settings, len(persons), arguments.config, arguments.checkpoint)
-    truth = prepare_scoring(settings)
+    test_set = evaluate.open_test_set(settings, split, boxes)
+    if test_set.left_out:
+        print(f"{test_set.left_out} boxes are on pictures that {data.path(split.annotations)} does not name: left out")
+    protocol = evaluate.stamp(settings, test_set, arguments.config, arguments.checkpoint)
+    evaluate.read_truth(settings, split)  # what is wrong with it is told before the network runs
     model = ready_for_testing(model, settings.test, device)
+    run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
     if keep:
-        saved = predict_every_way(model, loader, settings, device, protocol)
-        saved.save(keep)
-        predictions = saved.predictions(protocol)
-    else:
-        predictions = predict(model, loader, settings.test, device)
-    figures, results = score(predictions, truth, skeleton, **scoring_options(protocol))
-    write_results(out, results.records())
-    shares = pck(results, truth, skeleton) if skeleton.sigmas_estimated else {}
-    measures = predicted_length_pck(predictions, results, truth, skeleton)
+        run.saved.save(keep)
+    write_results(out, run.results.records())
+    shares = pck(run.results, run.truth, skeleton) if skeleton.sigmas_estimated else {}
+    measures = run.measures
     shares |= {measure.name: measure.mean for measure in measures}
     by_joint = {"PCK of keypoints": {measure.name: measure.shares for measure in measures}} if measures else {}
     write_json(
         out.with_suffix(".protocol.json"),
-        {"figures": {**figures, **shares}, **by_joint, "protocol": protocol.to_dict()},
+        {"figures": {**run.figures, **shares}, **by_joint, "protocol": protocol.to_dict()},
     )
     if separate:
-        print(f"{split} split{': choose nothing by its figures' if split == 'test' else ''}")
+        print(f"{name} split{': choose nothing by its figures' if name == 'test' else ''}")
     print(protocol.describe())
-    print(format_figures(figures))
+    print(format_figures(run.figures))
     if shares:
         print("  ".join(f"{name} {share:.3f}" for name, share in shares.items()))
     if measures:
         print(format_length_pck(measures, skeleton))
     print(f"results: {out}")
     if report:
-        images = settings.data.path("val_images")
-        page = make_report(report, results, figures, protocol.describe(), truth, images, skeleton)
+        images = data.path(split.images)
+        page = make_report(report, run.results, run.figures, protocol.describe(), run.truth, images, skeleton)
         print(f"report: {page}")
     if keep:
-        print(f"predictions: {keep} ({saved.bytes_per_person():,} bytes a person)")
+        print(f"predictions: {keep} ({run.saved.bytes_per_person():,} bytes a person)")
 
 
 def _boxes(given: str | None) -> str | None:

@@ -1,4 +1,7 @@
-"""Augmentation of a crop: half body, scale, rotation, flip, in this order (the protocol's table).
+"""Augmentation of a crop: half body, scale, rotation, flip, in this order.
+
+Sources: docs/protocol.md#half-body, docs/protocol.md#random-scale, docs/protocol.md#random-rotation and
+docs/protocol.md#random-flip.
 
 Pure functions of a random generator. They only choose the crop: centre, scale, rotation and flip go
 into one affine, so that a picture is resampled once.
@@ -27,7 +30,7 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How crops vary in training; the defaults are the protocol's.
+    """How crops vary in training; the defaults are those of docs/protocol.md#augmentation.
 
     Args:
         half_body_probability: Chance of a half-body crop for a person with enough labelled keypoints.
@@ -40,6 +43,14 @@ class Augmentation:
         rotation_distribution: ``hrnet``: clip(N(0, degrees), -2 degrees, 2 degrees). ``uniform``:
             U(-degrees, degrees), as the dynamic-convolution paper words it.
         flip_probability: Chance of a mirrored crop.
+        color_probability: Chance of other colors, see :mod:`pose.datasets.pixels`; the protocol has none of the
+            following changes.
+        brightness, contrast, saturation: Each is multiplied by U(1 - value, 1 + value) then.
+        blur_probability: Chance of a Gaussian blur.
+        blur_sigma: Its largest standard deviation, in pixels of the crop; the smallest is a quarter of it.
+        erase_probability: Chance that a patch of one random color covers part of the crop (arXiv 1708.04896); what
+            is behind it stays labelled.
+        erase_share: The patch's largest share of the crop's area; the smallest is a tenth of it.
 
     Raises:
         ValueError: A probability is outside [0, 1] or a value cannot be.
@@ -53,6 +64,14 @@ class Augmentation:
     rotation_degrees: float = 45.0
     rotation_distribution: str = "hrnet"
     flip_probability: float = 0.5
+    color_probability: float = 0.0
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    blur_probability: float = 0.0
+    blur_sigma: float = 2.0
+    erase_probability: float = 0.0
+    erase_share: float = 0.2
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -61,8 +80,13 @@ class Augmentation:
         for name in ("rotation_degrees", "half_body_above"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.scale_std < 1:
-            raise ValueError(f"scale_std must be at least 0 and below 1, got {self.scale_std}")
+        for name in ("scale_std", "brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if not self.blur_sigma > 0:
+            raise ValueError(f"blur_sigma must be positive, got {self.blur_sigma}")
+        if not 0 < self.erase_share <= 1:
+            raise ValueError(f"erase_share must be above 0 and at most 1, got {self.erase_share}")
         if self.rotation_distribution not in ("hrnet", "uniform"):
             raise ValueError(f"rotation_distribution must be hrnet or uniform, got {self.rotation_distribution!r}")
 
@@ -126,7 +150,7 @@ def augment(
         upper_body: (K,) bool; all False switches half-body crops off.
         aspect_ratio: Width over height of the crop.
         settings: What may happen.
-        rng: Decides.
+        rng: Source of all random numbers.
     """
     center, scale = plain.center, plain.scale
     labelled = keypoints[:, 2] > 0

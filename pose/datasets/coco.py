@@ -31,6 +31,8 @@ class Persons:
         boxes: (N, 4) float64 x, y, width, height in pixels.
         box_scores: (N,) float64; 1 for annotated boxes.
         keypoints: (N, K, 3) float32 x, y and COCO's visibility 0, 1 or 2; all 0 for detections.
+        joint_weights: (N, K) float32, what each keypoint weighs in the loss, 0 where it is not labelled; None for 1
+            wherever it is.
     """
 
     image_ids: np.ndarray
@@ -41,14 +43,21 @@ class Persons:
     boxes: np.ndarray
     box_scores: np.ndarray
     keypoints: np.ndarray
+    joint_weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def take(self, rows: Sequence[int] | np.ndarray | slice) -> Persons:
         """The persons in these rows; the table of pictures stays whole."""
-        names = ("image_index", "annotation_ids", "boxes", "box_scores", "keypoints")
+        names = ["image_index", "annotation_ids", "boxes", "box_scores", "keypoints"]
+        names += [] if self.joint_weights is None else ["joint_weights"]
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(N, K) float32: ``joint_weights``, or 1 for every labelled keypoint."""
+        return (self.keypoints[..., 2] > 0).astype(np.float32) if self.joint_weights is None else self.joint_weights
 
 
 def counts(annotation: Mapping[str, Any]) -> bool:
@@ -69,7 +78,7 @@ def _may_count(annotation: Mapping[str, Any]) -> bool:
 def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
     """The annotated persons that train and that are scored with annotated boxes.
 
-    As the protocol has it: category person, no crowd, area above 0, at least one labelled keypoint;
+    The persons of docs/protocol.md#records: category person, no crowd, area above 0, at least one labelled keypoint;
     boxes clipped to the picture.
 
     Args:
@@ -80,7 +89,11 @@ def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
         DataError: The file is missing or not of that format, an annotation has another number of
             keypoints, names an unknown picture, or has a box of no size or outside its picture.
     """
-    file = _read_tables(path)
+    return persons_of(read_tables(path), path, skeleton)
+
+
+def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton) -> Persons:
+    """:func:`read_annotations` of a file that is read already; ``path`` is for messages."""
     image_ids, file_names, image_sizes = _image_table(file, path)
     kept = []
     length = 3 * skeleton.num_keypoints
@@ -137,16 +150,16 @@ def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
 
 
 def read_detections(
-    path: str | Path, annotations: str | Path, skeleton: Skeleton, threshold: float = 0.0
+    path: str | Path, annotations: str | Path, skeleton: Skeleton, box_threshold: float = 0.0
 ) -> tuple[Persons, int]:
-    """Detected persons on the pictures of an annotation file, boxes as they are.
+    """Detected persons on the pictures of an annotation file, boxes as they are (docs/protocol.md#detected-box).
 
     Args:
         path: A COCO results file with ``bbox`` and ``score``, such as SimpleBaseline's published
             ``COCO_val2017_detections_AP_H_56_person.json``.
         annotations: The annotation file whose pictures are meant.
         skeleton: What the keypoints will be.
-        threshold: The lowest score that is kept.
+        box_threshold: The lowest score that is kept.
 
     Returns:
         The persons, and how many boxes were left out because the annotation file has no such picture.
@@ -161,10 +174,12 @@ def read_detections(
             "or take the annotated boxes (tools/test.py --boxes annotated)"
         )
     records = read_json(path, "detections file")
-    image_ids, file_names, image_sizes = _image_table(_read_tables(annotations), annotations)
+    image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
     try:
         records = [
-            record for record in records if record["category_id"] == PERSON_CATEGORY and record["score"] >= threshold
+            record
+            for record in records
+            if record["category_id"] == PERSON_CATEGORY and record["score"] >= box_threshold
         ]
         owners = np.array([record["image_id"] for record in records], dtype=np.int64)
         boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
@@ -204,14 +219,19 @@ def read_detections(
     return persons, int((~known).sum())
 
 
-def _read_tables(path: str | Path) -> dict[str, Any]:
+def read_tables(path: str | Path) -> dict[str, Any]:
+    """An annotation file.
+
+    Raises:
+        DataError: It is missing or has no lists of images and annotations.
+    """
     file = read_json(path, "annotation file")
     if not isinstance(file, dict) or not all(isinstance(file.get(key), list) for key in ("images", "annotations")):
         raise DataError(f"{path}: not a COCO annotation file: needs the lists 'images' and 'annotations'")
     return file
 
 
-def _image_table(file: dict[str, Any], path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _image_table(file: Mapping[str, Any], path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         ids = np.array([image["id"] for image in file["images"]], dtype=np.int64)
         names = np.array([image["file_name"].encode() for image in file["images"]], dtype=np.bytes_)

@@ -1,6 +1,6 @@
-"""A cache of every person's neighbourhood: all that augmentation can reach, no finer than it can use, in one file.
+"""A cache of every person's part of its picture: all that augmentation can reach, no finer than it can use; one file.
 
-Made in one pass over the pictures. Decoding a neighbourhood takes about a quarter of the time of
+Made in one pass over the pictures. Decoding such a part takes about a quarter of the time of
 decoding its picture.
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.crop_regions import crop_regions
+from pose.datasets.image_folder import ImageFolder, View, mapped, reduction_for
 from pose.datasets.images import decode_image
-from pose.datasets.pictures import PictureFolder, View, mapped, reduction_for
 from pose.errors import DataError
 from pose.files import make_folder, replacing
 from pose.locks import lock_file
@@ -30,22 +30,22 @@ VERSION = 1
 """Raised whenever the same data and settings would give another file."""
 
 QUALITY = 95
-"""Of the crop_regions' JPEG."""
+"""The JPEG quality of what is cached."""
 
 _FILE = "crops.bin"
 
 
 class CropCache:
-    """Reads crop_regions; a :class:`~pose.datasets.pictures.Source`.
+    """Reads the cached parts of pictures; a :class:`~pose.datasets.image_folder.Source`.
 
     Args:
         path: A file of :func:`open_crop_cache`.
-        reduce: Decode smaller where the crop allows it.
+        reduced_decode: Decode smaller where the crop allows it.
     """
 
-    def __init__(self, path: Path, reduce: bool = False) -> None:
+    def __init__(self, path: Path, reduced_decode: bool = False) -> None:
         self.path = path
-        self.reduce = reduce
+        self.reduced_decode = reduced_decode
         self._bytes = np.memmap(path, mode="r")
         index = _read_index(self._bytes)
         self.places, self.scales, self.offsets = index["places"], index["scales"], index["offsets"]
@@ -53,12 +53,12 @@ class CropCache:
         """What was wrong with the pictures of persons, by row, when the cache was made."""
 
     def view(self, row: int, step: float) -> View:
-        """The neighbourhood of a person; see :class:`~pose.datasets.pictures.Source`."""
+        """The cached part of a person's picture; see :class:`~pose.datasets.image_folder.Source`."""
         start, length = self.places[row].tolist()
         if not length:
             raise DataError(self.broken[str(row)])
         scale, offset = self.scales[row], self.offsets[row]
-        reduction = reduction_for(step * scale[0]) if self.reduce else 1
+        reduction = reduction_for(step * scale[0]) if self.reduced_decode else 1
         image = decode_image(self._bytes[start : start + length], reduction=reduction)
         if image is None:
             raise DataError(f"{self.path}: the crop cache is damaged; delete it, it will be made again")
@@ -69,24 +69,24 @@ class CropCache:
 
 def open_crop_cache(
     folder: Path,
-    pictures: PictureFolder,
+    images: ImageFolder,
     upper_body: np.ndarray,
     input_size: tuple[int, int],
     settings: Augmentation | None,
     workers: int,
-    reduce: bool = False,
+    reduced_decode: bool = False,
     tell: Callable[[str], None] = print,
 ) -> CropCache:
     """The cache of these persons; made where there is none, or one of other annotations, pictures or settings.
 
     Args:
         folder: Gets ``crops.bin``.
-        pictures: What to make it from.
+        images: What to make it from.
         upper_body: (K,) bool, the keypoints of half-body crops.
         input_size: Width and height of the crops.
         settings: What augmentation may do.
         workers: Processes that make it.
-        reduce: As for :class:`CropCache`.
+        reduced_decode: As for :class:`CropCache`.
         tell: Takes a line about what is done.
 
     Raises:
@@ -94,28 +94,28 @@ def open_crop_cache(
     """
     path = make_folder(folder) / _FILE
     with lock_file(folder / ".lock", wait=True):
-        persons = pictures.persons
+        persons = images.persons
         regions, steps = crop_regions(persons, upper_body, input_size, settings)
-        key = _key(pictures, regions, steps)
+        key = _key(images, regions, steps)
         found = _key_of(path)
         if found != key:
             for half in folder.glob(f".{path.stem}.*"):  # of a process that was killed
                 half.unlink()
             tell(f"{'making' if found is None else 'data or settings changed: making'} the crop cache {path}")
-            _write(path, key, pictures, regions, steps, workers)
+            _write(path, key, images, regions, steps, workers)
             tell(f"made it: {path.stat().st_size / 2**20:.0f} MiB for {len(persons)} persons")
-    return CropCache(path, reduce)
+    return CropCache(path, reduced_decode)
 
 
-def _key(pictures: PictureFolder, regions: np.ndarray, steps: np.ndarray) -> str:
+def _key(images: ImageFolder, regions: np.ndarray, steps: np.ndarray) -> str:
     """Names everything that the file depends on; of pictures, size and time."""
-    persons = pictures.persons
+    persons = images.persons
     digest = hashlib.sha256(f"{VERSION} {QUALITY}".encode())
     for array in (regions, steps, persons.image_index, persons.image_sizes, persons.file_names):
         digest.update(np.ascontiguousarray(array).tobytes())
     for index in np.unique(persons.image_index):
         try:
-            status = os.stat(pictures.path(index))
+            status = os.stat(images.path(index))
             digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode())
         except OSError:
             digest.update(b"missing ")
@@ -135,15 +135,15 @@ def _key_of(path: Path) -> str | None:
         return None
 
 
-def _write(path: Path, key: str, pictures: PictureFolder, regions: np.ndarray, steps: np.ndarray, workers: int) -> None:
-    """Cuts out every neighbourhood; the index goes to the end of the file, and where it starts to the last 8 bytes."""
+def _write(path: Path, key: str, images: ImageFolder, regions: np.ndarray, steps: np.ndarray, workers: int) -> None:
+    """Cuts out every person's part; the index goes to the end of the file, and where it starts to the last 8 bytes."""
     count = len(regions)
     places = np.zeros((count, 2), dtype=np.int64)
     scales, offsets = np.ones((count, 2)), np.zeros((count, 2))
     broken: dict[int, str] = {}
-    order = np.argsort(pictures.persons.image_index, kind="stable")
-    tasks = np.split(order, np.flatnonzero(np.diff(pictures.persons.image_index[order])) + 1)
-    work = partial(_cut, pictures, regions, steps)
+    order = np.argsort(images.persons.image_index, kind="stable")
+    tasks = np.split(order, np.flatnonzero(np.diff(images.persons.image_index[order])) + 1)
+    work = partial(_cut, images, regions, steps)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for results in mapped(work, tasks, workers):
             for row, encoded, scale, offset in results:
@@ -161,11 +161,11 @@ def _write(path: Path, key: str, pictures: PictureFolder, regions: np.ndarray, s
 
 
 def _cut(
-    pictures: PictureFolder, regions: np.ndarray, steps: np.ndarray, rows: np.ndarray
+    images: ImageFolder, regions: np.ndarray, steps: np.ndarray, rows: np.ndarray
 ) -> list[tuple[int, bytes | str, np.ndarray | None, np.ndarray | None]]:
-    """The crop_regions of a picture's persons: row, JPEG (or what is wrong), scale and offset."""
+    """The cached parts of a picture, one for each of its persons: row, JPEG (or what is wrong), scale and offset."""
     try:
-        image = pictures.read(pictures.persons.image_index[rows[0]])
+        image = images.read(images.persons.image_index[rows[0]])
     except DataError as error:
         return [(int(row), str(error), None, None) for row in rows]
     results = []

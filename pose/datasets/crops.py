@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from pose.datasets.augment import Augmentation, Crop, augment
 from pose.datasets.coco import Persons
 from pose.datasets.crop_cache import open_crop_cache
+from pose.datasets.image_folder import ImageFolder, Source
 from pose.datasets.images import warp
-from pose.datasets.pictures import PictureFolder, Source
+from pose.datasets.pixels import augment_pixels, changes_pixels
 from pose.errors import DataError
 from pose.geometry import apply_affine, boxes_to_centers_scales, crop_affine
 from pose.skeleton import Skeleton
@@ -27,23 +28,28 @@ class Batch(NamedTuple):
     Attributes:
         crops: (N, H, W, 3) uint8 BGR.
         keypoints: (N, K, 2) float32 in crop pixels.
-        labelled: (N, K) bool.
+        weights: (N, K) float32, what each keypoint weighs in the loss; 0 where it is not labelled.
         rows: (N,) int64, each person's row in its :class:`~pose.datasets.coco.Persons`.
         problems: What is wrong with pictures that could not be used, in whose place others stand.
     """
 
     crops: Tensor
     keypoints: np.ndarray
-    labelled: np.ndarray
+    weights: np.ndarray
     rows: np.ndarray
     problems: tuple[str, ...] = ()
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """(N, K) bool."""
+        return self.weights > 0
+
 
 class CropDataset(Dataset):
-    """Person crops. They are asked for as (epoch, row), so that augmentation depends on nothing else.
+    """Person crops. They are asked for as (epoch, row, copy), so that augmentation depends on nothing else.
 
     Args:
-        persons: Who.
+        persons: Whom the crops show.
         image_root: The folder that their file names are relative to.
         skeleton: What their keypoints are.
         input_size: Width and height of the crops.
@@ -51,8 +57,8 @@ class CropDataset(Dataset):
         seed: Of the augmentation.
         broken_share: The share of the pictures that may be absent or broken: another person takes the
             place of theirs, and :class:`Batch` says so.
-        reduce: Decode pictures smaller where a crop allows it.
-        cache: A folder for a :mod:`~pose.datasets.crop_cache`; None reads the pictures.
+        reduced_decode: Decode pictures smaller where a crop allows it.
+        crop_cache: A folder for a :mod:`~pose.datasets.crop_cache`; None reads the pictures.
         workers: Processes that make the cache.
         tell: Takes a line about that.
 
@@ -74,12 +80,13 @@ class CropDataset(Dataset):
         seed: int = 0,
         *,
         broken_share: float = 0.0,
-        reduce: bool = False,
-        cache: Path | None = None,
+        reduced_decode: bool = False,
+        crop_cache: Path | None = None,
         workers: int = 0,
         tell: Callable[[str], None] = print,
     ) -> None:
         self.persons = persons
+        self.weights = persons.weights
         self.image_indices = np.unique(persons.image_index)
         self.centers, self.scales = boxes_to_centers_scales(persons.boxes, input_size[0] / input_size[1])
         self.skeleton = skeleton
@@ -88,14 +95,14 @@ class CropDataset(Dataset):
         self.seed = seed
         self.broken_share = broken_share
         self.upper_body = np.isin(np.arange(skeleton.num_keypoints), skeleton.upper_body)
-        self.pictures = PictureFolder(persons, image_root, reduce)
-        self.source: Source = self.pictures
-        self.problems = list(map(str, self.pictures.missing()))
+        self.images = ImageFolder(persons, image_root, reduced_decode)
+        self.source: Source = self.images
+        self.problems = list(map(str, self.images.missing()))
         if len(self.problems) > int(broken_share * len(self.image_indices)):
             raise DataError(f"{self.problems[0]} ({len(self.problems)} of {len(self.image_indices)} are missing)")
-        if cache is not None:
+        if crop_cache is not None:
             self.source = open_crop_cache(
-                cache, self.pictures, self.upper_body, self.input_size, augmentation, workers, reduce, tell
+                crop_cache, self.images, self.upper_body, self.input_size, augmentation, workers, reduced_decode, tell
             )
             self.problems += set(self.source.broken.values()) - set(self.problems)
 
@@ -107,19 +114,24 @@ class CropDataset(Dataset):
     def __len__(self) -> int:
         return len(self.persons)
 
-    def crop_of(self, epoch: int, row: int) -> Crop:
-        """Where the crop of a person lies in an epoch."""
+    def crop_of(self, epoch: int, row: int, copy: int = 0) -> Crop:
+        """Where the crop of a person lies in an epoch; ``copy`` counts the times that it is drawn there, from 0."""
         plain = Crop(self.centers[row], self.scales[row])
         if self.augmentation is None:
             return plain
-        rng = np.random.default_rng((self.seed, epoch, row))
+        rng = self._random(epoch, row, copy)
         return augment(plain, self.persons.keypoints[row], self.upper_body, self.aspect_ratio, self.augmentation, rng)
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch | DataError:
+    def _random(self, epoch: int, row: int, copy: int = 0, pixels: bool = False) -> np.random.Generator:
+        """The random numbers of a crop's place, or of its pixels."""
+        numbers = (copy, 1) if pixels else (copy,) if copy else ()
+        return np.random.default_rng((self.seed, epoch, row, *numbers))
+
+    def __getitem__(self, key: tuple[int, ...]) -> Batch | DataError:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch | DataError:
-        """A batch of (epoch, row).
+    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> Batch | DataError:
+        """A batch of (epoch, row) or (epoch, row, copy).
 
         A picture that cannot be used comes back as the error itself: raised in a worker it would
         reach the main process wrapped in a traceback.
@@ -129,8 +141,8 @@ class CropDataset(Dataset):
         except DataError as error:
             return error
 
-    def _batch(self, keys: Sequence[tuple[int, int]]) -> Batch:
-        rows = [row for _, row in keys]
+    def _batch(self, keys: Sequence[tuple[int, ...]]) -> Batch:
+        rows = [key[1] for key in keys]
         crops = [self.crop_of(*key) for key in keys]
         affines = self._affines(crops)
         width, height = self.input_size
@@ -146,15 +158,17 @@ class CropDataset(Dataset):
                     if not self.broken_share or rows[place] == key[1]:
                         raise
                     problems.append(str(error))
-                    crops[place] = self.crop_of(key[0], rows[place])
+                    crops[place] = self.crop_of(key[0], rows[place], *key[2:])
                     affines[place] = self._affines(crops[place : place + 1])
             warp(view.image, view.seen(affines[place]), self.input_size, out)
+            if changes_pixels(self.augmentation):
+                augment_pixels(out, self.augmentation, self._random(key[0], rows[place], *key[2:], pixels=True))
         keypoints = self.persons.keypoints[rows]
         points = apply_affine(keypoints[..., :2], affines).astype(np.float32)
-        labelled = keypoints[..., 2] > 0
+        weights = self.weights[rows]
         flips, swapped = np.array([crop.flip for crop in crops]), self.skeleton.flip_index
-        points[flips], labelled[flips] = points[flips][:, swapped], labelled[flips][:, swapped]
-        return Batch(torch.from_numpy(pixels), points, labelled, np.array(rows), tuple(problems))
+        points[flips], weights[flips] = points[flips][:, swapped], weights[flips][:, swapped]
+        return Batch(torch.from_numpy(pixels), points, weights, np.array(rows), tuple(problems))
 
     def _affines(self, crops: Sequence[Crop]) -> np.ndarray:
         """(N, 2, 3) maps from pictures to crops."""

@@ -27,7 +27,7 @@ class Archive:
     Args:
         name: Of the file.
         url: Where it is.
-        size: Bytes.
+        size: Of the file, in bytes.
         sha256: Hexadecimal digits.
         members: Those to unpack; None for all.
         makes: Files or folders, relative to the data's root, that are there once it is unpacked, and how many

@@ -39,7 +39,7 @@ def read_image(path: str | Path, orient: bool = False, reduction: int = 1) -> np
         with open(path, "rb", buffering=0) as file:
             data = file.read()
     except FileNotFoundError as error:
-        raise missing_picture(path) from error
+        raise missing_image(path) from error
     except OSError as error:
         raise DataError(f"{path}: picture cannot be read ({error.strerror or error})") from error
     if _is_cut_off(data):
@@ -65,7 +65,7 @@ def _is_cut_off(data: bytes) -> bool:
     return b"\xff\xd9" not in data[place:]  # which coded pixels never contain
 
 
-def missing_picture(path: str | Path) -> DataError:
+def missing_image(path: str | Path) -> DataError:
     """What is told about a picture that is not there."""
     return DataError(f"{path}: picture not found; is the picture folder the right one and complete?")
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pose import heatmap
+from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.loader import Batch, batches
-from pose.datasets.pictures import BrokenPictures
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
@@ -31,22 +31,22 @@ BATCHES_BETWEEN_LOOKS = 16
 
 @dataclass
 class CheckpointTimer:
-    """What happens between two optimiser steps: checkpoints by the clock, and the end that a signal asks for.
+    """What happens between two optimizer steps: checkpoints by the clock, and the end that a signal asks for.
 
     Args:
-        signals: Note a wish to stop.
-        minutes: Between checkpoints.
-        save: Writes one.
+        signals: Say whether somebody wishes training to stop.
+        checkpoint_minutes: The longest time between two checkpoints.
+        save: Writes a checkpoint.
     """
 
     signals: StopSignals
-    minutes: float
+    checkpoint_minutes: float
     save: Callable[[], None]
     saved: float = field(default_factory=time.perf_counter)
 
     def wishes(self) -> tuple[bool, bool]:
         """Whether this process wants a checkpoint, and whether it wants to stop; the first one keeps the clock."""
-        due = time.perf_counter() - self.saved >= 60 * self.minutes
+        due = time.perf_counter() - self.saved >= 60 * self.checkpoint_minutes
         return due and distributed.is_main(), self.signals.received is not None
 
     def grant(self, due: bool, stop: bool) -> bool:
@@ -62,18 +62,20 @@ def train_one_epoch(
     loader: DataLoader[Batch | DataError],
     progress: Progress,
     timer: CheckpointTimer,
-    broken: BrokenPictures,
+    broken: BrokenImages,
     title: str = "",
+    rate_at: Callable[[int], float] | None = None,
 ) -> bool:
     """One pass over the training persons, or the rest of one.
 
     Args:
-        trainer: What learns.
+        trainer: The network and its optimizer.
         loader: Of training crops.
         progress: Says which epoch and from which batch on; what is done is added to it.
         timer: What happens between two steps.
         broken: Counts pictures that cannot be used.
         title: What the progress bar is called.
+        rate_at: From a batch's number in the epoch, from 0, to its learning rate; None leaves it as it is.
 
     Returns:
         Whether to go on: False where the run was asked to stop.
@@ -86,13 +88,15 @@ def train_one_epoch(
     order.epoch, order.first_batch = progress.epoch, progress.batches
     look_every = trainer.accumulate * (BATCHES_BETWEEN_LOOKS if trainer.device.type == "cuda" else 1)
     losses: list[Tensor] = []
-    trainer.model.train()
+    trainer.train()
     hidden = None if distributed.is_main() else True
     with tqdm(total=len(order), initial=progress.batches, desc=title, unit="batch", disable=hidden, leave=False) as bar:
         started = ready = time.perf_counter()
         for batch in batches(loader):
             progress.waited += time.perf_counter() - ready
             broken.add(batch.problems, partial(tqdm.write, file=sys.stderr))
+            if rate_at:
+                trainer.set_learning_rate(rate_at(progress.batches + len(losses)))
             losses.append(learn(trainer, batch))
             if (progress.batches + len(losses)) % look_every == 0 or progress.batches + len(losses) == len(order):
                 due, stop = _look(losses, len(batch.rows), progress, timer)
@@ -111,14 +115,14 @@ def learn(trainer: Trainer, batch: Batch) -> Tensor:
     """Learns from a batch: pictures are normalised and targets drawn on the device; the loss, a scalar there."""
     images = to_input(batch.crops, trainer.device)
     keypoints = torch.from_numpy(batch.keypoints).to(trainer.device, non_blocking=True)
-    labelled = torch.from_numpy(batch.labelled).to(trainer.device, non_blocking=True)
+    weights = torch.from_numpy(batch.weights).to(trainer.device, non_blocking=True)
     heatmap_size = (images.shape[3] // HEATMAP_STRIDE, images.shape[2] // HEATMAP_STRIDE)
-    return trainer.learn(images, *heatmap.encode(keypoints, labelled, heatmap_size, HEATMAP_STRIDE))
+    return trainer.learn(images, *heatmap.encode(keypoints, weights, heatmap_size, HEATMAP_STRIDE))
 
 
 def _look(losses: list[Tensor], persons: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:
     """Adds batches of ``persons`` each to the progress; whether any process wants a checkpoint or to stop."""
-    values = torch.stack(losses).double().tolist()
+    values = torch.stack(losses).tolist()
     *sums, due, stop = distributed.total([*values, *map(float, timer.wishes())]).tolist()
     for number, value in enumerate(sums, progress.batches + 1):
         if not math.isfinite(value):

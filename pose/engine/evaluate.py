@@ -1,182 +1,158 @@
-"""The one way from crops to figures: the test tool, training's validation and the predictor share it."""
+"""The one way from a network to figures: the test tool, training's validation and comparisons share it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from pycocotools.coco import COCO
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from pose import heatmap
-from pose.config import Settings, TestSettings
+from pose.config import Settings
+from pose.data_settings import Split
 from pose.datasets.coco import Persons, read_annotations, read_detections
-from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
+from pose.datasets.loading.loader import Batch, CropDataset, make_loader
 from pose.engine import distributed
+from pose.engine.predict import predict, predict_every_way
 from pose.errors import DataError
 from pose.evaluation.coco_backend import check_backend, check_skeleton
 from pose.evaluation.coco_eval import load_annotations, score
+from pose.evaluation.pck import LengthPck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, TEST_CHOICES, TestProtocol, library_versions, scoring_options
 from pose.evaluation.results import Predictions, Results
-from pose.evaluation.saved_predictions import WAYS, SavedPredictions, decode_every_way
+from pose.evaluation.saved_predictions import SavedPredictions
 from pose.files import sha256
-from pose.geometry import boxes_to_centers_scales, heatmap_to_image
-from pose.models.pose_net import HEATMAP_STRIDE
-from pose.prediction import predict_crops, to_input
+from pose.skeleton import Skeleton
 
 
-def predict(
-    model: nn.Module, loader: DataLoader[Batch | DataError], settings: TestSettings, device: torch.device | str
-) -> Predictions:
-    """Keypoints of every person of a data set, in picture pixels.
+@dataclass(frozen=True)
+class TestSet:
+    """Persons to test on.
 
-    The network is in evaluation mode meanwhile and left in the mode it came in. Several processes share the
-    work, and each gets all of it.
+    Attributes:
+        split: What they are of.
+        boxes: ``annotated``, or the detections file that their boxes are from.
+        left_out: Boxes that are on pictures which the annotations do not name.
+        loader: Their plain crops in order; several processes take batches in turn.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    split: Split
+    boxes: str
+    left_out: int
+    loader: DataLoader[Batch | DataError]
+
+    @property
+    def persons(self) -> Persons:
+        """The persons."""
+        return self.loader.dataset.persons
+
+
+@dataclass(frozen=True)
+class TestRun:
+    """What a test found.
+
+    Attributes:
+        figures: COCO's ten.
+        results: The scored persons that they were computed from.
+        predictions: Every person before rescoring and suppression.
+        truth: The annotations; None but in the first process.
+        skeleton: What the keypoints are.
+        saved: The predictions by every decoder, with and without flip, where they were asked for.
+    """
+
+    __test__ = False
+
+    figures: dict[str, float]
+    results: Results
+    predictions: Predictions
+    truth: COCO | None
+    skeleton: Skeleton
+    saved: SavedPredictions | None = None
+
+    @cached_property
+    def measures(self) -> list[LengthPck]:
+        """PCK by each of the skeleton's lengths; in the first process."""
+        return predicted_length_pck(self.predictions, self.results, self.truth, self.skeleton)
+
+
+def open_test_set(settings: Settings, split: Split, boxes: str | None = None) -> TestSet:
+    """Reads the persons of a split and gets ready to load them.
 
     Args:
-        model: On the device.
-        loader: Over a :class:`~pose.datasets.loading.loader.CropDataset` without augmentation, in order.
-        settings: Of the test.
-        device: Where to compute.
+        settings: ``data`` and ``test`` are used.
+        split: One of ``settings.data``.
+        boxes: In place of the split's.
 
     Raises:
-        DataError: A picture cannot be used.
+        DataError: A file is missing or wrong, or pictures are missing.
     """
-    dataset: CropDataset = loader.dataset
-    persons = dataset.persons
-    keypoints = np.zeros(persons.keypoints.shape, dtype=np.float64)
-    centers, scales = boxes_to_centers_scales(persons.boxes, dataset.aspect_ratio)
-    for rows, crops in _crops(model, loader):
-        points, joint_scores = predict_crops(model, crops, dataset.skeleton.flip_index, settings, device)
-        keypoints[rows, :, :2] = heatmap_to_image(points, centers[rows], scales[rows], _heatmap_size(dataset))
-        keypoints[rows, :, 2] = joint_scores
-    return Predictions(
-        image_ids=persons.image_ids[persons.image_index],
-        keypoints=distributed.total(keypoints),
-        boxes=persons.boxes,
-        box_scores=persons.box_scores,
-        areas=scales.prod(axis=1),
-        annotation_ids=persons.annotation_ids,
-    )
-
-
-@torch.inference_mode()
-def predict_every_way(
-    model: nn.Module,
-    loader: DataLoader[Batch | DataError],
-    settings: Settings,
-    device: torch.device | str,
-    protocol: TestProtocol,
-) -> SavedPredictions:
-    """Like :func:`predict`, but with and without flip, at each shift and by each decoder; in one process.
-
-    Args:
-        model, loader, device: As there.
-        settings: ``data`` is used.
-        protocol: The stamp to keep with it.
-
-    Raises:
-        DataError: A picture cannot be used.
-    """
-    dataset: CropDataset = loader.dataset
-    persons, joints = dataset.persons, dataset.skeleton.num_keypoints
-    points = np.zeros((len(persons), len(WAYS), len(heatmap.DECODERS), joints, 2), np.float32)
-    joint_scores = np.zeros((len(persons), len(WAYS), joints), np.float32)
-    for rows, crops in _crops(model, loader):
-        images = to_input(crops, device)
-        heatmaps, mirrored = model(images).float(), model(images.flip(-1)).float()
-        points[rows], joint_scores[rows] = decode_every_way(heatmaps, mirrored, dataset.skeleton.flip_index)
-    return SavedPredictions(
-        protocol=protocol,
-        skeleton=dataset.skeleton,
-        heatmap_size=_heatmap_size(dataset),
-        annotations=str(settings.data.path("val_annotations").absolute()),
-        images=str(settings.data.path("val_images").absolute()),
-        image_ids=persons.image_ids[persons.image_index],
-        boxes=persons.boxes,
-        box_scores=persons.box_scores,
-        annotation_ids=persons.annotation_ids,
-        points=points,
-        joint_scores=joint_scores,
-    )
-
-
-def _crops(model: nn.Module, loader: DataLoader[Batch | DataError]) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Rows (N,) and crops of each batch under a progress bar, the network in evaluation mode meanwhile."""
-    was_training = model.training
-    model.eval()
-    try:
-        hidden = None if distributed.is_main() else True
-        with tqdm(total=len(loader.dataset), desc="predicting", unit="person", disable=hidden, leave=False) as bar:
-            for batch in batches(loader):
-                yield batch.rows, batch.crops
-                bar.update(len(batch.rows) * distributed.shard()[1])
-    finally:
-        model.train(was_training)
-
-
-def _heatmap_size(dataset: CropDataset) -> tuple[int, int]:
-    return dataset.input_size[0] // HEATMAP_STRIDE, dataset.input_size[1] // HEATMAP_STRIDE
-
-
-def read_test_persons(settings: Settings, boxes: str) -> tuple[Persons, int]:
-    """The persons to test on.
-
-    Args:
-        settings: ``data`` is used.
-        boxes: ``annotated``, or a detections file relative to the data's root.
-
-    Returns:
-        The persons, and how many boxes were left out because they are on other pictures.
-
-    Raises:
-        DataError: A file is missing or wrong.
-    """
-    annotations = settings.data.path("val_annotations")
+    data, skeleton = settings.data, settings.skeleton()
+    boxes = boxes or split.boxes
+    annotations = data.path(split.annotations)
     if boxes == ANNOTATED:
-        return read_annotations(annotations, settings.skeleton()), 0
-    return read_detections(settings.data.path(boxes), annotations, settings.skeleton(), settings.data.box_threshold)
+        persons, left_out = read_annotations(annotations, skeleton), 0
+    else:
+        persons, left_out = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold)
+    return TestSet(split, boxes, left_out, make_test_loader(settings, split, persons))
 
 
-def make_test_loader(settings: Settings, persons: Persons) -> DataLoader[Batch | DataError]:
+def make_test_loader(settings: Settings, split: Split, persons: Persons) -> DataLoader[Batch | DataError]:
     """Plain crops of these persons, in order; several processes take batches in turn.
 
     Raises:
         DataError: Pictures are missing.
     """
-    dataset = CropDataset(
-        persons, settings.data.path("val_images"), settings.skeleton(), tuple(settings.data.input_size)
-    )
-    return make_loader(dataset, settings.test.batch_size, settings.data.workers, train=False, shard=distributed.shard())
+    data = settings.data
+    dataset = CropDataset(persons, data.path(split.images), settings.skeleton(), tuple(data.input_size))
+    return make_loader(dataset, settings.test.batch_size, data.workers, train=False, shard=distributed.shard())
 
 
-def evaluate(
-    model: nn.Module, loader: DataLoader[Batch | DataError], settings: Settings, device: torch.device | str
-) -> tuple[dict[str, float], Results, Predictions]:
-    """COCO's ten figures of a network.
+def test(
+    model: nn.Module,
+    test_set: TestSet,
+    settings: Settings,
+    device: torch.device | str,
+    save: TestProtocol | None = None,
+) -> TestRun:
+    """Tests a network.
 
-    Returns:
-        The figures, the results that they were computed from, and the predictions
-        before rescoring and suppression.
+    Several processes share the work, and each gets the figures. The network is in evaluation mode meanwhile and left
+    in the mode it came in.
+
+    Args:
+        model: On the device.
+        test_set: What to test on.
+        settings: ``data`` and ``test`` are used.
+        device: Where to compute.
+        save: Predict by every decoder, with and without flip, and keep that with this stamp; in one process.
 
     Raises:
         DataError: A picture or the annotation file cannot be used.
         BackendError: ``test.backend`` is not installed.
     """
-    annotations = prepare_scoring(settings) if distributed.is_main() else None
-    predictions = predict(model, loader, settings.test, device)
+    truth = read_truth(settings, test_set.split) if distributed.is_main() else None
+    saved = None
+    if save is not None:
+        saved = predict_every_way(model, test_set.loader, settings, test_set.split, device, save)
+        predictions = saved.predictions(save)
+    else:
+        predictions = predict(model, test_set.loader, settings.test, device)
     scored = None
     if distributed.is_main():
-        scored = score(predictions, annotations, settings.skeleton(), **scoring_options(settings.test))
-    return *distributed.from_main(scored), predictions
+        scored = score(predictions, truth, settings.skeleton(), **scoring_options(settings.test))
+    figures, results = distributed.from_main(scored)
+    return TestRun(figures, results, predictions, truth, settings.skeleton(), saved)
 
 
-def prepare_scoring(settings: Settings) -> COCO:
+test.__test__ = False  # not a test, whatever pytest thinks of its name
+
+
+def read_truth(settings: Settings, split: Split) -> COCO:
     """The annotations that figures are computed against; kept for the next validation, until the file changes.
 
     Raises:
@@ -184,7 +160,7 @@ def prepare_scoring(settings: Settings) -> COCO:
         BackendError: ``test.backend`` is not installed.
     """
     check_backend(settings.test.backend)
-    path = settings.data.path("val_annotations")
+    path = settings.data.path(split.annotations)
     changed = path.stat().st_mtime_ns if path.is_file() else None
     truth = _read_truth(path, changed)
     check_skeleton(truth, settings.skeleton())
@@ -196,22 +172,22 @@ def _read_truth(path: Path, changed: int | None) -> COCO:
     return load_annotations(path)
 
 
-def stamp(settings: Settings, boxes_count: int, model: str, checkpoint: str | Path) -> TestProtocol:
+def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | Path) -> TestProtocol:
     """Every choice that a test's figures depend on, and the files that they came from.
 
     Args:
         settings: Of the test; ``data`` and ``test`` are used.
-        boxes_count: Boxes tested.
+        test_set: What was tested on.
         model: What to call the network, e.g. its configuration's path.
         checkpoint: The weights' file.
     """
     data, skeleton = settings.data, settings.skeleton()
-    annotated = data.boxes == ANNOTATED
-    annotations = data.path("val_annotations")
+    annotated = test_set.boxes == ANNOTATED
+    annotations = data.path(test_set.split.annotations)
     return TestProtocol(
-        boxes=ANNOTATED if annotated else data.path(data.boxes).name,
-        boxes_sha256=None if annotated else sha256(data.path(data.boxes)),
-        boxes_count=boxes_count,
+        boxes=ANNOTATED if annotated else data.path(test_set.boxes).name,
+        boxes_sha256=None if annotated else sha256(data.path(test_set.boxes)),
+        boxes_count=len(test_set.persons),
         box_threshold=data.box_threshold,
         **{name: getattr(settings.test, name) for name in TEST_CHOICES},
         skeleton=skeleton.name,

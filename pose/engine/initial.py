@@ -9,27 +9,27 @@ from pose.models.pose_net import PoseNet
 TORCHVISION = "torchvision:"
 
 
-def load_initial(model: PoseNet, weights: str, noise: float = 0.0) -> None:
-    """Loads what ``weights`` names into a fresh network.
+def load_initial(model: PoseNet, initial_weights: str, initial_noise: float = 0.0) -> None:
+    """Loads what ``initial_weights`` names into a fresh network.
 
     ``torchvision:NAME`` downloads torchvision's ImageNet weights for the backbone, ``torchvision:NAME=FILE`` reads
     them from a file; anything else is a checkpoint, whose network is this one or the static one of the same
     architecture. A dynamic network that takes static weights answers as the static one does.
 
     Args:
-        model: The network.
-        weights: As above.
-        noise: Parts the copies of a static kernel, as a fraction of its standard deviation.
+        model: The network that takes them.
+        initial_weights: Where they are, in one of these ways.
+        initial_noise: Parts the copies of a static kernel, as a fraction of its standard deviation.
 
     Raises:
         CheckpointError: A file is missing, broken or of another network, or the download failed.
     """
-    if weights.startswith(TORCHVISION):
-        name, _, path = weights.removeprefix(TORCHVISION).partition("=")
-        load_torchvision(model.backbone, name, path or None, noise)
+    if initial_weights.startswith(TORCHVISION):
+        name, _, path = initial_weights.removeprefix(TORCHVISION).partition("=")
+        load_torchvision(model.backbone, name, path or None, initial_noise)
         return
-    state = load_checkpoint(weights)["model"]
+    state = load_checkpoint(initial_weights)["model"]
     if state.keys() == model.state_dict().keys():
-        load_state(model, state, weights)
+        load_state(model, state, initial_weights)
     else:
-        inflate(model, state, noise, weights)
+        inflate(model, state, initial_noise, initial_weights)

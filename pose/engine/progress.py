@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pose.checkpoint import load_newest, save_checkpoint
-from pose.config import Settings
+from pose.config import Settings, stored_settings
 from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
@@ -109,7 +109,7 @@ def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: Epoc
     checkpoint, path, errors = found
     trainer.load_state_dict(checkpoint, path)
     progress = Progress(**{item.name: checkpoint[item.name] for item in fields(Progress)})
-    before = checkpoint["settings"]
+    before = stored_settings(checkpoint["settings"])
     if before["train"]["seed"] != settings.train.seed:
         raise TrainingError(f"{path}: was trained with seed {before['train']['seed']}; resume with it")
     if progress.batches and checkpoint["order"] != _order(order):
@@ -130,17 +130,18 @@ def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: Epoc
     return progress
 
 
-def _order(order: EpochBatches) -> dict[str, int]:
+def _order(order: EpochBatches) -> dict[str, Any]:
     """What the order of data within an epoch depends on, apart from the seed."""
     return {
         "persons": order.length,
         "batch_size": order.batch_size,
         "processes": order.shard[1],
         "accumulate": order.accumulate,
+        **({"draws": [list(group) for group in order.draws]} if any(times != 1 for _, times in order.draws) else {}),
     }
 
 
-def _words(order: Mapping[str, int]) -> str:
+def _words(order: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in order.items())
 
 
@@ -150,8 +151,15 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") 
         old, new = before.get(name), now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from changes(old, new, f"{where}{name}.")
+        elif _are_sections(old) and _are_sections(new) and len(old) == len(new):
+            for place, (one, other) in enumerate(zip(old, new, strict=True)):
+                yield from changes(one, other, f"{where}{name}.{place}." if len(old) > 1 else f"{where}{name}.")
         elif _lists(old) != _lists(new):
             yield f"{where}{name} {old!r} -> {new!r}"
+
+
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(item, Mapping) for item in value)
 
 
 def _lists(value: Any) -> Any:

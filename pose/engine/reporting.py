@@ -26,10 +26,10 @@ COLUMNS = (
     *FIGURES,
     "attention_entropy",
 )
-"""Of an epoch; ``attention_entropy`` is the mean over dynamic layers in the validation: 0 one kernel, 1 all alike."""
+"""The columns of ``metrics.csv``. ``attention_entropy`` is the validation's mean over dynamic layers, 0 to 1."""
 
 VALIDATED = (*FIGURES, "attention_entropy")
-"""Those of them that come from the validation."""
+"""The columns that a validation fills."""
 
 
 class Report:
@@ -148,7 +148,7 @@ def line(row: Mapping[str, float], epochs: int, left: str) -> str:
 
 
 def mean_entropy(uses: Sequence[KernelUse]) -> float:
-    """Of the attention of all layers."""
+    """The mean entropy of the attention over all layers."""
     return sum(use.entropy for use in uses) / len(uses)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,28 @@ import torch
 from torch import nn
 
 from pose.config import Settings, TrainSettings
-from pose.engine import distributed
+from pose.engine import distributed, evaluate
 from pose.engine.epoch import CheckpointTimer, train_one_epoch
-from pose.engine.evaluate import evaluate
 from pose.engine.initial import load_initial
+from pose.engine.optimizer import OPTIMIZERS
 from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
 from pose.engine.sheet import prediction_sheet
 from pose.engine.signals import Stopped, StopSignals
 from pose.engine.trainer import Trainer
-from pose.engine.training_data import Loader, prepare_data
+from pose.engine.training_data import prepare_data
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES
 from pose.models.dynamic.attention import attentions, linear_temperature, set_temperature
 from pose.models.dynamic.inspection import watched
+
+TRAINER_OPTIONS = (
+    *("weight_decay", "frozen", "precision", "accumulate", "max_gradient_norm", "average_decay", "channels_last"),
+    *("compile", "sync_batch_norm", "native", "recompute_kernels"),
+)
+"""Options of the ``train`` section that are :class:`~pose.engine.trainer.Trainer`'s, under the same names."""
 
 
 def train(
@@ -79,7 +86,7 @@ def _train(
         load_initial(trainer.model, schedule.initial_weights, schedule.initial_noise)
     seed_everything(schedule.seed + distributed.shard()[0])
     with signals.at_once():  # a crop cache may take minutes
-        train_loader, test_loader, broken = prepare_data(settings, check_data)
+        train_loader, test_set, broken = prepare_data(settings, check_data)
     rate_factor = _scaled_rate(schedule)
     progress = resume_run(work_dir, settings, trainer, train_loader.batch_sampler) if resume else Progress()
     report = Report(work_dir / METRICS, progress.epoch) if distributed.is_main() else None
@@ -91,15 +98,17 @@ def _train(
     timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)
     while progress.epoch < schedule.epochs:
         epoch = progress.epoch + 1
-        row = {"epoch": epoch, **_begin_epoch(trainer, schedule, progress.epoch, rate_factor)}
-        if not train_one_epoch(trainer, train_loader, progress, timer, broken, f"epoch {epoch}/{schedule.epochs}"):
+        rate_at = partial(_rate_at, schedule, rate_factor, progress.epoch, len(train_loader.batch_sampler))
+        row = {"epoch": epoch, "learning_rate": rate_at(0), **_begin_epoch(trainer, schedule, progress.epoch)}
+        title = f"epoch {epoch}/{schedule.epochs}"
+        if not train_one_epoch(trainer, train_loader, progress, timer, broken, title, rate_at):
             break
         row.update(progress.figures())
         if epoch % schedule.validate_every == 0 or epoch == schedule.epochs:
             save()  # a stop while validating repeats the validation alone
             try:
                 with signals.at_once():
-                    row.update(_validate(trainer.best_model, test_loader, settings, device, report, epoch))
+                    row.update(_validate(trainer.best_model, test_set, settings, device, report, epoch))
             except Stopped:
                 break
             if progress.best is None or row["AP"] > progress.best["AP"]:
@@ -117,21 +126,31 @@ def _train(
     return {"best": progress.best, "checkpoint": work_dir / BEST, "stopped": signals.received}
 
 
-def _begin_epoch(trainer: Trainer, schedule: TrainSettings, epoch: int, rate_factor: float) -> dict[str, float]:
+def _rate_at(schedule: TrainSettings, factor: float, epoch: int, batches: int, batch: int) -> float:
+    """The learning rate of a batch of an epoch, both counted from 0."""
+    return schedule.learning_rate_at(epoch, batch, batches) * factor
+
+
+def _begin_epoch(trainer: Trainer, schedule: TrainSettings, epoch: int) -> dict[str, float]:
     """Sets what the schedule says for an epoch, counted from 0; what the report says of it."""
-    rate = schedule.learning_rate_at(epoch) * rate_factor
-    trainer.set_learning_rate(rate)
+    if schedule.freeze_epochs is not None and epoch >= schedule.freeze_epochs:
+        trainer.release_frozen()
     if schedule.temperature_start is not None:
         temperature = linear_temperature(
             epoch, schedule.temperature_start, schedule.temperature_end, schedule.temperature_epochs
         )
         set_temperature(trainer.model, temperature)
     softmaxes = [attention for attention in attentions(trainer.model) if attention.activation == "softmax"]
-    return {"learning_rate": rate, **({"temperature": softmaxes[0].temperature.item()} if softmaxes else {})}
+    return {"temperature": softmaxes[0].temperature.item()} if softmaxes else {}
 
 
 def _validate(
-    model: nn.Module, loader: Loader, settings: Settings, device: torch.device, report: Report | None, epoch: int
+    model: nn.Module,
+    test_set: evaluate.TestSet,
+    settings: Settings,
+    device: torch.device,
+    report: Report | None,
+    epoch: int,
 ) -> dict[str, float]:
     """COCO's figures and the mean entropy of the attention.
 
@@ -139,7 +158,7 @@ def _validate(
     """
     distributed.share_buffers(model)  # each process has the statistics of its own batches
     with watched(model) as uses:
-        figures = evaluate(model, loader, settings, device)[0]
+        figures = evaluate.test(model, test_set, settings, device).figures
     used = uses()
     if used:
         figures = {**figures, "attention_entropy": mean_entropy(used)}
@@ -154,7 +173,7 @@ def _validate(
 
 
 def make_trainer(settings: Settings, device: torch.device) -> Trainer:
-    """The freshly initialised network and its optimiser, as the ``train`` section says.
+    """The freshly initialised network and its optimizer, as the ``train`` section says.
 
     Raises:
         OptionError: A key or value of ``model`` is wrong, or the device does not offer what is asked for.
@@ -163,15 +182,8 @@ def make_trainer(settings: Settings, device: torch.device) -> Trainer:
     return Trainer(
         settings.build_model(),
         device,
-        precision=schedule.precision,
-        accumulate=schedule.accumulate,
-        max_gradient_norm=schedule.max_gradient_norm,
-        average_decay=schedule.average_decay,
-        channels_last=schedule.channels_last,
-        compiled=schedule.compile,
-        sync_batch_norm=schedule.sync_batch_norm,
-        native=schedule.native,
-        recompute_kernels=schedule.recompute_kernels,
+        optimizer=OPTIMIZERS[schedule.optimizer],
+        **{name: getattr(schedule, name) for name in TRAINER_OPTIONS},
     )
 
 

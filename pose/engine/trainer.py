@@ -1,8 +1,8 @@
-"""The network in training and all that a step changes: weights, optimiser, averaged weights, loss scale."""
+"""The network in training and all that a step changes: weights, optimizer, averaged weights, loss scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pose import heatmap
 from pose.checkpoint import load_state
 from pose.engine import distributed
+from pose.engine.frozen import FrozenParts
+from pose.engine.optimizer import parameter_groups
 from pose.errors import CheckpointError
 from pose.models.dynamic.attention import attentions
 from pose.models.dynamic.base import DynamicLayer
@@ -23,7 +25,6 @@ from pose.options import OptionError
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """What autocast computes in, by :data:`pose.config.PRECISIONS`; None computes without it."""
-"""The names of what autocast computes in; None computes without it."""
 
 
 class Trainer:
@@ -33,17 +34,20 @@ class Trainer:
         model: The network; moved to the device and, where asked, converted in place.
         device: Where to compute.
         loss: From the network's output and the batch's targets to a scalar.
-        optimizer: From the network's parameters to an optimizer; ``fused`` says whether its fused form can be used.
+        optimizer: From groups of parameters to an optimizer; ``fused`` says whether its fused form can be used.
+        weight_decay: Of kernels and matrices, see :func:`pose.engine.optimizer.parameter_groups`.
+        frozen: Names of parts that stay as they are, see :class:`pose.engine.frozen.FrozenParts`; with ``native`` a
+            frozen beginning of the backbone runs folded.
         precision: One of :data:`AUTOCAST`; weights stay in float32, and float16's loss is scaled.
-        accumulate: Batches per optimiser step; their gradients are averaged.
+        accumulate: Batches per optimizer step; their gradients are averaged.
         max_gradient_norm: Gradients are scaled down to this norm over all parameters; None leaves them.
         average_decay: Of an exponential moving average of the weights and the batch statistics that belong to them;
             0 for none.
         channels_last: Keep pictures, features and kernels in that memory format.
-        compiled: Compile the forward pass with ``torch.compile``.
+        compile: Compile the forward pass with ``torch.compile``.
         sync_batch_norm: Batch statistics over all processes; on GPUs.
         native: Native operations on a CPU, in float32 and channels_last, see :mod:`pose.models.native.training.layers`,
-            and a fused Adam; where there is no compiler a warning, and torch's operations.
+            and a fused optimizer; where there is no compiler a warning, and torch's operations.
         recompute_kernels: Mix the dynamic layers' kernels again for the backward pass instead of keeping them.
 
     Attributes:
@@ -59,12 +63,14 @@ class Trainer:
         device: torch.device,
         loss: Callable[..., Tensor] = heatmap.mean_squared_loss,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        weight_decay: float = 0.0,
+        frozen: Sequence[str] = (),
         precision: str = "float32",
         accumulate: int = 1,
         max_gradient_norm: float | None = None,
         average_decay: float = 0.0,
         channels_last: bool = False,
-        compiled: bool = False,
+        compile: bool = False,
         sync_batch_norm: bool = False,
         native: bool = False,
         recompute_kernels: bool = False,
@@ -77,7 +83,7 @@ class Trainer:
             raise OptionError(f"train.native: is for CPUs, not {device.type}; leave it out")
         if native and precision != "float32":
             raise OptionError(f"train.native: computes in float32, not {precision}; leave one of them out")
-        if native and compiled:
+        if native and compile:
             raise OptionError("train.native: cannot be compiled; leave train.compile out")
         if sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -95,14 +101,15 @@ class Trainer:
         self.max_gradient_norm = max_gradient_norm
         self._fused = device.type == "cuda" or native
         self.loss = loss
-        self.optimizer = optimizer(self.model.parameters(), fused=self._fused)
+        self.frozen = FrozenParts(self.model, frozen, fold=native)
+        self.optimizer = optimizer(parameter_groups(self.model, weight_decay), fused=self._fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.average = (
             AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
             if average_decay
             else None
         )
-        self._compiled = compiled
+        self._compile = compile
         self._shared: DistributedDataParallel | None = None
         self._network: nn.Module | None = None
         self._batches = 0
@@ -120,8 +127,19 @@ class Trainer:
                 places = [self.device.index] if self.device.type == "cuda" else None
                 self._shared = DistributedDataParallel(self.model, device_ids=places)
             network = self._shared or self.model
-            self._network = torch.compile(network) if self._compiled else network
+            self._network = torch.compile(network) if self._compile else network
         return self._network
+
+    def train(self) -> None:
+        """Puts the network into training mode, its frozen parts aside; call it before the first step of an epoch."""
+        self.model.train()
+        self.frozen.hold()
+
+    def release_frozen(self) -> None:
+        """Lets all parts learn from now on."""
+        if self.frozen.parts:
+            self.frozen.release()
+            self._network = self._shared = None  # what shares gradients between processes asks for them at first
 
     def set_learning_rate(self, rate: float) -> None:
         """Sets it for all parameters."""
@@ -129,7 +147,7 @@ class Trainer:
             group["lr"] = rate
 
     def learn(self, images: Tensor, *targets: Tensor) -> Tensor:
-        """Learns from a batch; every ``accumulate``-th call makes an optimiser step.
+        """Learns from a batch; every ``accumulate``-th call makes an optimizer step.
 
         Args:
             images: (N, 3, H, W) float32 on the device.
@@ -146,7 +164,7 @@ class Trainer:
         dtype = AUTOCAST[self.precision]
         network = self.network
         with self._shared.no_sync() if self._shared and not steps else nullcontext():
-            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            with torch.autocast(self.device.type, dtype, enabled=dtype is not None), self.frozen.running():
                 predicted = network(images)
             loss = self.loss(predicted, *targets)
             self.scaler.scale(loss / self.accumulate).backward()

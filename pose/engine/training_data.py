@@ -5,17 +5,17 @@ from __future__ import annotations
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
-from pose.datasets.coco import read_annotations
+from pose.datasets.image_folder import BrokenImages, broken_images
 from pose.datasets.loading.loader import Batch, CropDataset, make_loader
-from pose.datasets.pictures import BrokenPictures, broken_pictures
+from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
-from pose.engine.evaluate import make_test_loader, read_test_persons
+from pose.engine.evaluate import TestSet, open_test_set
 from pose.errors import DataError
 
 Loader = DataLoader[Batch | DataError]
 
 
-def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, Loader, BrokenPictures]:
+def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestSet, BrokenImages]:
     """Opens both splits and says what they hold.
 
     Args:
@@ -23,15 +23,16 @@ def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, Loade
         check: Decode every picture now and tell which are broken.
 
     Returns:
-        Loaders of the training and of the validation persons, and the count of broken training pictures.
+        The loader of the training persons, the validation persons, and the count of broken training pictures.
 
     Raises:
         DataError: A file is missing or wrong, or too many pictures are broken; one of validation is too many.
     """
     schedule = settings.train
-    dataset = make_train_dataset(settings)
-    boxes = schedule.validation_boxes if schedule.validation_boxes != "detected" else settings.data.boxes
-    persons, left_out = read_test_persons(settings, boxes)
+    read = read_train_sets(settings.data.train, settings.data.root, settings.skeleton())
+    dataset = _make_dataset(settings, read)
+    boxes = schedule.validation_boxes if schedule.validation_boxes != "detected" else settings.data.val.boxes
+    test_set = open_test_set(settings, settings.data.val, boxes)
     train_loader = make_loader(
         dataset,
         schedule.batch_size,
@@ -40,21 +41,25 @@ def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, Loade
         seed=schedule.seed,
         shard=distributed.shard(),
         accumulate=schedule.accumulate,
+        draws=read.draws,
     )
-    test_loader = make_test_loader(settings, persons)
+    for line in read.told:
+        distributed.say(f"training set {line}")
     distributed.say(
-        f"training on {len(dataset)} persons, validating on {len(persons)} ({schedule.validation_boxes} boxes)"
+        f"training on {len(dataset)} persons, validating on {len(test_set.persons)} ({schedule.validation_boxes} boxes)"
     )
-    if left_out:
-        distributed.say(f"{left_out} boxes are on pictures that the validation annotations do not name: left out")
-    broken = BrokenPictures(settings.data.broken_share, len(dataset.image_indices))
+    if test_set.left_out:
+        distributed.say(
+            f"{test_set.left_out} boxes are on pictures that the validation annotations do not name: left out"
+        )
+    broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems, distributed.say)
     if check:
         broken.add(_check("training", dataset, settings.data.workers), distributed.say)
-        in_test = _check("validation", test_loader.dataset, settings.data.workers)
+        in_test = _check("validation", test_set.loader.dataset, settings.data.workers)
         if in_test:
             raise DataError(f"{in_test[0]} ({len(in_test)} validation pictures are broken, none may be)")
-    return train_loader, test_loader, broken
+    return train_loader, test_set, broken
 
 
 def make_train_dataset(settings: Settings) -> CropDataset:
@@ -63,17 +68,21 @@ def make_train_dataset(settings: Settings) -> CropDataset:
     Raises:
         DataError: A file is missing or wrong, or too many pictures are missing.
     """
-    data, skeleton = settings.data, settings.skeleton()
+    return _make_dataset(settings, read_train_sets(settings.data.train, settings.data.root, settings.skeleton()))
+
+
+def _make_dataset(settings: Settings, read: TrainPersons) -> CropDataset:
+    data = settings.data
     return CropDataset(
-        read_annotations(data.path("train_annotations"), skeleton),
-        data.path("train_images"),
-        skeleton,
+        read.persons,
+        read.image_root,
+        settings.skeleton(),
         tuple(data.input_size),
         settings.augmentation,
         settings.train.seed,
         broken_share=data.broken_share,
-        reduce=data.reduced_decode,
-        cache=data.path("crop_cache") if data.crop_cache is not None else None,
+        reduced_decode=data.reduced_decode,
+        crop_cache=data.path(data.crop_cache) if data.crop_cache is not None else None,
         workers=data.workers,
         tell=distributed.say,
     )
@@ -83,7 +92,7 @@ def _check(split: str, dataset: CropDataset, workers: int) -> list[str]:
     """Tells every broken picture of a split; the first process looks for all."""
     problems: list[str] = []
     if distributed.is_main():
-        problems = broken_pictures(dataset.pictures, workers, dataset.image_indices)
+        problems = broken_images(dataset.images, workers, dataset.image_indices)
     problems = distributed.from_main(problems)
     distributed.say(f"checked {len(dataset.image_indices)} {split} pictures: {len(problems)} are broken")
     for problem in problems:

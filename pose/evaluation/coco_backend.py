@@ -1,4 +1,4 @@
-"""The judge of every figure: pycocotools' COCOeval, or faster-coco-eval, set up as COCO's keypoint challenge has it."""
+"""What computes every figure: pycocotools' COCOeval, or faster-coco-eval, set up as COCO's keypoint challenge is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_backend(backend: str) -> None:
         raise BackendError(f"the backend {backend!r} is not installed; install it with: pip install '.[fast-eval]'")
 
 
-def make_judge(
+def make_evaluator(
     results: Results,
     areas: np.ndarray,
     annotated: dict[str, Any],
@@ -41,14 +41,14 @@ def make_judge(
     backend: str = "pycocotools",
     category_id: int = PERSON_CATEGORY,
 ) -> COCOeval:
-    """A judge that has not judged yet; the ids of its detections are their rows in the results plus 1.
+    """An evaluator that has not run yet; the ids of its detections are their rows in the results plus 1.
 
-    Only the :data:`MAX_PERSONS` best of each image are handed on, since the judges look at no more.
+    Only the :data:`MAX_PERSONS` best of each image are handed on, since COCO's figures look at no more.
 
     Args:
         results: N checked persons.
         areas: (N,) pixels^2, see :func:`extents`.
-        annotated: As :func:`copied_annotations` makes it; the judge writes into it.
+        annotated: As :func:`copied_annotations` makes it; the evaluator writes into it.
         skeleton: Gives K and the OKS sigmas.
         backend: One of :data:`BACKENDS`, installed.
         category_id: The persons' category in both.
@@ -71,18 +71,18 @@ def make_judge(
     if backend == "pycocotools":
         for annotation in annotated["annotations"]:  # pycocotools makes an array of it for every pair: from one, faster
             annotation["keypoints"] = np.asarray(annotation["keypoints"])
-        judge = COCOeval(indexed(annotated), indexed(found), "keypoints")
-        judge.params.kpt_oks_sigmas = sigmas
+        evaluator = COCOeval(indexed(annotated), indexed(found), "keypoints")
+        evaluator.params.kpt_oks_sigmas = sigmas
     else:
-        judge = _faster_judge(annotated, found, sigmas)
-    judge.params.imgIds = sorted(image["id"] for image in annotated["images"])
-    judge.params.catIds = [category_id]
-    judge.params.maxDets = [MAX_PERSONS]
-    return judge
+        evaluator = _faster_evaluator(annotated, found, sigmas)
+    evaluator.params.imgIds = sorted(image["id"] for image in annotated["images"])
+    evaluator.params.catIds = [category_id]
+    evaluator.params.maxDets = [MAX_PERSONS]
+    return evaluator
 
 
-def _faster_judge(annotated: dict, found: dict, sigmas: np.ndarray) -> COCOeval:
-    """The same judge in another library, which wants plain lists."""
+def _faster_evaluator(annotated: dict, found: dict, sigmas: np.ndarray) -> COCOeval:
+    """The same evaluator in another library, which wants plain lists."""
     import faster_coco_eval
 
     for person in found["annotations"]:
@@ -132,7 +132,7 @@ def check_skeleton(truth: COCO, skeleton: Skeleton, category_id: int = PERSON_CA
 
 
 def copied_annotations(truth: COCO, skeleton: Skeleton, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
-    """The data set with checked copies of this category's annotations, which the judges write into.
+    """The data set with checked copies of this category's annotations, which the libraries write into.
 
     Raises:
         DataError: As :func:`check_skeleton`.

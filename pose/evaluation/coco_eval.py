@@ -1,6 +1,6 @@
 """COCO's ten keypoint figures: persons -> rescoring -> OKS-NMS -> results -> pycocotools.
 
-The figures are pycocotools' own (protocol, 'metric'): iouType keypoints, maxDets 20, the
+The figures are pycocotools' own (docs/protocol.md#metric): iouType keypoints, maxDets 20, the
 annotated segment's area, all images of the annotation file. Everything that reports an AP here
 takes this way, so a figure measured by one part of the project holds for all.
 """
@@ -23,8 +23,9 @@ from pose.evaluation.coco_backend import (
     copied_annotations,
     extents,
     indexed,
-    make_judge,
+    make_evaluator,
 )
+from pose.evaluation.protocol import PUBLISHED
 from pose.evaluation.results import Predictions, Results, ResultsError, check_results
 from pose.files import read_json
 from pose.poses import rounded
@@ -58,7 +59,7 @@ def evaluate(
     results: Sequence[Mapping],
     annotations: str | Path | COCO,
     skeleton: Skeleton = COCO_SKELETON,
-    backend: str = "pycocotools",
+    backend: str = PUBLISHED.backend,
     category_id: int = PERSON_CATEGORY,
 ) -> dict[str, float]:
     """The ten figures of results in COCO's keypoint format. Nothing passed in is changed.
@@ -94,11 +95,11 @@ def score(
     predictions: Predictions,
     annotations: str | Path | COCO,
     skeleton: Skeleton = COCO_SKELETON,
-    rescore: bool = True,
-    rescore_threshold: float = 0.2,
-    nms: str = "greedy",
-    nms_threshold: float = 0.9,
-    backend: str = "pycocotools",
+    rescore: bool = PUBLISHED.rescore,
+    rescore_threshold: float = PUBLISHED.rescore_threshold,
+    nms: str = PUBLISHED.nms,
+    nms_threshold: float = PUBLISHED.nms_threshold,
+    backend: str = PUBLISHED.backend,
     category_id: int = PERSON_CATEGORY,
 ) -> tuple[dict[str, float], Results]:
     """From a network's predictions to the ten figures: rescore, suppress per image, evaluate.
@@ -170,7 +171,7 @@ def figures_of(
     results: Results,
     truth: COCO,
     skeleton: Skeleton = COCO_SKELETON,
-    backend: str = "pycocotools",
+    backend: str = PUBLISHED.backend,
     category_id: int = PERSON_CATEGORY,
     areas: np.ndarray | None = None,
 ) -> dict[str, float]:
@@ -184,9 +185,9 @@ def figures_of(
     check_backend(backend)
     areas = extents(results.keypoints) if areas is None else areas
     annotated = copied_annotations(truth, skeleton, category_id)
-    judge = make_judge(results, areas, annotated, skeleton, backend, category_id)
+    evaluator = make_evaluator(results, areas, annotated, skeleton, backend, category_id)
     with contextlib.redirect_stdout(io.StringIO()):
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return dict(zip(FIGURES, (float(figure) for figure in judge.stats), strict=False))
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return dict(zip(FIGURES, (float(figure) for figure in evaluator.stats), strict=False))

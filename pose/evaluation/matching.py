@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose.evaluation.coco_backend import copied_annotations, extents, make_judge
+from pose.evaluation.coco_backend import copied_annotations, extents, make_evaluator
 from pose.evaluation.results import Results
 from pose.skeleton import Skeleton
 
@@ -85,7 +85,7 @@ def read_truth(annotations: COCO, skeleton: Skeleton) -> Truth:
     )
 
 
-def judged(
+def run_coco_eval(
     results: Results,
     annotations: COCO,
     skeleton: Skeleton,
@@ -113,50 +113,41 @@ def judged(
             person.update(keypoints=keypoints.ravel(), num_keypoints=int((keypoints[:, 2] > 0).sum()))
         if counts is not None and not counts[row]:
             person["num_keypoints"] = 0  # this, not the labels, makes pycocotools leave a person out
-    judge = make_judge(results, extents(results.keypoints), annotated, skeleton)
-    judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
+    evaluator = make_evaluator(results, extents(results.keypoints), annotated, skeleton)
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
     if thresholds is not None:
-        judge.params.iouThrs = np.array(thresholds, np.float64)
+        evaluator.params.iouThrs = np.array(thresholds, np.float64)
     with contextlib.redirect_stdout(io.StringIO()):
-        judge.evaluate()
-        judge.accumulate()
-    return judge
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator
 
 
-def average_precision(judge: COCOeval) -> float:
-    """AP over the judge's thresholds; -1 where no person counts."""
-    return _mean_of_known(judge.eval["precision"])
+def average_precision(evaluator: COCOeval) -> float:
+    """AP over the evaluator's thresholds; -1 where no person counts."""
+    return _mean_of_known(evaluator.eval["precision"])
 
 
-def average_recall(judge: COCOeval) -> float:
-    """AR over the judge's thresholds; -1 where no person counts."""
-    return _mean_of_known(judge.eval["recall"])
+def average_recall(evaluator: COCOeval) -> float:
+    """AR over the evaluator's thresholds; -1 where no person counts."""
+    return _mean_of_known(evaluator.eval["recall"])
 
 
 def match(results: Results, annotations: COCO, skeleton: Skeleton) -> Matches:
     """Matches best score first, each to the free annotated person of highest OKS, from :data:`MATCH_OKS` on.
 
-    Persons that the judge does not look at, beyond the 20 best of an image or on crowds, are in no list.
+    Persons that the evaluator does not look at, beyond the 20 best of an image or on crowds, are in no list.
     """
-    judge = judged(results, annotations, skeleton, thresholds=[MATCH_OKS])
+    evaluator = run_coco_eval(results, annotations, skeleton, thresholds=[MATCH_OKS])
     pairs: list[tuple[int, int]] = []
     false_rows: list[int] = []
     missed: list[int] = []
-    for image in filter(None, judge.evalImgs):
+    for image in filter(None, evaluator.evalImgs):
         pairs += _ids(image, "dt", image["dtMatches"][0] > 0, image["dtMatches"][0])
         false_rows += [row for row, _ in _ids(image, "dt", image["dtMatches"][0] == 0)]
         missed += [row for row, _ in _ids(image, "gt", image["gtMatches"][0] == 0)]
     found = np.array(sorted(pairs), np.int64).reshape(len(pairs), 2) - 1
     return Matches(found[:, 0], found[:, 1], np.sort(_rows(false_rows)), np.sort(_rows(missed)))
-
-
-def box_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N, M) intersection over union of (N, 4) and (M, 4) boxes x, y, width, height."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
-    shared = (high - low).clip(min=0).prod(axis=-1)
-    areas = boxes[:, 2:].prod(axis=1)[:, None] + others[:, 2:].prod(axis=1)[None]
-    return shared / np.maximum(areas - shared, np.spacing(1))
 
 
 def _ids(

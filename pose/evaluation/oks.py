@@ -10,6 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+RESCORE_THRESHOLD = 0.2
+"""Joint scores above it count in a person's score (docs/protocol.md#rescore)."""
+
+NMS_THRESHOLD = 0.9
+"""OKS above which a person is taken for one found twice (docs/protocol.md#oks-nms)."""
+
 NMS_METHODS = ("greedy", "soft", "off")
 
 SOFT_MAX_PERSONS = 20
@@ -43,8 +49,8 @@ def oks(
     return _similarity(ours[:, None], theirs[None], ours_area[:, None], theirs_area[None], sigmas)
 
 
-def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = 0.2) -> np.ndarray:
-    """Person scores: box score x mean of the joint scores above the threshold (protocol, 'rescore').
+def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = RESCORE_THRESHOLD) -> np.ndarray:
+    """Person scores: box score x mean of the joint scores above the threshold (docs/protocol.md#rescore).
 
     Args:
         box_scores: (N,) the detector's scores, 1 for annotated boxes.
@@ -61,7 +67,7 @@ def rescore(box_scores: ArrayLike, joint_scores: ArrayLike, threshold: float = 0
 
 
 def oks_nms(
-    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = 0.9
+    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = NMS_THRESHOLD
 ) -> np.ndarray:
     """Greedy suppression within one image: drop each person whose OKS with a better kept one is > threshold.
 
@@ -82,7 +88,7 @@ def oks_nms(
 
 
 def soft_oks_nms(
-    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = 0.9
+    keypoints: ArrayLike, scores: ArrayLike, areas: ArrayLike, sigmas: ArrayLike, threshold: float = NMS_THRESHOLD
 ) -> np.ndarray:
     """Soft suppression within one image: take the best, decay the rest by exp(-OKS^2 / threshold), repeat.
 
@@ -101,10 +107,10 @@ def nms_per_image(
     scores: ArrayLike,
     areas: ArrayLike,
     sigmas: ArrayLike,
-    threshold: float = 0.9,
+    threshold: float = NMS_THRESHOLD,
     method: str = "greedy",
 ) -> np.ndarray:
-    """OKS suppression within each image of a whole data set at once (protocol, 'OKS-NMS').
+    """OKS suppression within each image of a whole data set at once (docs/protocol.md#oks-nms).
 
     Args:
         image_ids: (N,) integers, in any order.
@@ -144,7 +150,7 @@ def _suppress(
     if not image_ids.shape == scores.shape == (len(points),):
         raise ValueError(f"{len(points)} persons, but {image_ids.shape} image ids and {scores.shape} scores")
     left = np.lexsort((-scores, image_ids))  # by image, best first; stable, so the first of equals goes first
-    kept = []
+    kept: list[np.ndarray] = []
     while left.size and not (soft and len(kept) == SOFT_MAX_PERSONS):
         first = np.concatenate(([True], image_ids[left[1:]] != image_ids[left[:-1]]))
         best, rest = left[first], left[~first]
@@ -178,13 +184,27 @@ def _overlapping(
 def _similarity(
     ours: np.ndarray, theirs: np.ndarray, ours_area: np.ndarray, theirs_area: np.ndarray, sigmas: np.ndarray
 ) -> np.ndarray:
-    """Mean over keypoints of exp(-e), (...) from points (..., K, 2) and areas (...), broadcast together."""
-    squared = np.square(ours[..., 0] - theirs[..., 0])
-    squared += np.square(ours[..., 1] - theirs[..., 1])
-    area = (ours_area + theirs_area) / 2 + np.spacing(1)
+    """Mean over keypoints of their similarities, (...) from points (..., K, 2) and areas (...), broadcast together."""
+    return keypoint_similarity(ours, theirs, (ours_area + theirs_area) / 2, sigmas).mean(axis=-1)
+
+
+def keypoint_similarity(points: np.ndarray, others: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Similarity of single keypoints: exp(-d^2 / (2 area (2 sigma)^2)) with d the distance in pixels.
+
+    Args:
+        points: (..., K, 2) x, y in pixels.
+        others: (..., K, 2), broadcast against ``points``.
+        areas: (...) pixels^2.
+        sigmas: (K,) in units of sqrt(area).
+
+    Returns:
+        (..., K) float64 in [0, 1].
+    """
+    squared = np.square(points[..., 0] - others[..., 0])
+    squared += np.square(points[..., 1] - others[..., 1])
     squared /= -2 * np.square(2 * sigmas)
-    squared /= area[..., None]
-    return np.exp(squared, out=squared).mean(axis=-1)
+    squared /= (areas + np.spacing(1))[..., None]
+    return np.exp(squared, out=squared)
 
 
 def _points(keypoints: ArrayLike, sigmas: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

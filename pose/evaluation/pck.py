@@ -42,7 +42,7 @@ class LengthPck:
 
     @property
     def shares(self) -> dict[str, float]:
-        """By keypoint name; -1 for one that is nowhere labelled."""
+        """Share of correct keypoints by keypoint name; -1 for one that is nowhere labelled."""
         known = ~np.isnan(self.correct)
         counts = known.sum(axis=0)
         shares = np.where(counts > 0, np.nansum(self.correct, axis=0) / np.maximum(counts, 1), -1.0)
@@ -55,7 +55,7 @@ class LengthPck:
 
     @property
     def mean(self) -> float:
-        """Of the keypoints' shares, as published; -1 for none at all."""
+        """The mean of the keypoints' shares, as it is published; -1 where there is none."""
         known = [share for share in self.shares.values() if share >= 0]
         return float(np.mean(known)) if known else -1.0
 

@@ -1,7 +1,7 @@
 """The stamp: every choice that a figure depends on, and where the figure came from.
 
-The defaults are the rows of the protocol's test table, with which the published COCO figures
-were made. A figure without its stamp cannot be compared with any other.
+The defaults are the rows of docs/protocol.md#testing, from docs/protocol.md#test-boxes on, with which the
+published COCO figures were made. A figure without its stamp cannot be compared with any other.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from typing import Any
 
-from pose.evaluation.oks import NMS_METHODS
-from pose.heatmap import DECODERS
+from pose.evaluation.oks import NMS_METHODS, NMS_THRESHOLD, RESCORE_THRESHOLD
+from pose.heatmap import DECODER, DECODERS, FLIP_SHIFT
 
 ANNOTATED = "annotated"
 """The value of ``boxes`` where crops were made from the annotations' own boxes."""
@@ -51,6 +51,53 @@ def scoring_options(choices: object) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class TestChoices:
+    """How heatmaps become scored persons; the defaults are those of docs/protocol.md#testing.
+
+    Args:
+        flip: Average with the heatmaps of the mirrored crop.
+        flip_shift: Pixels that those are shifted to the right: 0, 1 or 2.
+        decode: One of :data:`pose.heatmap.DECODERS`.
+        rescore: Person score = box score x mean joint score, else the box score.
+        rescore_threshold: Joints above this score count in that mean.
+        nms: ``greedy``, ``soft`` or ``off``: OKS non-maximum suppression.
+        nms_threshold: Its OKS threshold.
+        backend: Which library computes the figures: one of :data:`pose.evaluation.protocol.BACKENDS`.
+
+    Raises:
+        ValueError: A choice is unknown, or a threshold is outside [0, 1].
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    flip: bool = True
+    flip_shift: int = FLIP_SHIFT
+    decode: str = DECODER
+    rescore: bool = True
+    rescore_threshold: float = RESCORE_THRESHOLD
+    nms: str = "greedy"
+    nms_threshold: float = NMS_THRESHOLD
+    backend: str = "pycocotools"
+
+    def __post_init__(self) -> None:
+        for name in ("rescore_threshold", "nms_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        check_choices(self)
+
+
+def check_choices(settings: object) -> None:
+    """Raises ValueError where a field that :data:`CHOICES` names has another value."""
+    for name, known in CHOICES.items():
+        if getattr(settings, name) not in known:
+            raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {getattr(settings, name)!r}")
+
+
+PUBLISHED = TestChoices()
+"""With which the published COCO figures were made."""
+
+
+@dataclass(frozen=True)
 class TestProtocol:
     """The test protocol of one result, printed and saved with it.
 
@@ -84,14 +131,14 @@ class TestProtocol:
     boxes_sha256: str | None = None
     boxes_count: int | None = None
     box_threshold: float = 0.0
-    flip: bool = True
-    flip_shift: int = 1
-    decode: str = "sign"
-    rescore: bool = True
-    rescore_threshold: float = 0.2
-    nms: str = "greedy"
-    nms_threshold: float = 0.9
-    backend: str = "pycocotools"
+    flip: bool = PUBLISHED.flip
+    flip_shift: int = PUBLISHED.flip_shift
+    decode: str = PUBLISHED.decode
+    rescore: bool = PUBLISHED.rescore
+    rescore_threshold: float = PUBLISHED.rescore_threshold
+    nms: str = PUBLISHED.nms
+    nms_threshold: float = PUBLISHED.nms_threshold
+    backend: str = PUBLISHED.backend
     skeleton: str = "coco"
     sigmas_estimated: bool = False
     model: str | None = None
@@ -102,10 +149,7 @@ class TestProtocol:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                known = ", ".join(str(choice) for choice in allowed)
-                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        check_choices(self)
         if self.annotated_boxes and self.boxes_sha256:
             raise ValueError("annotated boxes have no detections file, but boxes_sha256 is given")
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pose.errors import DataError
-from pose.evaluation.matching import Truth, box_overlaps
+from pose.evaluation.matching import Truth
+from pose.geometry import box_iou
 
 SAME_PERSON = 0.5
 """Boxes of this intersection over union, on the same image, are of the same person."""
@@ -39,7 +40,7 @@ def gather_repeats(truths: Sequence[Truth]) -> tuple[np.ndarray, np.ndarray]:
         for image in np.intersect1d(first.image_ids[persons], other.image_ids[other.counts]):
             mine = np.flatnonzero(first.image_ids[persons] == image)
             theirs = np.flatnonzero((other.image_ids == image) & other.counts)
-            overlap = box_overlaps(first.boxes[persons[mine]], other.boxes[theirs])
+            overlap = box_iou(first.boxes[persons[mine], None], other.boxes[None, theirs])
             while overlap.max(initial=0) >= SAME_PERSON:
                 a, b = np.unravel_index(overlap.argmax(), overlap.shape)
                 keypoints[number, mine[a]] = other.keypoints[theirs[b]]

@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 def over_seeds(differences: Sequence[float]) -> Interval:
     """Student's t interval of the mean of paired differences, one a seed.
 
-    It says how a difference would vary with other initialisations and orders of the data, not with other pictures.
+    It says how a difference would vary with other initializations and orders of the data, not with other pictures.
     Needs scipy.
 
     Args:

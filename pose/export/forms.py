@@ -2,7 +2,7 @@
 
 With one image a kernel made for it is one kernel, and its layer an ordinary convolution whose weight is computed:
 runtimes fuse bias, activation and shortcut into it, which they do not do for batched matrix products. A free batch
-size is the business of :mod:`pose.export.batch_scan`. What is measured, by layer, is in docs/benchmarks.md:
+size is the business of :mod:`pose.export.batch_scan`. What is measured, by layer, is in docs/benchmarks/export.md:
 
 * 1 x 1 and k x k: a convolution with a computed weight, which on many pixels costs no more than the static one;
 * depthwise in OpenVINO: the same;

@@ -12,8 +12,8 @@ import onnx
 from torch import Tensor
 
 from pose.config import Settings
-from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
+from pose.datasets.train_sets import read_train_sets
 from pose.errors import DataError
 from pose.prediction import to_input
 
@@ -25,10 +25,10 @@ def training_crops(settings: Settings, count: int) -> Tensor:
         DataError: The annotations or pictures cannot be used.
     """
     data, skeleton = settings.data, settings.skeleton()
-    persons = read_annotations(data.path("train_annotations"), skeleton)
+    persons, root, *_ = read_train_sets(data.train, data.root, skeleton)
     rows = np.random.default_rng(0).permutation(len(persons))[:count]
     size = tuple(data.input_size)
-    dataset = CropDataset(persons.take(rows), data.path("train_images"), skeleton, size, broken_share=data.broken_share)
+    dataset = CropDataset(persons.take(rows), root, skeleton, size, broken_share=data.broken_share)
     batch = dataset.__getitems__([(0, row) for row in range(len(rows))])
     if isinstance(batch, DataError):
         raise batch

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,7 @@ def export_onnx(
     output: str = "heatmaps",
     runtime: str = RUNTIMES[0],
     int8: Tensor | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> float:
     """Writes a network as an ONNX file with a free batch size and compares the two.
 
@@ -54,6 +57,7 @@ def export_onnx(
         runtime: One of :data:`~pose.export.forms.RUNTIMES`. ``onnxruntime-here`` is the fastest, but only for
             ONNX Runtime on processors like this one: elsewhere the file is refused when it is opened.
         int8: Crops (N, 3, H, W) to make a static network of 8 bits with; None for float32.
+        calibration: How joint scores become probabilities, as the checkpoint keeps it.
 
     Returns:
         The largest difference to PyTorch, over batches of 1, 3 and 8; scores alone for keypoints, since an
@@ -104,7 +108,7 @@ def export_onnx(
         if here:
             onnx.save(file, str(temporary))
             answers = probe(onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"]))
-        onnx.helper.set_model_props(file, describe(settings, output, answers if here else None))
+        onnx.helper.set_model_props(file, describe(settings, output, answers if here else None, calibration))
         onnx.checker.check_model(file, full_check=not here)  # which knows nothing of ONNX Runtime's own operations
         onnx.save(file, str(temporary))
         difference = compare(temporary, reference, (width, height), output)
@@ -115,7 +119,12 @@ def export_onnx(
     return difference
 
 
-def describe(settings: Settings, output: str, answers: list[float] | None = None) -> dict[str, str]:
+def describe(
+    settings: Settings,
+    output: str,
+    answers: list[float] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
     """The metadata, as JSON: ``pose`` is enough to use the file without this project, ``model`` tells what it is.
 
     ``pose`` holds the input size, mean and standard deviation of RGB, keypoint names, flip pairs, limbs, sigmas
@@ -124,7 +133,7 @@ def describe(settings: Settings, output: str, answers: list[float] | None = None
     width, height = settings.data.input_size
     heatmap_size = (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE)
     known = NetworkMetadata(
-        settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), answers
+        settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), answers, calibration
     )
     return {METADATA_KEY: known.to_json(), "model": json.dumps(settings.model), "output": output, "channels": "RGB"}
 

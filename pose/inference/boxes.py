@@ -62,7 +62,7 @@ def person_boxes(
         scores: (N,).
         person: (N,) bool, which of them are persons.
         threshold: Boxes of a lower score are left out.
-        shape: Of the image: height, width, channels.
+        shape: The image's height, width and channels.
 
     Returns:
         (M, 5) float64 x, y, width, height and score, inside the image, the best score first.

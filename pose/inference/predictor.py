@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from pose.datasets.images import warp
 from pose.errors import CheckpointError, DataError
+from pose.evaluation.calibration import JointCalibration
 from pose.evaluation.oks import nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_image
@@ -24,6 +25,7 @@ from pose.inference.networks import PoseNetwork, TorchNetwork
 from pose.inference.pictures import Picture, as_picture
 from pose.inference.profiler import Profiler
 from pose.poses import Poses
+from pose.skeleton import Skeleton
 from pose.weights import shipped
 
 SCORING = ("batch_size", "rescore", "rescore_threshold", "nms", "nms_threshold")
@@ -42,6 +44,7 @@ class Predictor:
         nms: ``greedy``, ``soft`` or ``off``: OKS suppression of persons found twice in a picture.
         nms_threshold: Its OKS threshold.
         clock: Times the stages.
+        calibration: Turns joint scores into probabilities, for people to see; person scores are of the raw ones.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class Predictor:
         nms: str = "greedy",
         nms_threshold: float = 0.9,
         clock: Profiler | None = None,
+        calibration: JointCalibration | None = None,
     ) -> None:
+        self.calibration = calibration
         self.network = network
         self.detector = detector
         self.batch_size = batch_size
@@ -90,11 +95,12 @@ class Predictor:
 
         settings = load_settings(config, overrides)
         model = settings.build_model()
-        load_weights(model, checkpoint)
+        contents = load_weights(model, checkpoint)
         test, clock = settings.test, Profiler()
         size, where = settings.data.input_size, choose_device(device)
         network = TorchNetwork(model, settings.skeleton(), size, test, where, clock)
-        return cls(network, **{name: getattr(test, name) for name in SCORING}, clock=clock)
+        known = read_calibration(contents.get("calibration"), network.skeleton, test.flip, checkpoint)
+        return cls(network, **{name: getattr(test, name) for name in SCORING}, clock=clock, calibration=known)
 
     @classmethod
     def from_weights(
@@ -107,7 +113,7 @@ class Predictor:
         """A predictor for a network that comes with the repository, and its person detector.
 
         Args:
-            name: Of weights in ``data/weights/index.json``; None for the ones to take as a rule.
+            name: A name of ``weights`` in ``data/weights/index.json``; None takes the default there.
             overrides: Dotted keys of the configuration to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
             detector: From an image to boxes (N, 5), e.g. of :func:`~pose.inference.detector.load_detector`, or
@@ -141,7 +147,9 @@ class Predictor:
         clock = Profiler()
         network = OnnxNetwork(path, device, clock)
         test = network.metadata.test
-        return cls(network, **{name: test[name] for name in SCORING if name in test}, clock=clock)
+        known = read_calibration(network.metadata.calibration, network.skeleton, test["flip"], path)
+        options = {name: test[name] for name in SCORING if name in test}
+        return cls(network, **options, clock=clock, calibration=known)
 
     def __call__(
         self, images: Picture | Sequence[Picture], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
@@ -198,9 +206,21 @@ class Predictor:
                 scores = rescore(scores, keypoints[..., 2], self.rescore_threshold)
             skeleton = self.network.skeleton
             kept = nms_per_image(owner, keypoints, scores, areas, skeleton.sigmas, self.nms_threshold, self.nms)
+            if self.calibration is not None:
+                keypoints[..., 2] = self.calibration(keypoints[..., 2])
+        threshold = None if self.calibration is None else self.calibration.threshold
         rows = [kept[owner[kept] == index] for index in range(len(pictures))]
         return [
-            Poses(every[row, :4], every[row, 4], keypoints[row], scores[row], areas[row], source[row], skeleton)
+            Poses(
+                boxes=every[row, :4],
+                box_scores=every[row, 4],
+                keypoints=keypoints[row],
+                scores=scores[row],
+                areas=areas[row],
+                sources=source[row],
+                skeleton=skeleton,
+                threshold=threshold,
+            )
             for row in rows
         ]
 
@@ -224,3 +244,31 @@ class Predictor:
         if not np.isfinite(keypoints).all():
             raise CheckpointError("the network answers with NaN or infinity: its file is damaged; use another one")
         return keypoints
+
+
+def read_calibration(
+    values: Mapping[str, Any] | None, skeleton: Skeleton, flip: bool, path: str | Path
+) -> JointCalibration | None:
+    """The calibration that a checkpoint or an exported file keeps.
+
+    Args:
+        values: As :meth:`~pose.evaluation.calibration.JointCalibration.to_dict` made them; None where there are none.
+        skeleton: The network's skeleton.
+        flip: Whether heatmaps are averaged with the mirrored crop's.
+        path: The file, for messages.
+
+    Returns:
+        None without one, or where it is of scores with the other choice of ``flip``.
+
+    Raises:
+        CheckpointError: It cannot be used.
+    """
+    if values is None:
+        return None
+    try:
+        calibration = JointCalibration.from_dict(values)
+        if len(calibration.scores) != skeleton.num_keypoints:
+            raise ValueError(f"it is of {len(calibration.scores)} keypoints, not {skeleton.num_keypoints}")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its calibration cannot be used ({error}); make it again") from error
+    return calibration if calibration.flip == flip else None

@@ -20,7 +20,7 @@ class TorchvisionDetector:
     """A detection model of torchvision, trained on COCO, for its persons.
 
     Args:
-        name: Of the model, such as ``fasterrcnn_mobilenet_v3_large_320_fpn``.
+        name: The model's name, such as ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file with its weights; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out.
         device: Where to compute, as :func:`pose.device.choose_device` takes it.
@@ -51,7 +51,7 @@ class TorchvisionDetector:
 
 
 def _pretrained(name: str) -> nn.Module:
-    """With torchvision's own weights, from torch's cache or downloaded into it."""
+    """The model with torchvision's own weights, from torch's cache or downloaded into it."""
     weights = get_model_weights(name).DEFAULT
     try:
         return get_model(name, weights=weights)

@@ -1,7 +1,7 @@
 """Pose heads: features, usually at stride 32, to heatmaps at stride 4.
 
 Type-A is the head of SimpleBaseline (arXiv 1804.06208); Type-B is the dynamic-convolution paper's
-(arXiv 1912.03458, Table 9).
+(arXiv 1912.03458, Table 9). Both start as docs/protocol.md#initialization says.
 """
 
 from __future__ import annotations

@@ -56,9 +56,9 @@ def main() -> int:
     write_json(subset, choose_pictures(source, PERSONS))
     overrides = {
         "data.root": str(arguments.root),
-        "data.train_annotations": str(subset),
-        "data.val_annotations": str(subset),
-        "data.val_images": "train2017",
+        "data.train.annotations": str(subset),
+        "data.val.annotations": str(subset),
+        "data.val.images": "train2017",
         "data.workers": 0,
         "augmentation": None,
         "test.flip": False,  # a network that never saw a mirrored person cannot help with the mirrored crop

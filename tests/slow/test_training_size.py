@@ -7,8 +7,8 @@ import pytest
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
+from pose.datasets.image_folder import ImageFolder, View
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
-from pose.datasets.pictures import PictureFolder, View
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.skeleton import COCO
 
@@ -39,7 +39,7 @@ def test_train2017_loads_in_half_a_minute_and_costs_less_than_a_gigabyte_with_ei
     persons = read_annotations(path, COCO)
     assert time.process_time() - started < 30
     assert len(persons) == PERSONS
-    monkeypatch.setattr(PictureFolder, "missing", lambda _: [])
+    monkeypatch.setattr(ImageFolder, "missing", lambda _: [])
     dataset = CropDataset(persons, tmp_path, COCO, (192, 256), Augmentation())
     dataset.source = OnePicture()
     loader = make_loader(dataset, 32, WORKERS, train=True)

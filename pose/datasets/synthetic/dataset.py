@@ -71,8 +71,8 @@ def write_dataset(
             missed, doubled and false boxes with scores.
         train_images: Number of training pictures, 0 or more.
         val_images: Number of validation pictures, 0 or more.
-        width: Pixels.
-        height: Pixels.
+        width: Of each picture, in pixels.
+        height: Of each picture, in pixels.
         seed: Not negative.
         progress: Called with (pictures done, pictures in all) after each picture.
 

@@ -53,8 +53,8 @@ class Outlines:
 
     def add(self, part: Part, material: Material, *spheres: tuple[np.ndarray, float], nearer: float = 0.0) -> None:
         """``nearer`` moves the outline's place in the painting order, not the outline."""
-        rows = [(*centre, radius) for centre, radius in spheres]
-        self.middles.append(np.mean([centre for centre, _ in spheres], axis=0))
+        rows = [(*center, radius) for center, radius in spheres]
+        self.middles.append(np.mean([center for center, _ in spheres], axis=0))
         self.spheres.append(rows + rows[:1] * (5 - len(rows)))
         self.parts.append(part)
         self.materials.append(material)

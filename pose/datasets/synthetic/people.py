@@ -114,10 +114,10 @@ def _add_torso(rng: np.random.Generator, out: Outlines, points: dict, torso: np.
 def _add_head(rng: np.random.Generator, out: Outlines, points: dict, head: np.ndarray, view: np.ndarray) -> np.ndarray:
     """Adds neck, head, hair and face; returns the keypoints (17,) bool that look away from the camera."""
     size = points["head"]
-    centre = points["neck"] + head @ (0.0, -0.062 * size - 0.025, 0.008)
+    center = points["neck"] + head @ (0.0, -0.062 * size - 0.025, 0.008)
 
     def at(x: float, y: float, z: float, radius: float) -> tuple[np.ndarray, float]:
-        return centre + size * (head @ (x, y, z)), size * radius
+        return center + size * (head @ (x, y, z)), size * radius
 
     turned = np.zeros(COCO.num_keypoints, bool)
     for name, normal, least in (

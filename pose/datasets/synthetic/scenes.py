@@ -65,13 +65,13 @@ def _palette(rng: np.random.Generator, person: Person) -> np.ndarray:
 
 def _outlines(spheres: np.ndarray, scale: float, origin: np.ndarray, edge: float) -> np.ndarray:
     """(3, P, 24, 2) int32 in 1/16 pixel: convex hulls of the spheres grown by ``edge``, as they are, and lit."""
-    centres, radii = origin + scale * spheres[..., :2], scale * spheres[..., 3]
-    farthest = (centres @ DIRECTIONS + radii[..., None]).argmax(1)  # (P, 24): the sphere on the hull that way
+    centers, radii = origin + scale * spheres[..., :2], scale * spheres[..., 3]
+    farthest = (centers @ DIRECTIONS + radii[..., None]).argmax(1)  # (P, 24): the sphere on the hull that way
     rows = np.arange(len(spheres))[:, None]
-    centres, radii = centres[rows, farthest], radii[rows, farthest][..., None]
+    centers, radii = centers[rows, farthest], radii[rows, farthest][..., None]
     light = radii * np.array((-0.25, -0.25))
-    hulls = np.stack([centres + (radii + edge) * DIRECTIONS.T, centres + radii * DIRECTIONS.T,
-                      centres + light + 0.55 * radii * DIRECTIONS.T])  # fmt: skip
+    hulls = np.stack([centers + (radii + edge) * DIRECTIONS.T, centers + radii * DIRECTIONS.T,
+                      centers + light + 0.55 * radii * DIRECTIONS.T])  # fmt: skip
     return np.round(hulls * 16).astype(np.int32)
 
 

@@ -52,9 +52,9 @@ def _random_outline(rng: np.random.Generator, low: float, high: float) -> np.nda
 
 
 def muted(rng: np.random.Generator, colors: np.ndarray) -> np.ndarray:
-    """(..., 3) colours moved towards grey by a random share, as most things are."""
-    grey = colors.mean(-1, keepdims=True)
-    return grey + (colors - grey) * rng.uniform(0.15, 1, grey.shape)
+    """(..., 3) colours moved towards gray by a random share, as most things are."""
+    gray = colors.mean(-1, keepdims=True)
+    return gray + (colors - gray) * rng.uniform(0.15, 1, gray.shape)
 
 
 def _random_color(rng: np.random.Generator) -> np.ndarray:

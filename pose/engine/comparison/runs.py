@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from pose.checkpoint import load_checkpoint, load_newest, load_state
-from pose.config import Settings
-from pose.engine.evaluate import evaluate, make_test_loader, prepare_scoring, read_test_persons, stamp
+from pose.config import Settings, stored_settings
+from pose.engine import evaluate
 from pose.engine.progress import changes
 from pose.engine.train import make_trainer, train
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, BusyError
 from pose.errors import DataError, PoseError
-from pose.evaluation.pck import predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import make_folder, read_json, replacing, sha256, write_json
 from pose.locks import HeldError, lock_file
@@ -93,7 +92,7 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
 
     Args:
         networks: Settings by name, the baseline first; they may differ in ``model`` alone.
-        seeds: All different.
+        seeds: Numbers from 0 on, no two alike.
         folder: Gets ``NAME/seed_N`` for each.
 
     Raises:
@@ -115,7 +114,7 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
     data = fingerprint(baseline)
     for run in runs:
         before = _before(run)
-        found = sorted(changes(before["settings"], run.settings.to_dict())) if before else []
+        found = sorted(changes(stored_settings(before["settings"]), run.settings.to_dict())) if before else []
         found = [change for change in found if not change.startswith(FREE)]
         if before and before["data"]:
             found += sorted(changes(before["data"], data, "contents of "))
@@ -129,18 +128,28 @@ def fingerprint(settings: Settings) -> dict[str, str]:
     Raises:
         DataError: One is missing.
     """
-    data, testing = settings.data, settings.data.for_testing()
+    data = settings.data
     paths = {
-        "train_annotations": data.path("train_annotations"),
-        "val_annotations": data.path("val_annotations"),
-        "test_annotations": testing.path("val_annotations"),
-        **({} if data.boxes == ANNOTATED else {"boxes": data.path(data.boxes)}),
+        **{f"train_annotations{_number(place)}": data.path(each.annotations) for place, each in enumerate(data.train)},
+        **{
+            f"train_extra_joints{_number(place)}": data.path(each.extra_joints)
+            for place, each in enumerate(data.train)
+            if each.extra_joints
+        },
+        "val_annotations": data.path(data.val.annotations),
+        "test_annotations": data.path(data.tested.annotations),
+        **({} if data.tested.boxes == ANNOTATED else {"boxes": data.path(data.tested.boxes)}),
         **({"skeleton": Path(data.skeleton)} if Path(data.skeleton).is_file() else {}),
     }
     missing = next((path for path in paths.values() if not path.is_file()), None)
     if missing:
         raise DataError(f"{missing}: not found; see docs/custom_dataset.md")
     return {name: sha256(path) for name, path in paths.items()}
+
+
+def _number(place: int) -> str:
+    """What tells the first data set's files from those of the others."""
+    return f" {place}" if place else ""
 
 
 def _before(run: Run) -> dict[str, Any] | None:
@@ -211,8 +220,7 @@ def finish_all(runs: Sequence[Run], device: torch.device) -> tuple[int | None, l
 
 
 def _test(run: Run, device: torch.device) -> None:
-    separate = run.settings.data.test_annotations is not None
-    settings = replace(run.settings, data=run.settings.data.for_testing())
+    settings, separate = run.settings, run.settings.data.test is not None
     path = run.folder / (BEST if separate else LAST)
     checkpoint = load_checkpoint(path)
     if separate:
@@ -223,11 +231,9 @@ def _test(run: Run, device: torch.device) -> None:
         trainer = make_trainer(settings, device)
         trainer.load_state_dict(checkpoint, path)
         model = trainer.best_model
-    persons, _ = read_test_persons(settings, settings.data.boxes)
-    loader = make_test_loader(settings, persons)
-    figures, results, predictions = evaluate(model, loader, settings, device)
-    truth, skeleton = prepare_scoring(settings), settings.skeleton()
-    measures = predicted_length_pck(predictions, results, truth, skeleton)
+    test_set = evaluate.open_test_set(settings, settings.data.tested)
+    tested = evaluate.test(model, test_set, settings, device)
+    measures = tested.measures
     with replacing(run.folder / CORRECT) as temporary:
         arrays = {measure.name: measure.correct for measure in measures}
         arrays |= {f"{measure.name} image_ids": measure.image_ids for measure in measures}
@@ -235,7 +241,7 @@ def _test(run: Run, device: torch.device) -> None:
     write_json(
         run.folder / RESULT,
         {
-            "figures": {**figures, **{measure.name: measure.mean for measure in measures}},
+            "figures": {**tested.figures, **{measure.name: measure.mean for measure in measures}},
             "PCK of keypoints": {measure.name: measure.shares for measure in measures},
             "epoch": checkpoint["epoch"],
             "epochs": settings.train.epochs,
@@ -243,7 +249,7 @@ def _test(run: Run, device: torch.device) -> None:
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "checkpoint": path.name,
             "checkpoint_sha256": sha256(path),
-            "protocol": stamp(settings, len(persons), run.name, path).to_dict(),
+            "protocol": evaluate.stamp(settings, test_set, run.name, path).to_dict(),
         },
     )
 

@@ -15,6 +15,7 @@ from pose.evaluation.coco_eval import FIGURES
 from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
 from pose.evaluation.significance import LEVEL, Interval, over_pictures, over_seeds
 from pose.files import replacing
+from pose.tables import table_lines
 
 SHOWN = ("AP", "AP50", "AP75", "AR")
 """COCO's figures in the table; all of them are in each run's own file."""
@@ -108,7 +109,7 @@ def format_table(summary: dict[str, Any]) -> str:
             rows.append(
                 [name, f"{network['parameters'] / 1e6:.2f} M", seeds, epochs, *cells, f"{network['hours']:.2f}"]
             )
-        lines += _table(["network", "parameters", "seeds", "epoch tested", *figures, "hours"], rows)
+        lines += table_lines(["network", "parameters", "seeds", "epoch tested", *figures, "hours"], rows)
         lines += ["", *_legend(next(iter(networks.values())))]
     if differences:
         rows = [
@@ -118,7 +119,7 @@ def format_table(summary: dict[str, Any]) -> str:
             for figure, intervals in difference.items()
         ]  # fmt: skip
         lines += ["", f"Differences to {summary['baseline']}, with {LEVEL:.0%} intervals:", ""]
-        lines += _table(["network", "figure", "difference", "over seeds", "over test pictures"], rows)
+        lines += table_lines(["network", "figure", "difference", "over seeds", "over test pictures"], rows)
         lines += [
             "",
             "Over seeds: Student's t of the paired differences; other initialisations and orders, the same pictures. "
@@ -144,10 +145,6 @@ def _legend(network: dict[str, Any]) -> list[str]:
     warnings = [NOT_COMPARABLE] if protocol.annotated_boxes else []
     warnings += [ESTIMATED_SIGMAS] if protocol.sigmas_estimated else []
     return [*notes, *(f"{warning[0].upper()}{warning[1:]}." for warning in warnings)]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _spread(mean: float, deviation: float) -> str:

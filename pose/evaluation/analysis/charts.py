@@ -1,14 +1,19 @@
-"""Charts as inline SVG, for a page that needs nothing else."""
+"""Charts as inline SVG, for a page that needs nothing else.
+
+They are written here and not by matplotlib, because a report belongs to testing, which works without that extra, and
+because a page's style reaches text and lines of plain SVG, while matplotlib's has its text as outlines.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
 COLORS = ("#2563a8", "#d9822b", "#3a8f5c", "#a83252", "#7a5cab", "#6b7280")
-"""Told apart with any colour vision, in the order of use."""
+"""Told apart with any color vision, in the order of use."""
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 52, 12, 12, 42
 _LEGEND = 84
@@ -85,7 +90,7 @@ def bar_chart(rows: Mapping[str, Sequence[float]], parts_of: Sequence[str], limi
     return _svg(drawn, size, label)
 
 
-def _axes(place, limit: float, x_label: str, y_label: str, size: tuple[int, int]) -> list[str]:
+def _axes(place: Callable[..., Any], limit: float, x_label: str, y_label: str, size: tuple[int, int]) -> list[str]:
     width, height = size
     parts = []
     for step in range(6):

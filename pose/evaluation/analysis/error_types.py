@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from pose.evaluation.matching import Matches, Truth
+from pose.evaluation.oks import keypoint_similarity
 from pose.evaluation.results import Results
 from pose.skeleton import Skeleton
 
@@ -31,15 +32,9 @@ GOOD, NEAR = 0.85, 0.5
 """The paper's bounds of similarity."""
 
 
-def similarity(points: np.ndarray, places: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """Of (..., K, 2) points to (..., K, 2) places of persons with areas (...): (..., K) in [0, 1]."""
-    squared = np.square(points - places).sum(axis=-1)
-    return np.exp(-squared / (2 * (areas[..., None] + np.spacing(1)) * np.square(2 * np.asarray(sigmas))))
-
-
 def person_similarity(results: Results, truth: Truth, matches: Matches, skeleton: Skeleton) -> np.ndarray:
     """(P,) OKS of each match: the mean over labelled keypoints."""
-    own = similarity(
+    own = keypoint_similarity(
         results.keypoints[matches.rows, :, :2],
         truth.keypoints[matches.persons, :, :2],
         truth.areas[matches.persons],
@@ -57,7 +52,7 @@ def classify(results: Results, truth: Truth, matches: Matches, skeleton: Skeleto
 
     def near(mine: np.ndarray, persons: np.ndarray, joints: np.ndarray) -> np.ndarray:
         """Similarity of keypoints of matches to joints of annotated persons, 0 where unlabelled."""
-        found = similarity(points[mine], places[persons][:, joints], truth.areas[persons], sigmas[joints])
+        found = keypoint_similarity(points[mine], places[persons][:, joints], truth.areas[persons], sigmas[joints])
         return found * labelled[persons][:, joints]
 
     every, same = np.arange(len(points)), np.arange(skeleton.num_keypoints)
@@ -76,7 +71,7 @@ def corrected(results: Results, truth: Truth, matches: Matches, wrong: np.ndarra
     """The results with keypoints put where they belong.
 
     Args:
-        results, truth, matches: As they were analysed.
+        results, truth, matches: What :func:`classify` was given.
         wrong: (P, K) bool, which keypoints of the matches.
     """
     keypoints = results.keypoints.copy()

@@ -44,10 +44,10 @@ def make_gallery(
     """Draws the persons worth looking at.
 
     Args:
-        analysis: Of the results.
+        analysis: What was found out about the results.
         annotations: The annotation file.
         images: The folder of its pictures.
-        skeleton: What the keypoints are.
+        skeleton: Names the K keypoints and joins them.
 
     Raises:
         DataError: A picture is absent or broken.

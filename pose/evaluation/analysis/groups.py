@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools.coco import COCO
 
-from pose.evaluation.matching import Matches, Truth, average_precision, average_recall, box_overlaps, judged
+from pose.evaluation.matching import Matches, Truth, average_precision, average_recall, run_coco_eval
 from pose.evaluation.results import Results
+from pose.geometry import box_iou
 from pose.skeleton import Skeleton
 
 SIZES = (32, 64, 96, 192)
@@ -19,10 +20,10 @@ LABELLED = (6, 11, 16)
 """Bounds of the number of labelled keypoints."""
 
 CROWDING = (1, 2, 4)
-"""Bounds of the number of neighbours."""
+"""Bounds of the number of neighbors."""
 
-NEIGHBOUR_OVERLAP = 0.1
-"""Two annotated persons whose boxes have this intersection over union are neighbours."""
+NEIGHBOR_OVERLAP = 0.1
+"""Two annotated persons whose boxes have this intersection over union are neighbors."""
 
 Grouping = tuple[tuple[str, ...], np.ndarray]
 """Names of groups, and (G,) the index of each annotated person's."""
@@ -36,7 +37,8 @@ class GroupFigures:
         name: What they have in common.
         persons: How many count.
         missed: How many of them nothing was found for.
-        ap, ar: Of the results matched to them alone; -1 where nobody counts. False persons belong to no group.
+        ap, ar: AP and AR of the results that were matched to them; -1 where nobody counts. False persons belong to no
+            group.
     """
 
     name: str
@@ -47,24 +49,24 @@ class GroupFigures:
 
 
 def by_size(truth: Truth) -> Grouping:
-    """By the square root of the annotated area."""
+    """Groups persons by the square root of the annotated area."""
     return _names(0, SIZES, " px"), np.digitize(np.sqrt(truth.areas), SIZES)
 
 
 def by_labelled(truth: Truth) -> Grouping:
-    """By the number of labelled keypoints."""
+    """Groups persons by the number of labelled keypoints."""
     return _names(1, LABELLED, "", whole=True), np.digitize(truth.labelled.sum(axis=1), LABELLED)
 
 
 def by_crowding(truth: Truth) -> Grouping:
-    """By the number of other annotated persons, crowds apart, whose boxes overlap by :data:`NEIGHBOUR_OVERLAP`."""
-    neighbours = np.zeros(len(truth), np.int64)
+    """Groups persons by how many others, crowds apart, have boxes that overlap by :data:`NEIGHBOR_OVERLAP`."""
+    neighbors = np.zeros(len(truth), np.int64)
     for image in np.unique(truth.image_ids):
         rows = np.flatnonzero((truth.image_ids == image) & truth.counts)
-        overlaps = box_overlaps(truth.boxes[rows], truth.boxes[rows])
+        overlaps = box_iou(truth.boxes[rows, None], truth.boxes[None, rows])
         np.fill_diagonal(overlaps, 0)
-        neighbours[rows] = (overlaps >= NEIGHBOUR_OVERLAP).sum(axis=1)
-    return _names(0, CROWDING, "", whole=True), np.digitize(neighbours, CROWDING)
+        neighbors[rows] = (overlaps >= NEIGHBOR_OVERLAP).sum(axis=1)
+    return _names(0, CROWDING, "", whole=True), np.digitize(neighbors, CROWDING)
 
 
 GROUPINGS = {"size": by_size, "labelled keypoints": by_labelled, "crowding": by_crowding}
@@ -76,20 +78,22 @@ def group_figures(
     """The figures of every group, in order.
 
     Args:
-        grouping: As one of :data:`GROUPINGS` makes it.
+        grouping: The groups' names and members, made by one of :data:`GROUPINGS`.
         results: The persons.
         annotations: The annotation file.
-        skeleton: What the keypoints are.
-        truth, matches: As the results were compared.
+        skeleton: Names the K keypoints.
+        truth, matches: The annotated persons, and which result is which of them.
     """
     names, index = grouping
     rows = []
     for number, name in enumerate(names):
         mine = truth.counts & (index == number)
         own = results.select(matches.rows[mine[matches.persons]])
-        judge = judged(own, annotations, skeleton, counts=mine)
+        evaluator = run_coco_eval(own, annotations, skeleton, counts=mine)
         missed = int(mine[matches.missed].sum())
-        rows.append(GroupFigures(name, int(mine.sum()), missed, average_precision(judge), average_recall(judge)))
+        rows.append(
+            GroupFigures(name, int(mine.sum()), missed, average_precision(evaluator), average_recall(evaluator))
+        )
     return tuple(rows)
 
 

@@ -12,7 +12,7 @@ from pose.errors import OutputError
 from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
 from pose.evaluation.analysis.gallery import CropGroup, make_gallery
-from pose.evaluation.analysis.groups import NEIGHBOUR_OVERLAP
+from pose.evaluation.analysis.groups import NEIGHBOR_OVERLAP
 from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyse
 from pose.evaluation.matching import MATCH_OKS
 from pose.evaluation.pck import FRACTIONS
@@ -76,7 +76,7 @@ def write_report(
 
     Args:
         folder: Gets :data:`PAGE`.
-        analysis: Of the results.
+        analysis: What was found out about the results.
         figures: COCO's ten.
         about: How the results came about, as :meth:`~pose.evaluation.protocol.TestProtocol.describe` says it.
         gallery: Crops; without any, the page says so.
@@ -165,7 +165,7 @@ def _keypoints(analysis: Analysis) -> str:
 def _groups(analysis: Analysis) -> str:
     text = (
         "<p>AP and AR of the results that belong to a group's persons. Size is the square root of the annotated area; "
-        f"crowding is the number of other persons whose boxes overlap by {NEIGHBOUR_OVERLAP:g} or more.</p>"
+        f"crowding is the number of other persons whose boxes overlap by {NEIGHBOR_OVERLAP:g} or more.</p>"
     )
     for name, groups in analysis.groups.items():
         rows = [

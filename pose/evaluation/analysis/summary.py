@@ -18,9 +18,9 @@ from pose.evaluation.matching import (
     Matches,
     Truth,
     average_precision,
-    judged,
     match,
     read_truth,
+    run_coco_eval,
 )
 from pose.evaluation.pck import correct_shares, distances
 from pose.evaluation.results import Results
@@ -37,7 +37,7 @@ class KeypointFigures:
     """One keypoint over a data set.
 
     Args:
-        name: Of the keypoint.
+        name: The keypoint's name.
         labelled: How many counted persons have it.
         ap: AP where this keypoint alone is labelled, of the persons who have it and the false ones; -1 where
             nobody has it.
@@ -75,7 +75,7 @@ class Analysis:
         person_oks: (P,) OKS of each match.
         kinds: (P, K) indices into :data:`~pose.evaluation.analysis.error_types.KINDS`, -1 where unlabelled.
         counts: Keypoints of each kind, ``false persons`` and ``missed persons``.
-        ap: As it is.
+        ap: AP of the results as they are.
         ap_without: What correcting gives: each of the kinds, ``all keypoints``, ``scores``, ``false persons``,
             ``missed persons``, ``everything``.
         keypoints: K rows.
@@ -113,9 +113,9 @@ def analyse(results: Results, annotations: COCO, skeleton: Skeleton) -> Analysis
     person_oks = person_similarity(results, truth, matches, skeleton)
     counts = {kind: int((kinds == number).sum()) for number, kind in enumerate(KINDS)}
     counts |= {"false persons": len(matches.false_rows), "missed persons": len(matches.missed)}
-    judge = judged(results, annotations, skeleton)
-    thresholds = judge.params.iouThrs.round(2).tolist()
-    precision = judge.eval["precision"][[thresholds.index(oks) for oks in CURVE_OKS], :, 0, 0, 0]
+    evaluator = run_coco_eval(results, annotations, skeleton)
+    thresholds = evaluator.params.iouThrs.round(2).tolist()
+    precision = evaluator.eval["precision"][[thresholds.index(oks) for oks in CURVE_OKS], :, 0, 0, 0]
     return Analysis(
         truth=truth,
         results=results,
@@ -123,14 +123,14 @@ def analyse(results: Results, annotations: COCO, skeleton: Skeleton) -> Analysis
         person_oks=person_oks,
         kinds=kinds,
         counts=counts,
-        ap=average_precision(judge),
+        ap=average_precision(evaluator),
         ap_without=_ap_without(results, annotations, skeleton, truth, matches, kinds, person_oks),
         keypoints=_keypoint_figures(results, annotations, skeleton, truth, matches, kinds),
         groups={
             name: group_figures(grouping(truth), results, annotations, skeleton, truth, matches)
             for name, grouping in GROUPINGS.items()
         },
-        recall=judge.params.recThrs,
+        recall=evaluator.params.recThrs,
         precision=precision,
         persons=person_calibration(results, matches, person_oks),
         joints=_joint_calibration(results, matches, kinds),
@@ -158,7 +158,7 @@ def _ap_without(
         "missed persons": _with_missed(results, truth, matches),
         "everything": _with_missed(_without_false_persons(ideal, matches), truth, matches),
     }
-    return {name: average_precision(judged(other, annotations, skeleton)) for name, other in changed.items()}
+    return {name: average_precision(run_coco_eval(other, annotations, skeleton)) for name, other in changed.items()}
 
 
 def _scored_by(results: Results, matches: Matches, person_oks: np.ndarray) -> Results:
@@ -197,7 +197,7 @@ def _keypoint_figures(
             KeypointFigures(
                 name=name,
                 labelled=int(shown[:, joint].sum()),
-                ap=average_precision(judged(own, annotations, skeleton, labelled=only)),
+                ap=average_precision(run_coco_eval(own, annotations, skeleton, labelled=only)),
                 pck=correct_shares(lengths[shown[:, joint], joint]),
                 kinds={kind: int((kinds[:, joint] == number).sum()) for number, kind in enumerate(KINDS)},
             )

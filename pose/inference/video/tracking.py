@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pose.evaluation.oks import oks
+from pose.geometry import box_iou
 
 LEAST_SIMILARITY = 0.15
 """Below it a person is a new one: similarity is the mean of box overlap (IoU) and OKS."""
@@ -113,21 +114,5 @@ class Tracker:
         tracks = self.tracks
         gap = np.maximum(frame - tracks.seen - 1, 0)
         buffer = np.minimum(_BUFFER + _BUFFER_GROWTH * gap, _BUFFER_MOST)[None, :]
-        overlap = buffered_iou(boxes[:, None, :4], tracks.boxes[None, :, :4], buffer)
+        overlap = box_iou(boxes[:, None, :4], tracks.boxes[None, :, :4], buffer)
         return (overlap + oks(keypoints, tracks.keypoints, areas, tracks.areas, self.sigmas)) / 2
-
-
-def buffered_iou(boxes: np.ndarray, others: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes grown on each side by ``buffer`` times their size.
-
-    Args:
-        boxes: (..., 4) x, y, width, height.
-        others: (..., 4), broadcast against ``boxes``.
-        buffer: (...) 0 for the plain IoU.
-    """
-    grow = np.asarray(buffer)[..., None]
-    start = np.maximum(boxes[..., :2] - grow * boxes[..., 2:], others[..., :2] - grow * others[..., 2:])
-    end = np.minimum(boxes[..., :2] + (1 + grow) * boxes[..., 2:], others[..., :2] + (1 + grow) * others[..., 2:])
-    shared = (end - start).clip(0).prod(axis=-1)
-    area = boxes[..., 2:].prod(axis=-1) + others[..., 2:].prod(axis=-1)
-    return shared / np.maximum(area * (1 + 2 * np.asarray(buffer)) ** 2 - shared, 1e-12)

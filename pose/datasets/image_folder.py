@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from pose.datasets.coco import Persons
-from pose.datasets.images import missing_picture, read_image
+from pose.datasets.images import missing_image, read_image
+from pose.datasets.workers import usable_workers
 from pose.errors import DataError
 
 Item = TypeVar("Item")
@@ -52,7 +53,7 @@ class Source(Protocol):
         """What a crop of a person needs.
 
         Args:
-            row: The person.
+            row: Which person it is, in its :class:`~pose.datasets.coco.Persons`.
             step: Picture pixels per crop pixel: finer detail is not needed.
 
         Raises:
@@ -65,22 +66,22 @@ def reduction_for(step: float) -> int:
     return next((factor for factor in REDUCTIONS if factor <= step), 1)
 
 
-class PictureFolder:
+class ImageFolder:
     """Decodes whole pictures.
 
     Args:
         persons: Who is on them.
         root: The folder that their file names are relative to.
-        reduce: Decode smaller where the crop allows it.
+        reduced_decode: Decode smaller where the crop allows it.
 
     Raises:
         DataError: There is no such folder.
     """
 
-    def __init__(self, persons: Persons, root: str | Path, reduce: bool = False) -> None:
+    def __init__(self, persons: Persons, root: str | Path, reduced_decode: bool = False) -> None:
         self.persons = persons
         self.root = str(root)
-        self.reduce = reduce
+        self.reduced_decode = reduced_decode
         self._last: tuple[str, int, np.ndarray] | None = None
         if not Path(root).is_dir():
             raise DataError(f"{root}: picture folder not found; see data/README.md for the layout")
@@ -92,13 +93,13 @@ class PictureFolder:
     def missing(self) -> list[DataError]:
         """An error for each picture with persons that is not there."""
         paths = map(self.path, np.unique(self.persons.image_index))
-        return [missing_picture(path) for path in paths if not os.path.isfile(path)]
+        return [missing_image(path) for path in paths if not os.path.isfile(path)]
 
     def read(self, index: int, reduction: int = 1) -> np.ndarray:
         """A picture, by its row in the table of pictures.
 
         Args:
-            index: The row.
+            index: That row.
             reduction: As for :func:`~pose.datasets.images.read_image`.
 
         Returns:
@@ -123,7 +124,7 @@ class PictureFolder:
     def view(self, row: int, step: float) -> View:
         """The whole picture of a person; see :class:`Source`."""
         index = self.persons.image_index[row]
-        reduction = reduction_for(step) if self.reduce else 1
+        reduction = reduction_for(step) if self.reduced_decode else 1
         image = self.read(index, reduction)
         if reduction == 1 or image.shape[0] == self.persons.image_sizes[index, 1]:
             return View(image)
@@ -131,21 +132,21 @@ class PictureFolder:
         return View(image, scale, (scale - 1) / 2)
 
 
-def broken_pictures(pictures: PictureFolder, workers: int, indices: np.ndarray) -> list[str]:
+def broken_images(images: ImageFolder, workers: int, indices: np.ndarray) -> list[str]:
     """What is wrong with pictures; every one is decoded.
 
     Args:
-        pictures: The folder.
+        images: Where they are read from.
         workers: Processes; 0 for this one.
         indices: Rows of the table of pictures.
     """
-    problems = mapped(partial(_problem, pictures), indices.tolist(), workers)
+    problems = mapped(partial(_problem, images), indices.tolist(), workers)
     return [problem for problem in problems if problem is not None]
 
 
-def _problem(pictures: PictureFolder, index: int) -> str | None:
+def _problem(images: ImageFolder, index: int) -> str | None:
     try:
-        pictures.read(index)
+        images.read(index)
     except DataError as error:
         return str(error)
     return None
@@ -153,7 +154,7 @@ def _problem(pictures: PictureFolder, index: int) -> str | None:
 
 def mapped(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     """``map`` by several processes, which share this one's memory; 0 for this one."""
-    if workers == 0:
+    if usable_workers(workers) == 0:
         yield from map(work, items)
         return
     cv2.setNumThreads(1)  # a forked copy of a thread pool that was in use waits forever
@@ -166,20 +167,20 @@ def _leave_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with SIGTERM
 
 
-class BrokenPictures:
+class BrokenImages:
     """Counts pictures that cannot be used, tells each once, and stops where they are too many.
 
     Args:
         share: The largest share of the pictures that may be broken.
-        pictures: How many there are.
+        count: How many there are.
 
     Attributes:
         found: The messages, each of which names a file.
     """
 
-    def __init__(self, share: float, pictures: int) -> None:
-        self.limit = int(share * pictures)
-        self.pictures = pictures
+    def __init__(self, share: float, count: int) -> None:
+        self.limit = int(share * count)
+        self.count = count
         self.found: dict[str, None] = {}
 
     def add(self, messages: Iterable[str], tell: Callable[[str], None] = print) -> None:
@@ -193,6 +194,6 @@ class BrokenPictures:
                 self.found[message] = None
                 count = len(self.found)
                 if count > self.limit:
-                    more = f" ({count} of {self.pictures} pictures cannot be used, up to {self.limit} are skipped)"
+                    more = f" ({count} of {self.count} pictures cannot be used, up to {self.limit} are skipped)"
                     raise DataError(message + more)
                 tell(f"warning: skipped {message} ({count} of at most {self.limit})")

@@ -1,0 +1,2 @@
+_base_ = "../_base_/people.py"
+model = dict(backbone=dict(width=0.5, conv=dict(type="dynamic")), head=dict(conv=dict(type="dynamic")))

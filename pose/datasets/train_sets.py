@@ -1,0 +1,220 @@
+"""Several data sets as one to train on: keypoints matched by name, a network's labels by their confidence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pose.datasets.coco import Persons, counts, persons_of, read_tables
+from pose.datasets.split import hold_out
+from pose.datasets.train_set import TrainSet
+from pose.errors import DataError
+from pose.files import read_json
+from pose.skeleton import Skeleton, choose_skeleton
+
+CONFIDENCES = "confidences"
+"""The field of an annotation with a number for each of its keypoints: how sure the network was that made them."""
+
+
+class TrainPersons(NamedTuple):
+    """The persons of all training sets, one set after the other.
+
+    Attributes:
+        persons: All of them.
+        image_root: The folder that their pictures' names are relative to.
+        draws: How many persons each set has and how often each of them is drawn in an epoch.
+        told: A line for each set: what it contributes and what was left out.
+    """
+
+    persons: Persons
+    image_root: Path
+    draws: tuple[tuple[int, float], ...]
+    told: tuple[str, ...]
+
+
+def read_train_sets(sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton) -> TrainPersons:
+    """Reads what is trained on.
+
+    Args:
+        sets: One or several.
+        root: What their paths are relative to.
+        skeleton: What the keypoints shall be.
+
+    Raises:
+        DataError: A file is missing or wrong, a set shares no keypoint with the skeleton or has no person to train on.
+    """
+    read = [_read(each, Path(root), skeleton) for each in sets]
+    persons = [own for own, _ in read]
+    draws = tuple((len(own), each.weight) for own, each in zip(persons, sets, strict=True))
+    told = tuple(line for _, line in read)
+    if len(sets) == 1:
+        return TrainPersons(persons[0], Path(root, sets[0].images), draws, told)
+    return TrainPersons(joined(persons, [each.images for each in sets]), Path(root), draws, told)
+
+
+def joined(parts: Sequence[Persons], folders: Sequence[str]) -> Persons:
+    """Persons of several tables of pictures as those of one.
+
+    Args:
+        parts: One skeleton's.
+        folders: What goes before the file names of each part.
+    """
+    names = [
+        np.char.add(os.path.join(folder, "").encode(), part.file_names)
+        for part, folder in zip(parts, folders, strict=True)
+    ]
+    first = np.cumsum([0, *(len(part.image_ids) for part in parts[:-1])])
+    index = [part.image_index + start for part, start in zip(parts, first, strict=True)]
+    weights = None
+    if any(part.joint_weights is not None for part in parts):
+        weights = np.concatenate([part.weights for part in parts])
+    same = ("image_ids", "image_sizes", "annotation_ids", "boxes", "box_scores", "keypoints")
+    return Persons(
+        file_names=np.concatenate(names),
+        image_index=np.concatenate(index).astype(np.int32),
+        joint_weights=weights,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in same},
+    )
+
+
+def held_out(sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton) -> dict[str, Any]:
+    """One annotation file of the pictures that all sets hold out, with file names relative to ``root``.
+
+    Keypoints are those that training would learn from: matched by name, a network's doubtful ones unlabelled.
+
+    Raises:
+        DataError: As in :func:`read_train_sets`, or no set holds pictures out.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for each in sets:
+        if not each.hold_out:
+            continue
+        path = Path(root, each.annotations)
+        file = _split(read_tables(path), path, each.hold_out)[1]
+        persons, _ = _as_skeleton(file, each, path, Path(root), skeleton)
+        by_id = {annotation["id"]: annotation for annotation in file["annotations"]}
+        for row, annotation_id in enumerate(persons.annotation_ids.tolist()):
+            keypoints = persons.keypoints[row]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": len(images) + 1 + int(persons.image_index[row]),
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "bbox": by_id[annotation_id]["bbox"],
+                    "area": by_id[annotation_id]["area"],
+                    "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+                    "keypoints": [round(value, 2) for value in keypoints.ravel().tolist()],
+                }
+            )
+        for image in file["images"]:
+            name = os.path.join(each.images, image["file_name"])
+            images.append({**image, "id": len(images) + 1, "file_name": name})
+    if not images:
+        raise DataError("no training set has hold_out pictures")
+    limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
+    category = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def _read(each: TrainSet, root: Path, skeleton: Skeleton) -> tuple[Persons, str]:
+    """A set's persons in another skeleton, and a line about them."""
+    path = root / each.annotations
+    file = whole = read_tables(path)
+    if each.hold_out:
+        file = _split(whole, path, each.hold_out)[0]
+    persons, unsure = _as_skeleton(file, each, path, root, skeleton)
+    labelled = persons.keypoints[..., 2] > 0
+    left_out = {
+        "annotations without a person to train on": len(file["annotations"]) - len(persons),
+        f"joints below confidence {each.least_confidence:g}": unsure,
+        "pictures held out": each.hold_out,
+    }
+    line = f"{each.name}: {len(persons):,} persons with {int(labelled.sum()):,} joints"
+    line += f", drawn {each.weight:g} times" if each.weight != 1 else ""
+    told = [f"{count:,} {what}" for what, count in left_out.items() if count]
+    return persons, f"{line}; left out: {', '.join(told)}" if told else line
+
+
+def _split(file: dict[str, Any], path: Path, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        return hold_out(file, count)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _as_skeleton(
+    file: Mapping[str, Any], each: TrainSet, path: Path, root: Path, skeleton: Skeleton
+) -> tuple[Persons, int]:
+    """The persons of an annotation file by the skeleton that is trained, and how many joints were too unsure."""
+    own = choose_skeleton(each.skeleton, f"skeleton of {each.name}") if each.skeleton else skeleton
+    persons = persons_of(file, path, own)
+    stated = any(CONFIDENCES in annotation for annotation in file["annotations"])
+    if own.keypoints == skeleton.keypoints and not stated and not each.extra_joints:
+        return persons, 0
+    shared = [name for name in skeleton.keypoints if name in own.keypoints]
+    if not shared:
+        raise DataError(f"{path}: skeletons {own.name} and {skeleton.name} share no keypoint's name")
+    source = [own.keypoints.index(name) for name in shared]
+    target = [skeleton.keypoints.index(name) for name in shared]
+    shape = len(persons), skeleton.num_keypoints
+    keypoints, confidences = np.zeros((*shape, 3), np.float32), np.full(shape, np.nan, np.float32)
+    keypoints[:, target] = persons.keypoints[:, source]
+    if stated:
+        confidences[:, target] = _own_confidences(file, path, persons, own)[:, source]
+    if each.extra_joints:
+        lacking = np.setdiff1d(np.arange(skeleton.num_keypoints), target)
+        joints = _extra_joints(root / each.extra_joints, persons, skeleton)[:, lacking]
+        keypoints[:, lacking, :2] = joints[..., :2]
+        keypoints[:, lacking, 2] = 2 * (joints[..., 2] > 0)
+        confidences[:, lacking] = joints[..., 2]
+    labelled = keypoints[..., 2] > 0
+    unsure = labelled & (confidences < each.least_confidence)
+    keypoints[unsure] = 0
+    labelled &= ~unsure
+    weights = None
+    if each.confidence_weight:
+        weights = labelled * np.where(np.isnan(confidences), 1, confidences).astype(np.float32)
+    rows = np.flatnonzero(labelled.any(1))
+    if not len(rows):
+        raise DataError(f"{path}: no person has a joint of confidence {each.least_confidence:g} or more")
+    return replace(persons, keypoints=keypoints, joint_weights=weights).take(rows), int(unsure.sum())
+
+
+def _own_confidences(file: Mapping[str, Any], path: Path, persons: Persons, own: Skeleton) -> np.ndarray:
+    """(N, K) confidences of the annotations' own keypoints; NaN for annotations that state none."""
+    none = [float("nan")] * own.num_keypoints
+    stated = {
+        annotation["id"]: annotation.get(CONFIDENCES, none) for annotation in file["annotations"] if counts(annotation)
+    }
+    try:
+        return np.array([stated[each] for each in persons.annotation_ids.tolist()], np.float32).reshape(
+            len(persons), own.num_keypoints
+        )
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: the {CONFIDENCES} of an annotation must be {own.num_keypoints} numbers, one a keypoint"
+        ) from error
+
+
+def _extra_joints(path: Path, persons: Persons, skeleton: Skeleton) -> np.ndarray:
+    """(N, K, 3) x, y and confidence; 0 for persons that the file does not name."""
+    stated = read_json(path, "file of a network's joints")
+    none = [[0.0] * 3] * skeleton.num_keypoints
+    try:
+        joints = np.array([stated.get(str(each), none) for each in persons.annotation_ids.tolist()], np.float32)
+        joints = joints.reshape(len(persons), skeleton.num_keypoints, 3)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: needs an object from annotation id to {skeleton.num_keypoints} times x, y, confidence, the "
+            f"keypoints of {skeleton.name} in its order"
+        ) from error
+    if not np.isfinite(joints).all():
+        raise DataError(f"{path}: a joint is no finite number; correct or remove it")
+    return joints

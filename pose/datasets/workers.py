@@ -1,0 +1,66 @@
+"""Processes that load data: forked, so that they share the arrays of persons, and ended with the process they serve.
+
+Where processes cannot be forked (Windows) or not safely (macOS, whose own libraries may break in the copy), everything
+is loaded by the one process that there is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import multiprocessing
+import multiprocessing.util
+import signal
+import sys
+import warnings
+from multiprocessing.context import BaseContext
+
+FORKS = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+"""Whether this system can have workers."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def usable_workers(workers: int) -> int:
+    """``workers``, or 0 with a warning where this system cannot fork."""
+    if workers and not FORKS:
+        warnings.warn("processes cannot be forked here: pictures are loaded by one process", stacklevel=3)
+        return 0
+    return workers
+
+
+def forking() -> BaseContext:
+    """Starts processes as forks of this one; :func:`_end_workers` ends them with it."""
+    from multiprocessing.context import ForkContext, ForkProcess  # Windows has none
+
+    class Worker(ForkProcess):
+        loads_data = True
+
+    class Fork(ForkContext):
+        Process = Worker
+
+    return Fork()
+
+
+@atexit.register  # after that of multiprocessing.util, which is then called later
+def _end_workers() -> None:
+    """Ends the workers of a loader that is still referred to: multiprocessing would send SIGTERM and wait forever."""
+    for process in multiprocessing.active_children():
+        if getattr(process, "loads_data", False):
+            process.kill()
+
+
+def start_worker(worker: int) -> None:
+    """What a worker does first."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler signals all processes: the main one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Lets the C library keep what decoders free: getting it back from the system costs a fault for each 4 KiB."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or another system
+        library = ctypes.CDLL(None)
+        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            library.mallopt(option, 64 << 20)

@@ -1,0 +1,70 @@
+"""A training's pictures: read, decoded once, and parted into those to learn from and those held out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pose.datasets.coco import PERSON as PERSON_CATEGORY
+from pose.detection.labels import LabeledPictures, read_sources
+from pose.detection.picture_cache import PictureCache, open_picture_cache
+from pose.detection.settings import DataSettings
+from pose.detection.targets import PERSON
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The pictures of a training.
+
+    Attributes:
+        pictures: Files and boxes.
+        cache: Pixels.
+        train_rows, held_out_rows: Rows of both.
+        broken: What is wrong with pictures that cannot be read; none of the rows is one of them.
+    """
+
+    pictures: LabeledPictures
+    cache: PictureCache
+    train_rows: np.ndarray
+    held_out_rows: np.ndarray
+    broken: list[str]
+
+    def truth(self, rows: np.ndarray) -> dict[str, Any]:
+        """The boxes on some pictures as a COCO file's contents, in pixels of the cache; image ids are rows.
+
+        What is no person for certain is a crowd: boxes there do not count.
+        """
+        images, annotations = [], []
+        for row in rows.tolist():
+            image, scale = self.cache[row]
+            images.append({"id": row, "width": image.shape[1], "height": image.shape[0]})
+            corners = self.pictures.boxes[row] * np.tile(scale, 2)
+            for (x1, y1, x2, y2), kind in zip(corners.tolist(), self.pictures.kinds[row].tolist(), strict=True):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": row,
+                        "category_id": PERSON_CATEGORY,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": (x2 - x1) * (y2 - y1),
+                        "iscrowd": int(kind != PERSON),
+                    }
+                )
+        return {"images": images, "annotations": annotations}
+
+
+def open_training_data(settings: DataSettings) -> TrainingData:
+    """Reads labels and opens the cache, which the first time decodes every picture.
+
+    Raises:
+        DataError: A file is missing or not of its format, or there is no usable picture.
+        OptionError: ``sources`` is wrong.
+        OutputError: The cache cannot be written.
+    """
+    pictures = read_sources(settings.make_sources(), settings.root)
+    cache, broken = open_picture_cache(settings.cache, pictures.paths, settings.longest_side)
+    rows = np.arange(len(pictures))
+    held_out = rows % settings.held_out == settings.held_out - 1
+    return TrainingData(pictures, cache, rows[~held_out & cache.usable], rows[held_out & cache.usable], broken)

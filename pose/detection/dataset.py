@@ -1,0 +1,98 @@
+"""Canvases as a data set, in an order that a stopped training takes up where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pose.datasets.loading.order import EpochBatches
+from pose.detection.canvas import CanvasSettings, compose
+from pose.detection.labels import LabeledPictures
+from pose.detection.picture_cache import PictureCache
+from pose.detection.targets import NOTHING
+
+
+class CanvasBatch(NamedTuple):
+    """B canvases.
+
+    Attributes:
+        images: (B, H, W, 3) uint8 BGR; or (B, C, h, w) float32, features that the network goes on from.
+        boxes: (B, M, 4) float32 x1, y1, x2, y2 in canvas pixels.
+        kinds: (B, M) int64, see :mod:`pose.detection.targets`.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    kinds: Tensor
+
+
+class CanvasDataset(Dataset):
+    """Endless canvases: each of an epoch's rows is drawn anew every epoch, from the seed alone.
+
+    Args:
+        pictures: Their boxes and weights.
+        cache: Their pixels, row by row the same pictures.
+        rows: Which of them to draw from.
+        length: Canvases an epoch.
+        size: Width and height of a canvas.
+        settings: How a canvas is put together.
+        seed: Of all chance.
+    """
+
+    def __init__(
+        self,
+        pictures: LabeledPictures,
+        cache: PictureCache,
+        rows: np.ndarray,
+        length: int,
+        size: tuple[int, int],
+        settings: CanvasSettings,
+        seed: int = 0,
+    ) -> None:
+        self.pictures, self.cache, self.rows = pictures, cache, rows[cache.usable[rows]]
+        self.length, self.size, self.settings, self.seed = length, size, settings, seed
+        self._until = np.cumsum(pictures.weights[self.rows])
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A canvas by epoch and row: see :func:`pose.detection.canvas.compose`."""
+        rng = np.random.default_rng((self.seed, *place))
+        return compose(self._take, self.size, self.settings, rng)
+
+    def _take(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        drawn = np.searchsorted(self._until, rng.uniform() * self._until[-1], side="right")
+        row = self.rows[min(drawn, len(self.rows) - 1)]
+        image, scale = self.cache[row]
+        return image, self.pictures.boxes[row] * np.tile(scale, 2), self.pictures.kinds[row]
+
+
+def collate(canvases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> CanvasBatch:
+    """Canvases of one size as a batch, boxes padded."""
+    images, boxes, kinds = zip(*canvases, strict=True)
+    most = max(1, *map(len, kinds))
+    padded = np.zeros((len(boxes), most, 4), np.float32)
+    padded_kinds = np.full((len(boxes), most), NOTHING, np.int64)
+    for row, (box, kind) in enumerate(zip(boxes, kinds, strict=True)):
+        padded[row, : len(box)], padded_kinds[row, : len(kind)] = box, kind
+    pixels = torch.stack([torch.as_tensor(image) for image in images])
+    return CanvasBatch(pixels, torch.from_numpy(padded), torch.from_numpy(padded_kinds))
+
+
+def canvas_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader[CanvasBatch]:
+    """Batches in an order by the dataset's seed; ``loader.batch_sampler`` is an ``EpochBatches``."""
+    return DataLoader(
+        dataset,
+        batch_sampler=EpochBatches(len(dataset), batch_size, True, dataset.seed),
+        num_workers=workers,
+        collate_fn=collate,
+        generator=torch.Generator(),  # else every iteration takes a number from the global one
+        multiprocessing_context="fork" if workers else None,
+        persistent_workers=workers > 0,
+    )

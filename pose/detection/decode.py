@@ -1,0 +1,44 @@
+"""The network's maps to boxes: peaks, their boxes, and of boxes of one person the best."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import batched_nms
+
+from pose.detection.targets import corners
+
+MAX_PERSONS = 100
+"""Boxes a picture, as COCO's evaluation counts them."""
+
+OVERLAP = 0.6
+"""Boxes of more overlap (IoU) than this are of one person."""
+
+
+def decode(
+    predicted: Tensor, stride: int, threshold: float = 0.0, overlap: float = OVERLAP, max_persons: int = MAX_PERSONS
+) -> list[Tensor]:
+    """Maps to boxes, all pictures of a batch at once.
+
+    Args:
+        predicted: (N, 5, h, w), see :class:`pose.detection.network.DetectionNet`.
+        stride: Input pixels per cell.
+        threshold: Boxes of a lower score are left out.
+        overlap: Of two boxes with a larger IoU the worse is left out.
+        max_persons: At most so many a picture, the best.
+
+    Returns:
+        For each picture (P, 5) x1, y1, x2, y2 in input pixels and the score in (0, 1), the best first.
+    """
+    scores = predicted[:, 0].float().sigmoid()
+    peaks = F.max_pool2d(scores[:, None], 3, 1, 1)[:, 0] == scores
+    ranked, places = (scores * peaks).flatten(1).topk(min(2 * max_persons, scores[0].numel()))
+    boxes = corners(predicted[:, 1:].float()).flatten(2) * stride
+    boxes = torch.gather(boxes, 2, places[:, None].expand(-1, 4, -1)).movedim(1, -1)
+    picture = torch.arange(len(predicted), device=predicted.device)[:, None].expand_as(places)
+    rows = (ranked > max(threshold, 1e-6)).flatten().nonzero().flatten()
+    kept = rows[batched_nms(boxes.flatten(0, 1)[rows], ranked.flatten()[rows], picture.flatten()[rows], overlap)]
+    found = torch.cat([boxes.flatten(0, 1), ranked.flatten()[:, None]], 1)[kept]
+    owners = picture.flatten()[kept]
+    return [found[owners == number][:max_persons] for number in range(len(predicted))]

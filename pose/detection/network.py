@@ -1,0 +1,147 @@
+"""The detector's network: a backbone, a small feature pyramid and five maps at stride 8.
+
+Persons are found as points (Zhou, 'Objects as Points', arXiv 1904.07850): one map says how much a cell is a person's
+center, four say how far from it the person's box reaches. The maps are made from the backbone's features at strides
+8, 16 and 32, the coarser ones upsampled and added (Lin, 'Feature Pyramid Networks', arXiv 1612.03144).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pose.detection.frozen import FrozenSequence
+from pose.models.backbones.mobilenet_v2 import MobileNetV2
+from pose.models.dynamic.makers import StaticConvs
+from pose.models.layers import ConvNormAct, InvertedResidual
+
+STRIDE = 8
+"""Input pixels per cell of the maps."""
+
+SIZE_DIVISOR = 32
+"""Input height and width are multiples of it: the coarsest features' stride."""
+
+COLORS = 3
+"""Channels of a picture."""
+
+MAPS = 5
+"""A person's center, then left, top, right, bottom."""
+
+PRIOR = 0.01
+"""The center map's value at the start: nearly all cells are background (arXiv 1708.02002, 3.3)."""
+
+
+class DetectionNet(nn.Module):
+    """Pictures to maps.
+
+    Args:
+        width: Of the MobileNetV2 backbone.
+        channels: Of the pyramid's features at strides 32, 16 and 8.
+        blocks: Inverted residuals on the features at stride 8.
+        kernel_size: Of the pyramid's depthwise convolutions.
+        frozen: How many of the backbone's three stages, from the first on, keep their weights in training.
+
+    Attributes:
+        stages: The backbone's layers up to stride 8, on to 16, on to 32.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        channels: Sequence[int] = (96, 96, 64),
+        blocks: int = 2,
+        kernel_size: int = 5,
+        frozen: int = 0,
+    ) -> None:
+        super().__init__()
+        backbone = MobileNetV2(width)
+        stages, features = split(backbone)
+        if not 0 <= frozen <= len(stages):
+            raise ValueError(f"frozen must be from 0 to {len(stages)} stages, got {frozen}")
+        if any(count % 4**level for level, count in enumerate(features[:frozen])):
+            raise ValueError(f"frozen: {features[:frozen]} channels cannot be packed at width {width}; freeze fewer")
+        self.stages = nn.ModuleList(FrozenSequence(*stage) if i < frozen else stage for i, stage in enumerate(stages))
+        maker = StaticConvs()
+        strides = (32, 16, 8)
+        self.frozen, self._channels = frozen, features
+        self.laterals = nn.ModuleList(
+            ConvNormAct(maker(inputs, outputs, 1, role="lateral", input_stride=stride), outputs)
+            for inputs, outputs, stride in zip(reversed(features), channels, strides, strict=True)
+        )
+        self.merges = nn.ModuleList(
+            InvertedResidual(
+                channels[level], channels[level + 1], channels[level], maker, strides[level], kernel_size, expand=False
+            )
+            for level in range(2)
+        )
+        last = channels[-1]
+        self.head = nn.Sequential(
+            *(InvertedResidual(last, last, 2 * last, maker, STRIDE, kernel_size) for _ in range(blocks)),
+            ConvNormAct(maker(last, last, 3, groups=last, role="depthwise", input_stride=STRIDE), last),
+            ConvNormAct(maker(last, 2 * last, 1, role="expand", input_stride=STRIDE), 2 * last, nn.ReLU6(inplace=True)),
+        )
+        self.final = nn.Conv2d(2 * last, MAPS, 1)
+        with torch.no_grad():
+            nn.init.normal_(self.final.weight, std=0.01)
+            self.final.bias.copy_(torch.tensor([-math.log(1 / PRIOR - 1), *4 * [math.log(2.0)]]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised RGB to maps.
+
+        Args:
+            x: (N, 3, H, W), H and W multiples of 32; or of such pictures :meth:`frozen_features`.
+
+        Returns:
+            (N, 5, H / 8, W / 8): the center's logit, and the logarithms of the distances from a cell's center to the
+            box's left, top, right and bottom in cells.
+        """
+        features = self._unpacked(x) if x.shape[1] != COLORS else [self.stages[0](x)]
+        for stage in self.stages[len(features) :]:
+            features.append(stage(features[-1]))
+        x = self.laterals[0](features[2])
+        for level, merge in enumerate(self.merges):
+            x = F.interpolate(merge(x), scale_factor=2.0, mode="nearest")
+            x = x + self.laterals[level + 1](features[1 - level])
+        return self.final(self.head(x))
+
+    def frozen_features(self, x: Tensor) -> Tensor:
+        """What the frozen stages make of pictures, as one tensor: :meth:`forward` goes on from it.
+
+        Args:
+            x: (N, 3, H, W) normalised RGB.
+
+        Returns:
+            (N, C, H / 8, W / 8); features of larger strides have their pixels shuffled into the place of channels.
+        """
+        packed = []
+        for level, stage in enumerate(self.stages[: self.frozen]):
+            x = stage(x)
+            packed.append(F.pixel_shuffle(x, 2**level))
+        return torch.cat(packed, 1)
+
+    def _unpacked(self, packed: Tensor) -> list[Tensor]:
+        """The features of :meth:`frozen_features`, stage by stage."""
+        sizes = [channels // 4**level for level, channels in enumerate(self._channels[: self.frozen])]
+        return [F.pixel_unshuffle(part, 2**level) for level, part in enumerate(packed.split(sizes, 1))]
+
+
+def split(backbone: MobileNetV2) -> tuple[list[nn.Sequential], list[int]]:
+    """A MobileNetV2's layers up to the last at stride 8, 16 and 32, and the channels there.
+
+    Its last block and its last layer, 320 and 1280 channels at width 1, are left out.
+    """
+    stages, current, stride, channels = [], [backbone.stem], 2, []
+    for block in list(backbone.blocks)[:-1]:
+        step = block.depthwise.conv.stride[0]
+        if step == 2 and stride >= 8:
+            stages.append(nn.Sequential(*current))
+            current = []
+        stride *= step
+        current.append(block)
+    stages.append(nn.Sequential(*current))
+    channels = [stage[-1].project.conv.out_channels for stage in stages]
+    return stages, channels

@@ -1,0 +1,49 @@
+"""The same canvases in several epochs, with what layers that do not learn make of them kept in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pose.detection.dataset import CanvasDataset
+from pose.detection.network import DetectionNet
+from pose.models.deploy.folding import deploy
+from pose.prediction import to_input
+
+
+class RepeatedCanvases(Dataset):
+    """Draws new canvases only every so many epochs; between, it remembers their features.
+
+    A training whose time goes into layers that are frozen learns more in the same time from canvases that it sees
+    again than from new ones, as long as they are many.
+
+    Args:
+        dataset: Of canvases.
+        repeats: Epochs that see the same ones.
+        network: Whose frozen stages; they compute on the CPU, picture by picture.
+    """
+
+    def __init__(self, dataset: CanvasDataset, repeats: int, network: DetectionNet) -> None:
+        self.dataset, self.repeats, self.seed = dataset, repeats, dataset.seed
+        self._features = deploy(network).frozen_features
+        self._drawn = -1
+        self._known: dict[int, tuple[Tensor, np.ndarray, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """By epoch and row: features (C, h, w) float32, boxes and kinds as of the dataset."""
+        epoch, row = place
+        drawn = epoch // self.repeats
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._known.clear()
+        if row not in self._known:
+            image, boxes, kinds = self.dataset[drawn, row]
+            with torch.inference_mode():
+                features = self._features(to_input(torch.from_numpy(image)[None], "cpu"))[0]
+            self._known[row] = features.clone(), boxes, kinds
+        return self._known[row]

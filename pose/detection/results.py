@@ -1,0 +1,53 @@
+"""Boxes of many pictures, in COCO's results format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pose.datasets.coco import PERSON
+from pose.datasets.images import read_image
+from pose.errors import DataError
+from pose.files import read_json
+
+Detector = Callable[[np.ndarray], np.ndarray]
+
+
+def detect_arrays(detector: Detector, images: Iterable[np.ndarray], ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Results of pictures (H, W, 3) uint8 BGR, with the ids given."""
+    found: list[dict[str, Any]] = []
+    for identity, image in zip(ids, images, strict=True):
+        found += records(identity, detector(image))
+    return found
+
+
+def records(identity: int, boxes: np.ndarray) -> list[dict[str, Any]]:
+    """The boxes (N, 5) of the picture with an id."""
+    return [
+        {"image_id": identity, "category_id": PERSON, "bbox": box[:4], "score": box[4]}
+        for box in boxes.round(4).tolist()
+    ]
+
+
+def detect_data_set(detector: Detector, annotations: str | Path, images: str | Path) -> list[dict[str, Any]]:
+    """Results of all pictures of a COCO file.
+
+    Args:
+        detector: A picture in, boxes out.
+        annotations: The file; only its list of pictures is used.
+        images: The folder of the pictures.
+
+    Raises:
+        DataError: The file is not a COCO file, or a picture is absent or broken.
+    """
+    try:
+        table = [(image["id"], image["file_name"]) for image in read_json(annotations, "annotation file")["images"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{annotations}: not a COCO annotation file ({error!r})") from error
+    ids, names = zip(*table, strict=True) if table else ((), ())
+    pictures = (read_image(Path(images, name)) for name in tqdm(names, unit="picture", leave=False, disable=None))
+    return detect_arrays(detector, pictures, ids)

@@ -1,0 +1,228 @@
+"""What a detector's configuration says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pose import options
+from pose.detection.canvas import CanvasSettings
+from pose.detection.decode import OVERLAP
+from pose.detection.labels import Source
+from pose.detection.network import SIZE_DIVISOR, DetectionNet
+from pose.options import OptionError
+
+FIGURES_THRESHOLD = 0.01
+"""Boxes of a lower score are no part of any figure."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The pictures; paths are relative to ``root``, which is relative to the current folder.
+
+    Args:
+        root: A folder.
+        sources: The data sets to train on, see :class:`pose.detection.labels.Source`.
+        cache: The folder of the decoded pictures, some GB.
+        longest_side: Pictures are kept no larger than this, in pixels.
+        held_out: Every so many-th picture is not trained on but validated on, and the threshold is chosen on these.
+        test_annotations, test_images: What ``tools/test_detector.py`` measures on: a COCO file and its pictures.
+        workers: Processes that put canvases together; 0 does it in the main process.
+    """
+
+    root: str = "data/people"
+    sources: tuple[dict, ...] = ()
+    cache: str = "data/people/cache"
+    longest_side: int = 320
+    held_out: int = 50
+    test_annotations: str = "coco_val2017_dev.json"
+    test_images: str = "val2017"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("longest_side", 1), ("held_out", 2), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+    def make_sources(self) -> list[Source]:
+        """The data sets.
+
+        Raises:
+            OptionError: A key or value is wrong.
+        """
+        if not self.sources:
+            raise OptionError("missing option data.sources: the data sets to train on")
+        return [options.build(Source, section, f"data.sources[{row}]") for row, section in enumerate(self.sources)]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The schedule.
+
+    Args:
+        epochs: How many.
+        canvases: Canvases an epoch.
+        canvas_size: Width and height of a canvas, multiples of 32.
+        repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``: what frozen stages make of them is
+            kept in memory and not computed again, and no workers.
+        batch_size: Canvases a step.
+        learning_rate: Of Adam, at its highest: it rises in a straight line over ``warm_up`` steps, then falls to 0 by
+            a cosine over the rest of the training.
+        warm_up: Those steps.
+        validate_every: Epochs between validations on the pictures held out; the last is always validated.
+        seed: Of all chance.
+        initial_backbone: A file of torchvision's names with a MobileNetV2's weights, of width 1; None for chance.
+        initial_weights: A checkpoint of this network to start from instead.
+        checkpoint_minutes: The longest time without a checkpoint; every epoch ends with one.
+        max_gradient_norm, average_decay, precision, native: See :class:`pose.engine.trainer.Trainer`.
+    """
+
+    epochs: int = 20
+    canvases: int = 2048
+    canvas_size: tuple[int, int] = (256, 256)
+    repeats: int = 1
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warm_up: int = 100
+    validate_every: int = 5
+    seed: int = 0
+    initial_backbone: str | None = None
+    initial_weights: str | None = None
+    checkpoint_minutes: float = 10.0
+    max_gradient_norm: float | None = 10.0
+    average_decay: float = 0.998
+    precision: str = "float32"
+    native: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "canvases", "repeats", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if any(side < SIZE_DIVISOR or side % SIZE_DIVISOR for side in self.canvas_size):
+            raise ValueError(f"canvas_size must be two multiples of {SIZE_DIVISOR}, got {self.canvas_size}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("warm_up", "seed", "checkpoint_minutes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The rate of a step, counted from 0, of so many."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        return self.learning_rate * (1 + cos(pi * (step - self.warm_up) / max(steps - self.warm_up, 1))) / 2
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """How a picture becomes boxes.
+
+    Args:
+        input_area: The network's input has at most so many pixels; its shape is the picture's.
+        threshold: Boxes of a lower score are left out.
+        overlap: See :func:`pose.detection.decode.decode`.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    input_area: int = 320 * 256
+    threshold: float = 0.3
+    overlap: float = OVERLAP
+
+    def __post_init__(self) -> None:
+        if self.input_area < SIZE_DIVISOR**2:
+            raise ValueError(f"input_area must be at least {SIZE_DIVISOR**2}, got {self.input_area}")
+        for name in ("threshold", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+    def for_figures(self) -> TestSettings:
+        """These with a threshold so low that figures over all scores mean something."""
+        return replace(self, threshold=FIGURES_THRESHOLD)
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """Everything a detector's configuration says.
+
+    Args:
+        model: The arguments of :class:`pose.detection.network.DetectionNet`.
+        data, canvas, train, test: See their classes.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    data: DataSettings = field(default_factory=DataSettings)
+    canvas: CanvasSettings = field(default_factory=CanvasSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    test: TestSettings = field(default_factory=TestSettings)
+
+    def __post_init__(self) -> None:
+        if self.train.repeats > 1 and (not self.model.get("frozen") or self.data.workers):
+            raise OptionError("train.repeats: above 1 needs model.frozen of at least 1 and data.workers 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a checkpoint keeps them; :func:`make_detector_settings` takes them back."""
+        return asdict(self)
+
+    def build_model(self) -> DetectionNet:
+        """The network, freshly initialised.
+
+        Raises:
+            OptionError: A key or value of ``model`` is wrong.
+        """
+        return options.call(DetectionNet, self.model, "model")
+
+
+def make_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
+    """Checks every key and type and builds the settings.
+
+    Raises:
+        OptionError: A key is unknown or a value cannot be; names the nearest right key.
+    """
+    options.check_keys(sections, [section.name for section in fields(DetectorSettings)], "")
+    classes = {"data": DataSettings, "canvas": CanvasSettings, "train": TrainSettings, "test": TestSettings}
+    made = {name: options.build(classes[name], sections[name], name) for name in classes if name in sections}
+    model = sections.get("model", {})
+    if not isinstance(model, Mapping):
+        raise OptionError(f"model: needs a dict, got {model!r}")
+    return DetectorSettings(model=dict(model), **made)
+
+
+def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of a configuration with dotted keys changed."""
+    config = Config(dict(sections))
+    config.merge_from_dict(dict(overrides))
+    return config.to_dict()
+
+
+def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectorSettings:
+    """Reads a detector's configuration, a Python file with the sections of :class:`DetectorSettings`.
+
+    Args:
+        path: The file; ``_base_`` names files it builds on.
+        overrides: Dotted keys to values.
+
+    Raises:
+        OptionError: The file is missing or cannot be executed, or a key or value is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise OptionError(
+            f"{path}: configuration not found; configs/detector/ holds the one that comes with the project"
+        )
+    try:
+        sections = changed(Config.fromfile(os.fspath(path)).to_dict(), overrides or {})
+    except Exception as error:  # a configuration is code: anything can happen in it
+        raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
+    try:
+        return make_detector_settings(sections)
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error

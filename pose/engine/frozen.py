@@ -1,0 +1,104 @@
+"""Parts of a network that stay as they are while the others learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from pose.models.deploy.folding import deploy
+from pose.options import OptionError, nearest
+
+
+class FrozenParts:
+    """Keeps parts of a network from learning.
+
+    Their weights get no gradient, and their normalisation uses and keeps its running statistics. Where everything that
+    the backbone does first is frozen, nothing is kept for a backward pass through it, and with ``fold`` it runs folded
+    by native layers, neighbours in one call.
+
+    Args:
+        model: The network. A backbone with ``blocks`` runs its children in the order in which they are registered, as
+            all backbones here do.
+        names: Of the parts, e.g. ``backbone.stem``, or patterns such as ``backbone.blocks.[0-5]``.
+        fold: Run the frozen beginning folded, see :func:`pose.models.deploy.folding.deploy`; on a CPU in float32.
+
+    Raises:
+        OptionError: No part has such a name; names the nearest.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str], fold: bool = False) -> None:
+        known = dict(model.named_modules())
+        self.parts: list[nn.Module] = []
+        for name in names:
+            found = [part for own, part in known.items() if own and fnmatchcase(own, name)]
+            if not found:
+                raise OptionError(f"train.frozen: no part {name!r}: {nearest(name, list(known)[1:])}")
+            self.parts += found
+        self._fold = fold
+        self._beginning = _frozen_beginning(model, self.parts)
+        self._folded: nn.Module | None = None
+        for part in self.parts:
+            part.requires_grad_(False)
+
+    def hold(self) -> None:
+        """Puts the parts into evaluation mode; call it after the network was put into training mode.
+
+        What is folded is folded anew at the next step, from the weights of then.
+        """
+        for part in self.parts:
+            part.eval()
+        self._folded = None
+
+    def release(self) -> None:
+        """Lets the parts learn from now on."""
+        for part in self.parts:
+            part.requires_grad_(True)
+            part.train()
+        self.parts, self._beginning, self._folded = [], [], None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Within the block the network's frozen beginning runs folded, where that was asked for."""
+        if not self._fold or not self._beginning:
+            yield
+            return
+        if self._folded is None:
+            self._folded = deploy(nn.Sequential(*self._beginning))
+        first, *others = self._beginning
+        first.forward = self._run
+        for part in others:
+            part.forward = _as_it_is
+        try:
+            yield
+        finally:
+            for part in self._beginning:
+                del part.forward
+
+    def _run(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._folded(x).contiguous(memory_format=torch.channels_last)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _frozen_beginning(model: nn.Module, frozen: Sequence[nn.Module]) -> list[nn.Module]:
+    """What the backbone does first, as far as all of it is frozen; layers without weights count where they stand."""
+    still = {id(parameter) for part in frozen for parameter in part.parameters()}
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(getattr(backbone, "blocks", None), nn.Sequential):
+        return []
+    steps: list[nn.Module] = []
+    for child in backbone.children():
+        steps += list(child) if isinstance(child, nn.Sequential) else [child]
+    beginning: list[nn.Module] = []
+    for step in steps:
+        if any(id(parameter) not in still for parameter in step.parameters()):
+            break
+        beginning.append(step)
+    return beginning

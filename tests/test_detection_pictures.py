@@ -1,0 +1,196 @@
+"""Labels of several data sets, canvases, letterboxes and boxes on pictures."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from pose.detection.canvas import CanvasSettings, compose
+from pose.detection.data import open_training_data
+from pose.detection.dataset import CanvasDataset, collate
+from pose.detection.detector import LONGEST_SIDE, input_size, letterbox, to_picture
+from pose.detection.labels import Source, read_sources
+from pose.detection.picture_cache import open_picture_cache
+from pose.detection.score import best_threshold, evaluate_boxes, precision_recall
+from pose.detection.settings import DataSettings
+from pose.detection.targets import NOTHING, PERSON, REGION, UNSURE
+from pose.errors import DataError
+from pose.options import OptionError
+
+
+def annotation(identity, image, box, **more):
+    box = {"id": identity, "image_id": image, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+    return {**box, **more}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two data sets: one with boxes by hand and by a detector, one by a detector alone."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), rng.integers(0, 255, (60, 80 + number, 3), np.uint8))
+    truth = {
+        "images": [{"id": number, "file_name": f"{number}.png", "width": 80, "height": 60} for number in range(6)],
+        "annotations": [annotation(1, 0, [10, 10, 20, 40]), annotation(2, 0, [50, 0, 20, 20], iscrowd=1)],
+    }
+    found = {"0.png": [[11, 10, 20, 40, 0.9], [40, 20, 20, 30, 0.7], [60, 30, 9, 20, 0.4], [0, 0, 9, 9, 0.1]]}
+    (tmp_path / "a.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    (tmp_path / "b.json").write_text(json.dumps({f"{number}.png": [[5, 5, 30, 50, 0.8]] for number in range(6)}))
+    return tmp_path
+
+
+def test_boxes_by_hand_and_a_detectors_become_one(folder):
+    sources = [Source("a", "a.json", "found.json", weight=3), Source("b", None, "b.json")]
+    pictures = read_sources(sources, folder)
+    assert len(pictures) == 12
+    assert pictures.weights.tolist() == [3] * 6 + [1] * 6
+    first = pictures.paths.index(str(folder / "a" / "0.png"))
+    assert pictures.boxes[first].tolist() == [[10, 10, 30, 50], [50, 0, 70, 20], [40, 20, 60, 50], [60, 30, 69, 50]]
+    assert pictures.kinds[first].tolist() == [PERSON, REGION, PERSON, UNSURE]
+    with pytest.raises(DataError, match="list.json: not a file of boxes"):
+        (folder / "list.json").write_text("[]")
+        read_sources([Source("a", "a.json", "list.json")], folder)
+    with pytest.raises(DataError, match="nowhere.json"):
+        read_sources([Source("a", None, "nowhere.json")], folder)
+    with pytest.raises(ValueError, match="annotations or boxes"):
+        Source("a")
+
+
+def test_the_cache_holds_the_pictures_and_names_the_broken(folder):
+    paths = [str(folder / "a" / "0.png"), str(folder / "a" / "absent.png"), str(folder / "a" / "5.png")]
+    cache, broken = open_picture_cache(folder / "cache", paths, 40)
+    assert cache.usable.tolist() == [True, False, True]
+    assert len(broken) == 1
+    assert "absent.png" in broken[0]
+    image, scale = cache[2]
+    assert image.shape == (28, 40, 3)
+    assert scale == pytest.approx([40 / 85, 28 / 60])
+    again, _ = open_picture_cache(folder / "cache", paths, 40)
+    assert np.array_equal(again[0][0], cache[0][0])
+    with pytest.raises(DataError, match="absent.png"):
+        open_picture_cache(folder / "cache", paths[1:2], 40)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_box_lies_on_the_canvas_where_its_pixels_lie(seed):
+    def take(rng):
+        image = np.zeros((200, 300, 3), np.uint8)
+        image[60:140, 100:220] = 255
+        return image, np.array([[100, 60, 220, 140.0]]), np.array([PERSON])
+
+    settings = CanvasSettings(grids=(1.0,), scale=(0.5, 1.2), gain=0.0, contrast=0.0, gray=0.0)
+    canvas, boxes, kinds = compose(take, (256, 192), settings, np.random.default_rng(seed))
+    rows, columns = np.nonzero(canvas[..., 0] > 127 + 64)
+    assert kinds.tolist() == [PERSON]
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert boxes[0].tolist() == pytest.approx(seen, abs=1.5)
+
+
+def test_a_person_cut_off_is_doubtful_then_gone():
+    def take(rng):
+        boxes = np.array([[0, 0, 100, 100], [0, 0, 100, 4.0], [300, 0, 400, 100]])
+        return np.zeros((100, 100, 3), np.uint8), boxes, np.full(3, PERSON)
+
+    kinds, shares = [], []
+    for seed in range(60):
+        settings = CanvasSettings(grids=(1.0,), scale=(3.0, 3.0), aspect=1.0, kept=0.5, doubtful=0.1)
+        _, boxes, kind = compose(take, (64, 64), settings, np.random.default_rng(seed))
+        assert (boxes >= 0).all() and (boxes <= 64).all()
+        assert len(kind) <= 2  # the third is nowhere on the picture
+        kinds += kind.tolist()
+        shares += ((boxes[:, 2:] - boxes[:, :2]).prod(1) / 192**2).tolist()
+    assert set(kinds) == {UNSURE}  # a 64 x 64 canvas holds a ninth of the first, and the second is 4 pixels high
+    assert max(shares) == pytest.approx(1 / 9, rel=0.01)
+
+
+def test_canvases_depend_on_the_seed_alone_and_gray_fills_the_rest(folder):
+    data = open_training_data(
+        DataSettings(
+            root=str(folder), sources=({"images": "b", "boxes": "b.json"},), cache=str(folder / "c"), held_out=3
+        )
+    )
+    assert data.held_out_rows.tolist() == [2, 5]
+    make = [
+        CanvasDataset(data.pictures, data.cache, data.train_rows, 4, (64, 96), CanvasSettings(), seed)
+        for seed in (1, 1, 2)
+    ]
+    for place in ((0, 0), (3, 2)):
+        canvases = [dataset[place][0] for dataset in make]
+        assert canvases[0].shape == (96, 64, 3)
+        assert np.array_equal(canvases[0], canvases[1])
+        assert not np.array_equal(canvases[0], canvases[2])
+    batch = collate([make[0][0, row] for row in range(4)])
+    assert batch.images.shape == (4, 96, 64, 3)
+    assert batch.boxes.shape[:2] == batch.kinds.shape
+    assert (batch.boxes[batch.kinds == NOTHING] == 0).all()
+    truth = data.truth(data.held_out_rows)
+    assert [image["id"] for image in truth["images"]] == [2, 5]
+    assert truth["annotations"][0]["bbox"] == pytest.approx([5, 5, 30, 50])
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (640, 427), (500, 333), (64, 64), (3000, 200), (33, 900)])
+def test_the_input_fits_its_area_and_a_box_comes_back_exactly(size):
+    area = 352 * 256
+    width, height = input_size(*size, area)
+    assert width * height <= area
+    assert width % 32 == height % 32 == 0
+    assert max(width, height) <= LONGEST_SIDE
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels, scale = letterbox(image, area)
+    assert pixels.shape == (height, width, 3)
+    assert scale[0] == pytest.approx(scale[1], rel=0.05)
+    boxes = np.array([[1, 2, size[0] - 3, size[1] - 4.5, 0.7]])
+    drawn = boxes.copy()
+    drawn[:, :4] *= np.tile(scale, 2)
+    back = to_picture(drawn, scale, image.shape)
+    assert back[0] == pytest.approx([1, 2, size[0] - 4, size[1] - 6.5, 0.7])
+    outside = np.array([[-50, -50, -1, -1, 0.5], [-1e4, -1e4, 1e4, 1e4, 0.4]])
+    assert to_picture(outside, scale, image.shape).tolist() == [[0, 0, *size, 0.4]]
+
+
+def test_letterboxed_pixels_lie_where_the_scale_says():
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[120:360, 200:520] = 255
+    pixels, scale = letterbox(image, 352 * 256)
+    rows, columns = np.nonzero(pixels[: round(480 * scale[1]), : round(640 * scale[0]), 0] > 127)
+    assert [columns.min(), columns.max() + 1] == pytest.approx([200 * scale[0], 520 * scale[0]], abs=0.6)
+    assert [rows.min(), rows.max() + 1] == pytest.approx([120 * scale[1], 360 * scale[1]], abs=0.6)
+
+
+def test_figures_are_cocos_and_recall_counts_persons_with_keypoints():
+    truth = {
+        "images": [{"id": number, "width": 200, "height": 200} for number in (1, 2)],
+        "annotations": [
+            annotation(1, 1, [0, 0, 100, 100], num_keypoints=5),
+            annotation(2, 1, [100, 100, 20, 20], num_keypoints=0),
+            annotation(3, 2, [0, 0, 50, 50], num_keypoints=3),
+            annotation(4, 2, [100, 0, 100, 200], iscrowd=1),
+        ],
+    }
+    boxes = [(1, [0, 0, 100, 90], 0.9), (2, [0, 0, 50, 20], 0.8), (2, [120, 50, 50, 50], 0.7)]
+    results = [{"image_id": image, "category_id": 1, "bbox": box, "score": score} for image, box, score in boxes]
+    figures = evaluate_boxes(truth, results)
+    assert figures["recall"] == pytest.approx(1 / 3)
+    assert figures["recall_keypoints"] == pytest.approx(1 / 2)
+    assert figures["recall_keypoints_l"] == 1
+    assert figures["recall_keypoints_m"] == 0
+    assert figures["recall_keypoints_s"] == -1
+    assert figures["AP50"] == pytest.approx(34 / 101, abs=1e-6)  # precision 1 up to a recall of a third
+    rows = precision_recall(truth, results, [0.1, 0.85, 0.95])
+    assert rows == [(0.1, 1 / 2, 1 / 3), (0.85, 1.0, 1 / 3), (0.95, 0.0, 0.0)]
+    assert 0.8 < best_threshold(truth, results) <= 0.9  # one of one box is right, a third of the persons found
+    assert evaluate_boxes(truth, [])["recall"] == 0
+    assert precision_recall(truth, [], [0.5]) == [(0.5, 0.0, 0.0)]
+
+
+def test_settings_that_cannot_be_are_named(folder):
+    with pytest.raises(OptionError, match=r"data.sources\[0\].image.*images"):
+        DataSettings(sources=({"image": "b", "boxes": "b.json"},)).make_sources()
+    with pytest.raises(ValueError, match="grids"):
+        CanvasSettings(grids=(0.0, 0.0))
+    with pytest.raises(ValueError, match="held_out"):
+        DataSettings(held_out=1)

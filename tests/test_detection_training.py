@@ -1,0 +1,204 @@
+"""Training a detector to the end, stopped and resumed, and its tools."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pose.checkpoint import load_checkpoint, save_checkpoint
+from pose.detection.detector import PersonDetector
+from pose.detection.settings import load_detector_settings, make_detector_settings
+from pose.detection.train import make_trainer, train
+from pose.engine.progress import TrainingError
+from pose.errors import CheckpointError
+from pose.options import OptionError
+
+ROOT = Path(__file__).parents[1]
+
+
+SHORT = dict(epochs=3, canvases=12, canvas_size=[96, 96], batch_size=4, warm_up=2, average_decay=0.5)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Ten pictures with one or two bright upright rectangles as persons, boxes by hand."""
+    root = tmp_path_factory.mktemp("rectangles")
+    (root / "pictures").mkdir()
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(10):
+        picture = rng.integers(0, 80, (96, 128, 3), np.uint8)
+        for left in (8, 72)[: 1 + number % 2]:
+            x, y, width = left + int(rng.integers(12)), int(rng.integers(4, 20)), int(rng.integers(20, 34))
+            picture[y : y + 2 * width, x : x + width] = (40, 180, 250)
+            box = [x, y, width, 2 * width]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0, "bbox": box,
+                 "area": 2 * width**2, "num_keypoints": 1}
+            )  # fmt: skip
+        cv2.imwrite(str(root / "pictures" / f"{number}.png"), picture)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 96})
+    (root / "truth.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))
+    return root
+
+
+def settings_of(data, **train_options):
+    return make_detector_settings(
+        dict(
+            data=dict(
+                root=str(data),
+                sources=[dict(images="pictures", annotations="truth.json")],
+                cache=str(data / "cache"),
+                held_out=5,
+                test_annotations="truth.json",
+                test_images="pictures",
+            ),
+            model=dict(width=0.5, channels=[32, 32, 24], blocks=1),
+            canvas=dict(grids=[1.0], scale=[0.8, 1.2]),
+            train=dict(SHORT, **train_options),
+            test=dict(input_area=128 * 96),
+        )
+    )
+
+
+def test_it_learns_what_a_person_looks_like(data, tmp_path):
+    settings = settings_of(
+        data, epochs=12, canvases=64, batch_size=8, learning_rate=4e-3, validate_every=12, average_decay=0.8
+    )
+    best = train(settings, tmp_path / "run", "cpu")["best"]
+    assert best["epoch"] == 12
+    assert best["recall"] > 0.5  # two pictures of three persons that it has not seen
+    detector = PersonDetector.from_checkpoint(tmp_path / "run" / "best.pth", threshold=0.3)
+    picture = cv2.imread(str(data / "pictures" / "1.png"))
+    boxes = detector(picture)
+    assert boxes.dtype == np.float64
+    assert boxes.shape[1] == 5
+    assert (np.diff(boxes[:, 4]) <= 0).all()
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:4] <= (128, 96)).all()
+    assert len(detector(np.zeros((40, 30, 3), np.uint8))) == 0
+
+    out = tmp_path / "boxes.json"
+    figures = run("test_detector.py", tmp_path / "run" / "best.pth", "--out", out)
+    numbers = {line.split()[0]: float(line.split()[1]) for line in figures.splitlines() if line.startswith("recall")}
+    assert float(figures.split("AP50 ")[1].split()[0]) > 0.8
+    assert numbers["recall_keypoints"] == numbers["recall"] > 0.8  # of all ten
+    assert "precision" in figures
+    again = run("test_detector.py", "--boxes", out, "--annotations", data / "truth.json")
+    assert again.splitlines()[0] == figures.splitlines()[0]
+    packed = run("pack_detector.py", tmp_path / "run" / "best.pth", tmp_path / "packed.pth", device=False)
+    assert "2 pictures held out" in packed
+    assert (tmp_path / "packed.pth").stat().st_size < 0.7 * (tmp_path / "run" / "best.pth").stat().st_size
+    half = PersonDetector.from_checkpoint(tmp_path / "packed.pth")
+    full = PersonDetector.from_checkpoint(tmp_path / "run" / "best.pth", threshold=half.settings.threshold)
+    assert full(picture) == pytest.approx(half(picture), abs=1.0)  # pixels
+    found = run("detect.py", tmp_path / "run" / "best.pth", data / "pictures", "--out", tmp_path / "drawn")
+    assert "on 10 pictures" in found
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 10
+    records = json.loads((tmp_path / "drawn" / "boxes.json").read_text())
+    assert {record["image_id"] for record in records} <= set(range(10))
+
+
+def run(tool, *arguments, fails=False, device=True):
+    """What a tool prints, or tells where it should fail."""
+    command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    device = ["--device", "cpu"] if device and not fails else []
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run([*command, *device], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == (2 if fails else 0), done.stderr
+    return done.stderr if fails else done.stdout
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, monkeypatch):
+    settings = settings_of(data)
+    if repeats > 1:
+        settings = replace(
+            settings, model={**settings.model, "frozen": 1}, train=replace(settings.train, repeats=repeats)
+        )
+    train(settings, tmp_path / "whole", "cpu")
+    left = iter(range(5, -1, -1))  # batches until a signal
+
+    def wishes(timer):
+        return False, next(left, 1) == 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pose.engine.epoch.CheckpointTimer.wishes", wishes)
+        train(settings, tmp_path / "parts", "cpu")
+    assert load_checkpoint(tmp_path / "parts" / "last.pth")["batches"] > 0
+    train(settings, tmp_path / "parts", "cpu", resume=True)
+    whole, parts = (load_checkpoint(tmp_path / name / "last.pth") for name in ("whole", "parts"))
+    for kept in ("model", "average"):
+        assert all(torch.equal(value, parts[kept][name]) for name, value in whole[kept].items())
+    assert whole["best"] == parts["best"]
+    with pytest.raises(TrainingError, match="holds a training run"):
+        train(settings, tmp_path / "whole", "cpu")
+
+
+@pytest.mark.parametrize("frozen", [1, 3])
+def test_remembered_features_are_those_of_the_pictures(data, frozen):
+    """Two epochs of the same canvases, with features kept and computed anew."""
+    from pose.detection.data import open_training_data
+    from pose.detection.dataset import CanvasDataset, collate
+    from pose.detection.repeated import RepeatedCanvases
+    from pose.detection.train import learn
+
+    settings = make_detector_settings({**settings_of(data).to_dict(), "model": dict(width=0.5, frozen=frozen)})
+    pictures = open_training_data(settings.data)
+    drawn = CanvasDataset(pictures.pictures, pictures.cache, pictures.train_rows, 4, (96, 96), settings.canvas)
+    losses = []
+    for kept in (False, True):
+        trainer = make_trainer(settings, "cpu")
+        trainer.set_learning_rate(1e-3)
+        trainer.model.train()
+        dataset = RepeatedCanvases(drawn, 3, trainer.model) if kept else drawn
+        places = [(epoch, row) if kept else (epoch // 3, row) for epoch in (0, 1, 2, 3) for row in range(4)]
+        batches = [collate([dataset[place] for place in places[start : start + 4]]) for start in range(0, 16, 4)]
+        losses.append([learn(trainer, batch).item() for batch in batches])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0][3] != losses[0][0]
+
+
+def test_half_precision_weights_load_and_others_are_refused(data, tmp_path):
+    settings = settings_of(data)
+    model = settings.build_model().state_dict()
+    halved = {name: value.half() if value.is_floating_point() else value for name, value in model.items()}
+    save_checkpoint(tmp_path / "half.pth", {"model": halved, "settings": settings.to_dict()})
+    detector = PersonDetector.from_checkpoint(tmp_path / "half.pth", threshold=0.0)
+    assert detector(np.zeros((96, 128, 3), np.uint8)).shape[1] == 5
+    save_checkpoint(
+        tmp_path / "pose.pth", {"model": model, "settings": {"model": {"backbone": {}}, "augmentation": None}}
+    )
+    with pytest.raises(CheckpointError, match=r"pose.pth: not a person detector's checkpoint"):
+        PersonDetector.from_checkpoint(tmp_path / "pose.pth")
+    save_checkpoint(tmp_path / "bare.pth", {"model": model})
+    with pytest.raises(CheckpointError, match=r"bare.pth: not a person detector's"):
+        PersonDetector.from_checkpoint(tmp_path / "bare.pth")
+
+
+def test_tools_say_in_a_line_what_is_wrong(data, tmp_path):
+    assert "give INPUT" in run("detect.py", "none.pth", fails=True)
+    assert "one of them" in run("test_detector.py", fails=True)
+    assert "none.pth: checkpoint not found" in run("detect.py", "none.pth", "a.jpg", fails=True)
+    assert "none.py: configuration not found" in run("train_detector.py", "none.py", fails=True)
+
+
+def test_the_projects_configuration_is_read_and_wrong_ones_are_named():
+    settings = load_detector_settings(ROOT / "configs" / "detector" / "person.py", {"train.epochs": 2})
+    assert settings.train.epochs == 2
+    assert settings.to_dict() == make_detector_settings(settings.to_dict()).to_dict()
+    with pytest.raises(OptionError, match="train.epoch.*epochs"):
+        make_detector_settings({"train": {"epoch": 3}})
+    with pytest.raises(OptionError, match="repeats"):
+        make_detector_settings({"train": {"repeats": 2}})
+    rates = [settings.train.learning_rate_at(step, 1000) for step in (0, settings.train.warm_up, 999)]
+    assert rates[1] == pytest.approx(settings.train.learning_rate)
+    assert rates[0] < 0.1 * rates[1]
+    assert rates[2] < 1e-4 * rates[1]

@@ -1,0 +1,77 @@
+"""Find persons on pictures, or on all pictures of a data set.
+
+    python tools/detect.py CHECKPOINT street.jpg --out found
+    python tools/detect.py CHECKPOINT "holiday/*.jpg" --threshold 0.2
+    python tools/detect.py CHECKPOINT --annotations person_keypoints_val2017.json --images val2017 --out boxes.json
+    python tools/test.py CONFIG POSE_CHECKPOINT --boxes boxes.json
+
+INPUT is a picture, a folder or a quoted pattern; the folder --out gets each picture with its boxes drawn, and
+boxes.json. Of a data set, the file --out gets the boxes in COCO's results format, all from a score of .01 on unless
+--threshold says otherwise. Pictures that cannot be read are named and left out; the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pose.detection.detector import PersonDetector
+from pose.detection.results import detect_data_set, records
+from pose.detection.settings import FIGURES_THRESHOLD
+from pose.device import choose_device
+from pose.errors import command
+from pose.files import make_folder, write_json
+from pose.inference.inputs import PictureFiles, open_input
+from pose.inference.pictures import write_picture
+from pose.options import OptionError
+from pose.visualization import draw_boxes
+
+
+@command
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="of tools/train_detector.py")
+    parser.add_argument("input", nargs="?", help="a picture, a folder or a quoted pattern")
+    parser.add_argument("--annotations", type=Path, help="a COCO file: its pictures are looked through")
+    parser.add_argument("--images", type=Path, help="the folder of that file's pictures")
+    parser.add_argument("--out", type=Path, help="default: detections, or detections.json of a data set")
+    parser.add_argument("--threshold", type=float, help="least score of a box (default: the checkpoint's)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    arguments = parser.parse_args()
+    if (arguments.input is None) == (arguments.annotations is None):
+        raise OptionError("give INPUT, or --annotations and --images")
+    if (arguments.annotations is None) != (arguments.images is None):
+        raise OptionError("--annotations and --images belong together")
+    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
+        raise OptionError(f"--threshold must be between 0 and 1, got {arguments.threshold}")
+    whole_set = arguments.annotations is not None
+    threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
+    detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
+    if whole_set:
+        out = arguments.out or Path("detections.json")
+        results = detect_data_set(detector, arguments.annotations, arguments.images)
+        write_json(out, results)
+        print(f"{out}: {len(results)} boxes")
+        return 0
+    return draw(detector, arguments.input, arguments.out or Path("detections"))
+
+
+def draw(detector: PersonDetector, name: str, out: Path) -> int:
+    """Draws the boxes of pictures and writes them; the exit status."""
+    frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
+    if not isinstance(frames, PictureFiles):
+        raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
+    make_folder(out)
+    results = []
+    for frame in frames:
+        boxes = detector(frame.image)
+        results += records(frame.number, boxes)
+        write_picture(out / frame.path.name, draw_boxes(frame.image, boxes))
+    write_json(out / "boxes.json", results)
+    print(f"{out}: {len(results)} boxes on {len(frames) - frames.skipped} pictures")
+    return 1 if frames.skipped else 0
+
+
+if __name__ == "__main__":
+    main()

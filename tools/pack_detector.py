@@ -1,0 +1,58 @@
+"""Make of a training's checkpoint the file that ships: weights in half precision, and a threshold chosen on data.
+
+    python tools/pack_detector.py work_dirs/detector_person/best.pth person_detector.pth
+    python tools/pack_detector.py work_dirs/detector_person/best.pth person_detector.pth --threshold 0.3
+
+The threshold is the score at which precision and recall have the greatest harmonic mean on the pictures that the
+training held out; they and its cache must be there for that, not with --threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pose.checkpoint import save_checkpoint
+from pose.command_line import parse_options
+from pose.detection.data import open_training_data
+from pose.detection.detector import PersonDetector, load_network
+from pose.detection.results import detect_arrays
+from pose.detection.score import best_threshold, precision_recall
+from pose.errors import command
+from pose.models.deploy.folding import deploy
+
+
+@command
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="of tools/train_detector.py")
+    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument("--threshold", type=float, help="do not choose it, take this")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. data.root=/data/people")
+    arguments = parser.parse_args()
+    network, settings = load_network(arguments.checkpoint, parse_options(arguments.cfg_options))
+    threshold = arguments.threshold
+    if threshold is None:
+        data = open_training_data(settings.data)
+        rows = data.held_out_rows
+        detector = PersonDetector(deploy(network), settings.test.for_figures())
+        results = detect_arrays(detector, (data.cache[row][0] for row in rows), rows.tolist())
+        truth = data.truth(rows)
+        threshold = best_threshold(truth, results)
+        _, precision, recall = precision_recall(truth, results, [threshold])[0]
+        print(f"{len(rows)} pictures held out: from {threshold:.2f} on precision {precision:.3f}, recall {recall:.3f}")
+    settings = replace(settings, test=replace(settings.test, threshold=threshold))
+    halved = {
+        name: value.to(torch.float16) if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    save_checkpoint(arguments.out, {"model": halved, "settings": settings.to_dict()})
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

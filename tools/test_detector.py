@@ -1,0 +1,80 @@
+"""Measure a person detector on annotated pictures: COCO's box figures, and the share of persons that are found.
+
+    python tools/test_detector.py CHECKPOINT
+    python tools/test_detector.py CHECKPOINT --annotations instances.json --images val2017
+    python tools/test_detector.py --boxes detections.json --annotations instances.json
+
+Without --annotations the test set of the checkpoint's configuration is measured. Every person counts, with labelled
+keypoints or without; crowds do not. The last lines are what the detector does at the score from which it shows boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from pose.detection.detector import PersonDetector, load_network
+from pose.detection.results import detect_data_set
+from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
+from pose.detection.settings import FIGURES_THRESHOLD, TestSettings
+from pose.device import choose_device
+from pose.errors import command
+from pose.files import read_json, write_json
+from pose.options import OptionError
+
+
+@command
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="of tools/train_detector.py")
+    parser.add_argument("--boxes", type=Path, help="measure this COCO results file instead of a checkpoint")
+    parser.add_argument("--annotations", type=Path, help="a COCO file with boxes")
+    parser.add_argument("--images", type=Path, help="the folder of its pictures")
+    parser.add_argument("--threshold", type=float, help="the score of the last lines; default: the checkpoint's")
+    parser.add_argument("--out", type=Path, help="write the boxes, all from a score of .01 on, as a COCO results file")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    arguments = parser.parse_args()
+    if (arguments.checkpoint is None) == (arguments.boxes is None):
+        raise OptionError("give a checkpoint or --boxes, one of them")
+    test, annotations = TestSettings(), arguments.annotations
+    if arguments.boxes is not None:
+        if annotations is None:
+            raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
+        results = read_json(arguments.boxes, "detections file")
+    else:
+        _, settings = load_network(arguments.checkpoint)
+        test, root = settings.test, Path(settings.data.root)
+        annotations = annotations or root / settings.data.test_annotations
+        images = arguments.images or root / settings.data.test_images
+        device = choose_device(arguments.device)
+        detector = PersonDetector.from_checkpoint(arguments.checkpoint, device, FIGURES_THRESHOLD)
+        results = detect_data_set(detector, annotations, images)
+    if arguments.out:
+        write_json(arguments.out, results)
+    truth = read_json(annotations, "annotation file")
+    threshold = test.threshold if arguments.threshold is None else arguments.threshold
+    report(truth, results, threshold)
+    return 0
+
+
+def report(truth: dict, results: list[dict], threshold: float) -> None:
+    """Prints everything."""
+    figures = evaluate_boxes(truth, results)
+    print("  ".join(f"{name} {figures[name]:.3f}" for name in FIGURES))
+    for name, value in figures.items():
+        if name not in FIGURES:
+            print(f"{name} {value:.3f}")
+    shown = [result for result in results if result["score"] >= threshold]
+    at_threshold = evaluate_boxes(truth, shown)
+    print(f"from a score of {threshold:.2f} on, {len(shown)} boxes:")
+    for name, value in at_threshold.items():
+        if name not in FIGURES:
+            print(f"  {name} {value:.3f}")
+    for score, precision, recall in precision_recall(truth, results, [threshold, *np.arange(0.1, 0.75, 0.1)]):
+        print(f"  from {score:.2f} on: precision {precision:.3f}, recall {recall:.3f}")
+
+
+if __name__ == "__main__":
+    main()
