@@ -15,16 +15,21 @@ from pose.models.pose_net import build_pose_net
 
 
 def uneven(model: nn.Module) -> nn.Module:
-    """A network whose channels are scaled by factors from 1e-2 to 1e2, some nearly constant and some dead."""
+    """A network whose kernels are scaled by factors from 1e-2 to 1e2 that its statistics know of.
+
+    The first channel of each layer is dead, and the second's kernel is far larger than its variance says.
+    """
     model = trained(model)
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     with torch.no_grad():
-        for conv in model.modules():
-            if isinstance(conv, nn.Conv2d) and conv.groups == 1:
-                conv.weight.mul_(10 ** torch.empty(len(conv.weight), 1, 1, 1).uniform_(-2, 2))
-        for norm in model.modules():
-            if isinstance(norm, nn.BatchNorm2d):
-                norm.running_var.mul_(10 ** torch.empty_like(norm.running_var).uniform_(-2, 2))
-                norm.running_var[0], norm.running_var[1] = 0.0, 1e-5
+        for conv, norm in zip(layers[::2], layers[1::2], strict=True):
+            factor = 10 ** torch.empty_like(norm.bias).uniform_(-2, 2)
+            conv.weight.mul_(factor[:, None, None, None])
+            norm.running_mean.mul_(factor)
+            norm.running_var.mul_(factor.square())
+            conv.weight[0], norm.running_mean[0], norm.running_var[0] = 0.0, 0.0, 0.0
+            norm.running_mean[1], norm.running_var[1] = 0.0, 1e-5
+            norm.weight[1] = 1e-3 / factor[1]
     return model
 
 

@@ -152,7 +152,7 @@ def test_the_network_of_a_file_finds_the_keypoints_that_pytorch_finds(exported, 
     test = TestSettings(flip=flip)
     expected = predict_crops(model, torch.from_numpy(crops), COCO.flip_index, test, "cpu")
     network = OnnxNetwork(path)
-    network.flip = flip
+    network.metadata.test["flip"] = flip
     points, scores = network(crops)
     np.testing.assert_allclose(scores, expected[1], atol=1e-4)
     assert (np.abs(points - expected[0]).max(axis=2) < 1e-3).mean() > 0.98  # equal peaks may change places
