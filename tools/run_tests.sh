@@ -10,4 +10,5 @@ if [ "${CI:-}" = true ] && ! command -v chromedriver >/dev/null && command -v ap
 fi
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # waiting threads that spin would fight for the cores of a busy machine
 .venv/bin/ruff check .
+.venv/bin/mypy
 exec .venv/bin/python -m pytest "$@"

@@ -36,7 +36,8 @@ class TrainingData:
 
         What is no person for certain is a crowd: boxes there do not count.
         """
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for row in rows.tolist():
             image, scale = self.cache[row]
             images.append({"id": row, "width": image.shape[1], "height": image.shape[0]})
