@@ -59,6 +59,8 @@ class TrainSettings:
         initial_weights: What to start from instead of chance, see :func:`pose.engine.initial.load_initial`: a
             checkpoint, also of the static network, or ``torchvision:NAME`` for the backbone.
         initial_noise: Parts the kernels that are copies of a static one, as a fraction of its deviation.
+        initial_balanced: Rescale the kernels of a ``torchvision:`` start so that Adam can move them alike: the
+            network stays the same, see :func:`pose.models.balance.balance`.
         sheet_every: Epochs between sheets of validation crops with predictions in TensorBoard, shown after
             validations; 0 for none.
         checkpoint_minutes: The longest time without a checkpoint; every epoch ends with one.
@@ -87,6 +89,7 @@ class TrainSettings:
     seed: int = 0
     initial_weights: str | None = None
     initial_noise: float = 0.01
+    initial_balanced: bool = False
     sheet_every: int = 10
     checkpoint_minutes: float = 10.0
     base_batch_size: int | None = None

@@ -11,7 +11,7 @@ from torch import nn
 from pose import heatmap
 from pose.checkpoint import load_checkpoint
 from pose.engine.train import make_trainer, train
-from pose.engine.trainer import Trainer
+from pose.engine.trainer import Trainer, averaging_decay
 from pose.errors import CheckpointError
 from pose.models.dynamic.attention import KernelAttention, attentions, set_temperature
 from pose.models.pose_net import PoseNet
@@ -86,22 +86,27 @@ def test_gradients_are_scaled_down_to_the_norm_and_small_ones_left():
 def test_averaged_weights_follow_the_exponential_moving_average():
     trainer = Trainer(network(), CPU, average_decay=0.75)
     expected = None
-    for seed in range(4):
-        trainer.learn(*batch(seed=seed))
+    for step, decay in enumerate((0.0, 2 / 11, 3 / 12, 4 / 13)):
+        trainer.learn(*batch(seed=step))
         now = weights(trainer.model)
-        expected = now if expected is None else 0.75 * expected + 0.25 * now
+        expected = now if expected is None else decay * expected + (1 - decay) * now
     torch.testing.assert_close(weights(trainer.best_model), expected)
     assert trainer.best_model is not trainer.model
+
+
+def test_the_decay_grows_to_what_is_asked_for():
+    decays = [averaging_decay(0.75, count) for count in range(40)]
+    assert decays == sorted(decays) and decays[0] == 0.1 and decays[25] < 0.75 == decays[26] == decays[39]
 
 
 def test_batch_statistics_are_averaged_with_the_weights_they_belong_to_and_the_temperature_is_not():
     trainer = Trainer(network(), CPU, average_decay=0.75)
     expected = None
-    for step in range(3):
+    for step, decay in enumerate((0.0, 2 / 11, 3 / 12)):
         set_temperature(trainer.model, 30.0 - step)
         trainer.learn(*batch(seed=step))
         own = trainer.model.backbone.norm.running_mean.clone()
-        expected = own if expected is None else 0.75 * expected + 0.25 * own
+        expected = own if expected is None else decay * expected + (1 - decay) * own
     torch.testing.assert_close(trainer.best_model.backbone.norm.running_mean, expected)
     assert {attention.temperature.item() for attention in attentions(trainer.average)} == {28.0}
 
