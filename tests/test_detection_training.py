@@ -112,10 +112,13 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, monkeypatch):
     settings = settings_of(data)
-    if repeats > 1:
-        settings = replace(
-            settings, model={**settings.model, "frozen": 1}, train=replace(settings.train, repeats=repeats)
-        )
+    if repeats > 1:  # of weights that are not those of chance, which a resumed training must not take instead
+        weights = {
+            name: value + 0.01 * torch.rand(value.shape) for name, value in settings.build_model().state_dict().items()
+        }
+        save_checkpoint(tmp_path / "start.pth", {"model": weights})
+        schedule = replace(settings.train, repeats=repeats, initial_weights=str(tmp_path / "start.pth"))
+        settings = replace(settings, model={**settings.model, "frozen": 1}, train=schedule)
     train(settings, tmp_path / "whole", "cpu")
     left = iter(range(5, -1, -1))  # batches until a signal
 
