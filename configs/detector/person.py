@@ -5,7 +5,7 @@ data = dict(
     sources=[
         dict(images="train2017", annotations="coco_train2017_found.json", weight=8.0),
         dict(images="stanford40", annotations="stanford40.json", boxes="boxes_stanford40.json"),
-        dict(images="fashion", annotations="fashion.json", boxes="boxes_fashion.json", weight=0.4),
+        dict(images="fashion", boxes="boxes_fashion.json", weight=0.4),
         dict(images="ccp", boxes="boxes_ccp.json", weight=0.4),
         dict(images="lsp_images", boxes="boxes_lsp.json", weight=0.2),
     ],

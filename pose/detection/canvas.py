@@ -113,9 +113,8 @@ def _fill(
         scale[0], offset[0] = -scale[0], width - offset[0]
     shift = offset + 0.5 * scale - 0.5  # a pixel's center is half a pixel from its corner
     affine = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
-    smooth = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
     if factor < 0.5:
-        image, affine = _shrunk(image, affine, factor, smooth)
+        image, affine = _shrunk(image, affine, factor)
     drawn = cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=(GRAY,) * 3)
     cell[:] = _recolored(drawn, settings, rng)
     placed = boxes * np.tile(scale, 2) + np.tile(offset, 2)
@@ -124,15 +123,13 @@ def _fill(
     return _cut(placed, kinds, (width, height), settings)
 
 
-def _shrunk(image: np.ndarray, affine: np.ndarray, factor: float, how: int) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(image: np.ndarray, affine: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
     """A picture that is to be shrunk by more than 2, halved by averages first; the map from its pixels."""
     part = 2.0 ** np.ceil(np.log2(factor))
     size = tuple(max(round(side * part), 1) for side in (image.shape[1], image.shape[0]))
     step = np.array([image.shape[1] / size[0], image.shape[0] / size[1]])
-    linear = affine[:, :2] * step
-    return cv2.resize(image, size, interpolation=how), np.column_stack(
-        [linear, affine[:, 2] + affine[:, :2] @ (step - 1) / 2]
-    )
+    shift = affine[:, 2] + affine[:, :2] @ ((step - 1) / 2)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.column_stack([affine[:, :2] * step, shift])
 
 
 def _recolored(image: np.ndarray, settings: CanvasSettings, rng: np.random.Generator) -> np.ndarray:

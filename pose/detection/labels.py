@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class LabeledPictures:
         return len(self.paths)
 
 
-def read_sources(sources: Mapping[str, Source] | list[Source], root: str | Path) -> LabeledPictures:
+def read_sources(sources: Sequence[Source], root: str | Path) -> LabeledPictures:
     """All data sets as one.
 
     Args:
@@ -80,7 +80,7 @@ def read_sources(sources: Mapping[str, Source] | list[Source], root: str | Path)
         DataError: A file is missing or not of its format, or there is no person at all.
     """
     paths, weights, boxes, kinds = [], [], [], []
-    for source in sources.values() if isinstance(sources, Mapping) else sources:
+    for source in sources:
         for name, (corners, kind) in sorted(_read_source(source, Path(root)).items()):
             paths.append(str(Path(root, source.images, name)))
             weights.append(source.weight)

@@ -27,7 +27,8 @@ class RepeatedCanvases(Dataset):
 
     def __init__(self, dataset: CanvasDataset, repeats: int, network: DetectionNet) -> None:
         self.dataset, self.repeats, self.seed = dataset, repeats, dataset.seed
-        self._features = deploy(network).frozen_features
+        self.network = network
+        self._form: DetectionNet | None = None  # made when it is first wanted: the network may get weights until then
         self._drawn = -1
         self._known: dict[int, tuple[Tensor, np.ndarray, np.ndarray]] = {}
 
@@ -43,7 +44,8 @@ class RepeatedCanvases(Dataset):
             self._known.clear()
         if row not in self._known:
             image, boxes, kinds = self.dataset[drawn, row]
+            self._form = self._form or deploy(self.network)
             with torch.inference_mode():
-                features = self._features(to_input(torch.from_numpy(image)[None], "cpu"))[0]
+                features = self._form.frozen_features(to_input(torch.from_numpy(image)[None], "cpu"))[0]
             self._known[row] = features.clone(), boxes, kinds
         return self._known[row]
