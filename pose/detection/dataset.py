@@ -61,7 +61,7 @@ class CanvasDataset(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A canvas by epoch and row: see :func:`pose.detection.canvas.compose`."""
         rng = np.random.default_rng((self.seed, *place))
         return compose(self._take, self.size, self.settings, rng)

@@ -35,9 +35,9 @@ class RepeatedCanvases(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """By epoch and row: features (C, h, w) float32, boxes and kinds as of the dataset."""
-        epoch, row = place
+    def __getitem__(self, place: tuple[int, int, int]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """By epoch, row and copy: features (C, h, w) float32, boxes and kinds as of the dataset."""
+        epoch, row, _ = place
         drawn = epoch // self.repeats
         if drawn != self._drawn:
             self._drawn = drawn
