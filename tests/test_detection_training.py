@@ -11,7 +11,7 @@ import torch
 from small_project import run_tool
 
 from pose.checkpoint import load_checkpoint, save_checkpoint
-from pose.detection.detector import PersonDetector
+from pose.detection.detector import PersonDetector, load_network
 from pose.detection.settings import load_detector_settings, make_detector_settings
 from pose.detection.train import make_trainer, train
 from pose.engine.progress import TrainingError
@@ -94,6 +94,9 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
     assert "precision" in figures
     again = run_tool("test_detector.py", "--boxes", out, "--annotations", data / "truth.json")[1]
     assert again.splitlines()[0] == coco
+    last = load_checkpoint(tmp_path / "run" / "last.pth")
+    network, _ = load_network(tmp_path / "run" / "last.pth")
+    assert torch.equal(network.final.weight, last["average"]["module.final.weight"])
     status, packed, _ = run_tool("pack_detector.py", best_path, tmp_path / "packed.pth")
     assert status == 0
     assert "2 pictures held out" in packed

@@ -23,6 +23,9 @@ from pose.prediction import to_input
 LONGEST_SIDE = 416
 """No side of the network's input is longer."""
 
+AVERAGED = "module."
+"""What the names of averaged weights begin with in a training's checkpoint."""
+
 
 class PersonDetector:
     """Finds persons.
@@ -76,6 +79,8 @@ class PersonDetector:
 def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[DetectionNet, DetectorSettings]:
     """A trained network, on the CPU in float32, and the settings it was trained with.
 
+    Of a training that goes on (``last.pth``) the averaged weights, where there are any.
+
     Args:
         path: A checkpoint.
         overrides: Dotted keys to values of settings that differ here, e.g. where the data are.
@@ -90,7 +95,11 @@ def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -
         raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
     settings = make_detector_settings(changed(sections, overrides or {}))
     network = settings.build_model()
-    load_state(network, checkpoint["model"], path)
+    state = checkpoint["model"]
+    if checkpoint.get("average"):
+        averaged = checkpoint["average"].items()
+        state = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
+    load_state(network, state, path)
     return network, settings
 
 

@@ -102,7 +102,8 @@ def _hits(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> tup
     evaluation, _ = _evaluation(truth, results)
     evaluation.params.iouThrs = np.array([MATCH])
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-    evaluation.evaluate()
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
     images = [image for image in evaluation.evalImgs if image is not None]
     scores = np.concatenate([np.array(image["dtScores"], float) for image in images])
     right = np.concatenate([image["dtMatches"][0] > 0 for image in images])
