@@ -159,7 +159,7 @@ def test_remembered_features_are_those_of_the_pictures(data, frozen):
         trainer.model.train()
         dataset = RepeatedCanvases(drawn, 3, trainer.model) if kept else drawn
         places = [(epoch, row) if kept else (epoch // 3, row) for epoch in (0, 1, 2, 3) for row in range(4)]
-        batches = [collate([dataset[place] for place in places[start : start + 4]]) for start in range(0, 16, 4)]
+        batches = [collate([dataset[(*place, 0)] for place in places[start : start + 4]]) for start in range(0, 16, 4)]
         losses.append([learn(trainer, batch).item() for batch in batches])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert losses[0][3] != losses[0][0]

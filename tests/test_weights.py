@@ -184,7 +184,7 @@ def shipped_detector(project, ship, monkeypatch):
              "about": "a test"}  # fmt: skip
     index |= {"detectors": {"halves": entry}, "default_detector": "halves"}
     (project / "weights" / "index.json").write_text(json.dumps(index))
-    monkeypatch.setitem(sys.modules, "pose.detection", SimpleNamespace(PersonDetector=HalfDetector))
+    monkeypatch.setitem(sys.modules, "pose.detection.detector", SimpleNamespace(PersonDetector=HalfDetector))
     return project / "weights" / "halves.pth"
 
 

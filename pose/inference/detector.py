@@ -59,7 +59,7 @@ def load_detector(
 
     Args:
         name: :data:`SHIPPED` or the name of a detector in ``data/weights/index.json``; a checkpoint (.pth) of
-            :class:`pose.detection.PersonDetector`; an ONNX file, see
+            :class:`pose.detection.detector.PersonDetector`; an ONNX file, see
             :class:`~pose.inference.onnx_detector.OnnxDetector`; or a detection model of torchvision, such as
             ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
@@ -79,7 +79,7 @@ def load_detector(
 
         return OnnxDetector(file, threshold)
     if file.suffix == ".pth":
-        from pose.detection import PersonDetector
+        from pose.detection.detector import PersonDetector
 
         return AboveThreshold(PersonDetector.from_checkpoint(file), threshold)
     from pose.inference.torchvision_detector import TorchvisionDetector
