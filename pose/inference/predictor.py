@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from pose.datasets.images import warp
 from pose.errors import CheckpointError, DataError
 from pose.evaluation.calibration import JointCalibration
-from pose.evaluation.oks import nms_per_image, rescore
+from pose.evaluation.oks import NMS_THRESHOLD, RESCORE_THRESHOLD, nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_image
 from pose.inference.detector import Detector, default_detector
@@ -53,9 +53,9 @@ class Predictor:
         detector: Callable[[np.ndarray], ArrayLike] = whole_image,
         batch_size: int = 64,
         rescore: bool = True,
-        rescore_threshold: float = 0.2,
+        rescore_threshold: float = RESCORE_THRESHOLD,
         nms: str = "greedy",
-        nms_threshold: float = 0.9,
+        nms_threshold: float = NMS_THRESHOLD,
         clock: Profiler | None = None,
         calibration: JointCalibration | None = None,
     ) -> None:

@@ -79,5 +79,6 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (kind === "drop" && event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
   });
 }
+byId("threshold").value = META.threshold;
 byId("thresholdValue").value = Number(byId("threshold").value).toFixed(2);
 say(META.note);

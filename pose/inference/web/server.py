@@ -25,6 +25,7 @@ from pose.inference.predictor import Predictor
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 from pose.inference.video.stream import StreamPredictor
 from pose.inference.web.viewer import html_file, page, persons, skeleton_meta
+from pose.visualization import DRAWN_SCORE
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -85,7 +86,10 @@ def create_app(
     app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = most_bytes
     note = "Without a detector the whole picture is taken as one person." if single else ""
-    meta = skeleton_meta(predictor.network.skeleton) | {"most_bytes": most_bytes, "note": note}
+    calibration = predictor.calibration
+    threshold = DRAWN_SCORE if calibration is None else calibration.threshold
+    meta = skeleton_meta(predictor.network.skeleton)
+    meta |= {"most_bytes": most_bytes, "note": note, "threshold": threshold}
     html = page("serve", meta)
 
     @app.before_request
