@@ -192,6 +192,9 @@ def test_half_precision_weights_load_and_others_are_refused(data, tmp_path):
         ("test_detector.py", ["--boxes", "b.json"], "--boxes needs --annotations"),
         ("train_detector.py", ["none.py"], "none.py: configuration not found"),
         ("pack_detector.py", ["none.pth", "out.pth"], "none.pth: checkpoint not found"),
+        ("pack_detector.py", ["none.pth", "none.pth"], "none.pth: is an input too"),
+        ("detect.py", ["none.pth", "--annotations", "a.json", "--images", ".", "--out", "a.json"], "is an input too"),
+        ("test_detector.py", ["none.pth", "--annotations", "a.json", "--out", "a.json"], "is an input too"),
     ],
 )
 def test_tools_say_in_a_line_what_is_wrong(run_tool, tool, arguments, message):

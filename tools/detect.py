@@ -21,8 +21,9 @@ from pose.detection.results import detect_data_set, records
 from pose.detection.settings import FIGURES_THRESHOLD
 from pose.device import choose_device
 from pose.errors import command
-from pose.files import make_folder, write_json
+from pose.files import check_outputs, make_folder, write_json
 from pose.inference.inputs import PictureFiles, open_input
+from pose.inference.outputs import drawn_path
 from pose.inference.pictures import write_picture
 from pose.options import OptionError
 from pose.visualization import draw_boxes
@@ -47,14 +48,16 @@ def main() -> int:
         raise OptionError(f"--threshold must be between 0 and 1, got {arguments.threshold}")
     whole_set = arguments.annotations is not None
     threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
+    out = arguments.out or Path("detections.json" if whole_set else "detections")
+    if whole_set:
+        check_outputs([out], [arguments.checkpoint, arguments.annotations])
     detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
     if whole_set:
-        out = arguments.out or Path("detections.json")
         results = detect_data_set(detector, arguments.annotations, arguments.images)
         write_json(out, results)
         print(f"{out}: {len(results)} boxes")
         return 0
-    return draw(detector, arguments.input, arguments.out or Path("detections"))
+    return draw(detector, arguments.input, out)
 
 
 def draw(detector: PersonDetector, name: str, out: Path) -> int:
@@ -63,11 +66,12 @@ def draw(detector: PersonDetector, name: str, out: Path) -> int:
     if not isinstance(frames, PictureFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     make_folder(out)
+    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], frames.paths)
     results = []
     for frame in frames:
         boxes = detector(frame.image)
         results += records(frame.number, boxes)
-        write_picture(out / frame.path.name, draw_boxes(frame.image, boxes))
+        write_picture(drawn_path(out, frame.path), draw_boxes(frame.image, boxes))
     write_json(out / "boxes.json", results)
     print(f"{out}: {len(results)} boxes on {len(frames) - frames.skipped} pictures")
     return 1 if frames.skipped else 0

@@ -21,7 +21,7 @@ from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
 from pose.detection.settings import FIGURES_THRESHOLD, TestSettings
 from pose.device import choose_device
 from pose.errors import command
-from pose.files import read_json, write_json
+from pose.files import check_outputs, read_json, write_json
 from pose.options import OptionError
 
 
@@ -39,6 +39,7 @@ def main() -> int:
     if (arguments.checkpoint is None) == (arguments.boxes is None):
         raise OptionError("give a checkpoint or --boxes, one of them")
     test, annotations = TestSettings(), arguments.annotations
+    check_outputs([arguments.out], [arguments.checkpoint, arguments.boxes, arguments.annotations])
     if arguments.boxes is not None:
         if annotations is None:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
