@@ -13,15 +13,14 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from pose.checkpoint import save_checkpoint
+from pose.checkpoint import in_half_precision, save_checkpoint
 from pose.command_line import parse_options
 from pose.detection.data import open_training_data
 from pose.detection.detector import PersonDetector, load_network
 from pose.detection.results import detect_arrays
 from pose.detection.score import best_threshold, precision_recall
 from pose.errors import command
+from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 
 
@@ -33,6 +32,7 @@ def main() -> int:
     parser.add_argument("--threshold", type=float, help="do not choose it, take this")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. data.root=/data/people")
     arguments = parser.parse_args()
+    check_outputs([arguments.out], [arguments.checkpoint])
     network, settings = load_network(arguments.checkpoint, parse_options(arguments.cfg_options))
     threshold = arguments.threshold
     if threshold is None:
@@ -45,11 +45,8 @@ def main() -> int:
         _, precision, recall = precision_recall(truth, results, [threshold])[0]
         print(f"{len(rows)} pictures held out: from {threshold:.2f} on precision {precision:.3f}, recall {recall:.3f}")
     settings = replace(settings, test=replace(settings.test, threshold=threshold))
-    halved = {
-        name: value.to(torch.float16) if value.is_floating_point() else value
-        for name, value in network.state_dict().items()
-    }
-    save_checkpoint(arguments.out, {"model": halved, "settings": settings.to_dict()})
+    half = in_half_precision(network.state_dict(), arguments.checkpoint)
+    save_checkpoint(arguments.out, {"model": half, "settings": settings.to_dict()})
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -12,9 +12,7 @@ import argparse
 import re
 from pathlib import Path
 
-import torch
-
-from pose.checkpoint import load_checkpoint, load_state, save_checkpoint
+from pose.checkpoint import in_half_precision, load_checkpoint, load_state, save_checkpoint
 from pose.config import load_settings
 from pose.errors import CheckpointError, command
 from pose.files import check_outputs, make_folder, read_json, sha256, write_json
@@ -47,9 +45,7 @@ def main() -> None:
     entries = read_json(index, "list of weights") if index.is_file() else {"default": arguments.name, "weights": {}}
     if arguments.name in entries["weights"] and not arguments.replace:
         raise OptionError(f"--name {arguments.name}: {index} has such weights; take another name, or add --replace")
-    half = {name: value.half() if value.dtype == torch.float32 else value for name, value in state.items()}
-    if not all(torch.isfinite(value).all() for value in half.values()):
-        raise CheckpointError(f"{arguments.checkpoint}: holds numbers too large for half precision")
+    half = in_half_precision(state, arguments.checkpoint)
     file = make_folder(FOLDER) / f"{arguments.name}.pth"
     check_outputs([file, index], [arguments.config, arguments.checkpoint, skeleton])
     kept = {"calibration": contents["calibration"]} if "calibration" in contents else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class PersonDetector:
         network = deploy(network) if torch.device(device).type == "cpu" else network.to(device).eval()
         test = settings.test
         if threshold is not None:
-            test = TestSettings(test.input_area, threshold, test.overlap)
+            test = replace(test, threshold=threshold)
         return cls(network, test, device)
 
     @torch.inference_mode()

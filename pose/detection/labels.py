@@ -12,6 +12,7 @@ import numpy as np
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
+from pose.geometry import box_iou
 from pose.skeleton import PERSON_CATEGORY
 
 SAME = 0.5
@@ -132,7 +133,7 @@ def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: So
     """Boxes by hand, and of a detector's those of other persons; as corners, float32."""
     found = found[found[:, 4] >= source.unsure]
     own, theirs = _corners(by_hand), _corners(found[:, :4])
-    new = ~(_overlaps(theirs, own) >= SAME).any(1)
+    new = ~(box_iou(found[:, None, :4], by_hand[None]) >= SAME).any(1)
     kind = np.where(found[:, 4] >= source.sure, PERSON, UNSURE)
     boxes = np.concatenate([own, theirs[new]]).astype(np.float32)
     kinds = np.concatenate([kinds, kind[new]])
@@ -142,11 +143,3 @@ def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: So
 
 def _corners(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """IoU (A, B) of corners."""
-    start, end = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    shared = (end - start).clip(0).prod(-1)
-    sizes = [(box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b)]
-    return shared / np.maximum(sizes[0][:, None] + sizes[1] - shared, 1e-9)

@@ -25,11 +25,11 @@ from pose.detection.score import evaluate_boxes
 from pose.detection.settings import DetectorSettings
 from pose.detection.targets import encode, loss
 from pose.engine.epoch import CheckpointTimer
-from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
+from pose.engine.progress import Progress, TrainingError, check_work_dir, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
 from pose.engine.signals import Stopped, StopSignals
 from pose.engine.trainer import Trainer
-from pose.engine.work_dir import BEST, LAST, PREVIOUS, locked, run_files
+from pose.engine.work_dir import BEST, locked, run_files
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
 
@@ -55,11 +55,7 @@ def train(
     """
     work_dir = Path(work_dir)
     with locked(work_dir), StopSignals() as signals:
-        there = run_files(work_dir)
-        if there and not resume:
-            raise TrainingError(f"{work_dir}: holds a training run; go on with --resume or choose another --work-dir")
-        if there and LAST not in there and PREVIOUS not in there:
-            raise TrainingError(f"{work_dir}: holds {there[0]} but no {LAST} to resume; choose another --work-dir")
+        check_work_dir(work_dir, resume)
         best = None
         with contextlib.suppress(Stopped):  # before the first step
             best = _train(settings, work_dir, torch.device(device), resume, signals)

@@ -13,12 +13,25 @@ from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
 from pose.engine.trainer import Trainer
-from pose.engine.work_dir import BEST, LAST, PREVIOUS
+from pose.engine.work_dir import BEST, LAST, PREVIOUS, run_files
 from pose.errors import PoseError
 
 
 class TrainingError(PoseError):
     """Training cannot go on."""
+
+
+def check_work_dir(work_dir: Path, resume: bool) -> None:
+    """Refuses a folder whose run would be replaced, or cannot be resumed.
+
+    Raises:
+        TrainingError: It holds a run and ``resume`` is False, or a run's files without a checkpoint to resume.
+    """
+    there = run_files(work_dir)
+    if there and not resume:
+        raise TrainingError(f"{work_dir}: holds a training run; go on with --resume or choose another --work-dir")
+    if there and LAST not in there and PREVIOUS not in there:
+        raise TrainingError(f"{work_dir}: holds {there[0]} but no {LAST} to resume; choose another --work-dir")
 
 
 @dataclass

@@ -15,14 +15,14 @@ from pose.engine import distributed, evaluate
 from pose.engine.epoch import CheckpointTimer, train_one_epoch
 from pose.engine.initial import load_initial
 from pose.engine.optimizer import OPTIMIZERS
-from pose.engine.progress import Progress, TrainingError, resume_run, save_best, save_run
+from pose.engine.progress import Progress, check_work_dir, resume_run, save_best, save_run
 from pose.engine.random_state import seed_everything
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
 from pose.engine.sheet import prediction_sheet
 from pose.engine.signals import Stopped, StopSignals
 from pose.engine.trainer import Trainer
 from pose.engine.training_data import prepare_data
-from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, locked, run_files
+from pose.engine.work_dir import BEST, METRICS, locked, run_files
 from pose.errors import DataError
 from pose.evaluation.coco_eval import FIGURES
 from pose.models.dynamic.attention import attentions, linear_temperature, set_temperature
@@ -64,11 +64,7 @@ def train(
     """
     work_dir = Path(work_dir)
     with locked(work_dir) if distributed.is_main() else nullcontext(), StopSignals() as signals:
-        there = run_files(work_dir)
-        if there and not resume:
-            raise TrainingError(f"{work_dir}: holds a training run; go on with --resume or choose another --work-dir")
-        if there and LAST not in there and PREVIOUS not in there:
-            raise TrainingError(f"{work_dir}: holds {there[0]} but no {LAST} to resume; choose another --work-dir")
+        check_work_dir(work_dir, resume)
         try:
             return _train(settings, work_dir, torch.device(device), resume, check_data, signals)
         except Stopped:  # before the first step
