@@ -1,6 +1,6 @@
 """What is installed, with what, and which files come along.
 
-In a wheel, configs/ and data/weights/ are inside the package, as pose/shipped/ (pose/resources.py finds them).
+In a wheel, configs/, data/weights/ and data/sample/ are inside the package, as pose/shipped/ (pose/resources.py finds them).
 """
 
 import re
@@ -39,7 +39,7 @@ def folders(*roots: str) -> dict[str, str]:
     return {".".join(("pose", "shipped", *path.parts)): path.as_posix() for path in paths}
 
 
-SHIPPED = folders("configs", "data/weights")
+SHIPPED = folders("configs", "data/weights", "data/sample")
 
 setup(
     name="pose",
@@ -66,7 +66,7 @@ setup(
     package_dir=SHIPPED,
     package_data={
         "pose": ["py.typed"],
-        **dict.fromkeys(SHIPPED, ["*.json", "*.pth", "*.onnx", "*.md"]),
+        **dict.fromkeys(SHIPPED, ["*.json", "*.pth", "*.onnx", "*.jpg", "*.md"]),
         "": ["*.cpp", "*.h", "*.html", "*.js", "*.css"],
     },
     entry_points={"console_scripts": [f"pose-{name} = pose.commands.entry:{name}" for name in COMMANDS]},
