@@ -1,6 +1,7 @@
 """What is installed, with what, and which files come along.
 
-In a wheel, configs/, data/weights/ and data/sample/ are inside the package, as pose/shipped/ (pose/resources.py finds them).
+In a wheel, configs/, data/weights/ and data/sample/ are inside the package, as pose/shipped/, where pose/resources.py
+finds them.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Files that come with the project: configurations, trained weights and a photo, in a clone and in an installed package.
+"""Files that come with the project, in a clone and in an installed package: configurations, weights and a photo.
 
 In a clone they are ``configs/``, ``data/weights/`` and ``data/sample/`` beside the package; a wheel carries the same
 folders inside the package, in ``pose/shipped/`` (setup.py says how).

@@ -107,7 +107,7 @@ def main() -> None:
     )
     make_sheet(pictures, WORK / "skeletons.jpg")
     say(5, "the weights that come with the project, trained on photos, on a photo (seconds)")
-    run("tools/demo.py", SAMPLE, "--out", WORK / "photo", "--device", "cpu")
+    run("tools/demo.py", os.path.relpath(SAMPLE), "--out", WORK / "photo", "--device", "cpu")
     minutes = (time.perf_counter() - started) / 60
     print(f"\ndone in {minutes:.1f} minutes. Look at {WORK}/skeletons.jpg, {pictures}/ and {WORK}/photo/")
     print(f"curves: .venv/bin/tensorboard --logdir {WORK}")
