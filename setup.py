@@ -29,7 +29,10 @@ EXTRAS = {
     "serve": ["flask>=3.0"],
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
-TEST = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "selenium>=4.15", "mypy>=1.14", "setuptools>=70.1"]
+TEST = [
+    *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "selenium>=4.15"),
+    *("ruff>=0.6", "mypy>=1.14", "setuptools>=70.1"),
+]
 COMMANDS = ("train", "test", "demo", "export", "serve")
 
 
