@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -65,7 +66,8 @@ def ask(port, body=None, name="a.png", method="POST", path="/poses", **headers):
         head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
         body = head.encode() + body + b"\r\n--b--\r\n"
         headers["Content-Type"] = "multipart/form-data; boundary=b"
-    connection.request(method, path, body, headers)
+    with suppress(BrokenPipeError):  # what is too long is answered before all of it came
+        connection.request(method, path, body, headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     return answer.status, json.loads(text) if text.startswith("{") else text
