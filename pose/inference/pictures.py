@@ -17,7 +17,7 @@ Picture = str | Path | np.ndarray
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
+_QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 
 
 def as_picture(image: Picture, upright: bool = True) -> np.ndarray:
@@ -76,7 +76,7 @@ def write_picture(path: str | Path, image: np.ndarray) -> None:
         OutputError: The place cannot be written.
     """
     path = Path(path)
-    encoded, data = cv2.imencode(path.suffix, image, _QUALITY)
+    encoded, data = cv2.imencode(path.suffix, image, _QUALITY.get(path.suffix.lower(), []))
     if not encoded:
         raise OutputError(f"{path}: the picture cannot be written in this format")
     with replacing(path) as temporary:
