@@ -120,8 +120,21 @@ class Skeleton:
 
     @cached_property
     def sides(self) -> tuple[str, ...]:
-        """K of 'left', 'right' or 'center': which side each keypoint is on, from its name."""
-        return tuple("left" if "left" in name else "right" if "right" in name else "center" for name in self.keypoints)
+        """K of 'left', 'right' or 'center': which side each keypoint is on, from its name.
+
+        Names of a flip pair may say it by the letter that they differ in: ``LEye`` and ``REye``.
+        """
+
+        def side(name: str, mirrored: str) -> str:
+            for word in ("left", "right"):
+                if word in name.lower():
+                    return word
+            letters = next(
+                (pair for pair in zip(name.lower(), mirrored.lower(), strict=False) if len(set(pair)) > 1), ()
+            )
+            return {("l", "r"): "left", ("r", "l"): "right"}.get(letters, "center")
+
+        return tuple(side(name, self.keypoints[self.flip_index[k]]) for k, name in enumerate(self.keypoints))
 
 
 def limb_side(skeleton: Skeleton, first: int, second: int) -> str:

@@ -225,7 +225,15 @@ def read_tables(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: It is missing or has no lists of images and annotations.
     """
-    file = read_json(path, "annotation file")
+    return check_tables(read_json(path, "annotation file"), path)
+
+
+def check_tables(file: Any, path: str | Path) -> dict[str, Any]:
+    """What was read of an annotation file, which ``path`` names in messages.
+
+    Raises:
+        DataError: It has no lists of images and annotations.
+    """
     if not isinstance(file, dict) or not all(isinstance(file.get(key), list) for key in ("images", "annotations")):
         raise DataError(f"{path}: not a COCO annotation file: needs the lists 'images' and 'annotations'")
     return file

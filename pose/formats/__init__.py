@@ -1,0 +1,1 @@
+"""Annotations in other tools' formats: each is a module, :mod:`pose.formats.table` lists them."""

@@ -1,0 +1,108 @@
+"""All formats, by the names that a person gives them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pose.errors import DataError
+from pose.formats import coco, keypoints_json, yolo
+from pose.formats.dataset import PoseDataset
+from pose.formats.options import ReadOptions, WriteOptions
+from pose.options import OptionError
+
+Read = Callable[[Path, ReadOptions], PoseDataset]
+Write = Callable[[PoseDataset, Path, WriteOptions], Counter[str]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        name: What it is called on the command line.
+        about: What it is, for people.
+        recognizes: Whether a path, which exists, holds it.
+        read: Reads it; None where it can only be written.
+        write: Writes it and counts what it cannot hold; None where it can only be read.
+        suffixes: Of files that are written in it unless another format is named.
+        folder: Whether what is written is a folder.
+    """
+
+    name: str
+    about: str
+    recognizes: Callable[[Path], bool] | None = None
+    read: Read | None = None
+    write: Write | None = None
+    suffixes: tuple[str, ...] = ()
+    folder: bool = False
+
+
+FORMATS = {
+    each.name: each
+    for each in (
+        Format(
+            "keypoints",
+            "keypoints.json of this project's demo (COCO's results)",
+            keypoints_json.recognizes, keypoints_json.read, keypoints_json.write,
+        ),
+        Format("yolo", "YOLO-pose folder with data.yaml", yolo.recognizes, yolo.read, yolo.write, folder=True),
+        Format(
+            "coco",
+            "COCO keypoint annotations; also CrowdPose's, Halpe's and COCO-WholeBody's body joints, CVAT's archive",
+            coco.recognizes, coco.read, coco.write, (".json",),
+        ),
+        Format("cvat-coco", "archive that CVAT imports as drafts", write=coco.write_archive, suffixes=(".zip",)),
+    )
+}  # fmt: skip
+"""By name; a path is of the first format that recognizes it."""
+
+READABLE = tuple(name for name, each in FORMATS.items() if each.read)
+WRITABLE = tuple(name for name, each in FORMATS.items() if each.write)
+
+
+def read_dataset(path: str | Path, format_name: str | None = None, options: ReadOptions | None = None) -> PoseDataset:
+    """Reads labeled persons.
+
+    Args:
+        path: A file or folder.
+        format_name: One of :data:`READABLE`; None tells it by what is there.
+        options: What the format does not say.
+
+    Raises:
+        DataError: Nothing is there, no format knows it, or it is not of its format.
+        OptionError: There is no format of this name to read.
+    """
+    return input_format(Path(path), format_name).read(Path(path), options or ReadOptions())
+
+
+def input_format(path: Path, name: str | None = None) -> Format:
+    """The format to read a path in; see :func:`read_dataset`."""
+    if name is not None:
+        if name not in READABLE:
+            raise OptionError(f"--from: no format {name!r} to read; there are {', '.join(READABLE)}")
+        return FORMATS[name]
+    if not path.exists():
+        raise DataError(f"{path}: annotation file not found; give its path or see data/README.md for how to get it")
+    for each in FORMATS.values():
+        if each.recognizes is not None and each.recognizes(path):
+            return each
+    raise DataError(f"{path}: in none of the formats that are known ({', '.join(READABLE)}); name one by --from")
+
+
+def output_format(path: Path, name: str | None = None) -> Format:
+    """The format to write a path in: the named one, or that of its suffix.
+
+    Raises:
+        OptionError: There is no such format to write, or the suffix tells none.
+    """
+    if name is not None:
+        if name not in WRITABLE:
+            raise OptionError(f"--to: no format {name!r} to write; there are {', '.join(WRITABLE)}")
+        return FORMATS[name]
+    for each in FORMATS.values():
+        if path.suffix.lower() in each.suffixes:
+            return each
+    raise OptionError(f"--to: say which format {path} shall have: {', '.join(WRITABLE)}")

@@ -1,0 +1,178 @@
+"""YOLO-pose folders: ``data.yaml``, ``images/SPLIT/*.jpg`` and ``labels/SPLIT/*.txt``.
+
+A line is a person: class, box center x and y, width, height, then x, y and, with three columns, the visibility of every
+keypoint; places in shares of the image's upright width and height. In the form with two columns a joint that is
+unlabeled is written as ``0 0`` or negative. Source: Ultralytics' documentation of pose data sets and what its reader
+(8.4.190, ``ultralytics/data/utils.py``) accepts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.errors import DataError
+from pose.files import make_folder, replacing
+from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
+from pose.formats.extra import image_size, link_image, need
+from pose.formats.options import ReadOptions, WriteOptions
+from pose.formats.yolo_files import (
+    DATA_FILE,
+    SPLITS,
+    class_names,
+    find_data_file,
+    image_pairs,
+    keypoint_shape,
+    label_rows,
+    person_class,
+    read_fields,
+    skeleton_of,
+)
+from pose.skeleton import BUILT_IN
+
+
+def recognizes(path: Path) -> bool:
+    """Whether it is a YOLO-pose folder or its data file."""
+    return find_data_file(path) is not None
+
+
+def read(path: Path, options: ReadOptions) -> PoseDataset:
+    """Reads all splits of a folder, or the one of ``labels/SPLIT`` where only that has labels.
+
+    Raises:
+        DataError: A file is missing or not of this format; the message names file and line.
+    """
+    found = find_data_file(path)
+    if found is None:
+        raise DataError(f"{path}: no data file with kpt_shape; give the folder of {DATA_FILE} or the file itself")
+    fields = read_fields(found)
+    count, columns = keypoint_shape(found, fields)
+    skeleton = skeleton_of(found, fields, count, options)
+    classes = class_names(fields)
+    person = person_class(found, classes, options.category)
+    images: list[ImageRecord] = []
+    owners: list[int] = []
+    rows: list[np.ndarray] = []
+    left_out: Counter[str] = Counter()
+    for name, image, label in image_pairs(found, fields):
+        images.append(ImageRecord(name, *image_size(image)))
+        for row in label_rows(label, 5 + count * columns):
+            if row[0] != person:
+                left_out[f"objects of class {classes.get(int(row[0]), int(row[0]))!r}"] += 1
+                continue
+            owners.append(len(images) - 1)
+            rows.append(row[1:])
+    sizes = np.array([(image.width, image.height) for image in images], np.float64).reshape(-1, 2)[owners]
+    values = np.array(rows, np.float64).reshape(len(rows), 4 + count * columns)
+    points = values[:, 4:].reshape(len(rows), count, columns)
+    if columns == 3:
+        visibility = points[..., 2]
+        if not np.isin(visibility, (0, 1, 2)).all():
+            raise DataError(f"{found}: a keypoint's third column is not 0, 1 or 2; is kpt_shape right?")
+    else:
+        visibility = np.where((points <= 0).all(-1) | (points < 0).any(-1), 0, 2)
+    low = (values[:, :2] - values[:, 2:4] / 2) * sizes
+    boxes = np.hstack([low, values[:, 2:4] * sizes])
+    keypoints = np.dstack([points[..., :2] * sizes[:, None], visibility])
+    return make_dataset(skeleton, images, owners, keypoints, left_out, boxes=boxes)
+
+
+def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:
+    """Writes a folder with one split, visibility in the third column; images become links to those of the folder.
+
+    Ultralytics' reader leaves out a whole image where one number is outside it, so joints outside become unlabeled and
+    boxes are cut, both counted.
+
+    Returns:
+        What the format cannot hold.
+
+    Raises:
+        OutputError: The folder cannot be written.
+        DataError: An image has no size, or is absent.
+    """
+    yaml = need("yaml", "the format yolo")
+    lost = Counter(
+        {
+            "areas": int(np.isfinite(dataset.areas).sum()),
+            "crowd regions": int(dataset.crowd.sum()),
+            "tracks": int((dataset.tracks >= 0).sum()),
+            "scores of persons and joints": int(np.isfinite(dataset.scores).sum()),
+        }
+    )
+    labels, pictures = path / "labels" / options.split, path / "images" / options.split
+    make_folder(labels)
+    sizes = np.array([(image.width, image.height) for image in dataset.images], np.float64).reshape(-1, 2)
+    if not (sizes > 0).all():
+        raise DataError(f"{dataset.images[int(np.argmin(sizes.min(1)))].file_name}: its size is unknown")
+    lines, changed = _lines(dataset, sizes[dataset.owners])
+    lost.update(changed)
+    stems = {Path(image.file_name).with_suffix("") for image in dataset.images}
+    if len(stems) < len(dataset.images):
+        raise DataError("two images differ in their suffix alone, so that they would share one label file; rename one")
+    for number, image in enumerate(dataset.images):
+        label = labels / Path(image.file_name).with_suffix(".txt")
+        with replacing(label) as temporary:
+            temporary.write_text("".join(lines.get(number, [])), encoding="utf-8")
+        if options.images is not None:
+            link_image(options.images / image.file_name, pictures / image.file_name)
+    skeleton = dataset.skeleton
+    fields = {
+        "path": str(path.resolve()),
+        "train": f"images/{options.split}",
+        "val": f"images/{options.split}",
+        "kpt_shape": [skeleton.num_keypoints, 3],
+        "flip_idx": skeleton.flip_index.tolist(),
+        "names": {0: "person"},
+        "kpt_names": {0: list(skeleton.keypoints)},
+    }
+    if (path / DATA_FILE).is_file():
+        fields = _merged(path / DATA_FILE, fields, options.split)
+    with replacing(path / DATA_FILE) as temporary:
+        temporary.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    lost["limbs"] = 0 if skeleton in BUILT_IN.values() else len(skeleton.limbs)
+    return lost
+
+
+def _lines(dataset: PoseDataset, limits: np.ndarray) -> tuple[dict[int, list[str]], Counter[str]]:
+    """The lines of each image, and what had to be changed; ``limits`` (N, 2) are the persons' image sizes."""
+    keypoints = dataset.keypoints.copy()
+    outside = dataset.labeled & ((keypoints[..., :2] < 0) | (keypoints[..., :2] > limits[:, None])).any(-1)
+    keypoints[outside] = 0
+    boxes = dataset.boxes_or_extents()
+    low = boxes[:, :2].clip(0, limits)
+    size = (boxes[:, :2] + boxes[:, 2:]).clip(0, limits) - low
+    usable = ~dataset.crowd & np.isfinite(boxes).all(1) & (size > 0).all(1)
+    cut = usable & (np.abs(np.hstack([low, size]) - boxes) > 1e-3).any(1)
+    keypoints[..., :2] /= limits[:, None]
+    shares = np.hstack([(low + size / 2) / limits, size / limits])
+    lines: dict[int, list[str]] = {}
+    for row in np.flatnonzero(usable):
+        parts = [f"{share:.8f}".rstrip("0").rstrip(".") for share in shares[row]]
+        parts += [f"{x:.8f} {y:.8f} {int(v)}" if v else "0 0 0" for x, y, v in keypoints[row]]
+        lines.setdefault(int(dataset.owners[row]), []).append(f"0 {' '.join(parts)}\n")
+    return lines, Counter(
+        {
+            "joints outside their image (unlabeled now)": int(outside[usable].sum()),
+            "boxes beyond their image (cut)": int(cut.sum()),
+            "persons without a box inside their image": int((~usable & ~dataset.crowd).sum()),
+        }
+    )
+
+
+def _merged(path: Path, fields: dict[str, Any], split: str) -> dict[str, Any]:
+    """The data file of a folder that has another split already.
+
+    Raises:
+        DataError: It is of other keypoints.
+    """
+    before = read_fields(path)
+    for key in ("kpt_shape", "flip_idx"):
+        if before.get(key) != fields[key]:
+            raise DataError(f"{path}: has {key} {before.get(key)}, not {fields[key]}; write into another folder")
+    known = {name: before[name] for name in SPLITS if before.get(name) and name != split}
+    if known.get("val") == f"images/{split}":
+        del known["val"]
+    return {**fields, **known, split: f"images/{split}"}

@@ -1,0 +1,129 @@
+"""What the files of a YOLO-pose folder say: the data file, where images and labels lie, a label's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.errors import DataError
+from pose.formats.extra import IMAGE_SUFFIXES, need
+from pose.formats.names import skeleton_from_names
+from pose.formats.options import ReadOptions
+from pose.skeleton import Skeleton
+
+DATA_FILE = "data.yaml"
+SPLITS = ("train", "val", "test")
+
+
+def find_data_file(path: Path) -> Path | None:
+    candidates = [path] if path.suffix in (".yaml", ".yml") else []
+    if path.is_dir():
+        candidates = [path / DATA_FILE, *sorted(path.glob("*.y*ml"))]
+    for candidate in candidates:
+        if candidate.is_file() and "kpt_shape" in candidate.read_text(encoding="utf-8", errors="replace"):
+            return candidate
+    return None
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    yaml = need("yaml", "the format yolo")
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: is no YAML ({error})") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"{path}: needs fields such as kpt_shape and names")
+    return fields
+
+
+def keypoint_shape(path: Path, fields: Mapping[str, Any]) -> tuple[int, int]:
+    try:
+        count, columns = (int(value) for value in fields["kpt_shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: kpt_shape must be [keypoints, 2 or 3], got {fields.get('kpt_shape')}") from error
+    if count < 1 or columns not in (2, 3):
+        raise DataError(f"{path}: kpt_shape must be [keypoints, 2 or 3], got {fields['kpt_shape']}")
+    return count, columns
+
+
+def class_names(fields: Mapping[str, Any]) -> dict[int, str]:
+    names = fields.get("names") or {}
+    return {int(number): str(name) for number, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+
+
+def person_class(path: Path, classes: Mapping[int, str], category: str | None) -> int:
+    if category is not None:
+        for number, name in classes.items():
+            if category in (name, str(number)):
+                return number
+        raise DataError(f"{path}: no class {category!r}; there are {', '.join(classes.values())}")
+    if len(classes) <= 1:
+        return next(iter(classes), 0)
+    for number, name in classes.items():
+        if name.lower() == "person":
+            return number
+    raise DataError(f"{path}: has the classes {', '.join(classes.values())}; choose one by --category")
+
+
+def skeleton_of(path: Path, fields: Mapping[str, Any], count: int, options: ReadOptions) -> Skeleton:
+    if options.skeleton is not None:
+        if options.skeleton.num_keypoints != count:
+            raise DataError(
+                f"{path}: has {count} keypoints, the skeleton {options.skeleton.name!r} "
+                f"{options.skeleton.num_keypoints}; name this data set's own"
+            )
+        return options.skeleton
+    names = fields.get("kpt_names") or {}
+    per_class = list(names.values()) if isinstance(names, dict) else [names]
+    chosen = per_class[0] if per_class and len(per_class[0]) == count else [f"keypoint_{k}" for k in range(count)]
+    return skeleton_from_names(path.parent.name or "yolo", chosen, flip_index=fields.get("flip_idx"))
+
+
+def image_pairs(path: Path, fields: Mapping[str, Any]) -> Iterator[tuple[str, Path, Path]]:
+    """Each image's name relative to the folder, its file, and its label file, which may be absent."""
+    said = Path(str(fields.get("path") or "."))
+    root = next((each for each in (path.parent / said, said, path.parent) if each.is_dir()), path.parent)
+    if not (root / "labels").is_dir() and (path.parent / "labels").is_dir():
+        root = path.parent  # moved since it was written
+    found = False
+    places = [place for split in SPLITS for place in _listed(fields.get(split))]
+    for place in dict.fromkeys(places):
+        folder = root / place
+        if folder.suffix == ".txt" and folder.is_file():
+            lines = folder.read_text(encoding="utf-8").split("\n")
+            files = [folder.parent / line.strip() for line in lines if line.strip()]
+        else:
+            files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
+        for image in files:
+            found = True
+            parts = list(image.parts)
+            last = max((index for index, part in enumerate(parts) if part == "images"), default=-1)
+            parts[last] = "labels" if last >= 0 else parts[last]
+            name = image.relative_to(root) if image.is_relative_to(root) else image
+            yield name.as_posix(), image, Path(*parts).with_suffix(".txt")
+    if not found:
+        raise DataError(f"{path}: no images in {', '.join(places) or 'train, val and test'} of {root}")
+
+
+def _listed(value: Any) -> list[str]:
+    return [] if not value else [value] if isinstance(value, str) else list(value)
+
+
+def label_rows(path: Path, columns: int) -> Iterator[np.ndarray]:
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = np.array(line.split(), np.float64)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: not a row of numbers") from error
+        if len(row) != columns:
+            raise DataError(f"{path}, line {number}: has {len(row)} numbers, the kpt_shape means {columns}")
+        if not np.isfinite(row).all():
+            raise DataError(f"{path}, line {number}: a number is not finite")
+        yield row
