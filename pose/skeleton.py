@@ -130,7 +130,7 @@ class Skeleton:
                 if word in name.lower():
                     return word
             letters = next(
-                (pair for pair in zip(name.lower(), mirrored.lower(), strict=False) if len(set(pair)) > 1), ()
+                (pair for pair in zip(name.lower(), mirrored.lower(), strict=False) if len(set(pair)) > 1), ("", "")
             )
             return {("l", "r"): "left", ("r", "l"): "right"}.get(letters, "center")
 

@@ -254,7 +254,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(root, straight
 
 
 def test_figures_that_cannot_be_written_are_told(tmp_path):
-    report = Report(tmp_path / "metrics.csv", 0)
+    report = Report(tmp_path / "metrics.csv", 0, ("AP",))
     (tmp_path / "metrics.csv").unlink()
     (tmp_path / "metrics.csv").symlink_to("/dev/full")
     with pytest.raises(OutputError, match="cannot be written .No space left on device."):

@@ -16,6 +16,7 @@ from tiny import tiny_settings, write_config, write_tiny_set
 
 from pose.checkpoint import load_checkpoint
 from pose.config import TrainSettings
+from pose.engine import loop
 from pose.engine import train as training
 from pose.engine.progress import TrainingError
 from pose.engine.train import train
@@ -257,11 +258,11 @@ def test_the_learning_rate_falls_at_the_milestones():
 def test_validation_comes_every_so_many_epochs_and_after_the_last(root, tmp_path, monkeypatch):
     settings = tiny_settings(root, train=dict(epochs=5, validate_every=2))
 
-    def one_epoch(trainer, loader, progress, *_):
+    def one_epoch(task, progress, *_):
         progress.persons, progress.seconds = 12, 1.0
         return True
 
-    monkeypatch.setattr(training, "train_one_epoch", one_epoch)
+    monkeypatch.setattr(loop, "train_one_epoch", one_epoch)
     train(settings, tmp_path, "cpu")
     assert [bool(row["AP"]) for row in rows(tmp_path)] == [False, True, False, True, True]
 

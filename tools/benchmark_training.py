@@ -31,8 +31,7 @@ from pose.command_line import parse_options
 from pose.config import PRECISIONS, Settings, load_settings
 from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.device import choose_device
-from pose.engine.epoch import learn
-from pose.engine.train import make_trainer
+from pose.engine.train import learn, make_trainer
 from pose.engine.trainer import Trainer
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command

@@ -16,6 +16,9 @@ from pose.skeleton import PERSON_CATEGORY
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve, in pycocotools' order; s, m and l are small, medium and large persons."""
 
+RECALLS = ("recall", "recall_keypoints", *(f"recall_keypoints_{size}" for size in "sml"))
+"""The shares of persons found that follow them."""
+
 MATCH = 0.5
 """IoU from which a box has found a person, where one figure is asked for."""
 
@@ -29,9 +32,9 @@ def evaluate_boxes(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]
         results: COCO's results format: ``image_id``, ``category_id``, ``bbox``, ``score``; all on pictures of truth.
 
     Returns:
-        :data:`FIGURES`, and ``recall`` and ``recall_keypoints``: the share of persons, and of those with labelled
-        keypoints, that a box of IoU .5 and more has found, with at most 100 boxes a picture; ``recall_keypoints_s``,
-        ``_m`` and ``_l`` of those of each size; -1 where there is no such person.
+        :data:`FIGURES` and :data:`RECALLS`. ``recall`` and ``recall_keypoints`` are the share of persons, and of those
+        with labelled keypoints, that a box of IoU .5 and more has found, with at most 100 boxes a picture;
+        ``recall_keypoints_s``, ``_m`` and ``_l`` of those of each size; -1 where there is no such person.
     """
     evaluation, reference = _evaluation(truth, results)
     with contextlib.redirect_stdout(io.StringIO()):

@@ -11,19 +11,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pose import heatmap
-from pose.datasets.image_folder import BrokenImages
-from pose.datasets.loading.loader import Batch, batches
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
-from pose.engine.trainer import Trainer
-from pose.errors import DataError
-from pose.models.pose_net import HEATMAP_STRIDE
-from pose.prediction import to_input
+from pose.engine.task import Task
 
 BATCHES_BETWEEN_LOOKS = 16
 """On a GPU the losses are looked at this often, since every look makes the host wait; on a CPU always."""
@@ -57,25 +50,14 @@ class CheckpointTimer:
         return stop
 
 
-def train_one_epoch(
-    trainer: Trainer,
-    loader: DataLoader[Batch | DataError],
-    progress: Progress,
-    timer: CheckpointTimer,
-    broken: BrokenImages,
-    title: str = "",
-    rate_at: Callable[[int], float] | None = None,
-) -> bool:
-    """One pass over the training persons, or the rest of one.
+def train_one_epoch(task: Task, progress: Progress, timer: CheckpointTimer, title: str = "") -> bool:
+    """One pass over the training data, or the rest of one.
 
     Args:
-        trainer: The network and its optimizer.
-        loader: Of training crops.
+        task: What is trained, and what on.
         progress: Says which epoch and from which batch on; what is done is added to it.
         timer: What happens between two steps.
-        broken: Counts pictures that cannot be used.
         title: What the progress bar is called.
-        rate_at: From a batch's number in the epoch, from 0, to its learning rate; None leaves it as it is.
 
     Returns:
         Whether to go on: False where the run was asked to stop.
@@ -84,7 +66,7 @@ def train_one_epoch(
         TrainingError: The loss is not finite.
         DataError: Too many pictures cannot be used.
     """
-    order = loader.batch_sampler
+    order, trainer = task.order, task.trainer
     order.epoch, order.first_batch = progress.epoch, progress.batches
     look_every = trainer.accumulate * (BATCHES_BETWEEN_LOOKS if trainer.device.type == "cuda" else 1)
     losses: list[Tensor] = []
@@ -92,14 +74,15 @@ def train_one_epoch(
     hidden = None if distributed.is_main() else True
     with tqdm(total=len(order), initial=progress.batches, desc=title, unit="batch", disable=hidden, leave=False) as bar:
         started = ready = time.perf_counter()
-        for batch in batches(loader):
+        for batch in task.batches(task.loader):
             progress.waited += time.perf_counter() - ready
-            broken.add(batch.problems, partial(tqdm.write, file=sys.stderr))
-            if rate_at:
-                trainer.set_learning_rate(rate_at(progress.batches + len(losses)))
-            losses.append(learn(trainer, batch))
-            if (progress.batches + len(losses)) % look_every == 0 or progress.batches + len(losses) == len(order):
-                due, stop = _look(losses, len(batch.rows), progress, timer)
+            if task.broken:
+                task.broken.add(batch.problems, partial(tqdm.write, file=sys.stderr))
+            done = progress.batches + len(losses)
+            trainer.set_learning_rate(task.rate_at(progress.epoch, done, len(order)))
+            losses.append(task.learn(trainer, batch))
+            if (done + 1) % look_every == 0 or done + 1 == len(order):
+                due, stop = _look(losses, order.batch_size, progress, timer)
                 losses.clear()
                 progress.seconds += time.perf_counter() - started
                 bar.update(progress.batches - bar.n)
@@ -111,17 +94,8 @@ def train_one_epoch(
     return True
 
 
-def learn(trainer: Trainer, batch: Batch) -> Tensor:
-    """Learns from a batch: pictures are normalised and targets drawn on the device; the loss, a scalar there."""
-    images = to_input(batch.crops, trainer.device)
-    keypoints = torch.from_numpy(batch.keypoints).to(trainer.device, non_blocking=True)
-    weights = torch.from_numpy(batch.weights).to(trainer.device, non_blocking=True)
-    heatmap_size = (images.shape[3] // HEATMAP_STRIDE, images.shape[2] // HEATMAP_STRIDE)
-    return trainer.learn(images, *heatmap.encode(keypoints, weights, heatmap_size, HEATMAP_STRIDE))
-
-
-def _look(losses: list[Tensor], persons: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:
-    """Adds batches of ``persons`` each to the progress; whether any process wants a checkpoint or to stop."""
+def _look(losses: list[Tensor], size: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:
+    """Adds batches of ``size`` each to the progress; whether any process wants a checkpoint or to stop."""
     values = torch.stack(losses).tolist()
     *sums, due, stop = distributed.total([*values, *map(float, timer.wishes())]).tolist()
     for number, value in enumerate(sums, progress.batches + 1):
@@ -131,6 +105,6 @@ def _look(losses: list[Tensor], persons: int, progress: Progress, timer: Checkpo
                 "kept: lower train.learning_rate, or look at the data with that checkpoint"
             )
     progress.batches += len(values)
-    progress.persons += len(values) * persons * distributed.shard()[1]
-    progress.loss += persons * sum(sums)
+    progress.persons += len(values) * size * distributed.shard()[1]
+    progress.loss += size * sum(sums)
     return due > 0, stop > 0

@@ -60,7 +60,8 @@ def load_initial(
         load_torchvision(model.backbone, name, path or None, initial_noise, initial_balanced)
         return []
     checkpoint, keypoints = _read(initial_weights)
-    state, told = checkpoint["model"], []
+    state = checkpoint["model"]
+    told: list[str] = []
     if skeleton is not None:
         state, told = by_keypoint_names(state, keypoints, model, skeleton.keypoints)
     if state.keys() == model.state_dict().keys():

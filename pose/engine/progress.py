@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pose.checkpoint import load_newest, save_checkpoint
-from pose.config import Settings, stored_settings
+from pose.config import stored_settings
 from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
-from pose.engine.initial import KEYPOINTS
 from pose.engine.random_state import random_state, restore_random_state
-from pose.engine.trainer import Trainer
+from pose.engine.task import Task
 from pose.engine.work_dir import BEST, LAST, PREVIOUS, run_files
 from pose.errors import PoseError
 
@@ -42,8 +41,8 @@ class Progress:
     Attributes:
         epoch: Epochs that are done and reported.
         batches: Batches of the next one that are done, by each process.
-        persons, loss, seconds, waited: Of those batches: persons and the sum of their losses over all processes,
-            time, and time of it spent waiting for data.
+        persons, loss, seconds, waited: Of those batches: how many persons, canvases or pictures they held and the sum
+            of their losses over all processes, time, and time of it spent waiting for data.
         best: Figures of the best validation, with ``epoch``.
     """
 
@@ -71,7 +70,7 @@ class Progress:
         self.loss = self.seconds = self.waited = 0.0
 
 
-def save_run(work_dir: Path, settings: Settings, trainer: Trainer, progress: Progress, order: EpochBatches) -> None:
+def save_run(work_dir: Path, task: Task, progress: Progress) -> None:
     """Writes ``last.pth`` and keeps the one before; every process calls it.
 
     Raises:
@@ -80,17 +79,17 @@ def save_run(work_dir: Path, settings: Settings, trainer: Trainer, progress: Pro
     random = distributed.gathered(random_state())
     if distributed.is_main():
         contents = {
-            **trainer.state_dict(),
+            **task.trainer.state_dict(),
             **asdict(progress),
             "random": random,
-            "order": _order(order),
-            "settings": settings.to_dict(),
-            KEYPOINTS: list(settings.skeleton().keypoints),
+            "order": _order(task.order),
+            "settings": task.settings.to_dict(),
+            **task.stated,
         }
         save_checkpoint(work_dir / LAST, contents, work_dir / PREVIOUS)
 
 
-def save_best(work_dir: Path, settings: Settings, trainer: Trainer, progress: Progress) -> None:
+def save_best(work_dir: Path, task: Task, progress: Progress) -> None:
     """Writes ``best.pth``: the weights that were validated, without what only training needs.
 
     Raises:
@@ -98,16 +97,16 @@ def save_best(work_dir: Path, settings: Settings, trainer: Trainer, progress: Pr
     """
     if distributed.is_main():
         contents = {
-            "model": trainer.best_model.state_dict(),
+            "model": task.trainer.best_model.state_dict(),
             "epoch": progress.best["epoch"],
             "best": progress.best,
-            "settings": settings.to_dict(),
-            KEYPOINTS: list(settings.skeleton().keypoints),
+            "settings": task.settings.to_dict(),
+            **task.stated,
         }
         save_checkpoint(work_dir / BEST, contents)
 
 
-def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: EpochBatches) -> Progress:
+def resume_run(work_dir: Path, task: Task) -> Progress:
     """Takes back what :func:`save_run` wrote, the one before where the last is damaged; starts fresh without any.
 
     Raises:
@@ -123,15 +122,15 @@ def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: Epoc
         distributed.say(f"nothing to resume in {work_dir}: starting fresh")
         return Progress()
     checkpoint, path, errors = found
-    trainer.load_state_dict(checkpoint, path)
+    task.trainer.load_state_dict(checkpoint, path)
     progress = Progress(**{item.name: checkpoint[item.name] for item in fields(Progress)})
     before = stored_settings(checkpoint["settings"])
-    if before["train"]["seed"] != settings.train.seed:
+    if before["train"]["seed"] != task.schedule.seed:
         raise TrainingError(f"{path}: was trained with seed {before['train']['seed']}; resume with it")
-    if progress.batches and checkpoint["order"] != _order(order):
+    if progress.batches and checkpoint["order"] != _order(task.order):
         raise TrainingError(
             f"{path}: was saved within an epoch, with {_words(checkpoint['order'])}; resume with the same, "
-            f"not with {_words(_order(order))}"
+            f"not with {_words(_order(task.order))}"
         )
     rank, processes = distributed.shard()
     if len(checkpoint["random"]) == processes:
@@ -140,7 +139,7 @@ def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: Epoc
         distributed.say(f"warning: {error}; taking the one before, {path}")
     within = f" and {progress.batches} batches" if progress.batches else ""
     distributed.say(f"resumed {path} after epoch {progress.epoch}{within}")
-    changed = sorted(changes(before, settings.to_dict()))
+    changed = sorted(changes(before, task.settings.to_dict()))
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
     return progress

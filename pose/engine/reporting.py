@@ -11,25 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from pose.errors import OutputError
-from pose.evaluation.coco_eval import FIGURES
 from pose.files import replacing
 from pose.models.dynamic.inspection import KernelUse
 
-COLUMNS = (
-    "epoch",
-    "loss",
-    "learning_rate",
-    "temperature",
-    "seconds",
-    "samples_per_second",
-    "data_wait",
-    *FIGURES,
-    "attention_entropy",
-)
-"""The columns of ``metrics.csv``. ``attention_entropy`` is the validation's mean over dynamic layers, 0 to 1."""
+TRAINED = ("epoch", "loss", "learning_rate", "temperature", "seconds", "samples_per_second", "data_wait")
+"""The first columns of ``metrics.csv``: what training gives. The task's own figures follow."""
 
-VALIDATED = (*FIGURES, "attention_entropy")
-"""The columns that a validation fills."""
+ENTROPY = "attention_entropy"
+"""The last column: the validation's mean over dynamic layers, 0 to 1."""
 
 
 class Report:
@@ -38,6 +27,7 @@ class Report:
     Args:
         path: The file of figures.
         epochs: Epochs that are done: rows and points of later ones are dropped.
+        figures: The names of what a validation measures.
 
     Attributes:
         uses: How each dynamic layer used its kernels in the last validation of this process.
@@ -46,10 +36,11 @@ class Report:
         OutputError: The place cannot be written.
     """
 
-    def __init__(self, path: Path, epochs: int) -> None:
+    def __init__(self, path: Path, epochs: int, figures: Sequence[str]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # costs a second to import
 
         self.path = path
+        self.columns = (*TRAINED, *figures, ENTROPY)
         self.uses: list[KernelUse] = []
         self._keep_rows(epochs)
         self.board = SummaryWriter(str(path.parent), purge_step=epochs + 1)
@@ -61,22 +52,22 @@ class Report:
                 kept = {str(epoch) for epoch in range(1, epochs + 1)}  # a row that a full disk cut off is not
                 rows = [row for row in csv.DictReader(file) if row["epoch"] in kept]
         with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Writes the figures of an epoch; ``row`` has some of :data:`COLUMNS`.
+        """Writes the figures of an epoch; ``row`` has some of the columns.
 
         Raises:
             OutputError: It cannot be written, e.g. because the disk is full.
         """
         with self._told():
             with open(self.path, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
+                csv.DictWriter(file, self.columns).writerow(row)
             for name, value in row.items():
                 if name != "epoch":
-                    self.board.add_scalar(f"{'val' if name in VALIDATED else 'train'}/{name}", value, row["epoch"])
+                    self.board.add_scalar(f"{'train' if name in TRAINED else 'val'}/{name}", value, row["epoch"])
             self.board.flush()
 
     def add_attention(self, epoch: int, uses: Sequence[KernelUse]) -> None:
@@ -133,17 +124,16 @@ class Eta:
         return f"{hours}:{minutes:02}:{seconds:02}"
 
 
-def line(row: Mapping[str, float], epochs: int, left: str) -> str:
-    """An epoch in a line."""
+def line(row: Mapping[str, float], epochs: int, left: str, unit: str, shown: Sequence[str]) -> str:
+    """An epoch in a line, with the figures to be shown where it has them; ``unit`` is what there are many of."""
     parts = [
         f"epoch {row['epoch']}/{epochs}",
         f"loss {row['loss']:.6f}",
         f"lr {row['learning_rate']:g}",
-        f"{row['samples_per_second']:.0f} persons/s",
+        f"{row['samples_per_second']:.{0 if row['samples_per_second'] >= 10 else 1}f} {unit}/s",
         f"waiting for data {row['data_wait']:.0%}",
     ]
-    if "AP" in row:
-        parts.append(f"AP {row['AP']:.3f}")
+    parts += [f"{name} {row[name]:.3f}" for name in shown if name in row]
     return "  ".join([*parts, f"left {left}"])
 
 

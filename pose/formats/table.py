@@ -75,7 +75,9 @@ def read_dataset(path: str | Path, format_name: str | None = None, options: Read
         DataError: Nothing is there, no format knows it, or it is not of its format.
         OptionError: There is no format of this name to read.
     """
-    return input_format(Path(path), format_name).read(Path(path), options or ReadOptions())
+    read = input_format(Path(path), format_name).read
+    assert read is not None  # as READABLE says
+    return read(Path(path), options or ReadOptions())
 
 
 def input_format(path: Path, name: str | None = None) -> Format:

@@ -1,0 +1,88 @@
+"""What a training is of: the network, its data, a batch's step and the test that epochs are chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pose.datasets.image_folder import BrokenImages
+from pose.datasets.loading.order import EpochBatches
+from pose.engine.trainer import Trainer
+
+
+class Schedule(Protocol):
+    """What every ``train`` section says of a run."""
+
+    epochs: int
+    validate_every: int
+    checkpoint_minutes: float
+    seed: int
+
+
+class RunSettings(Protocol):
+    """The settings of a run, which its checkpoints keep."""
+
+    train: Any  # a Schedule; a protocol's attribute would have to be of that very type
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+
+
+def _nothing(epoch: int) -> dict[str, float]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What :func:`pose.engine.loop.run` trains: pose networks, detectors and classifiers differ in nothing else.
+
+    Attributes:
+        settings: Of the run.
+        trainer: The network and its optimizer.
+        loader: Of training batches; its ``batch_sampler`` is an :class:`~pose.datasets.loading.order.EpochBatches`.
+        learn: Learns from a batch; the loss before the step, a scalar on the device.
+        rate_at: The learning rate by epoch and batch, both from 0, and the number of batches of an epoch.
+        test: Tests a network; the figures by name.
+        figures: Their names.
+        chosen_by: The figure by which the best epoch is chosen, the larger the better.
+        shown: The figures in an epoch's line.
+        unit: What a batch is of, in the plural.
+        batches: The loader's batches, one epoch of them.
+        broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
+        begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
+        stated: What checkpoints state beside weights and settings.
+        sheet: A picture (H, W, 3) uint8 BGR of what a network does, for TensorBoard.
+        sheet_every: Epochs between two of them, shown after validations; 0 for none.
+    """
+
+    settings: RunSettings
+    trainer: Trainer
+    loader: DataLoader
+    learn: Callable[[Trainer, Any], Tensor]
+    rate_at: Callable[[int, int, int], float]
+    test: Callable[[nn.Module], dict[str, float]]
+    figures: tuple[str, ...]
+    chosen_by: str
+    shown: tuple[str, ...]
+    unit: str
+    batches: Callable[[DataLoader], Iterable[Any]] = iter
+    broken: BrokenImages | None = None
+    begin_epoch: Callable[[int], dict[str, float]] = _nothing
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    sheet: Callable[[nn.Module], np.ndarray] | None = None
+    sheet_every: int = 0
+
+    @property
+    def order(self) -> EpochBatches:
+        """The order of training."""
+        return self.loader.batch_sampler
+
+    @property
+    def schedule(self) -> Schedule:
+        """The ``train`` section."""
+        return self.settings.train
