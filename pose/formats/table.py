@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pose.errors import DataError
-from pose.formats import coco, keypoints_json, yolo
+from pose.formats import coco, cvat, keypoints_json, label_studio, yolo
 from pose.formats.dataset import PoseDataset
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.options import OptionError
@@ -53,6 +53,12 @@ FORMATS = {
             "coco",
             "COCO keypoint annotations; also CrowdPose's, Halpe's and COCO-WholeBody's body joints, CVAT's archive",
             coco.recognizes, coco.read, coco.write, (".json",),
+        ),
+        Format("cvat", "CVAT's XML of images or videos, or its archive", cvat.recognizes, cvat.read),
+        Format(
+            "label-studio",
+            "Label Studio's JSON export; out: tasks with predictions, and their labelling configuration",
+            label_studio.recognizes, label_studio.read, label_studio.write,
         ),
         Format("cvat-coco", "archive that CVAT imports as drafts", write=coco.write_archive, suffixes=(".zip",)),
     )
