@@ -100,7 +100,11 @@ def pictures(folder):
     folder.mkdir()
     rng = np.random.default_rng(0)
     shapes = [cv2.resize(rng.integers(0, 255, (7, 9, 3), np.uint8), (180, 140)) for _ in range(5)]
-    shapes += [cv2.resize(shapes[0], (90, 70), interpolation=cv2.INTER_AREA), shapes[1][:, ::-1], np.full((50, 50, 3), 9, np.uint8)]
+    shapes += [
+        cv2.resize(shapes[0], (90, 70), interpolation=cv2.INTER_AREA),
+        shapes[1][:, ::-1],
+        np.full((50, 50, 3), 9, np.uint8),
+    ]
     shapes.append(shapes[-1])
     for number, image in enumerate(shapes):
         cv2.imwrite(str(folder / f"{number}.jpg"), image)

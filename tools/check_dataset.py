@@ -96,9 +96,7 @@ def compare_images(dataset: PoseDataset, others: list[PoseDataset], arguments: a
         splits += [number] * len(other.images)
     hashes, mirrored, broken = hash_images(files)
     across, within = split_duplicates(find_duplicates(hashes, mirrored, arguments.near), np.array(splits))
-    print(
-        f"  {len(across):,} pairs of like images across splits, {len(within):,} within one; {len(broken):,} unreadable"
-    )
+    print(f"  like images: {len(across):,} pairs across splits, {len(within):,} within one; {len(broken):,} unreadable")
     return duplicate_section(across, within, files, broken)
 
 

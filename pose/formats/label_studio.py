@@ -217,7 +217,10 @@ def _regions(dataset: PoseDataset, row: int, box: np.ndarray) -> list[dict[str, 
 
 
 def _config(keypoints: Sequence[str]) -> str:
-    labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in keypoints)
+    labels = "".join(
+        f'    <Label value={quoteattr(name)} model_index="{index}"/>\n'  # its own exports need the index
+        for index, name in enumerate(keypoints)
+    )
     return (
         '<View>\n  <Image name="image" value="$image"/>\n'
         '  <RectangleLabels name="person" toName="image">\n    <Label value="person"/>\n  </RectangleLabels>\n'
