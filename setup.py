@@ -1,6 +1,7 @@
 """What is installed, with what, and which files come along.
 
-In a wheel, configs/ and data/weights/ are inside the package, as pose/shipped/ (pose/resources.py finds them).
+In a wheel, configs/, data/weights/ and data/sample/ are inside the package, as pose/shipped/, where pose/resources.py
+finds them.
 """
 
 import re
@@ -29,7 +30,10 @@ EXTRAS = {
     "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6", "pandas>=2.0", "tables>=3.9"],  # of other tools
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
-TEST = ["pytest>=8", "hypothesis>=6.100", "ruff>=0.6", "selenium>=4.15", "mypy>=1.14", "setuptools>=70.1"]
+TEST = [
+    *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "selenium>=4.15"),
+    *("ruff>=0.6", "mypy>=1.14", "setuptools>=70.1"),
+]
 COMMANDS = ("train", "test", "demo", "export", "serve")
 
 
@@ -40,7 +44,7 @@ def folders(*roots: str) -> dict[str, str]:
     return {".".join(("pose", "shipped", *path.parts)): path.as_posix() for path in paths}
 
 
-SHIPPED = folders("configs", "data/weights")
+SHIPPED = folders("configs", "data/weights", "data/sample")
 
 setup(
     name="pose",
@@ -67,7 +71,7 @@ setup(
     package_dir=SHIPPED,
     package_data={
         "pose": ["py.typed"],
-        **dict.fromkeys(SHIPPED, ["*.json", "*.pth", "*.onnx", "*.md"]),
+        **dict.fromkeys(SHIPPED, ["*.json", "*.pth", "*.onnx", "*.jpg", "*.md"]),
         "": ["*.cpp", "*.h", "*.html", "*.js", "*.css"],
     },
     entry_points={"console_scripts": [f"pose-{name} = pose.commands.entry:{name}" for name in COMMANDS]},

@@ -57,7 +57,8 @@ class TrainSettings:
             or ``detected`` for ``data.val.boxes``.
         seed: Of initialisation, order and augmentation.
         initial_weights: What to start from instead of chance, see :func:`pose.engine.initial.load_initial`: a
-            checkpoint, also of the static network, or ``torchvision:NAME`` for the backbone.
+            checkpoint, also of the static network or of other keypoints, the name of weights that come with the
+            project, or ``torchvision:NAME`` for the backbone.
         initial_noise: Parts the kernels that are copies of a static one, as a fraction of its deviation.
         initial_balanced: Rescale the kernels of a ``torchvision:`` start so that Adam can move them alike: the
             network stays the same, see :func:`pose.models.balance.balance`.

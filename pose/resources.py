@@ -1,7 +1,7 @@
-"""Files that come with the project: configurations and trained weights, in a clone and in an installed package.
+"""Files that come with the project, in a clone and in an installed package: configurations, weights and a photo.
 
-In a clone they are ``configs/`` and ``data/weights/`` beside the package; a wheel carries the same two folders inside
-the package, in ``pose/shipped/`` (setup.py says how).
+In a clone they are ``configs/``, ``data/weights/`` and ``data/sample/`` beside the package; a wheel carries the same
+folders inside the package, in ``pose/shipped/`` (setup.py says how).
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from pathlib import Path
 _SHIPPED = Path(str(files("pose"))) / "shipped"
 
 ROOT = _SHIPPED if _SHIPPED.is_dir() else _SHIPPED.parents[1]
-"""The folder that has ``configs/`` and ``data/weights/``."""
+"""The folder that has ``configs/``, ``data/weights/`` and ``data/sample/``."""
+
+SAMPLE = ROOT / "data" / "sample" / "street.jpg"
+"""A photo with people in it, for first tries."""
 
 
 def configuration(path: str | Path) -> Path:

@@ -50,6 +50,12 @@ class ShippedDetector(NamedTuple):
     about: str
 
 
+def shipped_names() -> tuple[str, ...]:
+    """The names of the pose networks that come with their weights."""
+    index = FOLDER / INDEX
+    return tuple(read_json(index, "list of weights")["weights"]) if index.is_file() else ()
+
+
 def shipped(name: str | None = None) -> Shipped:
     """The pose network of a name, or the one to take where nobody asks for another.
 

@@ -22,6 +22,8 @@ def open_browser() -> Iterator[object]:
     options.binary_location = binary
     for switch in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,1000"):
         options.add_argument(f"--{switch}")
+    options.add_argument("--use-fake-device-for-media-stream")  # a moving picture in place of a camera
+    options.add_argument("--use-fake-ui-for-media-stream")  # and nobody asks whether it may be used
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=service.Service(driver))
     try:

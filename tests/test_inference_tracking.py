@@ -128,6 +128,28 @@ def test_boxes_are_asked_for_when_it_is_their_turn_and_their_scores_are_kept():
     assert asked == [0, 4, 8]
 
 
+@pytest.mark.parametrize("detect_every", [1, 3])
+def test_whom_the_detector_misses_for_a_moment_stays_and_goes_later(detect_every):
+    """Somebody is found until frame 6 and not again; after half a second nobody believes in them any more."""
+    rng = np.random.default_rng(0)
+    image = np.maximum(spot(70, 30), rng.integers(0, 90, (90, 120, 3), dtype=np.uint8))
+    detector = lambda image: [[50, 10, 60, 60, 0.5]] if frame <= 6 else []  # noqa: E731
+    stream = StreamPredictor(Predictor(BrightestSpot(), detector), fps=10, detect_every=detect_every)
+    there = []
+    for frame in range(20):
+        poses = stream(frame, image)
+        there += [frame] * (poses.track_ids.tolist() == [1])
+    assert there[:12] == list(range(12)) and len(there) <= 12 + 2 * detect_every
+
+
+def test_whom_the_detector_misses_and_who_looks_like_nobody_is_gone():
+    rng = np.random.default_rng(0)
+    dim = rng.integers(0, 40, (90, 120, 3), dtype=np.uint8)  # the best score is below those that are drawn
+    found = iter([[[50, 10, 60, 60, 0.5]]] * 4 + [[]] * 2)
+    stream = StreamPredictor(Predictor(BrightestSpot(), lambda image: next(found)), fps=10)
+    assert [len(stream(frame, dim)) for frame in range(6)] == [1, 1, 1, 1, 0, 0]
+
+
 def test_frames_without_boxes_have_no_persons_when_every_frame_is_detected():
     stream = StreamPredictor(Predictor(BrightestSpot()), fps=25)
     assert len(stream(0, spot(70, 30), np.array([[50, 10, 60, 60, 1.0]]))) == 1

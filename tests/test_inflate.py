@@ -8,12 +8,16 @@ from torch import nn
 from torchvision import models
 
 from pose.checkpoint import save_checkpoint
+from pose.config import load_settings
 from pose.engine.initial import load_initial
 from pose.errors import CheckpointError
 from pose.models.classifier import build_classifier
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.inflate import inflate, load_torchvision
 from pose.models.pose_net import build_pose_net
+from pose.resources import ROOT
+from pose.skeleton import COCO, Skeleton
+from pose.weights import shipped
 
 KINDS = ["static", "dynamic", "dcd", "condconv"]
 ALL_ROLES = ["expand", "depthwise", "project", "3x3", "reduce", "restore", "shortcut", "last", "hidden", "classifier"]
@@ -192,3 +196,57 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path):
     for wrong in (path, tmp_path / "absent.pth"):
         with pytest.raises(CheckpointError, match=wrong.name):
             load_torchvision(model.backbone, "mobilenet_v2", wrong)
+
+
+def named(*keypoints: str) -> Skeleton:
+    return Skeleton("own", keypoints)
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_a_start_from_other_keypoints_takes_the_channels_of_equal_names(kind, tmp_path):
+    theirs = ("nose", "left_hip", "right_hip", "left_knee", "right_knee")
+    start = trained(pose_net("static"))
+    save_checkpoint(tmp_path / "start.pth", {"model": start.state_dict(), "keypoints": list(theirs)})
+    section = dict(conv=dict(type=kind))
+    head = dict(type="bottleneck", **section)
+    model = build_pose_net(dict(type="mobilenet_v2", width=0.35, depth=0.5, **section), head, 3).eval()
+    ours = named("right_knee", "hat", "nose")
+    (told,) = load_initial(model, str(tmp_path / "start.pth"), skeleton=ours)
+    assert "2 of 3 keypoints by name; fresh: hat; not taken: left_hip, right_hip, left_knee" in told
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert_same(model(x)[:, [0, 2]], start(x)[:, [4, 0]])
+    assert model.head.final.weight[1].std() > 0
+
+
+def test_a_start_from_the_same_keypoints_in_another_order_is_reordered(tmp_path):
+    start, model = trained(pose_net("static")), pose_net("static").eval()
+    save_checkpoint(tmp_path / "start.pth", {"model": start.state_dict(), "keypoints": list("abcde")})
+    assert load_initial(model, str(tmp_path / "start.pth"), skeleton=named(*"edcba"))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert_same(model(x), start(x).flip(1))
+
+
+def test_a_start_without_keypoint_names_takes_all_but_the_last_layer_or_as_many_channels(tmp_path):
+    start, path = trained(pose_net("static")), tmp_path / "start.pth"
+    save_checkpoint(path, {"model": start.state_dict()})
+    assert load_initial(pose_net("static"), str(path), skeleton=named(*"abcde")) == []
+    model = build_pose_net(dict(type="mobilenet_v2", width=0.35, depth=0.5), dict(type="bottleneck"), 2)
+    fresh = model.head.final.weight.clone()
+    (told,) = load_initial(model, str(path), skeleton=named("a", "b"))
+    assert "5 keypoints the file does not name; all 2 start fresh" in told
+    assert torch.equal(model.head.final.weight, fresh)
+    assert torch.equal(model.backbone.stem.conv.weight, start.backbone.stem.conv.weight)
+
+
+def test_shipped_weights_are_a_start_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = load_settings(ROOT / shipped("base").config).build_model()
+    assert load_initial(model, "base", skeleton=COCO) == []
+    five = named("left_wrist", "right_wrist", "racket_tip", "racket_grip", "nose")
+    model = build_pose_net(**load_settings(shipped("base").config).model, num_keypoints=5)
+    (told,) = load_initial(model, "base", skeleton=five)
+    assert told.startswith("initial weights base: all but the last layer, and of that 3 of 5 keypoints by name; fresh")
+    with pytest.raises(CheckpointError, match="bace: checkpoint not found.*or the name of shipped weights: .*base"):
+        load_initial(model, "bace", skeleton=five)

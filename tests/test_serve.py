@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,7 @@ from pose.skeleton import Skeleton
 pytest.importorskip("flask")
 serving = pytest.importorskip("werkzeug.serving")
 
+from pose.inference.web.camera import CameraStreams  # noqa: E402 - needs Flask
 from pose.inference.web.server import create_app  # noqa: E402 - needs Flask
 
 SERVE = Path(__file__).parents[1] / "tools" / "serve.py"
@@ -64,7 +66,8 @@ def ask(port, body=None, name="a.png", method="POST", path="/poses", **headers):
         head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
         body = head.encode() + body + b"\r\n--b--\r\n"
         headers["Content-Type"] = "multipart/form-data; boundary=b"
-    connection.request(method, path, body, headers)
+    with suppress(BrokenPipeError):  # what is too long is answered before all of it came
+        connection.request(method, path, body, headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     return answer.status, json.loads(text) if text.startswith("{") else text
@@ -93,6 +96,35 @@ def test_a_video_comes_back_as_a_page_cut_to_the_limit(port, folder):
     assert answer["page"].count("add({") == 12
     assert [record["frame"] for record in answer["records"]] == list(range(12))
     assert "12 frames, the first of 16" in answer["note"]
+
+
+def test_camera_streams_are_followed_apart(port):
+    def place(name, x, y):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("POST", f"/camera/{name}", cv2.imencode(".jpg", spot(x, y))[1].tobytes())
+        answer = json.loads(connection.getresponse().read())
+        return answer["persons"][0]["track_id"], answer["persons"][0]["keypoints"][0][:2]
+
+    for step in range(3):
+        for name, x in (("one", 30), ("other", 90)):
+            track, point = place(name, x + 2 * step, 40)
+            assert point == pytest.approx([x + 2 * step, 40], abs=5)
+            assert track == place(name, x + 2 * step, 40)[0]
+
+
+def test_streams_that_were_silent_longest_are_forgotten():
+    streams = CameraStreams(Predictor(Arm()), 1, most=2)
+    for name in ("a", "b", "a", "c"):
+        streams(name, spot(60, 40))
+    assert list(streams._streams) == ["a", "c"]
+    assert streams._streams["a"].count == 2
+
+
+def test_what_is_no_camera_image_gets_a_word(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", "/camera/one", b"no image")
+    answer = connection.getresponse()
+    assert answer.status == 422 and "camera" in json.loads(answer.read())["error"]
 
 
 def test_many_at_a_time_are_not_mixed_up(port):
@@ -187,6 +219,44 @@ def test_a_dropped_picture_and_its_json(browser, folder):
     (record,) = json.loads(browser.execute_async_script(script, list(png(30, 60))))
     assert record["file_name"] == "dropped.png"
     assert record["keypoints"][:2] == pytest.approx([30, 60], abs=4)
+
+
+def test_a_pasted_picture_the_sample_and_a_person_picked_by_mouse(browser):
+    script = """
+        const files = new DataTransfer();
+        files.items.add(new File([new Uint8Array(arguments[0])], "pasted.png", {type: "image/png"}));
+        document.dispatchEvent(new ClipboardEvent("paste", {bubbles: true, clipboardData: files}));
+    """
+    browser.execute_script(script, list(png(30, 60)))
+    wait(browser, "document.body.dataset.shown === 'pasted.png'")
+    assert browser.find_element("css selector", "#numbers td").text == "left elbow"
+    browser.find_element("id", "sample").click()
+    wait(browser, "document.body.dataset.shown === 'street.jpg'")
+    assert browser.find_element("id", "person").get_attribute("value") == "all"
+    browser.find_element("id", "picture").click()  # the whole picture is one person
+    assert browser.find_element("id", "person").get_attribute("value") == "1"
+
+
+def test_a_camera_in_the_browser(browser):
+    browser.find_element("id", "camera").click()
+    wait(browser, "document.body.dataset.shown === 'camera.jpg'")
+    assert "Camera: 1 person" in browser.find_element("id", "status").text
+    assert not browser.find_element("id", "json").is_displayed()
+    browser.find_element("id", "camera").click()
+    wait(browser, "!camera.on")
+    assert browser.find_element("id", "status").text == "The camera is off."
+
+
+def test_the_page_on_a_phone(browser):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    )
+    browser.refresh()
+    browser.find_element("id", "sample").click()
+    wait(browser, "document.body.dataset.shown === 'street.jpg'")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.refresh()
 
 
 def test_a_video_in_the_browser(browser, folder):

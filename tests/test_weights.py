@@ -21,6 +21,7 @@ from pose import Predictor, weights
 from pose.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from pose.config import load_settings
 from pose.datasets.coco import read_annotations
+from pose.detection.settings import load_detector_settings
 from pose.engine import evaluate
 from pose.engine.evaluate import make_test_loader
 from pose.engine.predict import predict
@@ -96,6 +97,23 @@ def test_what_cannot_be_shipped_is_refused_before_anything_is_written(project, s
         status, _, error = run_tool(*command)
         assert status == 2 and message in error
     assert not (project / "weights").exists()
+
+
+def test_a_detector_is_kept_with_its_threshold_and_without_the_places_of_its_data(project, run_tool):
+    (project / "detector.py").write_text("model = dict(width=0.35, channels=(8, 8, 8), blocks=1)\n")
+    settings = load_detector_settings(project / "detector.py", {"data.root": "/elsewhere", "test.threshold": 0.41})
+    torch.manual_seed(0)
+    contents = {"model": settings.build_model().state_dict(), "settings": settings.to_dict()}
+    save_checkpoint(project / "detector.pth", contents)
+    command = ("ship_weights.py", project / "detector.py", project / "detector.pth", "--name", "person", "--about", "-")
+    status, _, error = run_tool(*command, "--detector", "--default")
+    assert status == 0, error
+    found = weights.shipped_detector()
+    assert found.name == "person" and found.config == project / "detector.py"
+    kept = load_checkpoint(found.checkpoint)["settings"]
+    assert kept["test"]["threshold"] == 0.41 and kept["data"]["root"] == "data/people"
+    status, _, error = run_tool(*command, "--detector")
+    assert status == 2 and "add --replace" in error
 
 
 def test_changed_and_missing_weights_are_refused(project, ship):

@@ -11,6 +11,7 @@ from pose.checkpoint import load_newest, save_checkpoint
 from pose.config import Settings, stored_settings
 from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
+from pose.engine.initial import KEYPOINTS
 from pose.engine.random_state import random_state, restore_random_state
 from pose.engine.trainer import Trainer
 from pose.engine.work_dir import BEST, LAST, PREVIOUS, run_files
@@ -84,6 +85,7 @@ def save_run(work_dir: Path, settings: Settings, trainer: Trainer, progress: Pro
             "random": random,
             "order": _order(order),
             "settings": settings.to_dict(),
+            KEYPOINTS: list(settings.skeleton().keypoints),
         }
         save_checkpoint(work_dir / LAST, contents, work_dir / PREVIOUS)
 
@@ -100,6 +102,7 @@ def save_best(work_dir: Path, settings: Settings, trainer: Trainer, progress: Pr
             "epoch": progress.best["epoch"],
             "best": progress.best,
             "settings": settings.to_dict(),
+            KEYPOINTS: list(settings.skeleton().keypoints),
         }
         save_checkpoint(work_dir / BEST, contents)
 

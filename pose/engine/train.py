@@ -79,7 +79,9 @@ def _train(
     seed_everything(schedule.seed)
     trainer = make_trainer(settings, device)
     if schedule.initial_weights and not (resume and run_files(work_dir)):
-        load_initial(trainer.model, schedule.initial_weights, schedule.initial_noise, schedule.initial_balanced)
+        start = schedule.initial_weights, schedule.initial_noise, schedule.initial_balanced
+        for told in load_initial(trainer.model, *start, skeleton=settings.skeleton()):
+            distributed.say(told)
     seed_everything(schedule.seed + distributed.shard()[0])
     with signals.at_once():  # a crop cache may take minutes
         train_loader, test_set, broken = prepare_data(settings, check_data)

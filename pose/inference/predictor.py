@@ -178,8 +178,7 @@ class Predictor:
             raise DataError(f"{len(images)} pictures need as many lists of boxes, got {len(boxes)}")
         pictures = [as_picture(image) for image in images]
         given = [
-            self._detect(picture) if own is None else as_boxes(own)
-            for picture, own in zip(pictures, boxes, strict=True)
+            self.detect(picture) if own is None else as_boxes(own) for picture, own in zip(pictures, boxes, strict=True)
         ]
         for image, picture, own in zip(images, pictures, given, strict=True):
             try:
@@ -188,7 +187,8 @@ class Predictor:
                 raise DataError(f"{image}: {error}" if isinstance(image, (str, Path)) else str(error)) from error
         return self._predict(pictures, given)
 
-    def _detect(self, picture: np.ndarray) -> np.ndarray:
+    def detect(self, picture: np.ndarray) -> np.ndarray:
+        """(N, 5) x, y, width, height in pixels and score: the detector's boxes of (H, W, 3) uint8 BGR."""
         with self.clock("detect"):
             return as_boxes(self.detector(picture))
 

@@ -6,14 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 
+from pose.geometry import box_iou
+from pose.inference.boxes import as_boxes
 from pose.inference.predictor import Predictor
 from pose.inference.video.flow import box_shifts, motion_image
 from pose.inference.video.smoothing import Smoother
-from pose.inference.video.tracking import Tracker
+from pose.inference.video.tracking import Tracker, Tracks
 from pose.poses import Poses
+from pose.visualization import DRAWN_SCORE
 
 LONGEST_GAP = 1.0
 """Seconds that a person may be out of view and keep the identity."""
+
+LONGEST_DOUBT = 0.5
+"""Seconds that a person who is followed stays though the detector finds nobody there."""
+
+_SAME_PERSON = 0.3  # overlap (IoU) of a detector's box and a followed one from which on they are one person's
 
 
 class StreamPredictor:
@@ -29,6 +37,7 @@ class StreamPredictor:
     def __init__(self, predictor: Predictor, fps: float, detect_every: int = 1, smoothing: str = "off") -> None:
         self.predictor = predictor
         self.detect_every = detect_every
+        self.longest_doubt = round(LONGEST_DOUBT * fps) + detect_every
         self.tracker = Tracker(predictor.network.skeleton.sigmas, max(round(LONGEST_GAP * fps), 1) + detect_every)
         self.smoother = Smoother(smoothing, fps)
         self._before: np.ndarray | None = None
@@ -49,15 +58,19 @@ class StreamPredictor:
         with self.predictor.clock("track"):
             followed = self._follow(image)
         due = self._last_detection < 0 or frame - self._last_detection >= self.detect_every
+        carried = self.tracker.tracks.take(followed & (self.tracker.tracks.seen == self._last_frame))
         if due or (boxes is not None and len(boxes)):
-            poses = self.predictor(image, boxes)
-            ids = self.tracker.match(frame, _scored_boxes(poses), poses.keypoints, poses.areas)
+            found = self.predictor.detect(image) if boxes is None else as_boxes(boxes)
+            carried = carried.take(self._missed(frame, carried, found) & (boxes is None))
+            poses = self.predictor(image, np.concatenate([found, carried.boxes]))
+            poses = poses[(poses.sources < len(found)) | _is_somebody(poses)]
+            confirmed = np.concatenate([np.full(len(found), frame), carried.confirmed])[poses.sources]
+            ids = self.tracker.match(frame, _scored_boxes(poses), poses.keypoints, poses.areas, confirmed)
             self._last_detection = frame
         else:
-            carried = self.tracker.tracks.take(followed & (self.tracker.tracks.seen == self._last_frame))
             poses = self.predictor(image, carried.boxes)
-            ids = carried.ids[poses.sources]
-            self.tracker.update(frame, ids, _scored_boxes(poses), poses.keypoints, poses.areas)
+            ids, confirmed = carried.ids[poses.sources], carried.confirmed[poses.sources]
+            self.tracker.update(frame, ids, _scored_boxes(poses), poses.keypoints, poses.areas, confirmed)
         self._last_frame = frame
         keypoints = self.smoother(frame, ids, poses.keypoints, poses.areas)
         return replace(poses, keypoints=keypoints, track_ids=ids)
@@ -79,6 +92,18 @@ class StreamPredictor:
         self.tracker.move(np.where(good[:, None], shifts[:-1], shifts[-1:]) / factor)
         boxes = self.tracker.tracks.boxes[:, :4] * factor
         return good & (boxes[:, :2] < size).all(axis=1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(axis=1)
+
+    def _missed(self, frame: int, tracks: Tracks, found: np.ndarray) -> np.ndarray:
+        """(M,) bool: whom a detector found lately, and does not find now."""
+        overlap = box_iou(tracks.boxes[:, None, :4], found[None, :, :4])
+        alone = (overlap < _SAME_PERSON).all(axis=1)
+        return alone & (frame - tracks.confirmed <= self.longest_doubt)
+
+
+def _is_somebody(poses: Poses) -> np.ndarray:
+    """(N,) bool: half of the joints are as sure as those that are drawn."""
+    threshold = DRAWN_SCORE if poses.threshold is None else poses.threshold
+    return (poses.keypoints[..., 2] >= threshold).mean(axis=1) >= 0.5
 
 
 def _scored_boxes(poses: Poses) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class Tracks:
         keypoints: (M, K, 3) float64 x, y in pixels and joint scores, likewise.
         areas: (M,) float64 pixels^2, the scale of OKS.
         seen: (M,) int64, the last frame they were seen in.
+        confirmed: (M,) int64, the last frame a detector found them in.
     """
 
     ids: np.ndarray
@@ -37,10 +38,11 @@ class Tracks:
     keypoints: np.ndarray
     areas: np.ndarray
     seen: np.ndarray
+    confirmed: np.ndarray
 
     def take(self, rows: np.ndarray) -> Tracks:
         """Those of these indices, or where a mask is true."""
-        return Tracks(self.ids[rows], self.boxes[rows], self.keypoints[rows], self.areas[rows], self.seen[rows])
+        return Tracks(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,7 +61,12 @@ class Tracker:
         self.sigmas = sigmas
         self.max_gap = max_gap
         self.tracks = Tracks(
-            np.zeros(0, np.int64), np.zeros((0, 5)), np.zeros((0, count, 3)), np.zeros(0), np.zeros(0, np.int64)
+            np.zeros(0, np.int64),
+            np.zeros((0, 5)),
+            np.zeros((0, count, 3)),
+            np.zeros(0),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
         )
         self._next = 1
 
@@ -70,7 +77,14 @@ class Tracker:
         points = tracks.keypoints[..., :2] + shifts[:, None]
         tracks.keypoints = np.concatenate([points, tracks.keypoints[..., 2:]], axis=2)
 
-    def match(self, frame: int, boxes: np.ndarray, keypoints: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    def match(
+        self,
+        frame: int,
+        boxes: np.ndarray,
+        keypoints: np.ndarray,
+        areas: np.ndarray,
+        confirmed: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Identities of detected persons; those like no track get new ones.
 
         Args:
@@ -78,6 +92,7 @@ class Tracker:
             boxes: (N, 5) x, y, width, height in pixels and score.
             keypoints: (N, K, 3).
             areas: (N,) pixels^2.
+            confirmed: (N,) int64, the last frame a detector found them in; None is this one for all.
 
         Returns:
             (N,) int64 ids, all different.
@@ -92,10 +107,19 @@ class Tracker:
         new = ids == 0
         ids[new] = np.arange(self._next, self._next + new.sum())
         self._next += int(new.sum())
-        self.update(frame, ids, boxes, keypoints, areas)
+        confirmed = np.full(len(ids), frame) if confirmed is None else confirmed
+        self.update(frame, ids, boxes, keypoints, areas, confirmed)
         return ids
 
-    def update(self, frame: int, ids: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray, areas: np.ndarray) -> None:
+    def update(
+        self,
+        frame: int,
+        ids: np.ndarray,
+        boxes: np.ndarray,
+        keypoints: np.ndarray,
+        areas: np.ndarray,
+        confirmed: np.ndarray,
+    ) -> None:
         """Notes where the persons of known ids (N,) are; arguments as in :meth:`match`."""
         rest = self.tracks.take(~np.isin(self.tracks.ids, ids))
         self.tracks = Tracks(
@@ -104,6 +128,7 @@ class Tracker:
             np.concatenate([keypoints, rest.keypoints]),
             np.concatenate([areas, rest.areas]),
             np.concatenate([np.full(len(ids), frame), rest.seen]),
+            np.concatenate([confirmed, rest.confirmed]),
         )
 
     def similarity(self, frame: int, boxes: np.ndarray, keypoints: np.ndarray, areas: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from flask import Flask, Request, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from pose.datasets.images import decode_image
 from pose.errors import DataError
 from pose.inference.boxes import whole_image
 from pose.inference.inputs import Frame
@@ -24,7 +25,9 @@ from pose.inference.pictures import as_picture
 from pose.inference.predictor import Predictor
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 from pose.inference.video.stream import StreamPredictor
+from pose.inference.web.camera import CameraStreams
 from pose.inference.web.viewer import html_file, page, persons, skeleton_meta
+from pose.resources import SAMPLE
 from pose.visualization import DRAWN_SCORE
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -89,7 +92,8 @@ def create_app(
     calibration = predictor.calibration
     threshold = DRAWN_SCORE if calibration is None else calibration.threshold
     meta = skeleton_meta(predictor.network.skeleton)
-    meta |= {"most_bytes": most_bytes, "note": note, "threshold": threshold}
+    meta |= {"most_bytes": most_bytes, "note": note, "threshold": threshold, "sample": SAMPLE.is_file()}
+    streams = CameraStreams(predictor, detect_every)
     html = page("serve", meta)
 
     @app.before_request
@@ -119,6 +123,25 @@ def create_app(
                 return jsonify(_picture(predictor, path, name))
             except DataError as error:
                 raise _refused(422, str(error).replace(str(path), name)) from error
+
+    @app.get("/sample.jpg")
+    def sample() -> Response:
+        if not SAMPLE.is_file():
+            raise _refused(404, "the sample photo did not come with this installation")
+        return Response(SAMPLE.read_bytes(), mimetype="image/jpeg")
+
+    @app.post("/camera/<name>")
+    def camera(name: str) -> Response:
+        """The persons of one image of a camera stream, sent as the bytes of a JPEG."""
+        try:
+            image = decode_image(np.frombuffer(request.get_data(), np.uint8))
+        except cv2.error:  # too many pixels
+            image = None
+        if image is None:
+            raise _refused(422, "the camera's image cannot be decoded")
+        height, width = image.shape[:2]
+        frame = Frame(0, image, Path("camera"))
+        return jsonify(width=width, height=height, persons=persons(frame, streams(name[:64], image)))
 
     @app.errorhandler(HTTPException)
     def tell(error: HTTPException) -> tuple[Response, int]:

@@ -1,4 +1,4 @@
-// Draws persons the way pose/inference/draw.py does. A person is {keypoints: [[x, y, score], ...], box: [x, y, w, h],
+// Draws persons the way pose/visualization.py does. A person is {keypoints: [[x, y, score], ...], box: [x, y, w, h],
 // track_id}; META is {keypoints, sides, limbs, limb_sides, colors}, see pose/inference/viewer.py.
 "use strict";
 
@@ -6,9 +6,24 @@ function trackColor(id) {
   return `hsl(${(id * 0.618034 % 1) * 360} 100% 62.5%)`;
 }
 
-function drawPersons(context, persons, scale, threshold) {
+// With a chosen person the others are drawn faintly.
+function drawPersons(context, persons, scale, threshold, chosen) {
   const byArea = [...persons].sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
-  for (const person of byArea) drawPerson(context, person, scale, threshold);
+  for (const person of byArea) {
+    context.globalAlpha = chosen && person !== chosen ? 0.25 : 1;
+    drawPerson(context, person, scale, threshold);
+  }
+  context.globalAlpha = 1;
+}
+
+// Which person is meant by a point of the image: the smallest box around it; -1 for none.
+function personAt(persons, x, y) {
+  let best = -1;
+  persons.forEach(({ box: [left, top, width, height] }, index) => {
+    const around = x >= left && x <= left + width && y >= top && y <= top + height;
+    if (around && (best === -1 || width * height < persons[best].box[2] * persons[best].box[3])) best = index;
+  });
+  return best;
 }
 
 function drawPerson(context, person, scale, threshold) {

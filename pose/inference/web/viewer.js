@@ -106,19 +106,9 @@ function plot() {
 }
 
 function tabulate() {
-  const body = byId("numbers");
-  body.replaceChildren();
   const persons = FRAMES[shown] ? FRAMES[shown].persons : [];
   const person = persons.find((one) => chosenTracks().includes(one.track_id));
-  if (!person) return;
-  META.keypoints.forEach((name, k) => {
-    const [x, y, score] = person.keypoints[k];
-    const row = body.insertRow();
-    row.className = score < Number(byId("threshold").value) ? "faint" : "";
-    for (const text of [name.replaceAll("_", " "), x.toFixed(1), y.toFixed(1), score.toFixed(2)]) {
-      row.insertCell().textContent = text;
-    }
-  });
+  fillNumbers(byId("numbers"), person, Number(byId("threshold").value));
 }
 
 function play(on) {

@@ -34,7 +34,7 @@ def page(name: str, meta: dict[str, Any]) -> str:
     """
     folder = files("pose.inference.web")
     text = (folder / f"{name}.html").read_text(encoding="utf-8")
-    for part in ("page.css", "skeleton.js", f"{name}.js"):
+    for part in ("page.css", "skeleton.js", "numbers.js", "camera.js", f"{name}.js"):
         text = text.replace(f"/*{part}*/", (folder / part).read_text(encoding="utf-8"))
     return text.replace("/*META*/", _script_json(meta))
 

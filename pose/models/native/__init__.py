@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 from torch import nn
 
 from pose.errors import PoseError
+from pose.files import make_folder
+from pose.locks import lock_file
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "inference" / "layers.cpp"
@@ -42,36 +45,65 @@ def build() -> None:
 
 
 def load(*sources: Path) -> None:
-    """Compiles and loads sources below this folder as one library, named after the first.
+    """Loads sources below this folder as one library, named after the first; compiles it where there is none yet.
 
     Raises:
         NativeError: As for :func:`build`.
     """
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of CUDA, which is not wanted
-    from torch.utils import cpp_extension  # looks for compilers and CUDA when imported
-
+    library = _folder() / f"{_name(sources)}.so"
     try:
-        files, name = [str(source) for source in sources], _name(sources)
-        root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root())
-        if not any(root.rglob(f"{name}.so")):
-            print("compiling native layers, once: about half a minute ...", file=sys.stderr, flush=True)
-        includes = [str(FOLDER), str(sources[0].parent)]
-        cpp_extension.load(name, files, extra_cflags=list(FLAGS), extra_include_paths=includes, is_python_module=False)
+        if library.is_file() or not _compile(sources, library):
+            torch.ops.load_library(str(library))
     except Exception as error:  # whatever a compiler, ninja or the linker can say
         reason = str(error).strip().partition("\n")[0].partition(": [")[0]  # not the whole command that failed
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
 
 
-def _name(sources: Sequence[Path]) -> str:
-    """The library's name: another source, torch or processor needs another build, and home folders are shared.
+def _compile(sources: Sequence[Path], library: Path) -> bool:
+    """Makes a library and loads it; False where another process made it meanwhile.
 
-    So does another copy of the project: one build folder for two would be built anew for each in turn.
+    It is compiled in a folder of its own and gets its name when it is whole: a build that is killed leaves neither half
+    a library nor a lock that the next one would wait for.
+    """
+    make_folder(library.parent)
+    with lock_file(library.with_suffix(".lock"), wait=True):
+        if library.is_file():
+            return False
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of CUDA, which is not wanted
+        from torch.utils import cpp_extension  # looks for compilers and CUDA when imported
+
+        print("compiling native layers, once: about half a minute ...", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix=f"{library.stem}.", dir=library.parent) as folder:
+            cpp_extension.load(
+                library.stem,
+                [str(source) for source in sources],
+                extra_cflags=list(FLAGS),
+                extra_include_paths=[str(FOLDER), str(sources[0].parent)],
+                build_directory=folder,
+                is_python_module=False,
+            )
+            (built,) = Path(folder).glob("*.so")  # torch may have added a number to its name
+            os.replace(built, library)
+    return True
+
+
+def _folder() -> Path:
+    """Where libraries are kept: ``TORCH_EXTENSIONS_DIR``, else the person's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache, "pose_native")
+
+
+def _name(sources: Sequence[Path]) -> str:
+    """The library's name: other sources, another torch or processor needs another, and home folders are shared.
+
+    Where the sources lie is no part of it: all copies of the project with the same sources share one library.
     """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
     processor = text.partition("flags")[2].partition("\n")[0] or platform.machine()
     headers = sorted([*FOLDER.glob("*.h"), *sources[0].parent.glob("*.h")])
-    parts = (*(f"{file.resolve()}\0{file.read_text()}" for file in (*sources, *headers)), torch.__version__, processor)
+    contents = (f"{file.relative_to(FOLDER)}\0{file.read_text()}" for file in (*sources, *headers))
+    parts = (*contents, *FLAGS, torch.__version__, processor)
     return f"pose_native_{sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

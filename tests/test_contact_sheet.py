@@ -1,0 +1,39 @@
+"""The sheet of drawn pictures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+TOOL = Path(__file__).parents[1] / "tools" / "contact_sheet.py"
+
+
+def sheet(*arguments):
+    command = [sys.executable, TOOL, *map(str, arguments), "--device", "cpu"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(5):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((40, 60, 3), 40 * number + 40, np.uint8))
+    return folder
+
+
+def test_chance_picks_the_same_pictures_and_each_keeps_its_shape(folder, tmp_path):
+    for name in ("a.png", "b.png"):
+        done = sheet(folder, "--boxes", "whole", "--count", 3, "--columns", 2, "--side", 64, "--out", tmp_path / name)
+        assert done.returncode == 0 and "3 pictures, 3 persons" in done.stdout, done.stderr
+    first, second = (cv2.imread(str(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert first.shape == (128, 128, 3) and (first == second).all()
+    assert (first[:10, :64] == 32).all() and (first[64:, 64:] == 0).all()  # beside a wide picture; no fourth one
+
+
+def test_what_cannot_be_gets_a_line(folder, tmp_path):
+    for arguments, said in ((("--count", 0), "--count"), (("--out", folder / "1.png"), "1.png")):
+        done = sheet(folder, "--boxes", "whole", *arguments)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

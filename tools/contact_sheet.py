@@ -1,0 +1,70 @@
+"""Look at what a network finds on pictures that chance picked: many small drawn pictures on one sheet.
+
+    python tools/contact_sheet.py data/people/val2017
+    python tools/contact_sheet.py CONFIG CHECKPOINT FOLDER --count 40 --seed 0 --out contact_sheet.jpg
+
+Network, boxes and detector are named as for tools/demo.py. The same seed picks the same pictures of a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pose.errors import command
+from pose.files import check_outputs
+from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
+from pose.inference.pictures import as_picture, list_pictures, write_picture
+from pose.options import OptionError
+from pose.visualization import draw_poses, tile
+
+BACKGROUND = 32
+"""The gray of what a cell's picture leaves free."""
+
+
+def in_cell(image: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 shrunk or enlarged into the middle of (side, side, 3)."""
+    height, width = image.shape[:2]
+    factor = side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    cell = np.full((side, side, 3), BACKGROUND, np.uint8)
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    cell[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cell
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_predictor_arguments(parser, reads_input=True)
+    parser.add_argument("--count", type=int, default=40, help="pictures on the sheet (default: %(default)s)")
+    parser.add_argument("--columns", type=int, default=8, help="pictures a row (default: %(default)s)")
+    parser.add_argument("--side", type=int, default=320, help="pixels of a picture's cell (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="picks the pictures (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("contact_sheet.jpg"), help="the sheet (default: %(default)s)")
+    arguments = parser.parse_intermixed_args()
+    take_network(parser, arguments, reads_input=True)
+    for name, least in (("count", 1), ("columns", 1), ("side", 16), ("seed", 0)):
+        if getattr(arguments, name) < least:
+            raise OptionError(f"--{name} must be at least {least}, got {getattr(arguments, name)}")
+    files = list_pictures(arguments.input)
+    picked = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.count]
+    files = [files[row] for row in sorted(picked.tolist())]
+    check_outputs([arguments.out], files)
+    predictor = make_predictor(arguments)
+    cells, persons = [], 0
+    for file in tqdm(files, unit="picture", disable=None, leave=False):
+        image = as_picture(file)
+        poses = predictor(image)
+        persons += len(poses)
+        cells.append(in_cell(draw_poses(image, poses), arguments.side))
+    write_picture(arguments.out, tile(cells, arguments.columns))
+    print(f"{arguments.out}: {len(files)} pictures, {persons} persons")
+
+
+if __name__ == "__main__":
+    main()
