@@ -54,6 +54,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder of the images, where a format needs their sizes or files")
     parser.add_argument("--category", help="name or number of the class that the persons are, where IN has several")
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a YOLO-pose folder")
+    parser.add_argument("--url-prefix", default=WriteOptions.url_prefix, help="of images in Label Studio (%(default)s)")
     parser.add_argument(
         "--joint-threshold", type=float, default=DRAWN_SCORE, help="found joints below are unlabelled (%(default)s)"
     )
@@ -86,7 +87,7 @@ def main() -> None:
     assert read_as.read is not None and write_as.write is not None
     dataset = read_as.read(arguments.annotations, options)
     dataset = dataset if target is None else with_skeleton(dataset, target)
-    lost = write_as.write(dataset, arguments.out, WriteOptions(arguments.images, arguments.split))
+    lost = write_as.write(dataset, arguments.out, WriteOptions(arguments.images, arguments.split, arguments.url_prefix))
     report(dataset, lost, arguments.out, write_as)
     if arguments.write_skeleton is not None:
         write_skeleton(arguments.write_skeleton, dataset.skeleton)

@@ -33,7 +33,9 @@ class WriteOptions:
     Attributes:
         images: The folder of the images, for formats whose folders hold them.
         split: The part of the data set, for formats that name one.
+        url_prefix: What an image's address begins with, for formats that hold addresses.
     """
 
     images: Path | None = None
     split: str = "train"
+    url_prefix: str = "/data/local-files/?d="

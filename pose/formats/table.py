@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pose.errors import DataError
-from pose.formats import coco, keypoints_json, yolo
+from pose.formats import coco, cvat, deeplabcut, keypoints_json, label_studio, labelme, openpose, research, sleap, yolo
 from pose.formats.dataset import PoseDataset
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.options import OptionError
@@ -49,6 +49,21 @@ FORMATS = {
             keypoints_json.recognizes, keypoints_json.read, keypoints_json.write,
         ),
         Format("yolo", "YOLO-pose folder with data.yaml", yolo.recognizes, yolo.read, yolo.write, folder=True),
+        Format("mpii", "MPII's JSON as SimpleBaseline and HRNet have it", research.recognizes_mpii, research.read_mpii),
+        Format("aic", "AI Challenger's JSON", research.recognizes_aic, research.read_aic),
+        Format("labelme", "LabelMe's JSON, a file or a folder of them", labelme.recognizes, labelme.read),
+        Format("sleap", "project of SLEAP (.slp) or DeepLabCut (its folder or labels)", sleap.recognizes, sleap.read),
+        Format("openpose", "OpenPose's JSON, a file an image, BODY_25", write=openpose.write, folder=True),
+        Format(
+            "deeplabcut", "DeepLabCut's table of poses, as movement loads it", write=deeplabcut.write,
+            suffixes=(".csv", ".h5"),
+        ),
+        Format("cvat", "CVAT's XML of images or videos, or its archive", cvat.recognizes, cvat.read),
+        Format(
+            "label-studio",
+            "Label Studio's JSON export; out: tasks with predictions, and their labelling configuration",
+            label_studio.recognizes, label_studio.read, label_studio.write,
+        ),
         Format(
             "coco",
             "COCO keypoint annotations; also CrowdPose's, Halpe's and COCO-WholeBody's body joints, CVAT's archive",

@@ -22,7 +22,7 @@ from pose.skeleton import Skeleton
 
 PAGE = "report.html"
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1em 0; }
@@ -89,7 +89,7 @@ def write_report(
     """
     page = make_folder(folder) / PAGE
     sections = [
-        ("Figures", _table(list(figures), [list(map(_figure, figures.values()))]) + _pre(about)),
+        ("Figures", figure_table(list(figures), [list(map(_figure, figures.values()))]) + _pre(about)),
         ("Where the points are lost", _losses(analysis)),
         ("Keypoints", _keypoints(analysis)),
         ("Groups of persons", _groups(analysis)),
@@ -102,7 +102,7 @@ def write_report(
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
+        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
     )
     with replacing(page) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -138,7 +138,7 @@ def _losses(analysis: Analysis) -> str:
         f"(OKS below {MATCH_OKS:g} with any that is free). Classes after Ronchi and Perona, ICCV 2017.</p>"
         f"<p>Of {labelled:,} labelled keypoints of found persons: {shares}.</p>"
         + bar_chart(bars, ["AP"], 1.0, "AP after correcting each class")
-        + _table(["corrected", "count", "AP", "gain"], rows)
+        + figure_table(["corrected", "count", "AP", "gain"], rows)
     )
 
 
@@ -158,7 +158,7 @@ def _keypoints(analysis: Analysis) -> str:
         "keypoints of missed persons counted as wrong; then how many of found persons are of each class. The bars are "
         f"shares of the found, up to {limit:.0%}.</p>"
         + bar_chart(wrong, KINDS[1:], limit, "Share of each error class by keypoint")
-        + _table(heads, rows)
+        + figure_table(heads, rows)
     )
 
 
@@ -172,7 +172,7 @@ def _groups(analysis: Analysis) -> str:
             [group.name, f"{group.persons:,}", str(group.missed), _figure(group.ap), _figure(group.ar)]
             for group in groups
         ]
-        text += _table([name, "persons", "missed", "AP", "AR"], rows)
+        text += figure_table([name, "persons", "missed", "AP", "AR"], rows)
     return text
 
 
@@ -207,7 +207,8 @@ def _shelves(gallery: Sequence[CropGroup]) -> str:
     return text
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def figure_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table of words and figures."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

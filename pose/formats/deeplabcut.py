@@ -1,0 +1,107 @@
+"""DeepLabCut's tables of found poses, CSV or HDF5: a row a frame, columns scorer, individual, bodypart and coordinate.
+
+``movement`` 0.15 loads both as poses of the dimensions time, space, keypoints and individuals.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pose.files import replacing
+from pose.formats.dataset import PoseDataset
+from pose.formats.extra import need
+from pose.formats.options import WriteOptions
+
+SCORER = "pose"
+_COORDINATES = ("x", "y", "likelihood")
+HDF_KEY = "df_with_missing"
+"""Under which DeepLabCut keeps its table."""
+
+
+def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:
+    """Writes the table; what is not labeled is empty in CSV and NaN in HDF5.
+
+    With tracks, the images are frames of a video by the numbers that their names end with, every frame from 0 on has a
+    row (movement counts rows and takes no note of their numbers), and a track is an individual. Without, a row is an
+    image, and its persons are individuals in their order, which says nothing of who is the same on the next one.
+
+    Returns:
+        What the format cannot hold.
+
+    Raises:
+        OutputError: The place cannot be written.
+        MissingExtra: HDF5 needs pandas and PyTables.
+    """
+    kept = dataset.take(dataset.persons)
+    tracked = bool(len(kept)) and bool((kept.tracks >= 0).all())
+    frames = _frames(dataset) if tracked else np.arange(len(dataset.images))
+    rows = frames[kept.owners]
+    individuals, names = _individuals(kept, tracked)
+    table = np.full((int(frames.max(initial=-1)) + 1, len(names), dataset.skeleton.num_keypoints, 3), np.nan)
+    scores = np.where(np.isfinite(kept.joint_scores), kept.joint_scores, 1.0)
+    values = np.dstack([kept.keypoints[..., :2], scores])
+    table[rows, individuals] = np.where(kept.labeled[..., None], values, np.nan)
+    columns = [
+        (SCORER, individual, joint, coordinate)
+        for individual in names
+        for joint in dataset.skeleton.keypoints
+        for coordinate in _COORDINATES
+    ]
+    flat = table.reshape(len(table), -1)
+    index = np.arange(len(table))
+    _write_hdf(path, columns, flat, index) if path.suffix.lower() in (".h5", ".hdf5") else _write_csv(
+        path, columns, flat, index
+    )
+    return Counter(
+        {
+            "boxes": int(np.isfinite(kept.boxes).all(1).sum()),
+            "areas": int(np.isfinite(kept.areas).sum()),
+            "hidden joints (seen now)": int((kept.keypoints[..., 2] == 1).sum()),
+            "names of images (rows are numbers)": len(dataset.images),
+            "limbs": len(dataset.skeleton.limbs),
+            "persons and regions without keypoints": int((~dataset.persons).sum()),
+        }
+    )
+
+
+def _frames(dataset: PoseDataset) -> np.ndarray:
+    """(M,) the number of each image's frame: what the names end with, or the ids where that is not different."""
+    found = [re.search(r"(\d+)$", Path(image.file_name).stem) for image in dataset.images]
+    numbers = np.array([int(match[1]) for match in found if match], np.int64)
+    return numbers if len(np.unique(numbers)) == len(dataset.images) else dataset.image_ids()
+
+
+def _individuals(kept: PoseDataset, tracked: bool) -> tuple[np.ndarray, list[str]]:
+    """(N,) each person's individual, and the individuals' names."""
+    if tracked:
+        tracks, numbers = np.unique(kept.tracks, return_inverse=True)
+        return numbers, [f"track_{track}" for track in tracks]
+    numbers = np.zeros(len(kept), np.int64)
+    so_far: Counter[int] = Counter()
+    for row, owner in enumerate(kept.owners.tolist()):
+        numbers[row] = so_far[owner]
+        so_far[owner] += 1
+    return numbers, [f"person_{number + 1}" for number in range(max(so_far.values(), default=0))]
+
+
+def _write_csv(path: Path, columns: list[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        for level, name in enumerate(("scorer", "individuals", "bodyparts", "coords")):
+            table.writerow([name, *(column[level] for column in columns)])
+        for number, row in zip(index.tolist(), values.round(6).tolist(), strict=True):
+            table.writerow([number, *("" if value != value else value for value in row)])
+
+
+def _write_hdf(path: Path, columns: list[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
+    pandas = need("pandas", "writing DeepLabCut's HDF5")
+    need("tables", "writing DeepLabCut's HDF5")
+    heads = pandas.MultiIndex.from_tuples(columns, names=["scorer", "individuals", "bodyparts", "coords"])
+    frame = pandas.DataFrame(values, columns=heads, index=index)
+    with replacing(path) as temporary:
+        frame.to_hdf(temporary, key=HDF_KEY, mode="w", format="fixed")

@@ -1,0 +1,119 @@
+"""Files of published data sets that are not in COCO's form: MPII and AI Challenger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.errors import DataError
+from pose.files import read_json
+from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
+from pose.formats.extra import measured
+from pose.formats.options import ReadOptions
+from pose.formats.skeletons import AIC, MPII
+
+_AIC_VISIBILITY = {1: 2, 2: 1, 3: 0}
+"""AI Challenger's seen, hidden and outside, as COCO says it."""
+
+
+def recognizes_mpii(path: Path) -> bool:
+    """Whether it is MPII's annotations as SimpleBaseline and HRNet publish them."""
+    return _begins(path, b'"joints_vis"') or _begins(path, b'"joints"')
+
+
+def recognizes_aic(path: Path) -> bool:
+    """Whether it is AI Challenger's list."""
+    return _begins(path, b'"keypoint_annotations"')
+
+
+def _begins(path: Path, word: bytes) -> bool:
+    if path.suffix != ".json":
+        return False
+    with open(path, "rb") as file:
+        start = file.read(1 << 16).lstrip()
+    return start.startswith(b"[") and word in start
+
+
+def read_mpii(path: Path, options: ReadOptions) -> PoseDataset:
+    """Reads MPII's persons; its places count from 1 as MATLAB's do, so that 1 is taken off.
+
+    The files know seen-or-not, but not hidden: every labeled joint counts as seen. The size of an image is not in them.
+
+    Raises:
+        DataError: It is not in that form, or the image folder is not given.
+    """
+
+    def person(record: dict[str, Any]) -> np.ndarray:
+        places = np.array(record["joints"], np.float64).reshape(16, 2) - 1
+        shown = np.array(record["joints_vis"], np.float64).reshape(16, 1) > 0
+        return np.hstack([places, 2.0 * shown])
+
+    records = _records(path)
+    images = _Images(path, options)
+    owners, points = [], []
+    for number, record in enumerate(records):
+        points.append(_checked(path, number, lambda record=record: person(record)))
+        owners.append(images.row(record["image"]))
+    left_out = Counter({"centers and scales": len(records)})
+    return make_dataset(options.skeleton or MPII, images.records, owners, np.reshape(points, (-1, 16, 3)), left_out)
+
+
+def read_aic(path: Path, options: ReadOptions) -> PoseDataset:
+    """Reads AI Challenger's persons with their boxes.
+
+    Raises:
+        DataError: It is not in that form, or the image folder is not given.
+    """
+
+    def persons(record: dict[str, Any]) -> list[tuple[np.ndarray, list[float]]]:
+        found = []
+        for name, values in record["keypoint_annotations"].items():
+            rows = np.array(values, np.float64).reshape(14, 3)
+            rows[:, 2] = [_AIC_VISIBILITY[int(value)] for value in rows[:, 2]]
+            x1, y1, x2, y2 = map(float, record["human_annotations"][name])
+            found.append((rows, [x1, y1, x2 - x1, y2 - y1]))
+        return found
+
+    images = _Images(path, options)
+    owners, points, boxes = [], [], []
+    for number, record in enumerate(_records(path)):
+        row = images.row(f"{record['image_id']}.jpg")
+        for rows, box in _checked(path, number, lambda record=record: persons(record)):
+            owners.append(row)
+            points.append(rows)
+            boxes.append(box)
+    keypoints = np.reshape(points, (-1, 14, 3))
+    return make_dataset(options.skeleton or AIC, images.records, owners, keypoints, boxes=boxes)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    records = read_json(path, "annotation file")
+    if not isinstance(records, list):
+        raise DataError(f"{path}: needs a list of records")
+    return records
+
+
+def _checked(path: Path, number: int, parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: record {number} is not in its data set's format ({error!r})") from error
+
+
+class _Images:
+    """The images in the order of their coming, measured at their first."""
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self.path, self.options = path, options
+        self.records: list[ImageRecord] = []
+        self._rows: dict[str, int] = {}
+
+    def row(self, name: str) -> int:
+        if name not in self._rows:
+            self._rows[name] = len(self.records)
+            self.records.append(measured(name, self.options.images))
+        return self._rows[name]
