@@ -94,7 +94,7 @@ def _train(
         save_run(work_dir, settings, trainer, progress, train_loader.batch_sampler)
 
     timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)
-    while progress.epoch < schedule.epochs:
+    while progress.epoch < schedule.epochs and not _is_over(schedule, progress):
         epoch = progress.epoch + 1
         rate_at = partial(_rate_at, schedule, rate_factor, progress.epoch, len(train_loader.batch_sampler))
         row = {"epoch": epoch, "learning_rate": rate_at(0), **_begin_epoch(trainer, schedule, progress.epoch)}
@@ -117,11 +117,22 @@ def _train(
         progress.next_epoch()
         save()  # last: a kill before it repeats the epoch, and everything that was written is written again
         distributed.say(line(row, schedule.epochs, eta.left(progress.epoch)))
+    if progress.epoch < schedule.epochs and _is_over(schedule, progress):
+        ended = f"early stop after epoch {progress.epoch} of {schedule.epochs}"
+        distributed.say(f"{ended}: no better AP in {schedule.patience} validations")
     if report:
         if report.uses:
             distributed.say(attention_summary(report.uses, attentions(trainer.best_model)[0].temperature.item()))
         report.close()
     return {"best": progress.best, "checkpoint": work_dir / BEST, "stopped": signals.received}
+
+
+def _is_over(schedule: TrainSettings, progress: Progress) -> bool:
+    """Whether the last ``patience`` validations gave no better AP; known again after a stop."""
+    if schedule.patience is None or progress.best is None:
+        return False
+    since = progress.epoch // schedule.validate_every - progress.best["epoch"] // schedule.validate_every
+    return since >= schedule.patience
 
 
 def _rate_at(schedule: TrainSettings, factor: float, epoch: int, batches: int, batch: int) -> float:
