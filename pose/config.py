@@ -53,6 +53,7 @@ class TrainSettings:
         frozen: Parts of the network that stay as they are, e.g. ``("backbone.stem", "backbone.blocks.[0-5]")``.
         freeze_epochs: Epochs after which those parts learn, too; None keeps them frozen.
         validate_every: Epochs between validations; the last epoch is always validated.
+        patience: Stop after so many validations in a row without a better AP; None trains all epochs.
         validation_boxes: ``annotated``, which needs no detector and a sixteenth of the time on val2017,
             or ``detected`` for ``data.val.boxes``.
         seed: Of initialisation, order and augmentation.
@@ -86,6 +87,7 @@ class TrainSettings:
     frozen: tuple[str, ...] = ()
     freeze_epochs: int | None = None
     validate_every: int = 10
+    patience: int | None = None
     validation_boxes: str = ANNOTATED
     seed: int = 0
     initial_weights: str | None = None
@@ -108,7 +110,7 @@ class TrainSettings:
     temperature_epochs: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "accumulate", "base_batch_size"):
+        for name in ("epochs", "batch_size", "validate_every", "accumulate", "base_batch_size", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "gamma", "max_gradient_norm", "temperature_start", "temperature_end"):

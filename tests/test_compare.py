@@ -236,8 +236,9 @@ def test_the_summary_has_spread_and_differences(finished):
     )
     difference = summary["differences"]["dropping"]
     assert difference["AP"]["seeds"].mean == pytest.approx(np.mean(values[1::2]) - np.mean(values[::2]))
-    assert set(difference["PCK@0.2 torso"]) == {"seeds", "pictures"} and set(difference["AP"]) == {"seeds"}
+    assert set(difference["PCK@0.2 torso"]) == {"seeds", "pictures"} and set(difference["AP"]) == {"seeds", "pictures"}
     pck = [run.result["figures"]["PCK@0.2 torso"] for run in runs]
+    assert difference["AP"]["pictures"].mean == pytest.approx(difference["AP"]["seeds"].mean)
     assert difference["PCK@0.2 torso"]["pictures"].mean == pytest.approx(np.mean(pck[1::2]) - np.mean(pck[::2]))
     table = format_table(summary)
     assert "Annotated boxes: " in table and "about 2 AP higher" in table

@@ -301,3 +301,17 @@ def test_the_tool_trains_and_says_how_to_test(root, tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert f"tools/test.py {config} {tmp_path / 'run' / 'best.pth'}" in ended.stdout
     assert load_checkpoint(tmp_path / "run" / "last.pth")["settings"]["train"]["seed"] == 3
+
+
+def test_a_run_without_a_better_figure_stops_early_and_stays_stopped(tmp_path, root, capsys):
+    schedule = dict(epochs=9, learning_rate=1e-12, patience=2)
+    settings = tiny_settings(root, train=schedule)
+    first = train(settings, tmp_path / "run", "cpu")
+    assert first["best"]["epoch"] == 1 and first["stopped"] is None
+    assert "early stop after epoch 3 of 9: no better AP in 2 validations" in capsys.readouterr().out
+    last = load_checkpoint(tmp_path / "run" / "last.pth")
+    assert last["epoch"] == 3
+    train(settings, tmp_path / "run", "cpu", resume=True)
+    assert load_checkpoint(tmp_path / "run" / "last.pth")["epoch"] == 3
+    with pytest.raises(ValueError, match="patience must be at least 1"):
+        TrainSettings(patience=0)

@@ -14,7 +14,7 @@ from pose.engine.epoch import CheckpointTimer, train_one_epoch
 from pose.engine.progress import Progress, check_work_dir, resume_run, save_best, save_run
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
 from pose.engine.signals import Stopped, StopSignals
-from pose.engine.task import Task
+from pose.engine.task import Schedule, Task
 from pose.engine.work_dir import BEST, METRICS, locked, run_files
 from pose.errors import DataError
 from pose.models.dynamic.attention import attentions
@@ -66,7 +66,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
         save_run(work_dir, task, progress)
 
     timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)
-    while progress.epoch < schedule.epochs:
+    while progress.epoch < schedule.epochs and not _is_over(schedule, progress):
         epoch = progress.epoch + 1
         rate = task.rate_at(progress.epoch, 0, len(task.order))
         row = {"epoch": epoch, "learning_rate": rate, **task.begin_epoch(progress.epoch)}
@@ -88,11 +88,22 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
         progress.next_epoch()
         save()  # last: a kill before it repeats the epoch, and everything that was written is written again
         distributed.say(line(row, schedule.epochs, eta.left(progress.epoch), task.unit, task.shown))
+    if progress.epoch < schedule.epochs and _is_over(schedule, progress):
+        ended = f"early stop after epoch {progress.epoch} of {schedule.epochs}"
+        distributed.say(f"{ended}: no better {task.chosen_by} in {schedule.patience} validations")
     if report:
         if report.uses:
             distributed.say(attention_summary(report.uses, attentions(trainer.best_model)[0].temperature.item()))
         report.close()
     return progress.best
+
+
+def _is_over(schedule: Schedule, progress: Progress) -> bool:
+    """Whether the last ``patience`` validations gave no better figure; known again after a stop."""
+    if schedule.patience is None or progress.best is None:
+        return False
+    since = progress.epoch // schedule.validate_every - progress.best["epoch"] // schedule.validate_every
+    return since >= schedule.patience
 
 
 def _validate(task: Task, model: nn.Module, report: Report | None, epoch: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ class Schedule(Protocol):
 
     epochs: int
     validate_every: int
+    patience: int | None
     checkpoint_minutes: float
     seed: int
 

@@ -58,6 +58,34 @@ def over_pictures(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray,
     Raises:
         ValueError: The shapes differ or there is no person.
     """
+    shares = _share_gains(correct, other, image_ids, resamples)
+    return of_draws(np.nanmean(shares, axis=1))
+
+
+def each_over_pictures(
+    correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int = 2000
+) -> tuple[Interval, ...]:
+    """:func:`over_pictures` for each of K keypoints by itself; NaN for one that is nowhere labelled."""
+    shares = _share_gains(correct, other, image_ids, resamples)
+    return tuple(of_draws(column) for column in shares.T)
+
+
+def picture_draws(pictures: int, resamples: int) -> np.ndarray:
+    """(R + 1, P): how often each of P pictures is in each of R draws of P; row 0 is the pictures themselves."""
+    draws = np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
+    return np.concatenate([np.ones((1, pictures), draws.dtype), draws])
+
+
+def of_draws(values: np.ndarray) -> Interval:
+    """The percentile interval of (R + 1,) figures, the first of which is that of the pictures themselves."""
+    if np.isnan(values[0]):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = np.nanquantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def _share_gains(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int) -> np.ndarray:
+    """(R + 1, K): how much larger each keypoint's share of correct ones is in each of :func:`picture_draws`."""
     if correct.shape != other.shape or correct.size == 0:
         raise ValueError(f"needs the same persons of both networks, got shapes {correct.shape} and {other.shape}")
     gain = np.nan_to_num(correct - other).mean(axis=0)  # (N, K), averaged over the seeds
@@ -65,10 +93,6 @@ def over_pictures(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray,
     gains, labelled = np.zeros((2, len(pictures), gain.shape[1]))
     np.add.at(gains, rows, gain)
     np.add.at(labelled, rows, ~np.isnan(correct[0]))
-    draws = np.random.default_rng(0).multinomial(len(pictures), np.full(len(pictures), 1 / len(pictures)), resamples)
-    draws = np.concatenate([np.ones((1, len(pictures)), draws.dtype), draws])  # the first is the pictures themselves
+    draws = picture_draws(len(pictures), resamples)
     counts = draws @ labelled
-    shares = (draws @ gains) / np.where(counts > 0, counts, np.nan)
-    means = np.nanmean(shares, axis=1)
-    low, high = np.quantile(means[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(means[0]), float(low), float(high))
+    return (draws @ gains) / np.where(counts > 0, counts, np.nan)

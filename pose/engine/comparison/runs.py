@@ -18,14 +18,15 @@ from pose.engine.progress import changes
 from pose.engine.train import make_trainer, train
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, BusyError
 from pose.errors import DataError, PoseError
+from pose.evaluation.bootstrap import PictureScores, picture_scores
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import make_folder, read_json, replacing, sha256, write_json
 from pose.locks import HeldError, lock_file
 from pose.options import OptionError
 
-RUN, RESULT, CORRECT = "run.json", "test.json", "correct.npz"
+RUN, RESULT, CORRECT, MATCHED = "run.json", "test.json", "correct.npz", "matched.npz"
 """What lies in a run's folder beside the training's own files: settings and hashes of its data; the test's figures;
-which keypoints of each person were correct."""
+which keypoints of each person were correct; which persons were found at which OKS."""
 
 FREE = (
     *("data.workers", "test.batch_size", "test.native", "train.seed", "train.checkpoint_minutes"),
@@ -76,6 +77,17 @@ class Run:
                 return {name: (arrays[name], arrays[f"{name} image_ids"]) for name in names}
         except (OSError, ValueError) as error:
             raise CompareError(f"{self.folder / CORRECT}: cannot be read; delete {RESULT} to test again") from error
+
+    @property
+    def matched(self) -> PictureScores | None:
+        """What AP of resampled pictures needs; None of a run that was tested before this was kept."""
+        try:
+            with np.load(self.folder / MATCHED) as arrays:
+                return PictureScores(**arrays)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise CompareError(f"{self.folder / MATCHED}: cannot be read; delete {RESULT} to test again") from error
 
     def curves(self) -> dict[str, list[float]]:
         """The columns of ``metrics.csv``; NaN where an epoch has no figure, nothing where there is no such file."""
@@ -238,6 +250,8 @@ def _test(run: Run, device: torch.device) -> None:
         arrays = {measure.name: measure.correct for measure in measures}
         arrays |= {f"{measure.name} image_ids": measure.image_ids for measure in measures}
         np.savez_compressed(temporary, **arrays)
+    with replacing(run.folder / MATCHED) as temporary:
+        np.savez_compressed(temporary, **vars(picture_scores(tested.results, tested.truth, tested.skeleton)))
     write_json(
         run.folder / RESULT,
         {

@@ -11,6 +11,7 @@ import numpy as np
 
 from pose.engine.comparison.runs import Run
 from pose.engine.work_dir import BEST
+from pose.evaluation.bootstrap import ap_over_pictures
 from pose.evaluation.coco_eval import FIGURES
 from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
 from pose.evaluation.significance import LEVEL, Interval, over_pictures, over_seeds
@@ -31,7 +32,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
         ``networks``: by name, ``seeds``, ``parameters``, ``hours`` of training, ``epochs`` and ``checkpoint`` that were
         tested, ``protocol`` and ``figures``: name to (mean, standard deviation over seeds or NaN, values).
         ``differences``: by name of the other networks, figure to ``seeds`` (the interval over the seeds that both
-        have) and, for PCK, ``pictures``. ``missing``: runs without a test. :func:`plain` makes it fit for JSON.
+        have) and, for AP and PCK, ``pictures``. ``missing``: runs without a test. :func:`plain` makes it fit for JSON.
 
     Raises:
         CompareError: A file of a test is gone.
@@ -84,6 +85,9 @@ def _difference(runs: dict[int, Run], baseline: dict[int, Run]) -> dict[str, dic
     for name, (_, image_ids) in ours[0].items():
         stacked = (np.stack([arrays[name][0] for arrays in side]) for side in (ours, theirs))
         found[name]["pictures"] = over_pictures(*stacked, image_ids)
+    matched = [[side[seed].matched for seed in seeds] for side in (runs, baseline)]
+    if None not in (*matched[0], *matched[1]):  # tested before it was kept
+        found["AP"]["pictures"] = ap_over_pictures(*matched)
     return found
 
 

@@ -1,0 +1,151 @@
+"""Compare two results files in COCO's keypoint format, of this or any other program, on the same annotations.
+
+    python tools/compare_results.py a.json b.json person_keypoints_val2017.json
+    python tools/compare_results.py a.json b.json person_keypoints_val2017.json --images val2017 --out DIR
+
+Prints AP and every keypoint with paired intervals over the pictures, error classes side by side, and the pictures where
+the two differ most; with --images and --out these are drawn: annotation, first, second. docs/evaluation.md reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools.coco import COCO
+
+from pose.datasets.images import read_image
+from pose.errors import command
+from pose.evaluation.analysis.two_results import TwoResults, compare_results, format_comparison
+from pose.evaluation.coco_eval import load_annotations
+from pose.evaluation.matching import Truth, read_truth
+from pose.evaluation.results import Results, check_results, read_results
+from pose.files import check_outputs, make_folder, replacing, write_json
+from pose.options import OptionError
+from pose.skeleton import Skeleton, choose_skeleton
+from pose.visualization import draw_skeletons
+
+HEIGHT = 480
+"""Pixels of a drawn picture."""
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", type=Path, help="results file")
+    parser.add_argument("second", type=Path, help="results file that is compared with it")
+    parser.add_argument("annotations", type=Path, help="annotation file")
+    parser.add_argument("--skeleton", default="coco", help="built-in skeleton or skeleton file (default: coco)")
+    parser.add_argument("--resamples", type=int, default=1000, help="draws of pictures for the intervals")
+    parser.add_argument("--show", type=int, default=5, help="pictures to name where each is the better one")
+    parser.add_argument("--images", type=Path, help="folder of the pictures, to draw those")
+    parser.add_argument("--out", type=Path, help="folder for comparison.json and the drawn pictures")
+    arguments = parser.parse_args()
+    if arguments.resamples < 100 or arguments.show < 0:
+        raise OptionError("--resamples must be at least 100 and --show at least 0")
+    if arguments.images and not arguments.out:
+        raise OptionError("--images needs --out, the folder for the drawn pictures")
+    out = arguments.out and make_folder(arguments.out)
+    report = out and out / "comparison.json"
+    read = [arguments.first, arguments.second, arguments.annotations, arguments.skeleton]
+    check_outputs([report], read)
+    skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
+    truth = load_annotations(arguments.annotations)
+    sides = [_read(path, truth, skeleton) for path in (arguments.first, arguments.second)]
+    names = _names(arguments.first, arguments.second)
+    found = compare_results(*sides, truth, skeleton, arguments.resamples)
+    print(format_comparison(found, names))
+    shown = _most_different(found, arguments.show)
+    for title, pictures in zip(names, shown, strict=True):
+        print(f"\npictures where {title} is better by most, in mean OKS of their persons:")
+        for image_id, gain in pictures:
+            print(f"  {truth.imgs[image_id]['file_name']} (image {image_id}): {abs(gain):.2f}")
+    if report:
+        write_json(report, {"first": str(arguments.first), "second": str(arguments.second), **_plain(found)})
+        print(f"\ncomparison: {report}")
+    if arguments.images:
+        annotated = read_truth(truth, skeleton)
+        drawings = {
+            out / f"{side}_better_{place}_{image_id}.jpg": image_id
+            for side, pictures in zip(("first", "second"), shown, strict=True)
+            for place, (image_id, _) in enumerate(pictures, 1)
+        }
+        check_outputs(
+            drawings, [*read, *(arguments.images / truth.imgs[each]["file_name"] for each in drawings.values())]
+        )
+        for path, image_id in drawings.items():
+            drawn = _draw(image_id, annotated, sides, truth, arguments.images, skeleton)
+            with replacing(path) as temporary:
+                cv2.imwrite(str(temporary), drawn)
+        print(f"pictures: {out}, from left to right annotation, {names[0]}, {names[1]}")
+
+
+def _read(path: Path, truth: COCO, skeleton: Skeleton) -> Results:
+    records = read_results(path, skeleton.num_keypoints, truth.imgs.keys())
+    return Results(*check_results(records, skeleton.num_keypoints))
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """Short names that differ."""
+    if first.stem != second.stem:
+        return first.stem, second.stem
+    return (str(first), str(second)) if str(first) != str(second) else ("first", "second")
+
+
+def _most_different(found: TwoResults, count: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """Pictures and gains: where the first is better, and where the second is."""
+    pictures = list(zip(found.image_ids.tolist(), found.gains.tolist(), strict=True))
+    worse = [each for each in pictures[:count] if each[1] < 0]
+    return worse, [each for each in pictures[::-1][:count] if each[1] > 0]
+
+
+def _draw(
+    image_id: int, annotated: Truth, sides: list[Results], truth: COCO, images: Path, skeleton: Skeleton
+) -> np.ndarray:
+    """The annotation, the first and the second side by side."""
+    image = read_image(images / truth.imgs[image_id]["file_name"])
+    own = annotated.counts & (annotated.image_ids == image_id)
+    points = [np.concatenate([annotated.keypoints[own, :, :2], annotated.labelled[own][..., None]], axis=2)]
+    for side in sides:
+        kept = side.keypoints[side.image_ids == image_id]
+        best = np.argsort(-side.scores[side.image_ids == image_id], kind="stable")[: max(own.sum(), 1)]
+        points.append(kept[best])
+    scale = HEIGHT / image.shape[0]
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    views = []
+    for persons in points:
+        scaled = persons * np.array([scale, scale, 1])
+        low, high = scaled[..., :2].min(axis=1), scaled[..., :2].max(axis=1)
+        views.append(draw_skeletons(image, scaled, np.concatenate([low, high - low], axis=1), skeleton))
+    return np.concatenate(views, axis=1)
+
+
+def _plain(found: TwoResults) -> dict:
+    """For JSON, where NaN is None."""
+
+    def known(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    def interval(gain: tuple[float, ...]) -> list[float | None]:
+        return [known(value) for value in gain]
+
+    return {
+        "AP": [side.ap for side in found.sides],
+        "AP difference, low, high": interval(found.ap),
+        "keypoints": {
+            name: {
+                "correct": [known(side.shares[index]) for side in found.sides],
+                "difference, low, high": interval(found.shares[index]),
+            }
+            for index, name in enumerate(found.keypoints)
+        },
+        "errors": [dict(asdict(side)["counts"]) for side in found.sides],
+        "pictures": dict(zip(map(str, found.image_ids.tolist()), found.gains.tolist(), strict=True)),
+    }
+
+
+if __name__ == "__main__":
+    main()
