@@ -12,6 +12,11 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pose" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
+LARGE = {  # not among what the tests need: each pulls a hundred packages, and some hold torch back
+    "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3"],
+    "executorch": ["executorch>=1.5"],
+    "coreml": ["coremltools>=9.0"],
+}
 EXTRAS = {
     "train": [  # and test, and predict with checkpoints; the core predicts with exported networks
         "torch>=2.4",
@@ -23,7 +28,9 @@ EXTRAS = {
     "video": ["mmcv-lite>=2.1"],  # not where mmcv is installed, which does as well: both fill the same folder
     "fast-eval": ["faster-coco-eval>=1.6"],
     "export": ["onnx>=1.16"],
-    "openvino": ["openvino>=2024.4"],  # to time exported networks in it
+    "openvino": ["onnx>=1.16", "openvino>=2024.4"],  # to write and run networks in it, as those below
+    "ncnn": ["ncnn>=1.0.20260101", "pnnx>=20260101"],
+    "mnn": ["onnx>=1.16", "MNN>=3.2"],  # its own command sends usage to its vendor; what is called here does not
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "serve": ["flask>=3.0"],
@@ -82,5 +89,5 @@ setup(
         "filelock>=4.0",  # the first that forked workers do not hold
         "tqdm>=4.65",
     ],
-    extras_require={**EXTRAS, "test": [*sum(EXTRAS.values(), []), *TEST]},
+    extras_require={**EXTRAS, **LARGE, "test": [*sum(EXTRAS.values(), []), *TEST]},
 )

@@ -14,6 +14,9 @@ from pose.errors import CheckpointError
 from pose.options import OptionError
 from pose.skeleton import Skeleton
 
+PIXELS = "tensor(uint8)"
+"""The type of an input that takes crops as they are."""
+
 METADATA_KEY = "pose"
 """The entry of an ONNX file's metadata that holds :class:`NetworkMetadata`."""
 
@@ -71,8 +74,8 @@ class NetworkMetadata:
         )
 
 
-def open_session(path: str | Path, device: str = "auto") -> Any:
-    """An ONNX Runtime session, on a GPU where the installed runtime has one.
+def open_session(path: str | Path, device: str = "auto", threads: int = 0) -> Any:
+    """An ONNX Runtime session, on a GPU where the installed runtime has one; 0 threads are the runtime's choice.
 
     Raises:
         CheckpointError: The file is missing or broken.
@@ -85,29 +88,32 @@ def open_session(path: str | Path, device: str = "auto") -> Any:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: ONNX file not found")
     providers = [name for name in onnxruntime.get_available_providers() if device != "cpu" or name.startswith("CPU")]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), providers=providers)
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime has an exception class for each of its error codes
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"{path}: not an ONNX model that can be run ({reason})") from error
 
 
-def open_network(path: str | Path, device: str = "auto") -> tuple[Any, NetworkMetadata]:
+def open_network(path: str | Path, device: str = "auto", threads: int = 0) -> tuple[Any, NetworkMetadata]:
     """A session and the metadata of an exported pose network.
 
-    The file has one input, (N, 3, H, W) float32 normalized RGB with any N, and the entry
-    :data:`METADATA_KEY`. It has one output, heatmaps (N, K, H', W'), or two: coordinates (N, K, 2) in
-    heatmap pixels and scores (N, K), flip averaging included.
+    The file has one input, (N, 3, H, W) float32 normalized RGB, and the entry :data:`METADATA_KEY`. It has one output,
+    heatmaps (N, K, H', W'), or two, as files before version 0.2 have: coordinates (N, K, 2) in heatmap pixels and
+    scores (N, K), flip averaging included. Or its input is (N, H, W, 3) uint8 RGB, and its output (N, K, 3) in pixels.
 
     Args:
         path: The file.
         device: ``cpu``, or anything else for a GPU where the installed runtime has one.
+        threads: Of the CPU; 0 leaves it to the runtime.
 
     Raises:
         CheckpointError: The file is missing, broken, not such a network, or was written for another processor.
         OptionError: ONNX Runtime is not installed.
     """
-    session = open_session(path, device)
+    session = open_session(path, device, threads)
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None or len(session.get_inputs()) != 1 or len(session.get_outputs()) not in (1, 2):
         raise CheckpointError(f"{path}: not a pose network of this project; export one with tools/export.py")
@@ -125,5 +131,8 @@ def probe(session: Any) -> list[float]:
     """The highest value of each keypoint that a file's network gives for a made-up crop."""
     (entry,) = session.get_inputs()
     crop = np.sin(np.arange(np.prod(entry.shape[1:]), dtype=np.float32)).reshape(1, *entry.shape[1:])
+    if entry.type == PIXELS:
+        crop = (127 * crop + 128).astype(np.uint8)
     output = session.run(None, {entry.name: crop})[-1]
+    output = output[..., 2] if entry.type == PIXELS else output
     return output.reshape(output.shape[1], -1).max(axis=1).tolist()

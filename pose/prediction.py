@@ -12,8 +12,8 @@ from pose import heatmap
 from pose.checkpoint import load_weights
 from pose.config import Settings, TestSettings
 from pose.errors import CheckpointError
-from pose.onnx_format import open_network
 from pose.options import OptionError
+from pose.runtimes.files import is_exported, open_file
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -37,21 +37,21 @@ def to_input(crops: Tensor, device: torch.device | str) -> Tensor:
 
 
 def load_network(settings: Settings, path: str | Path) -> nn.Module:
-    """A configuration's network with trained weights, or the exported file of it where ``path`` ends in .onnx.
+    """A configuration's network with trained weights, or an exported file of it.
 
     Raises:
         CheckpointError: The file is broken, of another network, or was exported with other sizes or keypoints.
-        OptionError: ONNX Runtime is not installed.
+        OptionError: The file's runtime is not installed.
     """
-    if Path(path).suffix == ".onnx":
-        return OnnxModule(settings, path)
+    if is_exported(path):
+        return ExportedModule(settings, path)
     model = settings.build_model()
     load_weights(model, path)
     return model
 
 
-class OnnxModule(nn.Module):
-    """An exported network where one of PyTorch is expected, computed by ONNX Runtime on the CPU.
+class ExportedModule(nn.Module):
+    """An exported network where one of PyTorch is expected, computed by its runtime on the CPU.
 
     Args:
         settings: The network's configuration, which the file must fit.
@@ -59,13 +59,14 @@ class OnnxModule(nn.Module):
 
     Raises:
         CheckpointError: The file is broken, gives keypoints, or was exported with other sizes or keypoints.
-        OptionError: ONNX Runtime is not installed.
+        OptionError: The file's runtime is not installed.
     """
 
     def __init__(self, settings: Settings, path: str | Path) -> None:
         super().__init__()
-        self.session, known = open_network(path, "cpu")
-        if len(self.session.get_outputs()) == 2:
+        self.session = open_file(path)
+        known = self.session.metadata
+        if self.session.gives_keypoints:
             raise CheckpointError(f"{path}: answers with keypoints; export it with --output heatmaps to test it")
         for name, own, wanted in (
             ("input size", known.input_size, tuple(settings.data.input_size)),
@@ -76,8 +77,7 @@ class OnnxModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalized crops (N, 3, H, W) to heatmaps (N, K, h, w), both on the same device."""
-        name = self.session.get_inputs()[0].name
-        return torch.from_numpy(self.session.run(None, {name: x.cpu().contiguous().numpy()})[0]).to(x.device)
+        return torch.from_numpy(self.session(x.cpu().contiguous().numpy())[0]).to(x.device)
 
 
 def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.device | str) -> nn.Module:

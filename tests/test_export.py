@@ -21,16 +21,16 @@ from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.runtimes import OPENERS
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.folded import DepthwiseForm, FoldedDynamicConv2d
+from pose.models.dynamic.folded import ChainForm, FoldedDynamicConv2d
 from pose.options import OptionError
 from pose.prediction import predict_crops
 from pose.skeleton import COCO
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 from pose.export.int8 import training_crops  # noqa: E402
-from pose.inference.onnx_network import OnnxNetwork  # noqa: E402
+from pose.inference.exported_network import ExportedNetwork  # noqa: E402
 from pose.onnx_format import METADATA_KEY  # noqa: E402
 from pose.prediction import load_network  # noqa: E402
 
@@ -108,7 +108,7 @@ def test_a_depthwise_chain_answers_as_its_layer(kernel_size, side, options, bias
     conv = DynamicConv2d(6, 6, kernel_size, padding=kernel_size // 2, groups=6, bias=bias, **options)
     layer, x = FoldedDynamicConv2d(conv).eval(), torch.randn(batch, 6, side, side)
     with torch.no_grad():
-        torch.testing.assert_close(DepthwiseForm(layer)(x), layer(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(ChainForm(layer, 768)(x), layer(x), rtol=0, atol=1e-5)
 
 
 def operations(graph) -> list[str]:
@@ -132,7 +132,7 @@ def test_a_file_for_this_processor_is_refused_by_others(tmp_path, output):
     path = tmp_path / "pose.onnx"
     export_onnx(network_of(settings), settings, path, output, "onnxruntime-here")
     assert "com.microsoft.nchwc:Conv" in operations(onnx.load(path).graph)
-    points, scores = OnnxNetwork(path)(random_crops(3))
+    points, scores = ExportedNetwork(path)(random_crops(3))
     assert points.shape == (3, 17, 2) and scores.shape == (3, 17)
     file = onnx.load(path)
     for entry in file.metadata_props:
@@ -141,7 +141,7 @@ def test_a_file_for_this_processor_is_refused_by_others(tmp_path, output):
             entry.value = json.dumps(dict(known, probe=[1.1 * value for value in known["probe"]]))
     onnx.save(file, path)
     with pytest.raises(CheckpointError, match="exported for another kind of processor"):
-        OnnxNetwork(path)
+        ExportedNetwork(path)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -151,7 +151,7 @@ def test_the_network_of_a_file_finds_the_keypoints_that_pytorch_finds(exported, 
     crops = random_crops(count)
     test = TestSettings(flip=flip)
     expected = predict_crops(model, torch.from_numpy(crops), COCO.flip_index, test, "cpu")
-    network = OnnxNetwork(path)
+    network = ExportedNetwork(path)
     network.metadata.test["flip"] = flip
     points, scores = network(crops)
     np.testing.assert_allclose(scores, expected[1], atol=1e-4)
@@ -177,10 +177,14 @@ def test_a_file_may_end_in_keypoints(tmp_path, exported):
     keypoints = tmp_path / "keypoints.onnx"
     export_onnx(model, settings, keypoints, "keypoints")
     crops = random_crops(3)
-    points, scores = OnnxNetwork(keypoints)(crops)
-    expected = OnnxNetwork(path)(crops)
+    points, scores = ExportedNetwork(keypoints)(crops)
+    expected = ExportedNetwork(path)(crops)
     np.testing.assert_allclose(scores, expected[1], atol=1e-5)
     assert (np.abs(points - expected[0]).max(axis=2) < 1e-3).mean() > 0.98
+    session = onnxruntime.InferenceSession(keypoints, providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"crops": np.ascontiguousarray(crops[..., ::-1])})  # RGB, as phones have it
+    assert answer.shape == (3, 17, 3) and answer[..., :2].max() > 16  # beyond the heatmap's 8 x 16: the crop's pixels
+    np.testing.assert_allclose(answer[..., :2], 4 * points, atol=1e-3)
 
 
 @pytest.mark.parametrize("decode", ["none", "sign", "second_highest"])
@@ -217,8 +221,8 @@ def test_a_file_that_answers_differently_is_not_written(tmp_path, monkeypatch):
 def test_torch_is_not_needed_to_run_a_file(exported):
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import numpy as np; from pose.inference.onnx_network import OnnxNetwork\n"
-        f"points, scores = OnnxNetwork({str(exported[2])!r})(np.zeros((2, 64, 32, 3), np.uint8))\n"
+        "import numpy as np; from pose.inference.exported_network import ExportedNetwork\n"
+        f"points, scores = ExportedNetwork({str(exported[2])!r})(np.zeros((2, 64, 32, 3), np.uint8))\n"
         "print(points.shape, scores.shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

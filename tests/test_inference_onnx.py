@@ -15,9 +15,9 @@ from pose.datasets.images import warp
 from pose.errors import CheckpointError, PoseError
 from pose.geometry import crop_affine
 from pose.inference.detector import load_detector
+from pose.inference.exported_network import normalize
 from pose.inference.networks import TorchNetwork
 from pose.inference.onnx_detector import OnnxDetector
-from pose.inference.onnx_network import normalize
 from pose.inference.predictor import Predictor
 from pose.onnx_format import METADATA_KEY, NetworkMetadata
 from pose.prediction import MEAN, STD, to_input

@@ -1,13 +1,16 @@
-"""Write a trained network as an ONNX file that runs without PyTorch.
+"""Write a trained network as a file of another runtime: ONNX Runtime, OpenVINO, ncnn, LiteRT, ExecuTorch, MNN ...
 
     python tools/export.py CONFIG CHECKPOINT                     # heatmaps; CHECKPOINT with .onnx instead of .pth
-    python tools/export.py CONFIG CHECKPOINT --output keypoints  # flip averaging and decoding inside
+    python tools/export.py CONFIG CHECKPOINT --format ncnn       # one image at a time; names beside it, in .param.json
+    python tools/export.py CONFIG CHECKPOINT --output keypoints  # uint8 crops in, keypoints in their pixels out
+    python tools/export.py CONFIG CHECKPOINT --format web        # a page for any browser, network and runtime inside
     python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
     python tools/export.py CONFIG CHECKPOINT --int8              # a static network in 8 bits, about twice as fast
 
-The batch size is free. The file is compared with PyTorch in ONNX Runtime before it takes its name; its metadata
-holds the input size, mean and standard deviation, keypoint names, flip pairs, limbs and test settings. It stands
-in for the checkpoint of tools/test.py and for the configuration of tools/demo.py.
+The batch size of onnx and torch is free, all others take one image. A file is compared with PyTorch in its own runtime
+before it takes its name. Its metadata, inside ONNX files and in FILE.json beside others, holds the input size, mean
+and standard deviation, keypoint names, flip pairs, limbs and test settings. It stands in for the checkpoint of
+tools/test.py and for the configuration of tools/demo.py. docs/deployment.md says which to take.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from pathlib import Path
 from pose.checkpoint import load_weights
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.errors import command
+from pose.export.formats import FORMATS, export_file, find_format
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import CHECKED_BATCHES, OUTPUTS, export_onnx
+from pose.export.web_page import export_web_page
 from pose.files import check_outputs
 from pose.options import OptionError
 
@@ -29,14 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth)")
-    parser.add_argument("--format", choices=["onnx"], default="onnx", help="what to write (default: onnx)")
+    parser.add_argument("--format", default="onnx", help=f"what to write: {', '.join(FORMATS)} (default: onnx)")
     parser.add_argument("--output", choices=OUTPUTS, default="heatmaps", help="what it answers with")
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
         default=RUNTIMES[0],
-        help="what to make it fast in (default: %(default)s); onnxruntime-here is the fastest of a dynamic network in "
-        "ONNX Runtime, on processors like this one only",
+        help="what to make an ONNX file fast in (default: %(default)s); onnxruntime-here is the fastest of a dynamic "
+        "network in ONNX Runtime, on processors like this one only",
     )
     parser.add_argument(
         "--int8",
@@ -46,13 +51,32 @@ def main() -> None:
         metavar="PERSONS",
         help="a static network in 8 bits, set by so many training persons (default: 64); test it with tools/test.py",
     )
+    parser.add_argument(
+        "--web-runtime",
+        type=Path,
+        help="for --format web: the .tgz of npm pack onnxruntime-web (default: npm fetches it)",
+    )
     parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint)")
     arguments = parser.parse_args()
     settings = settings_from(arguments)
-    out = arguments.out or Path(arguments.checkpoint).with_suffix(".onnx")
-    check_outputs([out], files_read(arguments, settings))
+    kind = find_format(arguments.format)
+    out = arguments.out or Path(arguments.checkpoint).with_suffix(kind.suffix)
+    check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
+    if arguments.format != "onnx" and (arguments.output != "heatmaps" or arguments.int8 is not None):
+        raise OptionError(f"--format {arguments.format}: --output and --int8 are for onnx")
     model = settings.build_model()
     calibration = load_weights(model, arguments.checkpoint).get("calibration")
+    if arguments.format == "web":
+        difference = export_web_page(model, settings, out, arguments.web_runtime, calibration)
+        print(f"largest difference of a score to PyTorch in ONNX Runtime: {difference:.2e}")
+        print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
+        return
+    if kind.writer is not None:
+        difference = export_file(model, settings, out, arguments.format, calibration)
+        told = "not checked here: it runs elsewhere" if difference is None else f"{difference:.2e} at batch 1"
+        print(f"largest difference to PyTorch in {kind.runtime}: {told}")
+        print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
+        return
     crops = None
     if arguments.int8 is not None:
         if arguments.int8 < 1:

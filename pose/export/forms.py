@@ -2,12 +2,8 @@
 
 With one image a kernel made for it is one kernel, and its layer an ordinary convolution whose weight is computed:
 runtimes fuse bias, activation and shortcut into it, which they do not do for batched matrix products. A free batch
-size is the business of :mod:`pose.export.batch_scan`. What is measured, by layer, is in docs/benchmarks/export.md:
-
-* 1 x 1 and k x k: a convolution with a computed weight, which on many pixels costs no more than the static one;
-* depthwise in OpenVINO: the same;
-* depthwise in ONNX Runtime, which copies every channel's windows for computed weights: K convolutions with constant
-  kernels, their inputs scaled by the shares and each added to the last, save for small kernels on many pixels.
+size is the business of :mod:`pose.export.batch_scan`. What is measured, by layer, is in docs/benchmarks/export.md, by
+runtime in docs/deployment.md.
 """
 
 from __future__ import annotations
@@ -16,22 +12,53 @@ import copy
 
 from torch import nn
 
+from pose.models.dynamic.graph_forms import GraphForms, convolve_any_batch, convolve_one_image, multiply_one_image
+from pose.models.dynamic.per_image_conv import PerImageConv2d
+
 RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
-"""What a file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
+"""What an ONNX file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
+
+COPIED_PIXELS = 768
+"""From here on copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
+
+COMPUTED = GraphForms()
+FORMS = {
+    "onnxruntime": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
+    "onnxruntime-here": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
+    "openvino": COMPUTED,
+    "ncnn": COMPUTED,
+    "mnn": COMPUTED,
+    "litert": COMPUTED,
+    "executorch": COMPUTED,
+    "coreml": COMPUTED,
+    "torch": GraphForms(batch="any"),
+}
+"""What each runtime is given, by measurement."""
 
 
-def one_image(deployed: nn.Module, runtime: str) -> nn.Module:
-    """A copy of a network in the forms that are fastest for one image: its layers say theirs by ``graph_form``.
+def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
+    """A copy of a network whose layers are in given forms: they say theirs by ``graph_form``.
 
     Args:
         deployed: A network deployed with ``fused=False``.
-        runtime: One of :data:`RUNTIMES`.
+        forms: What to write the layers as.
     """
-    return _replaced(copy.deepcopy(deployed), runtime)
+    network = copy.deepcopy(deployed)
+    operation = multiply_one_image if forms.pointwise == "product" else convolve_one_image
+    operation = convolve_any_batch if forms.batch == "any" else operation
+    for layer in network.modules():
+        if isinstance(layer, PerImageConv2d):
+            layer.operation = operation
+    return _replaced(network, forms)
 
 
-def _replaced(module: nn.Module, runtime: str) -> nn.Module:
+def one_image(deployed: nn.Module, runtime: str) -> nn.Module:
+    """:func:`in_forms`, in those of a runtime, one of :data:`FORMS`."""
+    return in_forms(deployed, FORMS[runtime])
+
+
+def _replaced(module: nn.Module, forms: GraphForms) -> nn.Module:
     for name, child in module.named_children():
-        setattr(module, name, _replaced(child, runtime))
+        setattr(module, name, _replaced(child, forms))
     form = getattr(module, "graph_form", None)
-    return module if form is None else form(runtime)
+    return module if form is None else form(forms)

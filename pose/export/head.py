@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,3 +65,24 @@ class KeypointNetwork(nn.Module):
             step = step.to(flat.dtype)
             point = point + 0.25 * step / step.square().sum(2, keepdim=True).sqrt()
         return point * (scores > 0).to(flat.dtype), scores[..., 0]
+
+
+class CropKeypoints(nn.Module):
+    """Crops as they are to keypoints in their pixels: all that a device needs but cutting the crop out.
+
+    Args:
+        network: Normalized crops to coordinates in heatmap pixels and scores.
+        mean, std: Of RGB in [0, 1].
+        stride: Crop pixels per heatmap pixel.
+    """
+
+    def __init__(self, network: KeypointNetwork, mean: Sequence[float], std: Sequence[float], stride: int) -> None:
+        super().__init__()
+        self.network, self.stride = network, float(stride)
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(std)[:, None, None])
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB to (N, K, 3): x and y in pixels of the crop, and the score."""
+        points, scores = self.network((crops.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+        return torch.cat([points * self.stride, scores[..., None]], 2)

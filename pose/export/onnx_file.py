@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from pose.config import Settings
-from pose.errors import PoseError
+from pose.export.errors import ExportError
 from pose.export.forms import RUNTIMES, one_image
-from pose.export.head import KeypointNetwork
+from pose.export.head import CropKeypoints, KeypointNetwork
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
@@ -23,15 +23,11 @@ from pose.models.pose_net import HEATMAP_STRIDE
 from pose.onnx_format import METADATA_KEY, NetworkMetadata, probe
 from pose.prediction import MEAN, STD
 
-OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("coordinates", "scores")}
+OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints",)}
 """What a file can answer with, and the names of its outputs."""
 
 CHECKED_BATCHES = (1, 3, 8)
 TOLERANCE = 1e-4
-
-
-class ExportError(PoseError, RuntimeError):
-    """A network that cannot be exported, or whose file answers differently."""
 
 
 def export_onnx(
@@ -45,9 +41,9 @@ def export_onnx(
 ) -> float:
     """Writes a network as an ONNX file with a free batch size and compares the two.
 
-    The file's input ``crops`` is (N, 3, H, W) float32 normalised RGB. ``heatmaps`` answers (N, K, H / 4, W / 4);
-    ``keypoints`` averages with the mirrored crop and decodes as ``settings.test`` says, and answers
-    ``coordinates`` (N, K, 2) in heatmap pixels and ``scores`` (N, K).
+    The file's input ``crops`` is (N, 3, H, W) float32 normalised RGB, and ``heatmaps`` answers (N, K, H / 4, W / 4).
+    With ``keypoints`` it is (N, H, W, 3) uint8 RGB, and the file normalises, averages with the mirrored crop and
+    decodes as ``settings.test`` says: ``keypoints`` (N, K, 3), x and y in pixels of the crop and the score.
 
     Args:
         model: A pose network on the CPU; it stays as it is.
@@ -93,9 +89,11 @@ def export_onnx(
     if output == "keypoints":
         choices = (settings.skeleton(), test.flip, test.flip_shift, test.decode)
         try:
-            network, reference = KeypointNetwork(network, *choices), KeypointNetwork(reference, *choices)
+            heads = KeypointNetwork(network, *choices), KeypointNetwork(reference, *choices)
         except ValueError as error:
             raise ExportError(str(error)) from error
+        network, reference = (CropKeypoints(head, MEAN, STD, HEATMAP_STRIDE) for head in heads)
+        x = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     names = OUTPUTS[output]
     file = batch_scan.trace(network.eval(), x, ["crops"], list(names), free=True)
     if body is not None:
@@ -155,8 +153,10 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
     worst = 0.0
     for batch in CHECKED_BATCHES:
         x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
-        expected = reference(x)
-        expected = expected[1] if output == "keypoints" else expected
-        answer = session.run(None, {"crops": x.numpy()})[-1]
-        worst = max(worst, float(np.abs(answer - expected.numpy()).max()))
+        if output == "keypoints":
+            x = (x * 64 + 128).clip(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+        (answer,), expected = session.run(None, {"crops": x.numpy()}), reference(x).numpy()
+        if output == "keypoints":
+            answer, expected = answer[..., 2], expected[..., 2]
+        worst = max(worst, float(np.abs(answer - expected).max()))
     return worst

@@ -9,6 +9,7 @@ from pose.command_line import add_run_arguments, parse_options
 from pose.inference.boxes import DEFAULT_THRESHOLD, whole_image
 from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
 from pose.inference.predictor import Predictor
+from pose.runtimes.files import RUNTIMES
 from pose.weights import shipped
 
 WHOLE = "whole"
@@ -22,7 +23,7 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
         parser: Gets the arguments.
         reads_input: Whether an INPUT follows the network.
     """
-    kinds = "CONFIG CHECKPOINT, an exported FILE.onnx, or nothing for the weights that come with the repository"
+    kinds = "CONFIG CHECKPOINT, an exported FILE (.onnx, .xml ...), or nothing for the weights that come with this"
     what = f"{kinds}{'; then INPUT' if reads_input else ''}"
     parser.add_argument("network", nargs="*", metavar="CONFIG CHECKPOINT" + " INPUT" * reads_input, help=what)
     parser.add_argument("--weights", metavar="NAME", help="which of the weights in data/weights (default: its own)")
@@ -47,7 +48,7 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     """
     given = list(arguments.network)
     ending = Path(given[0]).suffix if given else ""
-    arguments.config = given.pop(0) if ending in (".py", ".onnx") else None
+    arguments.config = given.pop(0) if ending == ".py" or ending in RUNTIMES else None
     arguments.checkpoint = given.pop(0) if ending == ".py" and given else None
     if ending == ".py" and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
@@ -79,7 +80,7 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
         print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")
         return Predictor.from_weights(ours.name, options, device, detector)
     if arguments.checkpoint is None:
-        predictor = Predictor.from_onnx(arguments.config, device)
+        predictor = Predictor.from_file(arguments.config, device)
     else:
         predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, device)
     predictor.detector = detector

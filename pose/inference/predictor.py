@@ -132,20 +132,27 @@ class Predictor:
 
     @classmethod
     def from_onnx(cls, path: str | Path, device: str = "auto") -> Predictor:
-        """A predictor for a network that ``tools/export.py`` wrote; torch is not needed.
+        """:meth:`from_file`, by the name that it had while ONNX was the only format."""
+        return cls.from_file(path, device)
+
+    @classmethod
+    def from_file(cls, path: str | Path, device: str = "auto") -> Predictor:
+        """A predictor for a network that ``tools/export.py`` wrote, in any format that can run here.
+
+        Torch is needed for ``.pt2`` and ``.pte`` only.
 
         Args:
-            path: The ONNX file.
+            path: The file; what belongs to it lies beside it.
             device: ``cpu``, or ``auto`` for a GPU where the installed ONNX Runtime has one.
 
         Raises:
             CheckpointError: The file is missing, broken or not such a network.
-            OptionError: ONNX Runtime is not installed.
+            OptionError: The file's runtime is not installed.
         """
-        from pose.inference.onnx_network import OnnxNetwork
+        from pose.inference.exported_network import ExportedNetwork
 
         clock = Profiler()
-        network = OnnxNetwork(path, device, clock)
+        network = ExportedNetwork(path, device, clock)
         test = network.metadata.test
         known = read_calibration(network.metadata.calibration, network.skeleton, test["flip"], path)
         options = {name: test[name] for name in SCORING if name in test}

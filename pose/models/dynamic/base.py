@@ -158,5 +158,5 @@ class FoldedDynamicLayer(PerImageConv2d):
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         weight, bias = self.layer.kernel(x)
         weight = weight * self.scale[:, None, None, None]
-        bias = self.shift.expand(len(weight), -1) if bias is None else torch.addcmul(self.shift, bias, self.scale)
+        bias = self.shift.expand(weight.shape[0], -1) if bias is None else torch.addcmul(self.shift, bias, self.scale)
         return self.convolve(x, weight, bias)

@@ -24,6 +24,7 @@ from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual,
 
 if TYPE_CHECKING:
     from pose.models.dynamic.folded_dcd import AssembledForm
+    from pose.models.dynamic.graph_forms import GraphForms
     from pose.models.native.training.forms import NativeTrainedDCDConv2d
     from pose.models.native.training.operations import PoolCache
 
@@ -169,8 +170,8 @@ class DCDConv2d(DynamicLayer):
             weight (N, C_out, C_in / groups, kh, kw) and bias (N, C_out) or None.
         """
         scale, phi = (None, None) if self.branch is None else self.branch(x)
-        weight = self.weight.expand(len(x), *self.weight.shape)
-        bias = None if self.bias is None else self.bias.expand(len(x), -1)
+        weight = self.weight.expand(x.shape[0], *self.weight.shape)
+        bias = None if self.bias is None else self.bias.expand(x.shape[0], -1)
         if scale is not None:
             weight = weight * scale[:, :, None, None, None]
         if phi is not None:
@@ -222,7 +223,7 @@ class DCDConv2d(DynamicLayer):
             return FoldedDCDConv2d(self, norm)
         return scaled(self, norm)
 
-    def graph_form(self, runtime: str) -> AssembledForm:
+    def graph_form(self, forms: GraphForms) -> AssembledForm:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a folded layer that is one of these."""
         from pose.models.dynamic.folded_dcd import AssembledForm
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from pose.models.dynamic.graph_forms import GraphForms
     from pose.models.native.training.forms import NativeTrainedBranch
     from pose.models.native.training.operations import PoolCache
 
@@ -80,7 +81,7 @@ class DynamicBranch(nn.Module):
 
         return NativeTrainedBranch.of(self, pool_cache)
 
-    def graph_form(self, runtime: str) -> BranchForm:
+    def graph_form(self, forms: GraphForms) -> BranchForm:
         """Its form in a graph of one image, for any runtime."""
         return BranchForm(self)
 

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
 from pose.models.norm import scale_and_shift
 
 if TYPE_CHECKING:
     from pose.models.dynamic.dynamic_conv import DynamicConv2d
-
-COPIED_PIXELS = 768
-"""From here on copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
 
 
 class FoldedDynamicConv2d(PerImageConv2d):
@@ -76,15 +74,17 @@ class FoldedDynamicConv2d(PerImageConv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         weight, bias = self.kernels(self.attend(x))
-        return self.convolve(x, weight, bias.expand(len(x), -1))
+        return self.convolve(x, weight, bias.expand(x.shape[0], -1))
 
     def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDynamicConv2d | None:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`; the bank's precision is its own."""
         return NativeDynamicConv2d(self, activation) if is_known(self) else None
 
-    def graph_form(self, runtime: str) -> nn.Module:
-        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: depthwise in ONNX Runtime a chain."""
-        return DepthwiseForm(self) if self.groups > 1 and runtime != "openvino" else self
+    def graph_form(self, forms: GraphForms) -> nn.Module:
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: itself or a chain."""
+        pointwise = self.kernel_size == (1, 1) and self.groups == 1
+        form = forms.pointwise if pointwise else forms.depthwise if self.groups > 1 else forms.spatial
+        return ChainForm(self, forms.copied_pixels) if form == "chain" else self
 
     def shared_bank(self) -> Tensor | None:
         """The kernels (K, values) that the shares mix, where nothing else of the layer depends on the image."""
@@ -114,26 +114,29 @@ class NativeDynamicConv2d(NativeLayer):
         program.add_dynamic(self.shape, *attention, self.bank, self.bias, self.biases)
 
 
-class DepthwiseForm(nn.Module):
-    """A depthwise :class:`FoldedDynamicConv2d` as a chain of constant convolutions.
+class ChainForm(nn.Module):
+    """A :class:`FoldedDynamicConv2d`, mostly a depthwise one, as a chain of constant convolutions.
 
     Args:
         layer: The layer.
+        copied_pixels: From so many on, kernels up to 3 x 3 are computed; None for never.
     """
 
-    def __init__(self, layer: FoldedDynamicConv2d) -> None:
+    def __init__(self, layer: FoldedDynamicConv2d, copied_pixels: int | None = None) -> None:
         super().__init__()
         self.layer = layer
+        self.copied_pixels = copied_pixels
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C_out, H', W')."""
         layer = self.layer
         pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
-        if max(layer.kernel_size) <= 3 and pixels >= COPIED_PIXELS:
+        if self.copied_pixels is not None and max(layer.kernel_size) <= 3 and pixels >= self.copied_pixels:
             return layer(x)
         shares = layer.attend(x)
         x, y = layer.pad(x), None
-        for index, kernel in enumerate(layer.bank.view(-1, layer.out_channels, 1, *layer.kernel_size)):
+        shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+        for index, kernel in enumerate(layer.bank.unflatten(1, shape)):
             scaled, bias = x * shares[:, index, None, None, None], layer.bias if index == 0 else None
             part = F.conv2d(scaled, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
             y = part if y is None else part + y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from pose.models.dynamic.graph_forms import GraphForms
     from pose.models.native.inference.layers import NativeLayer
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -25,6 +27,7 @@ class PerImageConv2d(nn.Module):
         padding: (rows, columns) of zeros that the convolution itself adds on both sides.
         outer_padding: (left, right, top, bottom) added before it, for everything that zeros on both
             sides cannot say; None where there is nothing to add.
+        operation: How the kernels are applied: :func:`convolve_per_image`, or in a graph a form of it.
 
     Raises:
         ValueError: A value is out of range; the message names the argument.
@@ -32,6 +35,7 @@ class PerImageConv2d(nn.Module):
 
     transposed = False
     output_padding = (0, 0)
+    operation: Callable[..., Tensor]
 
     def __init__(
         self,
@@ -88,8 +92,9 @@ class PerImageConv2d(nn.Module):
         return F.pad(x, self.outer_padding, "constant" if self.padding_mode == "zeros" else self.padding_mode)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """:func:`convolve_per_image` with this layer's geometry."""
-        return convolve_per_image(self.pad(x), weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        """The convolution with this layer's geometry, by :attr:`operation`."""
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return self.operation(self.pad(x), weight, bias, *geometry)
 
     def centers(self, x: Tensor) -> Tensor:
         """What lies under the kernel's center at each of its places: (N, C, H, W) to (N, C, H', W')."""
@@ -118,11 +123,11 @@ class PerImageConv2d(nn.Module):
         """
         return None
 
-    def graph_form(self, runtime: str) -> nn.Module:
-        """The form that a runtime computes fastest in a graph of one image.
+    def graph_form(self, forms: GraphForms) -> nn.Module:
+        """The form for a graph; it may be the layer itself, whose :attr:`operation` is set already.
 
         Args:
-            runtime: One of :data:`pose.export.forms.RUNTIMES`.
+            forms: What its runtime computes fastest, see :data:`pose.export.forms.FORMS`.
         """
         return self
 
@@ -180,6 +185,9 @@ def convolve_per_image(
         groups * batch,
     )
     return y.view(batch, out_channels, *y.shape[2:])
+
+
+PerImageConv2d.operation = staticmethod(convolve_per_image)
 
 
 def centers(x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Tensor:

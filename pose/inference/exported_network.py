@@ -1,4 +1,4 @@
-"""Exported pose networks, run by ONNX Runtime; torch is not needed."""
+"""Exported pose networks, run by the runtime of their file; torch is not needed, unless the file is torch's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from pose import heatmap
 from pose.inference.profiler import Profiler
-from pose.onnx_format import open_network
+from pose.runtimes.files import open_file
 
 
-class OnnxNetwork:
+class ExportedNetwork:
     """An exported pose network; see :class:`~pose.inference.networks.PoseNetwork`.
 
     Args:
-        path: The file, see :func:`~pose.onnx_format.open_network`.
+        path: The file, see :func:`~pose.runtimes.files.open_file`.
         device: ``cpu``, or anything else for a GPU where the installed runtime has one.
         clock: Times the forward passes.
 
@@ -24,12 +24,13 @@ class OnnxNetwork:
 
     Raises:
         CheckpointError: The file is missing, broken or not such a network.
-        OptionError: ONNX Runtime is not installed.
+        OptionError: The file's runtime is not installed.
     """
 
     def __init__(self, path: str | Path, device: str = "auto", clock: Profiler | None = None) -> None:
         self.clock = clock or Profiler()
-        self.session, self.metadata = open_network(path, device)
+        self.session = open_file(path, device=device)
+        self.metadata = self.session.metadata
         self.skeleton = self.metadata.skeleton
         self.input_size, self.heatmap_size = self.metadata.input_size, self.metadata.heatmap_size
         self._mean, self._std = (
@@ -38,6 +39,9 @@ class OnnxNetwork:
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, H, W, 3) uint8 BGR to coordinates (N, K, 2) in heatmap pixels and scores (N, K)."""
+        if self.session.takes_pixels:
+            (keypoints,) = self._run(np.ascontiguousarray(crops[..., ::-1]))
+            return keypoints[..., :2] * (np.array(self.heatmap_size) / self.input_size), keypoints[..., 2]
         images = normalize(crops, self._mean, self._std)
         outputs = self._run(images)
         if len(outputs) == 2:
@@ -50,7 +54,7 @@ class OnnxNetwork:
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         with self.clock("forward"):
-            return self.session.run(None, {self.session.get_inputs()[0].name: images})
+            return self.session(images)
 
 
 def normalize(crops: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

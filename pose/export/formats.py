@@ -1,0 +1,192 @@
+"""Networks as files of many runtimes: one registry of formats, one way to write, prove and name their files.
+
+ONNX with a free batch size, keypoints and 8 bits is :mod:`pose.export.onnx_file`'s, which proves its files itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pose.config import Settings
+from pose.errors import OutputError, PoseError
+from pose.export.errors import ExportError
+from pose.export.forms import one_image
+from pose.export.onnx_file import CHECKED_BATCHES, TOLERANCE, describe
+from pose.files import check_outputs
+from pose.models.deploy.folding import deploy
+from pose.onnx_format import METADATA_KEY
+from pose.options import OptionError, nearest
+from pose.runtimes.files import open_file
+from pose.runtimes.session import DETAILS
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of exported file.
+
+    Args:
+        suffix: What its name ends with.
+        writer: Module of :mod:`pose.export.writers`; None for what :mod:`pose.export.onnx_file` or
+            :mod:`pose.export.web_page` write.
+        forms: What its layers are written as, a key of :data:`~pose.export.forms.FORMS`.
+        runtime: What executes it, for people.
+        part: Suffix of a second file.
+        inside: The metadata is in the file, not beside it.
+        checked: It can be executed on this kind of machine.
+    """
+
+    suffix: str
+    writer: str | None
+    forms: str
+    runtime: str
+    part: str | None = None
+    inside: bool = False
+    checked: bool = True
+
+    def paths(self, path: str | Path) -> list[Path]:
+        """Every file that is written for a name, the named one last."""
+        path = Path(path)
+        beside = [] if self.inside else [path.with_name(path.name + DETAILS)]
+        return [*([path.with_suffix(self.part)] if self.part else []), *beside, path]
+
+
+FORMATS = {
+    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True),
+    "onnx-single": Format(".onnx", "onnx_single", "openvino", "ONNX Runtime", inside=True),
+    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin"),
+    "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
+    "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
+    "litert": Format(".tflite", "litert", "litert", "LiteRT"),
+    "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
+    "torch": Format(".pt2", "torch_program", "torch", "PyTorch"),
+    "coreml": Format(".mlpackage", "coreml", "coreml", "Core ML", checked=False),
+    "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
+}
+
+
+HOMES = {"onnx": "onnx_file", "web": "web_page"}
+
+
+def find_format(name: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        OptionError: There is none; the message has the nearest.
+    """
+    if name not in FORMATS:
+        raise OptionError(f"--format: unknown {name!r}: {nearest(name, FORMATS)}")
+    return FORMATS[name]
+
+
+def export_file(
+    model: nn.Module,
+    settings: Settings,
+    path: str | Path,
+    name: str,
+    calibration: Mapping[str, Any] | None = None,
+) -> float | None:
+    """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
+
+    The input is (1, 3, H, W) float32 normalized RGB, for ``torch`` (N, 3, H, W); the output are heatmaps.
+
+    Args:
+        model: A pose network on the CPU; it stays as it is.
+        settings: ``model``, ``data.input_size``, ``data.skeleton`` and ``test`` are used.
+        path: The file.
+        name: A key of :data:`FORMATS` that has a writer.
+        calibration: How joint scores become probabilities, as the checkpoint keeps it.
+
+    Returns:
+        The largest difference to PyTorch; None where the file cannot be run on this kind of machine.
+
+    Raises:
+        ExportError: The network does not convert, or the answers differ by more than 1e-4.
+        OptionError: The runtime or its converter is not installed, or there is no such format.
+        OutputError: The file cannot be written.
+    """
+    kind, path = find_format(name), Path(path)
+    if kind.writer is None:
+        raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
+    if path.suffix != kind.suffix:
+        raise OutputError(f"{path}: a file of {kind.runtime} ends in {kind.suffix}; choose such a name")
+    if kind.suffix != ".mlpackage":  # which is a folder
+        check_outputs(kind.paths(path))
+    width, height = settings.data.input_size
+    reference = model.eval()
+    network = one_image(deploy(model, fused=False, channels_last=False), kind.forms).eval()
+    writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+            made = Path(folder, path.name)
+            try:
+                writer.write(network, torch.zeros(1, 3, height, width), made)
+            except (PoseError, OSError):
+                raise
+            except Exception as error:  # every converter has exceptions of its own
+                said = " ".join(str(error).split())[:300]
+                raise ExportError(f"{path}: the converter of {kind.runtime} refuses the network ({said})") from error
+            _describe(made, kind, describe(settings, "heatmaps", calibration=calibration))
+            difference = compare(made, reference, (width, height)) if kind.checked else None
+            if difference is not None and not difference <= TOLERANCE:
+                raise ExportError(
+                    f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
+                    f"more than {TOLERANCE:g}; not written"
+                )
+            for part in kind.paths(path):
+                if part.is_dir():
+                    shutil.rmtree(part)
+                os.replace(Path(folder, part.name), part)
+    except OSError as error:
+        if isinstance(error, PoseError):
+            raise
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    return difference
+
+
+def _describe(path: Path, kind: Format, entries: Mapping[str, str]) -> None:
+    """Puts the metadata into a file or beside it."""
+    if kind.inside:
+        import onnx
+
+        file = onnx.load(str(path))
+        onnx.helper.set_model_props(file, dict(entries))
+        onnx.checker.check_model(file, full_check=True)
+        onnx.save(file, str(path))
+        return
+    assert METADATA_KEY in entries
+    path.with_name(path.name + DETAILS).write_text(json.dumps(dict(entries)), encoding="utf-8")
+
+
+@torch.no_grad()
+def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int]) -> float:
+    """The largest difference between a file's answers in its runtime and PyTorch's.
+
+    Args:
+        path: The file.
+        reference: The network in PyTorch.
+        input_size: Width and height.
+    """
+    session = open_file(path, threads=1)
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch in (1,) if session.one_image else CHECKED_BATCHES:
+        x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
+        (answer,) = session(x.numpy())
+        expected = reference(x).numpy()
+        if answer.shape != expected.shape:
+            raise ExportError(f"{path}: answers {answer.shape} where PyTorch answers {expected.shape}; not written")
+        worst = max(worst, float(np.abs(answer - expected).max()))
+    return worst

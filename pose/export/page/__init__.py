@@ -1,0 +1,1 @@
+"""What the exported web page is made of."""

@@ -1,0 +1,97 @@
+"""One HTML file with the network and ONNX Runtime's web build inside: a picture or a camera in, a skeleton out."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pose.config import Settings
+from pose.export.errors import ExportError
+from pose.export.onnx_file import describe, export_onnx
+from pose.files import replacing
+from pose.onnx_format import METADATA_KEY
+from pose.options import OptionError
+
+PACKAGE = "onnxruntime-web@1.30.0"
+LIBRARY, RUNTIME = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+"""Files of the package: JavaScript that holds its loader, and the runtime, which computes without a GPU."""
+
+FOLDER = Path(__file__).parent / "page"
+
+
+def export_web_page(
+    model: nn.Module,
+    settings: Settings,
+    path: str | Path,
+    package: str | Path | None = None,
+    calibration: Mapping[str, Any] | None = None,
+) -> float:
+    """Writes the page. The network in it is an ONNX file that ends in keypoints, proved as such files are.
+
+    Args:
+        model, settings, calibration: As for :func:`~pose.export.onnx_file.export_onnx`.
+        path: The page.
+        package: What ``npm pack onnxruntime-web`` wrote (.tgz); None has npm fetch it.
+
+    Returns:
+        The largest difference of a score to PyTorch's.
+
+    Raises:
+        ExportError: The network does not export, or the package is not to be had.
+        OutputError: The page cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = _package_files(Path(package) if package else _fetched(folder))
+        network = Path(folder, "network.onnx")
+        difference = export_onnx(model, settings, network, "keypoints", calibration=calibration)
+        known = json.loads(describe(settings, "keypoints", calibration=calibration)[METADATA_KEY])
+        metadata = {"input_size": known["input_size"], **{k: known["skeleton"][k] for k in ("keypoints", "limbs")}}
+        parts = {
+            "METADATA": json.dumps(metadata).replace("<", "\\u003c"),
+            "LIBRARY": _packed(files[LIBRARY]),
+            "RUNTIME": _packed(files[RUNTIME]),
+            "NETWORK": _packed(network.read_bytes()),
+            "SCRIPT": (FOLDER / "page.js").read_text(encoding="utf-8"),
+        }
+    page = (FOLDER / "page.html").read_text(encoding="utf-8")
+    for name, text in parts.items():
+        page = page.replace(f"@{name}@", text)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return difference
+
+
+def _packed(contents: bytes) -> str:
+    return base64.b64encode(gzip.compress(contents, mtime=0)).decode()
+
+
+def _fetched(folder: str) -> Path:
+    """The package, fetched by npm into a folder."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OptionError(f"--format web: needs npm for {PACKAGE}, or --web-runtime FILE.tgz that npm pack wrote")
+    done = subprocess.run([npm, "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=False)
+    found = list(Path(folder).glob("onnxruntime-web-*.tgz"))
+    if done.returncode or not found:
+        raise ExportError(f"npm cannot fetch {PACKAGE} ({done.stderr.strip()[-200:]}); give --web-runtime FILE.tgz")
+    return found[0]
+
+
+def _package_files(path: Path) -> dict[str, bytes]:
+    """The files of the package that the page needs."""
+    try:
+        with tarfile.open(path) as archive:
+            members = {name: archive.extractfile(f"package/dist/{name}") for name in (LIBRARY, RUNTIME)}
+            return {name: file.read() for name, file in members.items() if file is not None}
+    except (OSError, tarfile.TarError, KeyError) as error:
+        raise ExportError(f"{path}: not the package onnxruntime-web as npm pack writes it ({error})") from error

@@ -1,0 +1,17 @@
+"""PyTorch's exported program, with a free batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+MOST_IMAGES = 4096
+
+
+def write(network: nn.Module, x: Tensor, path: Path) -> None:
+    """Writes ``path``."""
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    program = torch.export.export(network, (torch.cat([x, x]),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, str(path))

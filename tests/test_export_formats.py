@@ -1,0 +1,145 @@
+"""Files of other runtimes answer as PyTorch does, say what is needed to use them, and stand in for the checkpoint."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from small_project import run_tool
+from test_deploy import trained
+from test_export import NETWORKS, network_of, settings_of
+from tiny import INPUT_SIZE, MODEL
+
+from pose import Predictor
+from pose.errors import CheckpointError
+from pose.export import formats
+from pose.export.errors import ExportError
+from pose.export.formats import FORMATS, export_file
+from pose.export.forms import in_forms, one_image
+from pose.models.deploy.folding import deploy
+from pose.models.dynamic.graph_forms import GraphForms
+from pose.options import OptionError
+from pose.prediction import load_network
+from pose.runtimes.files import open_file
+from pose.runtimes.session import details_path
+
+__all__ = ["run_tool"]
+MODULES = {"openvino": ["openvino"], "ncnn": ["ncnn", "pnnx"], "mnn": ["MNN"], "onnx-single": ["onnx"], "torch": []}
+"""What each format that takes seconds needs; the others, and whole networks, are in tests/slow."""
+
+
+def small_network():
+    """A dynamic network of a few layers that is not its initialization, and its settings."""
+    settings = settings_of(**MODEL)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return trained(settings.build_model(), 1), settings
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Exports the same dynamic network in a format, once; skips where its runtime is not installed."""
+    (model, settings), folder, done = small_network(), tmp_path_factory.mktemp("formats"), {}
+
+    def write(name):
+        for module in MODULES[name]:
+            pytest.importorskip(module)
+        if name not in done:
+            done[name] = folder / f"{name}{FORMATS[name].suffix}"
+            assert export_file(model, settings, done[name], name) <= 1e-4
+        return model, settings, done[name]
+
+    return write
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_file_answers_as_pytorch_at_any_batch_size(written, name):
+    model, settings, path = written(name)
+    x = torch.randn(3, 3, INPUT_SIZE[1], INPUT_SIZE[0])
+    with torch.no_grad():
+        expected = model(x)
+    assert np.abs(open_file(path)(x.numpy())[0] - expected.numpy()).max() < 1e-4
+    torch.testing.assert_close(load_network(settings, path)(x), expected, rtol=0, atol=1e-4)  # what the test tool does
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_predictor_takes_a_file(written, name):
+    model, settings, path = written(name)
+    image = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    poses = Predictor.from_file(path)(image)
+    assert poses.keypoints.shape == (1, 17, 3) and np.isfinite(poses.keypoints).all()
+    assert poses.skeleton == settings.skeleton()
+
+
+@pytest.mark.parametrize("forms", [
+    GraphForms(), GraphForms(pointwise="product"), GraphForms(depthwise="chain", spatial="chain"),
+    GraphForms(decomposed="factors"), GraphForms(decomposed="assembled"), GraphForms(batch="any"),
+])  # fmt: skip
+@pytest.mark.parametrize("name", ["condconv", "joint", "lambda_only", "narrow"])
+def test_every_form_of_a_network_computes_the_same(name, forms):
+    model = network_of(settings_of(*NETWORKS[name]))
+    network = in_forms(deploy(model, fused=False, channels_last=False), forms)
+    x = torch.randn(3 if forms.batch == "any" else 1, 3, INPUT_SIZE[1], INPUT_SIZE[0])
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), model(x), rtol=0, atol=1e-4)
+
+
+def test_a_network_in_a_form_leaves_the_network_as_it_was():
+    model, _ = small_network()
+    deployed = deploy(model, fused=False, channels_last=False)
+    one_image(deployed, "ncnn")
+    x = torch.randn(3, 3, INPUT_SIZE[1], INPUT_SIZE[0])
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(x), model(x), rtol=0, atol=1e-4)  # a batch, which the form is not for
+
+
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_a_file_without_its_names_is_refused(written, tmp_path, name):
+    path = written(name)[2]
+    alone = tmp_path / path.name
+    alone.write_bytes(path.read_bytes())
+    with pytest.raises(CheckpointError, match="json: missing; it belongs to"):
+        open_file(alone)
+    details_path(alone).write_text("{}")
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        open_file(alone)
+    known = json.loads(details_path(path).read_text())
+    assert json.loads(known["pose"])["skeleton"]["keypoints"][0] == "nose"
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".xml", ".param"])
+def test_a_broken_file_is_one_line(written, tmp_path, suffix):
+    name = next(name for name in MODULES if FORMATS[name].suffix == suffix)
+    details = details_path(written(name)[2]).read_bytes()
+    path = tmp_path / f"broken{suffix}"
+    details_path(path).write_bytes(details)
+    path.write_text("no network")
+    with pytest.raises(CheckpointError, match=r"broken\."):
+        open_file(path)
+
+
+def test_what_answers_differently_or_does_not_convert_leaves_nothing(tmp_path, monkeypatch):
+    model, settings = small_network()
+    monkeypatch.setattr(formats, "compare", lambda *arguments: 2e-4)
+    with pytest.raises(ExportError, match=r"differ from PyTorch's by 0\.0002"):
+        export_file(model, settings, tmp_path / "a.pt2", "torch")
+    monkeypatch.setattr("torch.export.export", lambda *a, **k: 1 / 0)
+    with pytest.raises(ExportError, match="refuses the network"):
+        export_file(model, settings, tmp_path / "a.pt2", "torch")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_format_that_is_unknown_and_a_wrong_ending_are_told(tmp_path):
+    with pytest.raises(OptionError, match="unknown 'openvio': did you mean 'openvino'"):
+        export_file(*small_network(), tmp_path / "a.xml", "openvio")
+    with pytest.raises(CheckpointError, match="not an exported network"):
+        open_file(tmp_path / "a.tflit")
+
+
+def test_the_demo_draws_with_a_file(written, tmp_path, run_tool):
+    path = written("torch")[2]
+    cv2.imwrite(str(tmp_path / "me.png"), np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8))
+    status, _, error = run_tool("demo.py", path, tmp_path / "me.png", "--out", tmp_path / "poses")
+    assert status == 0, error
+    assert (tmp_path / "poses" / "me.png").is_file()

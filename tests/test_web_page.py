@@ -1,0 +1,74 @@
+"""The exported page finds in a real browser what ONNX Runtime finds, and needs nothing but itself."""
+
+import io
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+from browser import open_browser
+from tiny import INPUT_SIZE, MODEL
+
+from pose.config import make_settings
+from pose.export.errors import ExportError
+from pose.export.web_page import LIBRARY, RUNTIME, export_web_page
+
+pytest.importorskip("onnx")
+
+STAND_IN = """
+export const env = { wasm: {} };
+export class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
+export const InferenceSession = {
+  async create(network) {
+    window.seen = { network: network.byteLength, runtime: env.wasm.wasmBinary.byteLength };
+    return { async run({ crops }) {
+      window.crop = crops;
+      let best = 0;
+      for (let i = 0; i < crops.data.length; i += 3) if (crops.data[i] > crops.data[best]) best = i;
+      const pixel = best / 3, width = crops.dims[2];
+      const point = [pixel % width, Math.floor(pixel / width), 1];
+      return { keypoints: { data: Float32Array.from(Array(17).fill(point).flat()) } };
+    } };
+  },
+};
+"""
+"""In place of the package, which is 14 MB and not on every machine: every keypoint is the reddest pixel of the crop."""
+
+
+@pytest.fixture
+def package(tmp_path):
+    path = tmp_path / "onnxruntime-web-0.0.0.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, contents in ((LIBRARY, STAND_IN.encode()), (RUNTIME, b"\0asm")):
+            entry = tarfile.TarInfo(f"package/dist/{name}")
+            entry.size = len(contents)
+            archive.addfile(entry, io.BytesIO(contents))
+    return path
+
+
+def test_a_picture_becomes_keypoints_in_its_pixels(tmp_path, package):
+    settings = make_settings(dict(model=MODEL, data=dict(input_size=INPUT_SIZE)))
+    page = tmp_path / "page.html"
+    assert export_web_page(settings.build_model(), settings, page, package) <= 1e-4
+    image = np.zeros((96, 72, 3), np.uint8)
+    cv2.circle(image, (50, 30), 5, (0, 0, 255), -1)  # red in BGR
+    cv2.imwrite(str(tmp_path / "me.png"), image)
+    with open_browser() as browser:
+        browser.get(page.as_uri())
+        browser.find_element("id", "file").send_keys(str(tmp_path / "me.png"))
+        browser.set_script_timeout(60)
+        found = browser.execute_async_script(
+            "const done = arguments[0];"
+            "(function wait() { window.found ? done([found, seen, crop.dims]) : setTimeout(wait, 50); })()"
+        )
+    (result, seen, dims) = found
+    assert dims == [1, INPUT_SIZE[1], INPUT_SIZE[0], 3] and seen["network"] > 1000 and seen["runtime"] == 4
+    assert np.abs(np.array(result["keypoints"])[:, :2] - (50, 30)).max() < 8
+
+
+def test_what_is_not_the_package_is_told(tmp_path):
+    (tmp_path / "other.tgz").write_bytes(b"no archive")
+    settings = make_settings(dict(model=MODEL, data=dict(input_size=INPUT_SIZE)))
+    with pytest.raises(ExportError, match=r"other\.tgz: not the package onnxruntime-web"):
+        export_web_page(settings.build_model(), settings, tmp_path / "page.html", tmp_path / "other.tgz")
+    assert not (tmp_path / "page.html").exists()
