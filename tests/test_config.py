@@ -9,7 +9,8 @@ from pose.config import Settings, load_settings, make_settings
 from pose.models.dynamic.attention import attentions
 from pose.options import OptionError
 
-CONFIGS = sorted(path for path in Path("configs").rglob("*.py") if not {"_base_", "detector"} & set(path.parts))
+OTHERS = {"_base_", "detector", "imagenet"}
+CONFIGS = sorted(path for path in Path("configs").rglob("*.py") if not OTHERS & set(path.parts))
 ONE = "configs/coco/mobilenet_v2_x0.5_type_b_dynamic.py"
 
 

@@ -18,7 +18,7 @@ from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
 from pose.datasets.pixels import augment_pixels, changes_pixels, color_matrix
 from pose.engine.frozen import FrozenParts
-from pose.engine.optimizer import OPTIMIZERS, parameter_groups
+from pose.engine.optimizer import parameter_groups
 from pose.engine.train import make_trainer, train
 from pose.engine.trainer import Trainer
 from pose.models.native.training.layers import available
@@ -92,7 +92,7 @@ def test_kernels_decay_and_biases_and_normalisation_do_not(conv):
 def test_weight_decay_apart_from_the_gradient_shrinks_kernels_alone():
     model = nn.Conv2d(2, 2, 1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer = Trainer(model, CPU, nn.MSELoss(), OPTIMIZERS["adamw"], weight_decay=0.1)
+    trainer = Trainer(model, CPU, nn.MSELoss(), torch.optim.AdamW, weight_decay=0.1)
     trainer.set_learning_rate(0.5)
     trainer.learn(torch.zeros(1, 2, 1, 1), model(torch.zeros(1, 2, 1, 1)).detach())  # no error, no gradient
     torch.testing.assert_close(model.weight.data, before["weight"] * (1 - 0.5 * 0.1))

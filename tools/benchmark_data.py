@@ -1,8 +1,10 @@
 """How fast training data come: one worker's way beside the plain ceiling of decoding and warping.
 
     python tools/benchmark_data.py CONFIG --cfg-options data.root=/data/coco
+    python tools/benchmark_data.py configs/imagenet/resnet18_static.py --cfg-options data.root=/data/imagenet
 
-The ceiling is cv2.imread and one cv2.warpAffine for the same persons and crops. The ways are measured
+The ceiling is cv2.imread and one cv2.warpAffine for the same persons and crops; of a classifier's images, cv2.imread
+and one cv2.resize. The ways are measured
 in turn, in CPU seconds of the process that does the work, so that a busy machine slows all alike; the
 figures are persons per second of one core, medians over the rounds. --write docs/tables/data.md writes them as a page.
 """
@@ -20,8 +22,11 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from pose.benchmark import machine
-from pose.command_line import add_config_arguments, settings_from
-from pose.config import Settings
+from pose.classification.dataset import ImageDataset
+from pose.classification.folder import list_images
+from pose.classification.settings import ClassifierSettings, load_classifier_settings
+from pose.command_line import add_config_arguments, parse_options, settings_from
+from pose.config import Settings, read_sections
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.loading.order import EpochBatches
 from pose.engine.training_data import make_train_dataset
@@ -47,6 +52,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="measurements of each way (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table; it is replaced")
     arguments = parser.parse_args()
+    if "head" not in read_sections(arguments.config)[1].get("model", {}):
+        options = {**parse_options(arguments.cfg_options), "data.workers": 1}
+        return classifier(load_classifier_settings(arguments.config, options), arguments)
     settings = settings_from(arguments, data__workers=1)
     page = Page("Loading training data", f"{machine()}, OpenCV {cv2.__version__}, batches of {BATCH}, one worker")
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +65,30 @@ def main() -> None:
         [name, f"{np.median(rate):.0f}", f"{np.median(np.array(rate) / ceiling):.2f}"] for name, rate in rates.items()
     ]
     page.add(*table_lines(["way", "persons/s of a core", "of the ceiling"], rows, 1))
+    page.write(arguments.write)
+    return None
+
+
+def classifier(settings: ClassifierSettings, arguments: argparse.Namespace) -> None:
+    """The table of a classifier's input: its training images and the plain ceiling, in turn."""
+    dataset = ImageDataset(list_images(settings.data.folder("train")), settings, train=True)
+    loader = make_loader(dataset, BATCH, workers=1, train=True)
+    for _ in batches(loader):  # starts the worker, and brings the files into memory
+        pass
+    rates = np.empty((arguments.rounds, 2))
+    for epoch in range(1, arguments.rounds + 1):
+        order = EpochBatches(len(dataset), BATCH, train=True)
+        order.epoch = epoch
+        paths = [dataset.images.path(row) for batch in order for _, row, _ in batch]
+        started = time.process_time()
+        for path in paths:
+            cv2.resize(cv2.imread(path), dataset.input_size, interpolation=cv2.INTER_LINEAR)
+        rates[epoch - 1] = len(paths) / (time.process_time() - started), load(loader, epoch)
+    page = Page("Loading training images", f"{machine()}, OpenCV {cv2.__version__}, batches of {BATCH}, one worker")
+    ceiling, own = np.median(rates, axis=0)
+    share = np.median(rates[:, 1] / rates[:, 0])
+    rows = [["decode and resize", f"{ceiling:.0f}", ""], ["training way", f"{own:.0f}", f"{share:.2f}"]]
+    page.add(*table_lines(["way", "images/s of a core", "of the ceiling"], rows, 1))
     page.write(arguments.write)
 
 

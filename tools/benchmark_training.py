@@ -8,10 +8,11 @@ from the data set's pictures. Without --device it takes a GPU where there is one
 
     python tools/benchmark_training.py --native
     python tools/benchmark_training.py --native --write docs/tables/training_steps.md
+    python tools/benchmark_training.py --native configs/imagenet/mobilenet_v2_x0.5_{static,dynamic,dcd}.py --batch 8
 
-needs no data: training steps on a CPU, by PyTorch's operations and by native ones (train.native), networks in turns in
-one process, in processor time and as ratios to the first network; then the peak memory with the dynamic kernels kept
-and mixed again (train.recompute_kernels).
+needs no data; classifiers go, too: training steps on a CPU, by PyTorch's operations and by native ones (train.native),
+networks in turns in one process, in processor time and as ratios to the first network; then the peak memory with the
+dynamic kernels kept and mixed again (train.recompute_kernels).
 """
 
 from __future__ import annotations
@@ -23,22 +24,28 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import accumulate, product
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from pose.benchmark import machine
+from pose.classification.settings import ClassifierSettings, load_classifier_settings
 from pose.command_line import parse_options
-from pose.config import PRECISIONS, Settings, load_settings
+from pose.config import PRECISIONS, Settings, load_settings, read_sections
 from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.device import choose_device
 from pose.engine.train import learn, make_trainer
 from pose.engine.trainer import Trainer
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
+from pose.heatmap import mean_squared_loss
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.native.training.layers import kernel_bytes
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.tables import Page, table_head, table_lines, table_row
+
+AnySettings = Settings | ClassifierSettings
 
 FOLDER = Path(__file__).parents[1] / "configs" / "coco"
 CONFIGS = (
@@ -73,7 +80,7 @@ def main() -> None:
     overrides = parse_options(arguments.cfg_options)
     if arguments.native:
         page = Page("Training steps on a CPU", f"{machine()}, {torch.get_num_threads()} threads")
-        settings = {path.stem: load_settings(path, overrides) for path in arguments.configs or STEP_CONFIGS}
+        settings = {path.stem: load_any(path, overrides) for path in arguments.configs or STEP_CONFIGS}
         for batch_size in arguments.batch or (16, 32):
             compare_steps(page, settings, batch_size, arguments.steps)
         for batch_size in arguments.batch or (16, 32):
@@ -106,7 +113,13 @@ def time_training(settings: Settings, dataset: CropDataset, device: torch.device
     return [f"{alone:.3g}", f"{fed:.3g}", f"{waiting:.0%}", memory]
 
 
-def compare_steps(page: Page, settings: dict[str, Settings], batch_size: int, steps: int) -> None:
+def load_any(path: Path, overrides: dict[str, Any]) -> AnySettings:
+    """The settings of a pose network or, where the model has no head, of a classifier."""
+    model = read_sections(path)[1].get("model", {})
+    return load_settings(path, overrides) if "head" in model else load_classifier_settings(path, overrides)
+
+
+def compare_steps(page: Page, settings: dict[str, AnySettings], batch_size: int, steps: int) -> None:
     """Times a step of each network, by PyTorch's and by native operations, in turns; adds a table to the page."""
     trainers = {
         (native, name): step_trainer(made, native) for native in (False, True) for name, made in settings.items()
@@ -136,7 +149,7 @@ def quartiles(values: list[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
 
 
-def compare_memory(page: Page, settings: dict[str, Settings], batch_size: int) -> None:
+def compare_memory(page: Page, settings: dict[str, AnySettings], batch_size: int) -> None:
     """Adds a table of the peak memory of a step of the networks with mixed kernels, kept and mixed again."""
     page.add(f"**Batch {batch_size}, tensors of a step at most, beside weights and optimizer**", "")
     page.add(*table_head(MEMORY_COLUMNS))
@@ -155,7 +168,7 @@ def compare_memory(page: Page, settings: dict[str, Settings], batch_size: int) -
     page.add("")
 
 
-def peak_memory(settings: Settings, native: bool, recompute: bool, batch_size: int) -> int:
+def peak_memory(settings: AnySettings, native: bool, recompute: bool, batch_size: int) -> int:
     """The most bytes of tensors that a step holds beside weights and optimizer, by PyTorch's own account."""
     trainer = step_trainer(settings, native, recompute)
     data = step_batch(settings, batch_size)
@@ -166,16 +179,20 @@ def peak_memory(settings: Settings, native: bool, recompute: bool, batch_size: i
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-def step_trainer(settings: Settings, native: bool, recompute: bool = False) -> Trainer:
+def step_trainer(settings: AnySettings, native: bool, recompute: bool = False) -> Trainer:
     """A trainer on the CPU; in PyTorch's operations only static networks are faster in channels_last."""
     torch.manual_seed(0)
     model = settings.build_model().train()
     last = native or not any(isinstance(module, DynamicLayer) for module in model.modules())
-    return Trainer(model, torch.device("cpu"), channels_last=last, native=native, recompute_kernels=recompute)
+    loss = mean_squared_loss if isinstance(settings, Settings) else cross_entropy
+    return Trainer(model, torch.device("cpu"), loss, channels_last=last, native=native, recompute_kernels=recompute)
 
 
-def step_batch(settings: Settings, batch_size: int) -> tuple[torch.Tensor, ...]:
-    """Random images, heatmaps and weights as :meth:`Trainer.learn` takes them."""
+def step_batch(settings: AnySettings, batch_size: int) -> tuple[torch.Tensor, ...]:
+    """Random images, and heatmaps and weights or labels, as :meth:`Trainer.learn` takes them."""
+    if isinstance(settings, ClassifierSettings):
+        side = settings.data.input_size
+        return torch.randn(batch_size, 3, side, side), torch.randint(0, 1000, (batch_size,))
     width, height = settings.data.input_size
     points = settings.skeleton().num_keypoints
     heatmaps = torch.rand(batch_size, points, height // HEATMAP_STRIDE, width // HEATMAP_STRIDE)

@@ -21,14 +21,11 @@ from pose.checkpoint import load_weights
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
+from pose.engine.inspection import MIXED, SWITCHED, TABLES, figure_table, inspect, use_table
 from pose.errors import command
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import check_outputs, make_folder, replacing, write_json
-from pose.models.dynamic.inspection import AGGREGATIONS, KernelUse, aggregated, watched
-from pose.options import OptionError
-from pose.tables import table_lines
-
-TABLES = ("use", "aggregations", "resolutions")
+from pose.models.dynamic.inspection import KernelUse
 
 
 @command
@@ -51,53 +48,20 @@ def main() -> None:
     model.to(device)
     test_set = evaluate.open_test_set(settings, settings.data.val, boxes)
 
-    def test(how: str, strides: Sequence[int] | None = None) -> dict[str, float]:
-        with aggregated(model, how, strides, arguments.seed):
-            return evaluate.test(model, test_set, settings, device).figures
+    def test() -> dict[str, float]:
+        return evaluate.test(model, test_set, settings, device).figures
 
-    with watched(model) as uses:
-        mixed = {"attention": test("attention")}
-    layers = uses()
-    if not layers:
-        raise OptionError(f"{arguments.config}: has no dynamic convolution to look into; name a conv of type dynamic")
-    print(use_table(layers), flush=True)
+    layers, tables = inspect(model, test, arguments.tables, arguments.seed, arguments.config)
+    print(use_table(layers))
     contents: dict[str, object] = {"layers": [asdict(layer) for layer in layers]}
-    if "aggregations" in arguments.tables:
-        mixed.update({how: test(how) for how in AGGREGATIONS if how not in mixed})
-        print(figure_table("kernels mixed by", mixed), flush=True)
-    contents["aggregations"] = mixed
-    if "resolutions" in arguments.tables:
-        strides = sorted({layer.input_stride for layer in layers})
-        switched = {}
-        for stride in strides:
-            switched[f"off at stride {stride}"] = test("average", [stride])
-            switched[f"on at stride {stride} alone"] = test("average", [other for other in strides if other != stride])
-        print(figure_table("attention", switched))
-        contents["resolutions"] = switched
+    names = {MIXED: "aggregations", SWITCHED: "resolutions"}
+    for title, rows in tables.items():
+        contents[names[title]] = rows
+        if names[title] in arguments.tables:
+            print(figure_table(title, rows))
     write_json(out / "attention.json", contents)
     print(f"written: {out / 'attention.json'}")
     plot(layers, out / "attention.png")
-
-
-def use_table(layers: Sequence[KernelUse]) -> str:
-    """A line for each layer: entropy (1 uniform, 0 one kernel), and each kernel's share of the attention."""
-    lines = [f"{'layer':44} {'stride':>6} {'entropy':>8}  shares of the kernels (times chosen)"]
-    for layer in layers:
-        shares = "  ".join(
-            f"{share:.2f} ({chosen:.2f})" for share, chosen in zip(layer.shares, layer.chosen, strict=True)
-        )
-        dead = f"  dead: {', '.join(map(str, layer.dead))}" if layer.dead else ""
-        lines.append(f"{layer.name:44} {layer.input_stride:6} {layer.entropy:8.4f}  {shares}{dead}")
-    mean = sum(layer.entropy for layer in layers) / len(layers)
-    lines.append(f"{'mean':44} {'':6} {mean:8.4f}  {sum(len(layer.dead) for layer in layers)} dead kernels")
-    return "\n".join(lines)
-
-
-def figure_table(title: str, rows: dict[str, dict[str, float]]) -> str:
-    """A Markdown table with a line for each way to use the attention and COCO's figures in percent."""
-    names = list(next(iter(rows.values())))
-    cells = [[way, *(f"{100 * figures[name]:.1f}" for name in names)] for way, figures in rows.items()]
-    return "\n".join(["", *table_lines([title, *names], cells, 1)])
 
 
 def plot(layers: Sequence[KernelUse], path: Path) -> None:

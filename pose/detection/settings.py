@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import cos, pi
@@ -12,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pose import options
+from pose.config import read_sections
 from pose.detection.canvas import CanvasSettings
 from pose.detection.decode import OVERLAP
 from pose.detection.labels import Source
@@ -213,15 +213,7 @@ def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None
     Raises:
         OptionError: The file is missing or cannot be executed, or a key or value is wrong.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise OptionError(
-            f"{path}: configuration not found; configs/detector/ holds the one that comes with the project"
-        )
-    try:
-        sections = changed(Config.fromfile(os.fspath(path)).to_dict(), overrides or {})
-    except Exception as error:  # a configuration is code: anything can happen in it
-        raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
+    path, sections = read_sections(path, overrides)
     try:
         return make_detector_settings(sections)
     except OptionError as error:

@@ -23,6 +23,9 @@ TORCHVISION = "torchvision:"
 KEYPOINTS = "keypoints"
 """A checkpoint's names of its network's keypoints, in the order of the last layer's channels."""
 
+CLASSIFIER = "classifier."
+"""What a classifier's state dict has in place of a head."""
+
 FINAL = "head.final."
 """Where every head keeps its last layer, a channel a keypoint."""
 
@@ -39,7 +42,8 @@ def load_initial(
     ``torchvision:NAME`` downloads torchvision's ImageNet weights for the backbone, ``torchvision:NAME=FILE`` reads
     them from a file; the name of weights that come with the project, such as ``base``, means those; anything else is a
     checkpoint. Its network is this one or the static one of the same architecture; a dynamic network that takes static
-    weights answers as the static one does. Its keypoints may be others, see :func:`by_keypoint_names`.
+    weights answers as the static one does. Its keypoints may be others, see :func:`by_keypoint_names`. A classifier's
+    checkpoint gives its backbone.
 
     Args:
         model: The network that takes them.
@@ -60,8 +64,10 @@ def load_initial(
         load_torchvision(model.backbone, name, path or None, initial_noise, initial_balanced)
         return []
     checkpoint, keypoints = _read(initial_weights)
-    state = checkpoint["model"]
+    state: Mapping[str, Tensor] = checkpoint["model"]
     told: list[str] = []
+    if any(name.startswith(CLASSIFIER) for name in state):
+        return [_load_backbone(model, state, initial_noise, initial_weights)]
     if skeleton is not None:
         state, told = by_keypoint_names(state, keypoints, model, skeleton.keypoints)
     if state.keys() == model.state_dict().keys():
@@ -69,6 +75,23 @@ def load_initial(
     else:
         inflate(model, state, initial_noise, initial_weights)
     return [f"initial weights {initial_weights}: {line}" for line in told]
+
+
+def _load_backbone(model: PoseNet, state: Mapping[str, Tensor], noise: float, source: str) -> str:
+    """Loads the backbone of a classifier's state dict; what was taken and what was left."""
+    inner = "backbone."
+    backbone = {name.removeprefix(inner): value for name, value in state.items() if name.startswith(inner)}
+    same = backbone.keys() == model.backbone.state_dict().keys()
+    if same:
+        load_state(model.backbone, backbone, source)
+    else:
+        inflate(model.backbone, backbone, noise, source)
+    classes = state[f"{CLASSIFIER}conv.bias"].shape[-1]
+    how = "as they are" if same else "static ones into dynamic layers"
+    return (
+        f"initial weights {source}: all {len(backbone)} tensors of the backbone, {how}; left: the classifier of "
+        f"{classes} classes ({len(state) - len(backbone)} tensors); fresh: the head"
+    )
 
 
 def by_keypoint_names(

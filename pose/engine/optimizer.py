@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-"""By the names of ``train.optimizer``."""
+from pose.train_settings import Schedule
+
+
+def optimizer_of(schedule: Schedule) -> Callable[..., torch.optim.Optimizer]:
+    """From groups of parameters to the optimizer that ``train.optimizer`` names."""
+    makers = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "sgd": partial(torch.optim.SGD, momentum=schedule.momentum),
+    }
+    return makers[schedule.optimizer]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float = 0.0) -> list[dict[str, Any]]:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pose.config import TrainSettings
 from pose.engine import distributed
-from pose.engine.optimizer import OPTIMIZERS
+from pose.engine.optimizer import optimizer_of
 from pose.engine.trainer import Trainer
 from pose.models.dynamic.attention import attentions, linear_temperature, set_temperature
+from pose.train_settings import Schedule
 
 TRAINER_OPTIONS = (
     *("weight_decay", "frozen", "precision", "accumulate", "max_gradient_norm", "average_decay", "channels_last"),
@@ -21,7 +21,7 @@ TRAINER_OPTIONS = (
 """Options of the ``train`` section that are :class:`~pose.engine.trainer.Trainer`'s, under the same names."""
 
 
-def trainer_of(schedule: TrainSettings, model: nn.Module, device: torch.device, **given: Any) -> Trainer:
+def trainer_of(schedule: Schedule, model: nn.Module, device: torch.device, **given: Any) -> Trainer:
     """A network's trainer as the ``train`` section says.
 
     Args:
@@ -34,10 +34,10 @@ def trainer_of(schedule: TrainSettings, model: nn.Module, device: torch.device, 
         OptionError: The device does not offer what is asked for.
     """
     options = {name: getattr(schedule, name) for name in TRAINER_OPTIONS}
-    return Trainer(model, device, optimizer=OPTIMIZERS[schedule.optimizer], **options, **given)
+    return Trainer(model, device, optimizer=optimizer_of(schedule), **options, **given)
 
 
-def scaled_rate(schedule: TrainSettings) -> Callable[[int, int, int], float]:
+def scaled_rate(schedule: Schedule) -> Callable[[int, int, int], float]:
     """The learning rate by epoch and batch, both from 0, and batches of an epoch; says what a step is made of."""
     processes = distributed.shard()[1]
     effective = schedule.batch_size * processes * schedule.accumulate
@@ -52,7 +52,7 @@ def scaled_rate(schedule: TrainSettings) -> Callable[[int, int, int], float]:
     return lambda epoch, batch, batches: schedule.learning_rate_at(epoch, batch, batches) * factor
 
 
-def begin_epoch(trainer: Trainer, schedule: TrainSettings, epoch: int) -> dict[str, float]:
+def begin_epoch(trainer: Trainer, schedule: Schedule, epoch: int) -> dict[str, float]:
     """Sets what the schedule says for an epoch, counted from 0; what the report says of it."""
     if schedule.freeze_epochs is not None and epoch >= schedule.freeze_epochs:
         trainer.release_frozen()

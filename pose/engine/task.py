@@ -15,7 +15,7 @@ from pose.datasets.loading.order import EpochBatches
 from pose.engine.trainer import Trainer
 
 
-class Schedule(Protocol):
+class RunSchedule(Protocol):
     """What every ``train`` section says of a run."""
 
     epochs: int
@@ -28,7 +28,7 @@ class Schedule(Protocol):
 class RunSettings(Protocol):
     """The settings of a run, which its checkpoints keep."""
 
-    train: Any  # a Schedule; a protocol's attribute would have to be of that very type
+    train: Any  # a RunSchedule; a protocol's attribute would have to be of that very type
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -84,6 +84,6 @@ class Task:
         return self.loader.batch_sampler
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> RunSchedule:
         """The ``train`` section."""
         return self.settings.train

@@ -1,0 +1,8 @@
+_base_ = "../_base_/imagenet.py"
+model = dict(backbone=dict(type="mobilenet_v2", width=0.35))
+train = dict(
+    epochs=300,
+    learning_rate=0.05,
+    schedule="cosine",
+    weight_decay=4e-5,
+)

@@ -1,0 +1,10 @@
+_base_ = "../_base_/imagenet.py"
+model = dict(backbone=dict(type="resnet", depth=18))
+train = dict(
+    epochs=100,
+    learning_rate=0.1,
+    schedule="step",
+    milestones=(30, 60, 90),
+    gamma=0.1,
+    weight_decay=1e-4,
+)

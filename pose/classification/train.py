@@ -1,0 +1,139 @@
+"""Training a classifier: what is its own; the loop is :mod:`pose.engine.loop`'s."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from pose.classification.dataset import ImageDataset, LabelledBatch
+from pose.classification.evaluate import FIGURES, accuracy, test_loader
+from pose.classification.folder import check_classes, list_images
+from pose.classification.initial import load_initial
+from pose.classification.settings import ClassifierSettings, TrainSettings
+from pose.datasets.image_folder import BrokenImages
+from pose.datasets.loading.loader import batches, make_loader
+from pose.engine import distributed
+from pose.engine.loop import run
+from pose.engine.random_state import seed_everything
+from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
+from pose.engine.task import Task
+from pose.engine.trainer import Trainer
+from pose.prediction import to_input
+
+CLASSES = "classes"
+"""A checkpoint's names of the network's classes, in the order of its logits."""
+
+
+def train(
+    settings: ClassifierSettings, work_dir: str | Path, device: torch.device | str, resume: bool = False
+) -> dict[str, Any]:
+    """Trains a classifier, see :func:`pose.engine.loop.run`; epochs are chosen by top-1.
+
+    Args:
+        settings: Of the run.
+        work_dir: A folder without another run, unless it is resumed.
+        device: Where to compute.
+        resume: Go on after ``last.pth`` where there is one, within an epoch, too; on a CPU with the very weights
+            that a run without a stop would have had.
+
+    Returns:
+        ``best``: the figures of the best validation, with ``epoch``, or None; ``checkpoint``: where it is;
+        ``stopped``: the signal that ended the run, or None.
+
+    Raises:
+        PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
+    """
+    return run(partial(_prepare, settings, torch.device(device)), work_dir, resume)
+
+
+def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) -> Task:
+    """The network and the data of a run."""
+    schedule, data = settings.train, settings.data
+    images, held_out = list_images(data.folder("train")), list_images(data.folder("val"))
+    check_classes(images.classes, held_out, str(data.folder("train")))
+    classes = len(images.classes)
+    distributed.say(f"training on {len(images)} images of {classes} classes, validating on {len(held_out)}")
+    seed_everything(schedule.seed)
+    trainer = make_trainer(settings, device, classes)
+    if fresh and schedule.initial_weights:
+        start = schedule.initial_weights, schedule.initial_noise, schedule.initial_balanced
+        for told in load_initial(trainer.model, *start):
+            distributed.say(told)
+    seed_everything(schedule.seed + distributed.shard()[0])
+    loader = make_loader(
+        ImageDataset(images, settings, train=True),
+        schedule.batch_size,
+        data.workers,
+        train=True,
+        seed=schedule.seed,
+        shard=distributed.shard(),
+        accumulate=schedule.accumulate,
+    )
+    mixing = Mixing(schedule, classes)
+
+    def begin(epoch: int) -> dict[str, float]:
+        mixing.alpha = schedule.mixup_at(epoch)
+        return begin_epoch(trainer, schedule, epoch)
+
+    return Task(
+        settings=settings,
+        trainer=trainer,
+        loader=loader,
+        learn=mixing.learn,
+        rate_at=scaled_rate(schedule),
+        test=partial(accuracy, loader=test_loader(held_out, settings), device=device),
+        figures=FIGURES,
+        chosen_by="top1",
+        shown=FIGURES,
+        unit="images",
+        batches=batches,
+        broken=BrokenImages(data.broken_share, len(images)),
+        begin_epoch=begin,
+        stated={CLASSES: list(images.classes)},
+    )
+
+
+class Mixing:
+    """A batch's step: images normalised and, where the schedule says so, mixed in pairs on the device.
+
+    Args:
+        schedule: Of the run.
+        num_classes: Classes.
+
+    Attributes:
+        alpha: Of mixup, from now on.
+    """
+
+    def __init__(self, schedule: TrainSettings, num_classes: int) -> None:
+        self.alpha = schedule.mixup_at(0)
+        self.num_classes = num_classes
+
+    def learn(self, trainer: Trainer, batch: LabelledBatch) -> Tensor:
+        """Learns from a batch; the loss before the step, a scalar on the device."""
+        images = to_input(batch.crops, trainer.device)
+        labels = torch.from_numpy(batch.labels).to(trainer.device, non_blocking=True)
+        if self.alpha:
+            images, labels = v2.MixUp(alpha=self.alpha, num_classes=self.num_classes)(images, labels)
+        return trainer.learn(images, labels)
+
+
+def make_trainer(settings: ClassifierSettings, device: torch.device, num_classes: int = 1000) -> Trainer:
+    """The freshly initialised network, its loss and its optimizer.
+
+    Raises:
+        OptionError: A key or value of ``model`` is wrong, or the device does not offer what is asked for.
+    """
+    loss = partial(_loss, label_smoothing=settings.train.label_smoothing)
+    model: nn.Module = settings.build_model(num_classes)
+    return trainer_of(settings.train, model, device, loss=loss)
+
+
+def _loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Cross entropy in float32; targets are labels (N,) or, mixed, shares (N, classes)."""
+    return F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
