@@ -1,4 +1,4 @@
-"""Configurations: Python files with ``_base_``, read by mmengine, checked key by key, turned into settings.
+"""Configurations: Python, JSON or YAML files with ``_base_``, checked key by key, turned into settings.
 
 A configuration has the sections of :class:`Settings`. Nothing else reads configuration files, and
 nothing below the tools takes a configuration: constructors take values.
@@ -7,7 +7,6 @@ nothing below the tools takes a configuration: constructors take values.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmengine.config import Config
 from torch import nn
 
 from pose import options, resources
+from pose.config_files import read_sections
 from pose.data_settings import DataSettings, find_skeletons, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
@@ -111,12 +111,17 @@ class TrainSettings:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "gamma", "max_gradient_norm", "temperature_start", "temperature_end"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
         names = ("initial_noise", "sheet_every", "checkpoint_minutes", "temperature_epochs", "seed")
         for name in (*names, "warm_up", "weight_decay", "freeze_epochs"):
-            if getattr(self, name) is not None and getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}; the nearest is 0")
+        for name in ("initial_noise", "warm_up", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        if any(milestone < 0 for milestone in self.milestones):
+            raise ValueError(f"milestones count finished epochs, from 0 on, got {self.milestones}")
         if self.seed > MAX_SEED:
             raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         if not 0 <= self.average_decay < 1:
@@ -231,7 +236,8 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
     """Reads a configuration file.
 
     Args:
-        path: A Python file with the sections of :class:`Settings`; ``_base_`` names files it builds on.
+        path: A file with the sections of :class:`Settings`, Python, JSON or YAML (:mod:`pose.config_files`); ``_base_``
+            names files it builds on.
         overrides: Dotted keys to values, e.g. ``{"train.epochs": 20}``.
 
     Raises:
@@ -242,7 +248,7 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
         raise OptionError(f"{path}: configuration not found; configs/ holds the ones that come with the project")
     overrides = dict(overrides or {})
     try:
-        sections = Config.fromfile(os.fspath(path)).to_dict()
+        sections = read_sections(path)
         if isinstance(sections.get("data"), Mapping):
             sections["data"] = with_new_names(sections["data"])
         config = Config(sections)
@@ -250,7 +256,7 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
         sections = config.to_dict()
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
-    except Exception as error:  # a configuration is code: anything can happen in it
+    except Exception as error:  # a Python one is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
     find_skeletons(sections.get("data"), path, "data.skeleton" in overrides)
     try:

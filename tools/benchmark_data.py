@@ -9,6 +9,9 @@ figures are persons per second of one core, medians over the rounds. --write doc
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import tempfile
 import time
@@ -20,7 +23,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from pose.benchmark import machine
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import add_config_arguments, count, settings_from
 from pose.config import Settings
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.loading.order import EpochBatches
@@ -44,7 +47,7 @@ WAYS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=10, help="measurements of each way (default: %(default)s)")
+    parser.add_argument("--rounds", type=count(), default=10, help="measurements of each way (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table; it is replaced")
     arguments = parser.parse_args()
     settings = settings_from(arguments, data__workers=1)

@@ -9,6 +9,9 @@ unlabelled in the result and do not count. The same name need not mean the same 
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import cos, pi
+from math import cos, inf, pi
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from pose import options
+from pose.config_files import read_sections
 from pose.detection.canvas import CanvasSettings
 from pose.detection.decode import OVERLAP
 from pose.detection.labels import Source
@@ -106,10 +106,10 @@ class TrainSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if any(side < SIZE_DIVISOR or side % SIZE_DIVISOR for side in self.canvas_size):
             raise ValueError(f"canvas_size must be two multiples of {SIZE_DIVISOR}, got {self.canvas_size}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.learning_rate < inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         for name in ("warm_up", "seed", "checkpoint_minutes"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
@@ -204,7 +204,7 @@ def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
 
 
 def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectorSettings:
-    """Reads a detector's configuration, a Python file with the sections of :class:`DetectorSettings`.
+    """Reads a detector's configuration, a Python, JSON or YAML file with the sections of :class:`DetectorSettings`.
 
     Args:
         path: The file; ``_base_`` names files it builds on.
@@ -219,8 +219,8 @@ def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None
             f"{path}: configuration not found; configs/detector/ holds the one that comes with the project"
         )
     try:
-        sections = changed(Config.fromfile(os.fspath(path)).to_dict(), overrides or {})
-    except Exception as error:  # a configuration is code: anything can happen in it
+        sections = changed(read_sections(path), overrides or {})
+    except Exception as error:  # a Python one is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
     try:
         return make_detector_settings(sections)

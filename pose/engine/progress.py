@@ -14,7 +14,7 @@ from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
 from pose.engine.trainer import Trainer
 from pose.engine.work_dir import BEST, LAST, PREVIOUS, run_files
-from pose.errors import PoseError
+from pose.errors import CheckpointError, PoseError
 
 
 class TrainingError(PoseError):
@@ -121,18 +121,25 @@ def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: Epoc
         return Progress()
     checkpoint, path, errors = found
     trainer.load_state_dict(checkpoint, path)
-    progress = Progress(**{item.name: checkpoint[item.name] for item in fields(Progress)})
-    before = stored_settings(checkpoint["settings"])
-    if before["train"]["seed"] != settings.train.seed:
-        raise TrainingError(f"{path}: was trained with seed {before['train']['seed']}; resume with it")
-    if progress.batches and checkpoint["order"] != _order(order):
+    try:
+        progress = _stored_progress(checkpoint)
+        before = stored_settings(checkpoint["settings"])
+        seed, random = before["train"]["seed"], checkpoint["random"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: does not say how far its run was ({error!r}); start anew from its weights with "
+            "train.initial_weights"
+        ) from error
+    if seed != settings.train.seed:
+        raise TrainingError(f"{path}: was trained with seed {seed}; resume with it")
+    if progress.batches and checkpoint.get("order") != _order(order):
         raise TrainingError(
-            f"{path}: was saved within an epoch, with {_words(checkpoint['order'])}; resume with the same, "
+            f"{path}: was saved within an epoch, with {_words(checkpoint.get('order') or {})}; resume with the same, "
             f"not with {_words(_order(order))}"
         )
     rank, processes = distributed.shard()
-    if len(checkpoint["random"]) == processes:
-        restore_random_state(checkpoint["random"][rank])
+    if len(random) == processes:
+        restore_random_state(random[rank])
     for error in errors:
         distributed.say(f"warning: {error}; taking the one before, {path}")
     within = f" and {progress.batches} batches" if progress.batches else ""
@@ -141,6 +148,24 @@ def resume_run(work_dir: Path, settings: Settings, trainer: Trainer, order: Epoc
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
     return progress
+
+
+def _stored_progress(checkpoint: Mapping[str, Any]) -> Progress:
+    """How far a checkpoint's run was.
+
+    Raises:
+        KeyError, ValueError: A value is missing or none that a run could have written.
+    """
+    values = {item.name: checkpoint[item.name] for item in fields(Progress)}
+    for name, value in values.items():
+        kind = int if name in ("epoch", "batches", "persons") else float | int
+        if name == "best":
+            right = value is None or (isinstance(value, Mapping) and "AP" in value and "epoch" in value)
+        else:
+            right = isinstance(value, kind) and not isinstance(value, bool) and value >= 0
+        if not right:
+            raise ValueError(f"{name} is {value!r}")
+    return Progress(**values)
 
 
 def _order(order: EpochBatches) -> dict[str, Any]:
