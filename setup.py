@@ -39,6 +39,7 @@ EXTRAS = {
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
 TEST = [
+    "psutil>=5.9",
     *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "selenium>=4.15"),
     *("ruff>=0.6", "mypy>=1.14", "setuptools>=70.1"),
 ]

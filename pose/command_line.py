@@ -1,9 +1,11 @@
-"""Arguments that several tools share."""
+"""Arguments that several tools share, and what single values may be."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,51 @@ from pose.options import OptionError
 
 if TYPE_CHECKING:
     from pose.config import Settings
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1, as the ``type`` of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none; names the nearest that is.
+    """
+    value = _number(text, float)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"needs a number from 0 to 1, got {text!r}")
+    return _within(value, 0.0, 1.0)
+
+
+def count(least: int = 1, most: int | None = None) -> Callable[[str], int]:
+    """The ``type`` of an argument that is a whole number of at least ``least`` and at most ``most``."""
+    return lambda text: _within(_number(text, int), least, most)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, as the ``type`` of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    value = _number(text, float)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"needs a finite number above 0, got {text!r}")
+    return value
+
+
+def _number(text: str, kind: type) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"needs {what}, got {text!r}") from error
+
+
+def _within(value: Any, least: Any, most: Any) -> Any:
+    if value < least or (most is not None and value > most):
+        nearest = least if value < least else most
+        words = f"from {least:g} to {most:g}" if most is not None else f"of at least {least}"
+        raise argparse.ArgumentTypeError(f"needs a number {words}, got {value}; the nearest is {nearest:g}")
+    return value
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

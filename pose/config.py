@@ -1,4 +1,4 @@
-"""Configurations: Python files with ``_base_``, read by mmengine, checked key by key, turned into settings.
+"""Configurations: Python, JSON or YAML files with ``_base_``, checked key by key, turned into settings.
 
 A configuration has the sections of :class:`Settings`. Nothing else reads configuration files, and
 nothing below the tools takes a configuration: constructors take values.
@@ -6,7 +6,6 @@ nothing below the tools takes a configuration: constructors take values.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from pose import options, resources
+from pose.config_files import read_config_file
 from pose.data_settings import DataSettings, find_skeletons, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
@@ -45,7 +45,7 @@ class TrainSettings(Schedule):
         if self.validation_boxes not in (ANNOTATED, "detected"):
             raise ValueError(f"validation_boxes must be {ANNOTATED} or detected, got {self.validation_boxes!r}")
         if self.sheet_every < 0:
-            raise ValueError(f"sheet_every must not be negative, got {self.sheet_every}")
+            raise ValueError(f"sheet_every must not be negative, got {self.sheet_every}; the nearest is 0")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
     """Reads a configuration file.
 
     Args:
-        path: A Python file with the sections of :class:`Settings`; ``_base_`` names files it builds on.
+        path: A file with the sections of :class:`Settings`, Python, JSON or YAML (:mod:`pose.config_files`); ``_base_``
+            names files it builds on.
         overrides: Dotted keys to values, e.g. ``{"train.epochs": 20}``.
 
     Raises:
@@ -163,7 +164,7 @@ def read_sections(
     """A configuration file's sections, as plain values, unchecked.
 
     Args:
-        path: A Python file; ``_base_`` names files it builds on.
+        path: A Python, JSON or YAML file, see :mod:`pose.config_files`; ``_base_`` names files it builds on.
         overrides: Dotted keys to values, set last.
         change: Of the sections before that.
 
@@ -177,12 +178,12 @@ def read_sections(
     if not path.is_file():
         raise OptionError(f"{path}: configuration not found; configs/ holds the ones that come with the project")
     try:
-        config = Config(change(Config.fromfile(os.fspath(path)).to_dict()))
+        config = Config(change(read_config_file(path)))
         config.merge_from_dict(dict(overrides or {}))
         return path, config.to_dict()
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
-    except Exception as error:  # a configuration is code: anything can happen in it
+    except Exception as error:  # a Python one is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
 
 

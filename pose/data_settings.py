@@ -14,6 +14,9 @@ from pose.evaluation.protocol import ANNOTATED
 from pose.options import OptionError
 from pose.skeleton import BUILT_IN
 
+LARGEST_SIDE = 4096
+"""Pixels of the input's longer side at most: sixteen times COCO's; a batch of larger crops fits into no memory."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -84,6 +87,8 @@ class DataSettings:
             raise ValueError(f"broken_share must be at least 0 and below 1, got {self.broken_share}")
         if any(size < 32 or size % 32 for size in self.input_size):
             raise ValueError(f"input_size must be two multiples of 32, got {self.input_size}")
+        if max(self.input_size) > LARGEST_SIDE:
+            raise ValueError(f"input_size must be at most {LARGEST_SIDE} a side, got {self.input_size}")
         if self.workers < 0:
             raise ValueError(f"workers must not be negative, got {self.workers}")
         if not 0 <= self.box_threshold <= 1:

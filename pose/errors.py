@@ -3,8 +3,41 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
+
+_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
+"""How torch says that there is none left; its error for a GPU is a RuntimeError, too."""
+
+
+EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "pycocotools": "train",
+    "mmengine": "train",
+    "yaml": "train",
+    "tensorboard": "train",
+    "mmcv": "video",
+    "faster_coco_eval": "fast-eval",
+    "onnx": "export",
+    "openvino": "openvino",
+    "matplotlib": "plots",
+    "scipy": "compare",
+    "flask": "serve",
+    "werkzeug": "serve",
+    "psutil": "test",
+}
+"""Which extra of setup.py installs a module that the core of the package does without."""
+
+
+def missing(module: str) -> str:
+    """What to do where a module of :data:`EXTRAS` is not installed, in a line."""
+    extra = EXTRAS[module]
+    return (
+        f"this needs {module}, which is not installed and comes with the extra {extra}: "
+        f'pip install ".[{extra}]" in the repository'
+    )
 
 
 class PoseError(Exception):
@@ -36,6 +69,17 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
         except PoseError as error:
             message = " ".join(str(error).split())
             print(f"error: {message}", file=sys.stderr)
+            sys.exit(2)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and not _MEMORY.search(str(error)):
+                raise
+            print("error: not enough memory; take a smaller input, network or batch, or fewer workers", file=sys.stderr)
+            sys.exit(2)
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module not in EXTRAS:
+                raise
+            print(f"error: {missing(module)}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

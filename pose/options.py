@@ -65,7 +65,7 @@ def call(function: Callable, options: Mapping[str, Any], where: str, **given: An
         return function(**options, **given)
     except OptionError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"{where}: {error}") from error
 
 

@@ -72,6 +72,8 @@ class Skeleton:
             object.__setattr__(self, field, value)
 
         put("keypoints", tuple(self.keypoints))
+        if not all(isinstance(keypoint, str) for keypoint in self.keypoints):
+            raise ValueError(f"skeleton {self.name!r}: keypoints must be names")
         if not self.keypoints or len(set(self.keypoints)) != len(self.keypoints):
             raise ValueError(f"skeleton {self.name!r}: keypoints must be a non-empty list of different names")
         put("flip_pairs", pairs(self.flip_pairs, "flip_pairs"))
@@ -209,7 +211,7 @@ def load_skeleton(source: str | Path) -> Skeleton:
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(_FIELDS)}")
         return Skeleton(**{"name": path.stem, **fields})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -94,12 +94,17 @@ class Schedule:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "gamma", "max_gradient_norm", "temperature_start", "temperature_end"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
         names = ("initial_noise", "checkpoint_minutes", "temperature_epochs", "seed")
         for name in (*names, "warm_up", "weight_decay", "freeze_epochs"):
-            if getattr(self, name) is not None and getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}; the nearest is 0")
+        for name in ("initial_noise", "warm_up", "weight_decay"):
+            if math.isinf(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        if any(milestone < 0 for milestone in self.milestones):
+            raise ValueError(f"milestones count finished epochs, from 0 on, got {self.milestones}")
         if self.seed > MAX_SEED:
             raise ValueError(f"seed must be at most {MAX_SEED}, got {self.seed}")
         for name in ("average_decay", "momentum"):

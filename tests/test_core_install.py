@@ -11,6 +11,7 @@ import pytest
 from small_project import MODEL
 
 from pose.config import make_settings
+from pose.errors import EXTRAS as EXTRA_LIBRARIES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "quickstart.py"
@@ -91,3 +92,33 @@ def test_a_library_that_is_missing_is_told_in_one_line(without, absent, name, ar
 def test_a_defect_of_ours_keeps_its_traceback(without):
     done = without(["pose.options", "cv2"], tool("demo", "me.png"))
     assert done.returncode == 1 and "Traceback" in done.stderr and "No module named 'cv2'" in done.stderr
+
+
+def test_every_tool_tells_which_extra_it_lacks(without):
+    """With no extra installed a tool shows its help, or says in one line what to install; none has a traceback."""
+    tools = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
+    code = "import io, contextlib\n" + "".join(
+        f"with contextlib.redirect_stderr(io.StringIO()) as told:\n"
+        f"    try:\n"
+        f"        sys.argv = [{name!r}, '--help']\n"
+        f"        with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"            runpy.run_path({str(ROOT / 'tools' / name)!r} + '.py', run_name='__main__')\n"
+        f"    except SystemExit as end:\n"
+        f"        status = end.code\n"
+        f"    except ModuleNotFoundError:\n"
+        f"        try:\n"
+        f"            sys.excepthook(*sys.exc_info())\n"
+        f"            status = 1\n"
+        f"        except SystemExit as end:\n"
+        f"            status = end.code\n"
+        f"print({name!r}, status, told.getvalue().strip().replace(chr(10), ' // '), sep='\\t')\n"
+        for name in tools
+    )
+    done = without([*EXTRA_LIBRARIES], code)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [name for name, *_ in lines] == tools
+    for name, status, told in lines:
+        refused = status == "2" and told.startswith("error: ") and "pip install" in told and " // " not in told
+        assert refused or (status in ("0", "None") and not told), (name, status, told)
+    assert sum(status == "2" for _, status, _ in lines) > 10

@@ -14,6 +14,9 @@ they are wall time.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +27,7 @@ import torch
 from torch import nn
 
 from pose.benchmark import Case, Entry, compare, machine, table
+from pose.command_line import count
 from pose.config import Settings, load_settings
 from pose.errors import command
 from pose.models.classifier import build_classifier
@@ -152,10 +156,10 @@ CASES: dict[str, Callable[[int], Iterator[Case]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to time (default: all)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images at a time (default: 1)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
-    parser.add_argument("--rounds", type=int, default=20, help="turns (default: 20)")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each network in a turn (default: 5)")
+    parser.add_argument("--batch", type=count(), nargs="+", default=[1], help="images at a time (default: 1)")
+    parser.add_argument("--threads", type=count(), default=1, help="threads of torch (default: 1)")
+    parser.add_argument("--rounds", type=count(), default=20, help="turns (default: 20)")
+    parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

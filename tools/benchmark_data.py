@@ -11,6 +11,9 @@ figures are persons per second of one core, medians over the rounds. --write doc
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import tempfile
 import time
@@ -25,7 +28,7 @@ from pose.benchmark import machine
 from pose.classification.dataset import ImageDataset
 from pose.classification.folder import list_images
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
-from pose.command_line import add_config_arguments, parse_options, settings_from
+from pose.command_line import add_config_arguments, count, parse_options, settings_from
 from pose.config import Settings, read_sections
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.loading.order import EpochBatches
@@ -49,7 +52,7 @@ WAYS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=10, help="measurements of each way (default: %(default)s)")
+    parser.add_argument("--rounds", type=count(), default=10, help="measurements of each way (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table; it is replaced")
     arguments = parser.parse_args()
     if "head" not in read_sections(arguments.config)[1].get("model", {}):

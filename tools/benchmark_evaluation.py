@@ -11,6 +11,9 @@ programs disturb little, and the best of each counts. --write docs/tables/evalua
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import contextlib
 import io
@@ -27,6 +30,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pose import heatmap
 from pose.benchmark import machine
+from pose.command_line import count
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import command
 from pose.evaluation.coco_eval import load_annotations, score
@@ -41,11 +45,11 @@ REFERENCE = "pycocotools evaluate and accumulate"
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--boxes", type=int, default=104_000)
-    parser.add_argument("--persons", type=int, default=11_000, help="annotated persons")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=count(), default=5000)
+    parser.add_argument("--boxes", type=count(), default=104_000)
+    parser.add_argument("--persons", type=count(), default=11_000, help="annotated persons")
+    parser.add_argument("--repeats", type=count(), default=3)
+    parser.add_argument("--seed", type=count(0), default=0)
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -9,6 +9,9 @@ in PyTorch by native layers. They are timed as tools/benchmark.py says; a time i
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import importlib.metadata
 import tempfile
@@ -19,6 +22,7 @@ import torch
 from torch import nn
 
 from pose.benchmark import Case, Entry, compare, machine, table
+from pose.command_line import count, positive
 from pose.config import Settings, make_settings
 from pose.errors import command
 from pose.export.onnx_file import export_onnx
@@ -74,11 +78,13 @@ def case(files: Mapping[str, Path], title: str, width: float, runtime: str, batc
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtimes", nargs="+", choices=OPENERS, default=list(OPENERS), help="default: all")
-    parser.add_argument("--widths", nargs="+", type=float, default=[0.5, 1.0], help="of MobileNetV2 (default: 0.5 1.0)")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="persons at a time (default: 1 8)")
-    parser.add_argument("--threads", type=int, default=1, help="of each runtime (default: 1)")
-    parser.add_argument("--rounds", type=int, default=10, help="turns (default: 10)")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each network in a turn (default: 5)")
+    parser.add_argument(
+        "--widths", nargs="+", type=positive, default=[0.5, 1.0], help="of MobileNetV2 (default: 0.5 1.0)"
+    )
+    parser.add_argument("--batch", type=count(), nargs="+", default=[1, 8], help="persons at a time (default: 1 8)")
+    parser.add_argument("--threads", type=count(), default=1, help="of each runtime (default: 1)")
+    parser.add_argument("--rounds", type=count(), default=10, help="turns (default: 10)")
+    parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
     versions = []

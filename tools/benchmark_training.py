@@ -17,6 +17,9 @@ dynamic kernels kept and mixed again (train.recompute_kernels).
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import statistics
 import time
@@ -31,7 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from pose.benchmark import machine
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
-from pose.command_line import parse_options
+from pose.command_line import count, parse_options
 from pose.config import PRECISIONS, Settings, load_settings, read_sections
 from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
 from pose.device import choose_device
@@ -69,10 +72,10 @@ WARM_UP = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", type=Path)
-    parser.add_argument("--batch", nargs="+", type=int, help="default: 32 128; 16 32 with --native")
+    parser.add_argument("--batch", nargs="+", type=count(), help="default: 32 128; 16 32 with --native")
     parser.add_argument("--native", action="store_true", help="steps on a CPU by torch's and by native operations")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32", "bfloat16"])
-    parser.add_argument("--steps", type=int, default=50, help="measured steps of each (default: %(default)s)")
+    parser.add_argument("--steps", type=count(), default=50, help="measured steps of each (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda ... (default: a GPU where there is one)")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")

@@ -10,6 +10,9 @@ the right is blue) and, to its right, the target heatmaps.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import replace
 from pathlib import Path

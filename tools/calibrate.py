@@ -11,11 +11,14 @@ and every figure of tools/test.py stay what they are. The persons must not be am
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 
 from pose.checkpoint import load_weights, save_checkpoint
-from pose.command_line import add_config_arguments, files_read, settings_from
+from pose.command_line import add_config_arguments, files_read, settings_from, share
 from pose.device import choose_device
 from pose.engine.evaluate import open_test_set
 from pose.engine.predict import predict
@@ -32,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", type=Path, help="trained weights (.pth)")
-    parser.add_argument("--share", type=float, default=SHARE, help="of drawn joints, right (default: %(default)s)")
+    parser.add_argument("--share", type=share, default=SHARE, help="of drawn joints, right (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="checkpoint to write (default: NAME.calibrated.pth beside it)")
     arguments = parser.parse_args()
     if not 0 < arguments.share < 1:

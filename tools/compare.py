@@ -14,11 +14,14 @@ The work folder gets NAME/seed_N for each run, comparison.md, comparison.json an
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import importlib.util
 from pathlib import Path
 
-from pose.command_line import parse_options
+from pose.command_line import count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
 from pose.engine.comparison.runs import finish_all, plan_runs
@@ -32,7 +35,7 @@ from pose.options import OptionError
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path, help="configurations, the baseline first")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--seeds", nargs="+", type=count(0), default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"), help="default: work_dirs/compare")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for all")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
@@ -42,7 +45,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:
-            raise OptionError(f"a comparison needs {package}: pip install {package}")
+            raise OptionError(f'a comparison needs {package}: pip install ".[compare]"')
     if len({path.stem for path in arguments.configs}) < len(arguments.configs):
         raise OptionError("configurations need different file names")
     options = parse_options(arguments.cfg_options)

@@ -10,6 +10,9 @@ dynamic layer does beyond its static counterpart. `same` means equal to the prin
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from collections.abc import Mapping
 from pathlib import Path

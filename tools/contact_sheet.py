@@ -8,6 +8,9 @@ Network, boxes and detector are named as for tools/demo.py. The same seed picks 
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from pose.command_line import count
 from pose.errors import command
 from pose.files import check_outputs
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
@@ -41,10 +45,10 @@ def in_cell(image: np.ndarray, side: int) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_predictor_arguments(parser, reads_input=True)
-    parser.add_argument("--count", type=int, default=40, help="pictures on the sheet (default: %(default)s)")
-    parser.add_argument("--columns", type=int, default=8, help="pictures a row (default: %(default)s)")
-    parser.add_argument("--side", type=int, default=320, help="pixels of a picture's cell (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="picks the pictures (default: %(default)s)")
+    parser.add_argument("--count", type=count(), default=40, help="pictures on the sheet (default: %(default)s)")
+    parser.add_argument("--columns", type=count(), default=8, help="pictures a row (default: %(default)s)")
+    parser.add_argument("--side", type=count(), default=320, help="pixels of a picture's cell (default: %(default)s)")
+    parser.add_argument("--seed", type=count(0), default=0, help="picks the pictures (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.jpg"), help="the sheet (default: %(default)s)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments, reads_input=True)

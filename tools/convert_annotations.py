@@ -18,6 +18,9 @@ its sides and limbs by.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from collections import Counter
 from pathlib import Path

@@ -12,10 +12,14 @@ boxes.json. Of a data set, the file --out gets the boxes in COCO's results forma
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import sys
 from pathlib import Path
 
+from pose.command_line import share
 from pose.detection.detector import PersonDetector
 from pose.detection.results import detect_data_set, records
 from pose.detection.settings import FIGURES_THRESHOLD
@@ -37,7 +41,7 @@ def main() -> int:
     parser.add_argument("--annotations", type=Path, help="a COCO file: its pictures are looked through")
     parser.add_argument("--images", type=Path, help="the folder of that file's pictures")
     parser.add_argument("--out", type=Path, help="default: detections, or detections.json of a data set")
-    parser.add_argument("--threshold", type=float, help="least score of a box (default: the checkpoint's)")
+    parser.add_argument("--threshold", type=share, help="least score of a box (default: the checkpoint's)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
     arguments = parser.parse_args()
     if (arguments.input is None) == (arguments.annotations is None):

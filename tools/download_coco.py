@@ -10,6 +10,9 @@ that the published figures use cannot be fetched by a program: data/README.md sa
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 

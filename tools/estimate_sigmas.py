@@ -8,6 +8,9 @@ SKELETON is a skeleton file or a built-in name. What is written is that skeleton
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import asdict
 from pathlib import Path

@@ -11,6 +11,9 @@ Table 3); `resolutions`, the figures with the attention off at each resolution o
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import sys
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pose.checkpoint import load_weights
-from pose.command_line import add_config_arguments, files_read, settings_from
+from pose.command_line import add_config_arguments, count, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
 from pose.engine.inspection import MIXED, SWITCHED, TABLES, figure_table, inspect, use_table
@@ -36,7 +39,7 @@ def main() -> None:
     parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.val.boxes)")
     parser.add_argument("--out", type=Path, help="folder (default: the checkpoint's)")
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES, help="default: all three")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffling")
+    parser.add_argument("--seed", type=count(0), default=0, help="of the shuffling")
     arguments = parser.parse_args()
     boxes = arguments.boxes if arguments.boxes in (None, ANNOTATED) else str(Path(arguments.boxes).absolute())
     settings = settings_from(arguments)

@@ -9,12 +9,15 @@ training held out; they and its cache must be there for that, not with --thresho
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from pose.checkpoint import in_half_precision, save_checkpoint
-from pose.command_line import parse_options
+from pose.command_line import parse_options, share
 from pose.detection.data import open_training_data
 from pose.detection.detector import PersonDetector, load_network
 from pose.detection.results import detect_arrays
@@ -29,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="of tools/train_detector.py")
     parser.add_argument("out", type=Path, help="the file to write")
-    parser.add_argument("--threshold", type=float, help="do not choose it, take this")
+    parser.add_argument("--threshold", type=share, help="do not choose it, take this")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. data.root=/data/people")
     arguments = parser.parse_args()
     check_outputs([arguments.out], [arguments.checkpoint])

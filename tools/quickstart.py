@@ -10,6 +10,9 @@ same for COCO; its command is printed. Run it again and it goes on where it stop
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import os
 import subprocess
 import sys

@@ -10,6 +10,9 @@ A choice that is not named stays as in the test that saved the predictions.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from collections.abc import Mapping
 from itertools import product
@@ -17,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pose.command_line import share
 from pose.errors import command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import check_backend
@@ -117,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("decode", "nms"):
         parser.add_argument(f"--{name}", nargs="+", choices=CHOICES[name])
     for name in ("nms", "rescore", "box"):
-        parser.add_argument(f"--{name}-threshold", nargs="+", type=float)
+        parser.add_argument(f"--{name}-threshold", nargs="+", type=share)
     parser.add_argument("--backend", choices=CHOICES["backend"], help="library for the figures (default: the test's)")
     parser.add_argument("--annotations", type=Path, help="annotation file (default: the test's)")
     parser.add_argument("--images", type=Path, help="folder of the pictures (default: the test's)")

@@ -8,6 +8,9 @@ The figures are pycocotools' own. A NAME.protocol.json beside the results, as to
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 

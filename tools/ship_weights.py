@@ -9,6 +9,9 @@ goes into data/weights/index.json; what they were trained on and how they do bel
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import re
 from dataclasses import replace

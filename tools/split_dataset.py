@@ -11,11 +11,14 @@ out, and here they become one file of the configuration's skeleton, its `data.va
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 from typing import Any
 
-from pose.command_line import parse_options
+from pose.command_line import count, parse_options
 from pose.config import load_settings
 from pose.datasets.split import hold_out
 from pose.datasets.train_sets import held_out
@@ -28,8 +31,8 @@ from pose.options import OptionError
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="annotation file in COCO's format, or a configuration")
-    parser.add_argument("--hold-out", type=int, metavar="N", help="pictures of an annotation file to hold out")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice in an annotation file (default: 0)")
+    parser.add_argument("--hold-out", type=count(), metavar="N", help="pictures of an annotation file to hold out")
+    parser.add_argument("--seed", type=count(0), default=0, help="of the choice in an annotation file (default: 0)")
     parser.add_argument("--out-dir", type=Path, help="default: beside the annotation file")
     parser.add_argument(
         "--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="data.root=FOLDER"

@@ -10,11 +10,15 @@ keypoints or without; crowds do not. The last lines are what the detector does a
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 
 import numpy as np
 
+from pose.command_line import share
 from pose.detection.detector import PersonDetector, load_network
 from pose.detection.results import detect_data_set
 from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
@@ -32,7 +36,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=Path, help="measure this COCO results file instead of a checkpoint")
     parser.add_argument("--annotations", type=Path, help="a COCO file with boxes")
     parser.add_argument("--images", type=Path, help="the folder of its pictures")
-    parser.add_argument("--threshold", type=float, help="the score of the last lines; default: the checkpoint's")
+    parser.add_argument("--threshold", type=share, help="the score of the last lines; default: the checkpoint's")
     parser.add_argument("--out", type=Path, help="write the boxes, all from a score of .01 on, as a COCO results file")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
     arguments = parser.parse_args()

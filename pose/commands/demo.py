@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pose.command_line import count, share
 from pose.errors import OutputError, command
 from pose.files import check_outputs, make_folder
 from pose.inference import outputs
@@ -45,10 +46,12 @@ from pose.visualization import DRAWN_SCORE, draw_poses
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_predictor_arguments(parser, reads_input=True)
-    parser.add_argument("--detect-every", type=int, default=1, metavar="N", help="frames from detection to detection")
+    parser.add_argument(
+        "--detect-every", type=count(), default=1, metavar="N", help="frames from detection to detection"
+    )
     parser.add_argument("--smooth", choices=STRENGTHS, default="off", help="steadier keypoints in videos")
     parser.add_argument("--out", type=Path, default=Path("poses"), help="folder for what is written (default: poses)")
-    parser.add_argument("--threshold", type=float, help="least score of a drawn joint (default: that of the network's "
+    parser.add_argument("--threshold", type=share, help="least score of a drawn joint (default: that of the network's "
                         f"calibration, else {DRAWN_SCORE:g})")  # fmt: skip
     parser.add_argument("--video-format", choices=[suffix[1:] for suffix in CODECS], default="mp4",
                         help="browsers play webm alone, which takes longer to write (default: mp4)")  # fmt: skip
@@ -57,8 +60,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--show", action="store_true", help="show a window; q or Escape stops")
     parser.add_argument("--profile", action="store_true", help="print where the time went")
     arguments = parser.parse_intermixed_args()
-    if arguments.detect_every < 1:
-        parser.error("--detect-every must be at least 1")
     take_network(parser, arguments, reads_input=True)
     return arguments
 

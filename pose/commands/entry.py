@@ -8,18 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-EXTRAS = {
-    "torch": "train",
-    "torchvision": "train",
-    "pycocotools": "train",
-    "mmcv": "video",
-    "mmengine": "train",
-    "tensorboard": "train",
-    "onnx": "export",
-    "flask": "serve",
-    "werkzeug": "serve",
-}
-"""Which extra of setup.py installs a module that the core of the package does without."""
+from pose.errors import EXTRAS, missing
 
 
 def train() -> None:
@@ -55,10 +44,5 @@ def _run(name: str) -> None:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRAS:
             raise
-        extra = EXTRAS[module]
-        print(
-            f"error: this needs {module}, which is not installed and comes with the extra {extra}: "
-            f'pip install ".[{extra}]" in the repository',
-            file=sys.stderr,
-        )
+        print(f"error: {missing(module)}", file=sys.stderr)
         sys.exit(2)

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import tempfile
+import threading
 
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV reads it once, when it is imported
 
+from pose.command_line import count
 from pose.errors import OutputError, command
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.video.files import quiet_opencv
@@ -28,9 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_predictor_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one (default: 8000)")
-    parser.add_argument("--most-megabytes", type=int, default=64, help="larger files are refused (default: 64)")
-    parser.add_argument("--most-frames", type=int, default=600, help="longer videos are cut (default: 600)")
+    parser.add_argument("--port", type=count(0, 65535), default=8000, help="0 takes any free one (default: 8000)")
+    parser.add_argument("--most-megabytes", type=count(), default=64, help="larger files are refused (default: 64)")
+    parser.add_argument("--most-frames", type=count(), default=600, help="longer videos are cut (default: 600)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments)
     try:
@@ -39,16 +42,27 @@ def main() -> None:
         from pose.inference.web.server import LOOPBACK, create_app
     except ImportError as error:
         raise OptionError(f'the page needs Flask ({error}): pip install ".[serve]"') from error
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell's background job would ignore Ctrl-C
+        signal.signal(number, _stop)
     quiet_opencv()
     predictor = make_predictor(arguments)
-    with tempfile.TemporaryDirectory(prefix="poses.") as folder:
+    with tempfile.TemporaryDirectory(prefix="poses.", ignore_cleanup_errors=True) as folder:
         hosts = LOOPBACK if arguments.host in LOOPBACK else None
         app = create_app(predictor, folder, arguments.most_megabytes * 1_000_000, arguments.most_frames, hosts)
         with listen(arguments.host, arguments.port) as listening:
             server = make_server(arguments.host, 0, app, threaded=True, fd=listening.fileno())
             port = listening.getsockname()[1]
             print(f"open http://{arguments.host}:{port}/ in a browser; Ctrl-C stops", flush=True)
-            server.serve_forever()
+            server.serve_forever()  # until Ctrl-C
+    if threading.active_count() > 1:  # requests that nobody waits for: Python's own end would abort within torch
+        print("stopped", flush=True)
+        os._exit(0)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Ends the page as Ctrl-C does, so that the folder of uploads goes with it."""
+    signal.signal(number, signal.SIG_IGN)  # once: what is under way is cleaned up
+    raise KeyboardInterrupt
 
 
 def listen(host: str, port: int) -> socket.socket:

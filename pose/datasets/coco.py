@@ -120,7 +120,7 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton) ->
         boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
         keypoints = np.array([annotation["keypoints"] for annotation in kept], dtype=np.float32)
         owners = np.array([annotation["image_id"] for annotation in kept], dtype=np.int64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: an annotation is not in COCO's keypoint format ({error!r})") from error
     image_index = _rows_of(owners, image_ids)
     _refuse(image_index < 0, lambda row: f"{path}: annotation {ids[row]} names the unknown picture {owners[row]}")
@@ -184,7 +184,7 @@ def read_detections(
         owners = np.array([record["image_id"] for record in records], dtype=np.int64)
         boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
         scores = np.array([record["score"] for record in records], dtype=np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: not a COCO detections file: needs a list of image_id, category_id, bbox and score ({error!r})"
         ) from error
@@ -244,7 +244,7 @@ def _image_table(file: Mapping[str, Any], path: str | Path) -> tuple[np.ndarray,
         ids = np.array([image["id"] for image in file["images"]], dtype=np.int64)
         names = np.array([image["file_name"].encode() for image in file["images"]], dtype=np.bytes_)
         sizes = np.array([(image["width"], image["height"]) for image in file["images"]], dtype=np.int32)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(f"{path}: an image record needs id, file_name, width and height ({error!r})") from error
     if len(np.unique(ids)) != len(ids):
         raise DataError(f"{path}: two image records have the same id; ids must be different")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import cos, pi
+from math import cos, inf, pi
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class TrainSettings:
             a cosine over the rest of the training.
         warm_up: Those steps.
         validate_every: Epochs between validations on the pictures held out; the last is always validated.
+        patience: Stop after so many validations in a row without a better AP50; None trains all epochs.
         seed: Of all chance.
         initial_backbone: A file of torchvision's names with a MobileNetV2's weights, of width 1; None for chance.
         initial_weights: A checkpoint of this network to start from instead.
@@ -91,6 +92,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     warm_up: int = 100
     validate_every: int = 5
+    patience: int | None = None
     seed: int = 0
     initial_backbone: str | None = None
     initial_weights: str | None = None
@@ -104,12 +106,14 @@ class TrainSettings:
         for name in ("epochs", "canvases", "repeats", "batch_size", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1, got {self.patience}")
         if any(side < SIZE_DIVISOR or side % SIZE_DIVISOR for side in self.canvas_size):
             raise ValueError(f"canvas_size must be two multiples of {SIZE_DIVISOR}, got {self.canvas_size}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.learning_rate < inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         for name in ("warm_up", "seed", "checkpoint_minutes"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
@@ -204,7 +208,7 @@ def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[s
 
 
 def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectorSettings:
-    """Reads a detector's configuration, a Python file with the sections of :class:`DetectorSettings`.
+    """Reads a detector's configuration, a Python, JSON or YAML file with the sections of :class:`DetectorSettings`.
 
     Args:
         path: The file; ``_base_`` names files it builds on.

@@ -14,7 +14,7 @@ from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
 from pose.engine.task import Task
 from pose.engine.work_dir import BEST, LAST, PREVIOUS, run_files
-from pose.errors import PoseError
+from pose.errors import CheckpointError, PoseError
 
 
 class TrainingError(PoseError):
@@ -123,18 +123,25 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
         return Progress()
     checkpoint, path, errors = found
     task.trainer.load_state_dict(checkpoint, path)
-    progress = Progress(**{item.name: checkpoint[item.name] for item in fields(Progress)})
-    before = stored_settings(checkpoint["settings"])
-    if before["train"]["seed"] != task.schedule.seed:
-        raise TrainingError(f"{path}: was trained with seed {before['train']['seed']}; resume with it")
-    if progress.batches and checkpoint["order"] != _order(task.order):
+    try:
+        progress = _stored_progress(checkpoint, task.chosen_by)
+        before = stored_settings(checkpoint["settings"])
+        seed, random = before["train"]["seed"], checkpoint["random"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: does not say how far its run was ({error!r}); start anew from its weights with "
+            "train.initial_weights"
+        ) from error
+    if seed != task.schedule.seed:
+        raise TrainingError(f"{path}: was trained with seed {seed}; resume with it")
+    if progress.batches and checkpoint.get("order") != _order(task.order):
         raise TrainingError(
-            f"{path}: was saved within an epoch, with {_words(checkpoint['order'])}; resume with the same, "
+            f"{path}: was saved within an epoch, with {_words(checkpoint.get('order') or {})}; resume with the same, "
             f"not with {_words(_order(task.order))}"
         )
     rank, processes = distributed.shard()
-    if len(checkpoint["random"]) == processes:
-        restore_random_state(checkpoint["random"][rank])
+    if len(random) == processes:
+        restore_random_state(random[rank])
     for error in errors:
         distributed.say(f"warning: {error}; taking the one before, {path}")
     within = f" and {progress.batches} batches" if progress.batches else ""
@@ -143,6 +150,24 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
     return progress
+
+
+def _stored_progress(checkpoint: Mapping[str, Any], chosen_by: str) -> Progress:
+    """How far a checkpoint's run was; ``chosen_by`` is the figure that its best epoch has.
+
+    Raises:
+        KeyError, ValueError: A value is missing or none that a run could have written.
+    """
+    values = {item.name: checkpoint[item.name] for item in fields(Progress)}
+    for name, value in values.items():
+        kind = int if name in ("epoch", "batches", "persons") else float | int
+        if name == "best":
+            right = value is None or (isinstance(value, Mapping) and chosen_by in value and "epoch" in value)
+        else:
+            right = isinstance(value, kind) and not isinstance(value, bool) and value >= 0
+        if not right:
+            raise ValueError(f"{name} is {value!r}")
+    return Progress(**values)
 
 
 def _order(order: EpochBatches) -> dict[str, Any]:

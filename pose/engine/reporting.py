@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.errors import OutputError
+from pose.errors import DataError, OutputError
 from pose.files import replacing
 from pose.models.dynamic.inspection import KernelUse
 
@@ -34,6 +34,7 @@ class Report:
 
     Raises:
         OutputError: The place cannot be written.
+        DataError: What is there is no such table.
     """
 
     def __init__(self, path: Path, epochs: int, figures: Sequence[str]) -> None:
@@ -48,9 +49,15 @@ class Report:
     def _keep_rows(self, epochs: int) -> None:
         rows = []
         if epochs and self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as file:
-                kept = {str(epoch) for epoch in range(1, epochs + 1)}  # a row that a full disk cut off is not
-                rows = [row for row in csv.DictReader(file) if row["epoch"] in kept]
+            kept = {str(epoch) for epoch in range(1, epochs + 1)}  # a row that a full disk cut off is not
+            try:
+                with open(self.path, newline="", encoding="utf-8") as file:
+                    rows = [row for row in csv.DictReader(file) if row["epoch"] in kept]
+            except (OSError, ValueError, KeyError, csv.Error) as error:
+                raise DataError(
+                    f"{self.path}: not the table of figures of a training run ({error!r}); move it away, and the run "
+                    "goes on with a new one"
+                ) from error
         with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()

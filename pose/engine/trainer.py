@@ -223,7 +223,14 @@ class Trainer:
         load_state(self.model, state["model"], path)
         if "optimizer" not in state:
             raise CheckpointError(f"{path}: holds weights only, no training run to resume")
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            _check_shapes(self.optimizer)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: the state of its optimizer is not of this network and these options ({error}); resume with "
+                "those of before, or start anew from its weights with train.initial_weights"
+            ) from error
         for group in self.optimizer.param_groups:
             group["fused"] = self._fused  # the machine's, not the checkpoint's
         if self.scaler.is_enabled() and state["scaler"]:
@@ -233,3 +240,11 @@ class Trainer:
                 raise CheckpointError(f"{path}: has no averaged weights; resume with train.average_decay=0")
             self.average.load_state_dict(state["average"])
             self._averaged = None
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Raises ValueError where an optimizer keeps a tensor for a parameter that has another shape."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} is {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")

@@ -44,6 +44,6 @@ def run_files(work_dir: Path) -> list[str]:
     """The files of a run that a new one would replace; metrics without a row are of a run that was stopped at once."""
     there = [name for name in (LAST, PREVIOUS, BEST) if (work_dir / name).exists()]
     metrics = work_dir / METRICS
-    if metrics.exists() and metrics.read_bytes().count(b"\n") > 1:
+    if metrics.is_file() and metrics.read_bytes().count(b"\n") > 1:
         there.append(METRICS)
     return there

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ from pose.skeleton import Skeleton
 FORMAT = "pose predictions 1"
 WAYS = (None, *CHOICES["flip_shift"])
 """The second axis of the arrays: without flip (None), then with flip at each shift."""
+
+_UNREADABLE = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
+"""What a damaged or a foreign file makes NumPy, zipfile and json raise."""
 
 _ARRAYS = ("image_ids", "boxes", "box_scores", "annotation_ids", "points", "joint_scores")
 
@@ -87,6 +94,32 @@ class SavedPredictions:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def check(self) -> None:
+        """Raises ValueError where an array has another shape or kind than it should, or holds NaN or infinity."""
+        count, joints = self.image_ids.shape[:1], self.skeleton.num_keypoints
+        wanted: dict[str, tuple[tuple[int, ...], type]] = {
+            "image_ids": (count, np.integer),
+            "boxes": ((*count, 4), np.floating),
+            "box_scores": (count, np.floating),
+            "annotation_ids": (count, np.integer),
+            "points": ((*count, len(WAYS), len(DECODERS), joints, 2), np.floating),
+            "joint_scores": ((*count, len(WAYS), joints), np.floating),
+        }
+        for name, (shape, kind) in wanted.items():
+            array = getattr(self, name)
+            if array.shape != shape or not np.issubdtype(array.dtype, kind):
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, wanted {kind.__name__} {shape}")
+            if not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0, 0])
+                raise ValueError(f"{name} of person {row} holds NaN or infinity")
+        if not (self.boxes[:, 2:] > 0).all():
+            raise ValueError("a box has no size")
+        sizes = self.heatmap_size
+        if len(sizes) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"heatmap_size must be a width and a height, got {sizes}")
+        if not isinstance(self.annotations, str) or not isinstance(self.images, str):
+            raise ValueError("annotations and images must be paths")
 
     def bytes_per_person(self) -> int:
         """What a person takes in the file."""
@@ -164,16 +197,18 @@ def load_predictions(path: str | Path) -> SavedPredictions:
             arrays = {name: file[name] for name in _ARRAYS}
         if about.pop("format") != FORMAT:
             raise ValueError("another version of the format")
-        return SavedPredictions(
+        saved = SavedPredictions(
             protocol=TestProtocol.from_dict(about.pop("protocol")),
             skeleton=Skeleton(**about.pop("skeleton")),
             heatmap_size=tuple(about.pop("heatmap_size")),
             **about,
             **arrays,
         )
+        saved.check()
+        return saved
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found; tools/test.py --save-predictions writes it") from error
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"{path}: not a whole file of saved predictions ({error}); write it again with tools/test.py "
             "--save-predictions"

@@ -114,9 +114,11 @@ class CocoBoxes:
         try:
             if isinstance(content, list):
                 self._boxes = self._read_results(content, threshold)
+            elif not content:
+                raise TypeError("an empty object")
             else:
                 self._boxes = self._read_annotations(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise DataError(f"{path}: {error}; correct or remove it") from error
             raise DataError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pose.command_line import add_run_arguments, parse_options
+from pose.command_line import add_run_arguments, parse_options, share
+from pose.config_files import SUFFIXES
 from pose.inference.boxes import DEFAULT_THRESHOLD, whole_image
 from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
 from pose.inference.predictor import Predictor
@@ -37,7 +38,7 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     )
     parser.add_argument("--detector-weights", help="a file for torchvision's (default: downloaded once)")
     parser.add_argument(
-        "--box-threshold", type=float, default=DEFAULT_THRESHOLD, help="least score of a box (default: %(default)s)"
+        "--box-threshold", type=share, default=DEFAULT_THRESHOLD, help="least score of a box (default: %(default)s)"
     )
 
 
@@ -48,9 +49,9 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     """
     given = list(arguments.network)
     ending = Path(given[0]).suffix if given else ""
-    arguments.config = given.pop(0) if ending == ".py" or ending in RUNTIMES else None
-    arguments.checkpoint = given.pop(0) if ending == ".py" and given else None
-    if ending == ".py" and arguments.checkpoint is None or len(given) != int(reads_input):
+    arguments.config = given.pop(0) if ending in SUFFIXES or ending in RUNTIMES else None
+    arguments.checkpoint = given.pop(0) if ending in SUFFIXES and given else None
+    if ending in SUFFIXES and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
         parser.error(needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing")
     if arguments.weights and arguments.config:

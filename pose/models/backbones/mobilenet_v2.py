@@ -19,6 +19,12 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+LEAST_WIDTH = 0.025
+"""Below it every stage has the least channels that there are, 8: the network would be the same."""
+
+MOST_WIDTH = 16.0
+"""Above it no network of this kind was ever made; 16 times as wide has 256 times the weights."""
+
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
 
@@ -60,6 +66,8 @@ class MobileNetV2(nn.Module):
         for name, value in (("width", width), ("depth", depth), ("last_channels", last_channels)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if not LEAST_WIDTH <= width <= MOST_WIDTH:
+            raise ValueError(f"width must be from {LEAST_WIDTH} to {MOST_WIDTH:g}, got {width:g}")
         if out_stride not in (8, 16, 32):
             raise ValueError(f"out_stride must be 8, 16 or 32, got {out_stride}")
         make_conv = make_conv or StaticConvs()
