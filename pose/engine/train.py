@@ -109,7 +109,7 @@ def _train(
                     row.update(_validate(trainer.best_model, test_set, settings, device, report, epoch))
             except Stopped:
                 break
-            if progress.best is None or row["AP"] > progress.best["AP"]:
+            if row["AP"] >= 0 and (progress.best is None or row["AP"] > progress.best["AP"]):
                 progress.best = {"epoch": epoch, **{name: row[name] for name in FIGURES}}
                 save_best(work_dir, settings, trainer, progress)
         if report:
