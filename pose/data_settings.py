@@ -56,6 +56,8 @@ class DataSettings:
             is left out is as in ``val``.
         box_threshold: Detections below this score are left out.
         skeleton: A built-in skeleton's name or a skeleton file.
+        category: The persons' category in the annotation files, by name or id; None takes the one that has keypoints,
+            or that is called person.
         input_size: Width and height of the network's input, multiples of 32.
         workers: Worker processes that load crops; 0 loads in the main process.
         broken_share: The share of the training pictures that may be absent or broken: they are skipped with a
@@ -74,6 +76,7 @@ class DataSettings:
     test: Split | None = None
     box_threshold: float = 0.0
     skeleton: str = "coco"
+    category: str | int | None = None
     input_size: tuple[int, int] = (192, 256)
     workers: int = 4
     broken_share: float = 0.02

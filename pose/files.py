@@ -135,6 +135,8 @@ def read_json(path: str | Path, what: str) -> Any:
         raise DataError(f"{path}: {what} not found; give its path or see data/README.md for how to get it") from error
     except OSError as error:
         raise DataError(f"{path}: {what} cannot be read ({error.strerror or error})") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: {what} is nested too deeply to be one; write it again") from error
     except ValueError as error:
         raise DataError(f"{path}: {what} is not JSON, perhaps cut off ({error}); fetch or write it again") from error
     except RecursionError as error:

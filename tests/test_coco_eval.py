@@ -365,8 +365,11 @@ def test_predictions_are_gathered_and_selected():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data["annotations"][0].update(keypoints=[1, 2, 3]), "annotation 1 has 3 numbers in 'keypoints'"),
-        (lambda data: data["annotations"][1].pop("area"), "annotations.json.* annotation 2 needs a number as 'area'"),
+        (lambda data: data["annotations"][0].update(keypoints=[1, 2, 3]), "51 keypoint numbers, others have 3"),
+        (
+            lambda data: data["annotations"][1].update(area="9"),
+            "annotations.json.* annotation 2 needs a number as 'area'",
+        ),
         (lambda data: data.pop("images"), "no list 'images'"),
     ],
 )
@@ -462,12 +465,12 @@ def test_unknown_choices_are_refused(wrong):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"keypoints": None}, "keypoints"),
-        ({"keypoints": ["a", "b", "c"]}, "keypoints"),
-        ({"keypoints": [float("nan"), 1, 2]}, "keypoints"),
+        ({"keypoints": 5}, "keypoints"),
+        ({"keypoints": ["a", "b", "c"] * 17}, "keypoints"),
+        ({"keypoints": [float("nan"), 1, 2] * 17}, "keypoint"),
         ({"bbox": None}, "bbox"),
         ({"bbox": [1, 2, 3]}, "bbox"),
-        ({"area": None}, "area"),
+        ({"area": "5"}, "area"),
         ({"image_id": None}, "image_id"),
         ({"category_id": "person"}, "category_id"),
         ({"id": None}, "id"),

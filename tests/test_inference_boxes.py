@@ -39,7 +39,11 @@ def test_file_names_with_folders_need_the_same_folders(tmp_path):
 
 def test_crowds_and_other_categories_are_no_persons(tmp_path):
     assert len(CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=1)).of_picture("a.jpg")) == 0
-    assert len(CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], category_id=3)).of_picture("a.jpg")) == 0
+    path = annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], category_id=3)
+    assert len(CocoBoxes(path).of_picture("a.jpg")) == 1  # the only category there is
+    file = json.loads(path.read_text())
+    path.write_text(json.dumps({**file, "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]}))
+    assert len(CocoBoxes(path).of_picture("a.jpg")) == 0
 
 
 def test_results_belong_to_the_picture_whose_name_ends_with_the_number_or_to_that_frame(tmp_path):

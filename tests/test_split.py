@@ -11,10 +11,11 @@ def annotations(pictures=20):
     images = [{"id": 100 + number, "file_name": f"{number}.jpg"} for number in range(pictures)]
     people = [
         {
-            "id": 2 * number + twin,
+            "id": 2 * number + twin + 1,
             "image_id": 100 + number,
             "category_id": 1,
             "area": 50.0,
+            "bbox": [1, 1, 9, 9],
             "keypoints": [3, 4, 2 if number % 2 else 0],
         }
         for number in range(pictures)
@@ -66,4 +67,4 @@ def test_the_tool_writes_both_beside_the_file(tmp_path, run_tool):
     assert len(json.loads((tmp_path / "people_held_out.json").read_text())["images"]) == 3
     path.write_text("{}")
     status, _, error = run_tool("split_dataset.py", path, "--hold-out", 3)
-    assert status == 2 and "people.json: no annotation file" in error
+    assert status == 2 and "people.json: not a COCO annotation file" in error

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="results file")
     parser.add_argument("annotations", type=Path, help="annotation file")
     parser.add_argument("--skeleton", default="coco", help="built-in skeleton or skeleton file (default: coco)")
+    parser.add_argument("--category", help="the persons' category, name or id (default: the one with keypoints)")
     parser.add_argument("--backend", choices=BACKENDS, default=BACKENDS[0], help="library for the figures")
     parser.add_argument("--report", type=Path, help="folder for a page that shows where the points are lost")
     parser.add_argument("--images", type=Path, help="folder of the pictures, for the report's crops")
@@ -40,14 +41,19 @@ def main() -> None:
     report = arguments.report and check_report_folder(arguments.report)
     check_outputs([report and report / PAGE], [arguments.results, arguments.annotations, arguments.skeleton])
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
-    truth = load_annotations(arguments.annotations)
-    records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys())
+    truth = load_annotations(arguments.annotations, skeleton, arguments.category)
+    for notice in truth.notices:
+        print(notice)
+    number = truth.person_category
+    records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys(), number)
     figures = evaluate(records, truth, skeleton, arguments.backend)
+    if figures["AP"] < 0:
+        raise DataError(f"{arguments.annotations}: has no person to look for, so there is no AP")
     about = _about(arguments.results)
     print(about)
     print(format_figures(figures))
     if report:
-        results = Results(*check_results(records, skeleton.num_keypoints))
+        results = Results(*check_results(records, skeleton.num_keypoints, category_id=number))
         page = make_report(report, results, figures, about, truth, arguments.images, skeleton)
         print(f"report: {page}")
 

@@ -20,10 +20,11 @@ from typing import Any
 
 from pose.command_line import count, parse_options
 from pose.config import load_settings
+from pose.datasets.coco import read_tables
 from pose.datasets.split import hold_out
 from pose.datasets.train_sets import held_out
-from pose.errors import DataError, command
-from pose.files import check_outputs, read_json, write_json
+from pose.errors import command
+from pose.files import check_outputs, write_json
 from pose.options import OptionError
 
 
@@ -42,17 +43,15 @@ def main() -> None:
         settings = load_settings(arguments.source, parse_options(arguments.cfg_options))
         data = settings.data
         check_outputs([data.path(data.val.annotations)], [data.path(each.annotations) for each in data.train])
-        write(data.path(data.val.annotations), held_out(data.train, data.root, settings.skeleton()))
+        write(data.path(data.val.annotations), held_out(data.train, data.root, settings.skeleton(), data.category))
         return
     if arguments.hold_out is None:
         raise OptionError("--hold-out: say how many pictures of the annotation file")
     folder = arguments.out_dir or arguments.source.parent
     targets = [folder / f"{arguments.source.stem}_{name}.json" for name in ("fit", "held_out")]
     check_outputs(targets, [arguments.source])
-    try:
-        parts = hold_out(read_json(arguments.source, "annotation file"), arguments.hold_out, arguments.seed)
-    except DataError as error:
-        raise DataError(f"{arguments.source}: {error}") from error
+    whole = read_tables(arguments.source)
+    parts = hold_out(whole, arguments.hold_out, arguments.seed, arguments.source)
     for path, part in zip(targets, parts, strict=True):
         write(path, part)
 

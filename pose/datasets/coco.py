@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from pose.datasets.annotations import AnnotatedPersons, counts, persons_in
+from pose.datasets.categories import only_category
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
-from pose.skeleton import PERSON_CATEGORY, Skeleton
+from pose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -60,75 +62,41 @@ class Persons:
         return (self.keypoints[..., 2] > 0).astype(np.float32) if self.joint_weights is None else self.joint_weights
 
 
-def counts(annotation: Mapping[str, Any]) -> bool:
-    """Whether an annotation is a person to train on and to test: no crowd, area above 0, a labelled keypoint.
-
-    Raises:
-        KeyError, TypeError: It is not in COCO's keypoint format.
-    """
-    return _may_count(annotation) and annotation["area"] > 0 and any(annotation["keypoints"][2::3])
-
-
-def _may_count(annotation: Mapping[str, Any]) -> bool:
-    return (
-        annotation["category_id"] == PERSON_CATEGORY and not annotation.get("iscrowd", 0) and "keypoints" in annotation
-    )
-
-
-def read_annotations(path: str | Path, skeleton: Skeleton) -> Persons:
+def read_annotations(path: str | Path, skeleton: Skeleton, category: str | int | None = None) -> Persons:
     """The annotated persons that train and that are scored with annotated boxes.
 
-    The persons of docs/protocol.md#records: category person, no crowd, area above 0, at least one labelled keypoint;
-    boxes clipped to the picture.
+    The persons of docs/protocol.md#records by the rules of docs/custom_dataset.md#rules: no crowd, area above 0, at
+    least one labelled keypoint; boxes clipped to the picture.
 
     Args:
         path: A COCO keypoint annotation file.
         skeleton: What the keypoints are.
+        category: The persons' category by name or id, see :func:`pose.datasets.annotations.persons_in`.
 
     Raises:
         DataError: The file is missing or not of that format, an annotation has another number of
             keypoints, names an unknown picture, or has a box of no size or outside its picture.
     """
-    return persons_of(read_tables(path), path, skeleton)
+    file = read_tables(path)
+    return persons_of(file, path, skeleton, persons_in(file, path, skeleton, category))
 
 
-def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton) -> Persons:
+def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, annotated: AnnotatedPersons) -> Persons:
     """:func:`read_annotations` of a file that is read already; ``path`` is for messages."""
     image_ids, file_names, image_sizes = _image_table(file, path)
-    kept = []
-    length = 3 * skeleton.num_keypoints
-    for annotation in file["annotations"]:
-        try:
-            if not _may_count(annotation):
-                continue
-            if len(annotation["keypoints"]) != length:
-                raise DataError(
-                    f"{path}: annotation {annotation.get('id')} has {len(annotation['keypoints'])} keypoint numbers, "
-                    f"the skeleton {skeleton.name!r} needs {length}; name this data set's with data.skeleton, "
-                    "see README.md"
-                )
-            if counts(annotation):
-                kept.append(annotation)
-        except (KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}: an annotation is not in COCO's keypoint format ({error!r}): {str(annotation)[:80]}..."
-            ) from error
+    kept = [record for record in annotated.records if counts(record)]
     if not kept:
-        raise DataError(f"{path}: no person with labelled keypoints; is this a keypoint annotation file?")
-    try:
-        ids = np.array([annotation["id"] for annotation in kept], dtype=np.int64)
-        boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
-        keypoints = np.array([annotation["keypoints"] for annotation in kept], dtype=np.float32)
-        owners = np.array([annotation["image_id"] for annotation in kept], dtype=np.int64)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{path}: an annotation is not in COCO's keypoint format ({error!r})") from error
+        left_out = f" ({'; '.join(annotated.notices)})" if annotated.notices else ""
+        raise DataError(f"{path}: no person with labelled keypoints; is this a keypoint annotation file?{left_out}")
+    ids = np.array([annotation["id"] for annotation in kept], dtype=np.int64)
+    boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
+    keypoints = np.array([annotation["keypoints"] for annotation in kept], dtype=np.float32)
+    owners = np.array([annotation["image_id"] for annotation in kept], dtype=np.int64)
     image_index = _rows_of(owners, image_ids)
     _refuse(image_index < 0, lambda row: f"{path}: annotation {ids[row]} names the unknown picture {owners[row]}")
-    _refuse(
-        ~np.isfinite(keypoints).all(1),
-        lambda row: f"{path}: annotation {ids[row]} has a keypoint that is no finite number; correct or remove it",
-    )
-    clipped = clip_boxes(boxes, image_sizes[image_index])
+    limits = image_sizes[image_index]
+    unknown = (limits == 0).all(1, keepdims=True)  # such a picture's boxes are left as they are
+    clipped = np.where(unknown, boxes, clip_boxes(boxes, np.where(unknown, 1, limits)))
     usable = (boxes[:, 2:] > 0).all(1) & (clipped[:, 2:] >= 0).all(1) & (clipped[:, 2:] > 0).any(1)
     _refuse(
         ~usable,
@@ -176,15 +144,14 @@ def read_detections(
     records = read_json(path, "detections file")
     image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
     try:
-        records = [
-            record
-            for record in records
-            if record["category_id"] == PERSON_CATEGORY and record["score"] >= box_threshold
-        ]
+        number = only_category({record["category_id"] for record in records}, path)
+        records = [record for record in records if record["category_id"] == number and record["score"] >= box_threshold]
         owners = np.array([record["image_id"] for record in records], dtype=np.int64)
         boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
         scores = np.array([record["score"] for record in records], dtype=np.float64)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"{path}: not a COCO detections file: needs a list of image_id, category_id, bbox and score ({error!r})"
         ) from error
@@ -242,9 +209,9 @@ def check_tables(file: Any, path: str | Path) -> dict[str, Any]:
 def _image_table(file: Mapping[str, Any], path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
         ids = np.array([image["id"] for image in file["images"]], dtype=np.int64)
-        names = np.array([image["file_name"].encode() for image in file["images"]], dtype=np.bytes_)
+        names = np.array([image["file_name"].replace("\\", "/").encode() for image in file["images"]], dtype=np.bytes_)
         sizes = np.array([(image["width"], image["height"]) for image in file["images"]], dtype=np.int32)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path}: an image record needs id, file_name, width and height ({error!r})") from error
     if len(np.unique(ids)) != len(ids):
         raise DataError(f"{path}: two image records have the same id; ids must be different")

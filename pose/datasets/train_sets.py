@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pose.datasets.coco import Persons, counts, persons_of, read_tables
+from pose.datasets.annotations import AnnotatedPersons, persons_in
+from pose.datasets.coco import Persons, persons_of, read_tables
 from pose.datasets.split import hold_out
 from pose.datasets.train_set import TrainSet
 from pose.errors import DataError
@@ -28,7 +29,7 @@ class TrainPersons(NamedTuple):
         persons: All of them.
         image_root: The folder that their pictures' names are relative to.
         draws: How many persons each set has and how often each of them is drawn in an epoch.
-        told: A line for each set: what it contributes and what was left out.
+        told: A line for each set: what it contributes and what was left out; and one for each rule that was needed.
     """
 
     persons: Persons
@@ -37,21 +38,25 @@ class TrainPersons(NamedTuple):
     told: tuple[str, ...]
 
 
-def read_train_sets(sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton) -> TrainPersons:
+def read_train_sets(
+    sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton, category: str | int | None = None
+) -> TrainPersons:
     """Reads what is trained on.
 
     Args:
         sets: One or several.
         root: What their paths are relative to.
         skeleton: What the keypoints shall be.
+        category: The persons', by name or id; None chooses it, see :func:`pose.datasets.annotations.persons_in`.
 
     Raises:
         DataError: A file is missing or wrong, a set shares no keypoint with the skeleton or has no person to train on.
     """
-    read = [_read(each, Path(root), skeleton) for each in sets]
+    read = [_read(each, Path(root), skeleton, category) for each in sets]
     persons = [own for own, _ in read]
     draws = tuple((len(own), each.weight) for own, each in zip(persons, sets, strict=True))
-    told = tuple(line for _, line in read)
+    told = tuple(line for _, lines in read for line in lines[:1])
+    told += tuple(line for _, lines in read for line in lines[1:])
     if len(sets) == 1:
         return TrainPersons(persons[0], Path(root, sets[0].images), draws, told)
     return TrainPersons(joined(persons, [each.images for each in sets]), Path(root), draws, told)
@@ -82,7 +87,9 @@ def joined(parts: Sequence[Persons], folders: Sequence[str]) -> Persons:
     )
 
 
-def held_out(sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton) -> dict[str, Any]:
+def held_out(
+    sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton, category: str | int | None = None
+) -> dict[str, Any]:
     """One annotation file of the pictures that all sets hold out, with file names relative to ``root``.
 
     Keypoints are those that training would learn from: matched by name, a network's doubtful ones unlabelled.
@@ -97,8 +104,9 @@ def held_out(sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton) -> 
             continue
         path = Path(root, each.annotations)
         file = _split(read_tables(path), path, each.hold_out)[1]
-        persons, _ = _as_skeleton(file, each, path, Path(root), skeleton)
-        by_id = {annotation["id"]: annotation for annotation in file["annotations"]}
+        annotated = _annotated(file, each, path, skeleton, category)
+        persons, _ = _as_skeleton(file, annotated, each, path, Path(root), skeleton)
+        by_id = {annotation["id"]: annotation for annotation in annotated.records}
         for row, annotation_id in enumerate(persons.annotation_ids.tolist()):
             keypoints = persons.keypoints[row]
             annotations.append(
@@ -123,13 +131,16 @@ def held_out(sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton) -> 
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
-def _read(each: TrainSet, root: Path, skeleton: Skeleton) -> tuple[Persons, str]:
-    """A set's persons in another skeleton, and a line about them."""
+def _read(
+    each: TrainSet, root: Path, skeleton: Skeleton, category: str | int | None
+) -> tuple[Persons, tuple[str, ...]]:
+    """A set's persons in another skeleton, and lines about them."""
     path = root / each.annotations
     file = whole = read_tables(path)
     if each.hold_out:
         file = _split(whole, path, each.hold_out)[0]
-    persons, unsure = _as_skeleton(file, each, path, root, skeleton)
+    annotated = _annotated(file, each, path, skeleton, category)
+    persons, unsure = _as_skeleton(file, annotated, each, path, root, skeleton)
     labelled = persons.keypoints[..., 2] > 0
     left_out = {
         "annotations without a person to train on": len(file["annotations"]) - len(persons),
@@ -139,23 +150,37 @@ def _read(each: TrainSet, root: Path, skeleton: Skeleton) -> tuple[Persons, str]
     line = f"{each.name}: {len(persons):,} persons with {int(labelled.sum()):,} joints"
     line += f", drawn {each.weight:g} times" if each.weight != 1 else ""
     told = [f"{count:,} {what}" for what, count in left_out.items() if count]
-    return persons, f"{line}; left out: {', '.join(told)}" if told else line
+    line = f"{line}; left out: {', '.join(told)}" if told else line
+    return persons, (line, *annotated.notices)
 
 
 def _split(file: dict[str, Any], path: Path, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        return hold_out(file, count)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return hold_out(file, count, path=path)
+
+
+def _annotated(
+    file: Mapping[str, Any], each: TrainSet, path: Path, skeleton: Skeleton, category: str | int | None
+) -> AnnotatedPersons:
+    return persons_in(file, path, _own(each, skeleton), category)
+
+
+def _own(each: TrainSet, skeleton: Skeleton) -> Skeleton:
+    """The skeleton of a set's annotations."""
+    return choose_skeleton(each.skeleton, f"skeleton of {each.name}") if each.skeleton else skeleton
 
 
 def _as_skeleton(
-    file: Mapping[str, Any], each: TrainSet, path: Path, root: Path, skeleton: Skeleton
+    file: Mapping[str, Any],
+    annotated: AnnotatedPersons,
+    each: TrainSet,
+    path: Path,
+    root: Path,
+    skeleton: Skeleton,
 ) -> tuple[Persons, int]:
     """The persons of an annotation file by the skeleton that is trained, and how many joints were too unsure."""
-    own = choose_skeleton(each.skeleton, f"skeleton of {each.name}") if each.skeleton else skeleton
-    persons = persons_of(file, path, own)
-    stated = any(CONFIDENCES in annotation for annotation in file["annotations"])
+    own = _own(each, skeleton)
+    persons = persons_of(file, path, own, annotated)
+    stated = any(CONFIDENCES in annotation for annotation in annotated.records)
     if own.keypoints == skeleton.keypoints and not stated and not each.extra_joints:
         return persons, 0
     shared = [name for name in skeleton.keypoints if name in own.keypoints]
@@ -167,7 +192,7 @@ def _as_skeleton(
     keypoints, confidences = np.zeros((*shape, 3), np.float32), np.full(shape, np.nan, np.float32)
     keypoints[:, target] = persons.keypoints[:, source]
     if stated:
-        confidences[:, target] = _own_confidences(file, path, persons, own)[:, source]
+        confidences[:, target] = _own_confidences(annotated, path, persons, own)[:, source]
     if each.extra_joints:
         lacking = np.setdiff1d(np.arange(skeleton.num_keypoints), target)
         joints = _extra_joints(root / each.extra_joints, persons, skeleton)[:, lacking]
@@ -187,12 +212,10 @@ def _as_skeleton(
     return replace(persons, keypoints=keypoints, joint_weights=weights).take(rows), int(unsure.sum())
 
 
-def _own_confidences(file: Mapping[str, Any], path: Path, persons: Persons, own: Skeleton) -> np.ndarray:
+def _own_confidences(annotated: AnnotatedPersons, path: Path, persons: Persons, own: Skeleton) -> np.ndarray:
     """(N, K) confidences of the annotations' own keypoints; NaN for annotations that state none."""
     none = [float("nan")] * own.num_keypoints
-    stated = {
-        annotation["id"]: annotation.get(CONFIDENCES, none) for annotation in file["annotations"] if counts(annotation)
-    }
+    stated = {annotation["id"]: annotation.get(CONFIDENCES, none) for annotation in annotated.records}
     try:
         return np.array([stated[each] for each in persons.annotation_ids.tolist()], np.float32).reshape(
             len(persons), own.num_keypoints

@@ -18,7 +18,7 @@ from pose.datasets.loading.loader import Batch, CropDataset, make_loader
 from pose.engine import distributed
 from pose.engine.predict import predict, predict_every_way
 from pose.errors import DataError
-from pose.evaluation.coco_backend import check_backend, check_skeleton
+from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import load_annotations, score
 from pose.evaluation.pck import LengthPck, predicted_length_pck
 from pose.evaluation.protocol import ANNOTATED, TEST_CHOICES, TestProtocol, library_versions, scoring_options
@@ -95,7 +95,7 @@ def open_test_set(settings: Settings, split: Split, boxes: str | None = None) ->
     boxes = boxes or split.boxes
     annotations = data.path(split.annotations)
     if boxes == ANNOTATED:
-        persons, left_out = read_annotations(annotations, skeleton), 0
+        persons, left_out = read_annotations(annotations, skeleton, data.category), 0
     else:
         persons, left_out = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold)
     return TestSet(split, boxes, left_out, make_test_loader(settings, split, persons))
@@ -162,14 +162,12 @@ def read_truth(settings: Settings, split: Split) -> COCO:
     check_backend(settings.test.backend)
     path = settings.data.path(split.annotations)
     changed = path.stat().st_mtime_ns if path.is_file() else None
-    truth = _read_truth(path, changed)
-    check_skeleton(truth, settings.skeleton())
-    return truth
+    return _read_truth(path, changed, settings.skeleton(), settings.data.category)
 
 
 @lru_cache(maxsize=1)
-def _read_truth(path: Path, changed: int | None) -> COCO:
-    return load_annotations(path)
+def _read_truth(path: Path, changed: int | None, skeleton: Skeleton, category: str | int | None) -> COCO:
+    return load_annotations(path, skeleton, category)
 
 
 def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | Path) -> TestProtocol:

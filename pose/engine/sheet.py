@@ -34,7 +34,7 @@ def prediction_sheet(model: nn.Module, settings: Settings, device: torch.device)
         DataError: The annotations hold no person, or a picture cannot be used.
     """
     data, skeleton = settings.data, settings.skeleton()
-    persons = read_annotations(data.path(data.val.annotations), skeleton)
+    persons = read_annotations(data.path(data.val.annotations), skeleton, data.category)
     rows = np.unique(np.linspace(0, len(persons) - 1, PERSONS).astype(int))
     dataset = CropDataset(persons.take(rows), data.path(data.val.images), skeleton, tuple(data.input_size))
     batch = dataset.__getitems__([(0, row) for row in range(len(rows))])

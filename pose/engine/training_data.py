@@ -29,7 +29,7 @@ def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestS
         DataError: A file is missing or wrong, or too many pictures are broken; one of validation is too many.
     """
     schedule = settings.train
-    read = read_train_sets(settings.data.train, settings.data.root, settings.skeleton())
+    read = _read(settings)
     dataset = _make_dataset(settings, read)
     boxes = schedule.validation_boxes if schedule.validation_boxes != "detected" else settings.data.val.boxes
     test_set = open_test_set(settings, settings.data.val, boxes)
@@ -68,7 +68,12 @@ def make_train_dataset(settings: Settings) -> CropDataset:
     Raises:
         DataError: A file is missing or wrong, or too many pictures are missing.
     """
-    return _make_dataset(settings, read_train_sets(settings.data.train, settings.data.root, settings.skeleton()))
+    return _make_dataset(settings, _read(settings))
+
+
+def _read(settings: Settings) -> TrainPersons:
+    data = settings.data
+    return read_train_sets(data.train, data.root, settings.skeleton(), data.category)
 
 
 def _make_dataset(settings: Settings, read: TrainPersons) -> CropDataset:

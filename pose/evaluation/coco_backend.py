@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from math import isfinite
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pose.errors import DataError, PoseError
+from pose.datasets.annotations import persons_in
+from pose.errors import PoseError
 from pose.evaluation.protocol import BACKENDS
 from pose.evaluation.results import Results
 from pose.skeleton import PERSON_CATEGORY, Skeleton
@@ -39,7 +39,6 @@ def make_evaluator(
     annotated: dict[str, Any],
     skeleton: Skeleton,
     backend: str = "pycocotools",
-    category_id: int = PERSON_CATEGORY,
 ) -> COCOeval:
     """An evaluator that has not run yet; the ids of its detections are their rows in the results plus 1.
 
@@ -51,7 +50,6 @@ def make_evaluator(
         annotated: As :func:`copied_annotations` makes it; the evaluator writes into it.
         skeleton: Gives K and the OKS sigmas.
         backend: One of :data:`BACKENDS`, installed.
-        category_id: The persons' category in both.
     """
     seen = _best_of_each_image(results.image_ids, results.scores)
     rows = zip(
@@ -63,11 +61,20 @@ def make_evaluator(
         strict=True,
     )
     persons = [
-        {"id": index, "image_id": image, "category_id": category_id, "keypoints": points, "score": score, "area": area}
+        {
+            "id": index,
+            "image_id": image,
+            "category_id": PERSON_CATEGORY,
+            "keypoints": points,
+            "score": score,
+            "area": area,
+        }
         for index, image, points, score, area in rows
     ]
     found = {**annotated, "annotations": persons}
     sigmas = np.array(skeleton.sigmas)
+    for number, annotation in enumerate(annotated["annotations"], 1):
+        annotation["id"] = number  # 0 means unmatched in both libraries, and equal ids are one person
     if backend == "pycocotools":
         for annotation in annotated["annotations"]:  # pycocotools makes an array of it for every pair: from one, faster
             annotation["keypoints"] = np.asarray(annotation["keypoints"])
@@ -76,7 +83,7 @@ def make_evaluator(
     else:
         evaluator = _faster_evaluator(annotated, found, sigmas)
     evaluator.params.imgIds = sorted(image["id"] for image in annotated["images"])
-    evaluator.params.catIds = [category_id]
+    evaluator.params.catIds = [PERSON_CATEGORY]
     evaluator.params.maxDets = [MAX_PERSONS]
     return evaluator
 
@@ -96,54 +103,21 @@ def _faster_evaluator(annotated: dict, found: dict, sigmas: np.ndarray) -> COCOe
     )
 
 
-def annotation_problem(annotation: object) -> str | None:
-    """What is wrong with a record of COCO's annotations for the evaluation; None where nothing is."""
-    if not isinstance(annotation, dict):
-        return f"{annotation!r} is no record"
-    name = f"annotation {annotation.get('id')}"
-    for key in ("id", "image_id", "category_id"):
-        if not isinstance(annotation.get(key), int):
-            return f"{name} needs a whole number as {key!r}"
-    if "keypoints" not in annotation:  # other categories and crowds may have none
-        return None
-    if not _is_numbers(annotation["keypoints"]) or len(annotation["keypoints"]) % 3:
-        return f"{name} needs x, y and v of each keypoint as 'keypoints'"
-    if not _is_numbers(annotation.get("bbox")) or len(annotation["bbox"]) != 4:
-        return f"{name} needs x, y, width and height as 'bbox'"
-    if not _is_numbers([annotation.get("area")]):
-        return f"{name} needs a number as 'area'"
-    return None
+def copied_annotations(truth: COCO, skeleton: Skeleton, category: str | int | None = None) -> dict[str, Any]:
+    """The data set with cleaned copies of its persons, which the libraries write into, under category 1.
 
-
-def _is_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, (int, float)) and isfinite(value) for value in values)
-
-
-def check_skeleton(truth: COCO, skeleton: Skeleton, category_id: int = PERSON_CATEGORY) -> None:
-    """Raises DataError where a person of the annotations has another number of keypoints than the skeleton."""
-    for annotation in truth.dataset["annotations"]:
-        numbers = len(annotation.get("keypoints", ()))
-        if annotation["category_id"] == category_id and numbers != 3 * skeleton.num_keypoints:
-            raise DataError(
-                f"{getattr(truth, 'source', 'annotations')}: annotation {annotation['id']} has {numbers} numbers in "
-                f"'keypoints', the skeleton {skeleton.name!r} needs {3 * skeleton.num_keypoints}; "
-                "choose the skeleton of this data set"
-            )
-
-
-def copied_annotations(truth: COCO, skeleton: Skeleton, category_id: int = PERSON_CATEGORY) -> dict[str, Any]:
-    """The data set with checked copies of this category's annotations, which the libraries write into.
+    Args:
+        truth: As :func:`pose.evaluation.coco_eval.load_annotations` or pycocotools made it.
+        skeleton: What the keypoints shall be.
+        category: The persons' by name or id; None for what ``truth`` was loaded with.
 
     Raises:
-        DataError: As :func:`check_skeleton`.
+        DataError: As :func:`pose.datasets.annotations.persons_in`.
     """
-    check_skeleton(truth, skeleton, category_id)
-    persons = []
-    for annotation in truth.dataset["annotations"]:
-        if annotation["category_id"] == category_id:
-            labelled = sum(flag > 0 for flag in annotation["keypoints"][2::3])
-            persons.append({"iscrowd": 0, "num_keypoints": labelled, **annotation})
-    return {**truth.dataset, "annotations": persons}
+    wanted = getattr(truth, "wanted", None) if category is None else category
+    persons = persons_in(truth.dataset, getattr(truth, "source", "annotations"), skeleton, wanted)
+    records = [{**record, "category_id": PERSON_CATEGORY} for record in persons.records]
+    return {**truth.dataset, "annotations": records, "categories": [{**persons.category, "id": PERSON_CATEGORY}]}
 
 
 def extents(keypoints: np.ndarray) -> np.ndarray:

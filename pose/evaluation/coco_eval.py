@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
+from pose.datasets.annotations import persons_in
+from pose.datasets.categories import person_category
 from pose.errors import DataError
 from pose.evaluation import oks
 from pose.evaluation.coco_backend import (
-    annotation_problem,
     check_backend,
     copied_annotations,
     extents,
@@ -30,29 +31,38 @@ from pose.evaluation.results import Predictions, Results, ResultsError, check_re
 from pose.files import read_json
 from pose.poses import rounded
 from pose.skeleton import COCO as COCO_SKELETON
-from pose.skeleton import PERSON_CATEGORY, Skeleton
+from pose.skeleton import Skeleton
 
 FIGURES = ("AP", "AP50", "AP75", "AP(M)", "AP(L)", "AR", "AR50", "AR75", "AR(M)", "AR(L)")
 """The ten names, in pycocotools' order. M and L are areas of 32^2 to 96^2 and above 96^2 pixels."""
 
 
-def load_annotations(path: str | Path) -> COCO:
+def load_annotations(path: str | Path, skeleton: Skeleton | None = None, category: str | int | None = None) -> COCO:
     """Read a COCO annotation file without pycocotools' prints, and without outlines: keypoints' figures need none.
 
+    Args:
+        path: The file.
+        skeleton: Its keypoints are compared with it now; None leaves that to the scoring.
+        category: The persons' by name or id, see :func:`pose.datasets.annotations.persons_in`.
+
+    Returns:
+        The file as it is, with attributes ``notices``, a line for each rule that changes or leaves out something in
+        the scoring, ``person_category``, the id of the persons' category, and ``source`` and ``wanted``, the arguments.
+
     Raises:
-        DataError: It is missing, no JSON, lacks images, annotations or categories, or a record is not in COCO's
-            format; the message names the file and the record.
+        DataError: It is missing, no JSON, lacks images or annotations, or a record cannot be read by the rules of
+            docs/custom_dataset.md#rules; the message names the file and the record.
     """
     dataset = read_json(path, "annotation file")
-    for key in ("images", "annotations", "categories"):
+    for key in ("images", "annotations"):
         if not isinstance(dataset, dict) or not isinstance(dataset.get(key), list):
             raise DataError(f"{path} has no list {key!r}: it is not a COCO annotation file")
+    persons = persons_in(dataset, path, skeleton, category)
     for annotation in dataset["annotations"]:
-        problem = annotation_problem(annotation)
-        if problem:
-            raise DataError(f"{path}: not in COCO's keypoint format: {problem}; correct or remove it")
         annotation.pop("segmentation", None)
-    return indexed(dataset, str(path))
+    coco = indexed(dataset, str(path))
+    coco.wanted, coco.notices, coco.person_category = category, persons.notices, persons.category["id"]
+    return coco
 
 
 def evaluate(
@@ -60,7 +70,7 @@ def evaluate(
     annotations: str | Path | COCO,
     skeleton: Skeleton = COCO_SKELETON,
     backend: str = PUBLISHED.backend,
-    category_id: int = PERSON_CATEGORY,
+    category_id: int | None = None,
 ) -> dict[str, float]:
     """The ten figures of results in COCO's keypoint format. Nothing passed in is changed.
 
@@ -69,7 +79,7 @@ def evaluate(
         annotations: The annotation file, or what :func:`load_annotations` made of it. All of its images count.
         skeleton: Gives K and the OKS sigmas.
         backend: ``pycocotools``, or ``faster-coco-eval`` where it is installed.
-        category_id: The persons' category in both.
+        category_id: The persons' category in both; None for what the annotation file says.
 
     Returns:
         :data:`FIGURES` to floats in [0, 1]; -1 where no annotated person is in a size class.
@@ -80,7 +90,8 @@ def evaluate(
         BackendError: The backend is unknown or not installed.
     """
     truth = annotations if isinstance(annotations, COCO) else load_annotations(annotations)
-    ids, keypoints, scores = check_results(results, skeleton.num_keypoints, truth.imgs.keys(), category_id)
+    number = category_of(truth, category_id)
+    ids, keypoints, scores = check_results(results, skeleton.num_keypoints, truth.imgs.keys(), number)
     areas = None
     if results and results[0].get("bbox"):  # COCO.loadRes then takes the boxes' areas
         try:
@@ -100,7 +111,7 @@ def score(
     nms: str = PUBLISHED.nms,
     nms_threshold: float = PUBLISHED.nms_threshold,
     backend: str = PUBLISHED.backend,
-    category_id: int = PERSON_CATEGORY,
+    category_id: int | None = None,
 ) -> tuple[dict[str, float], Results]:
     """From a network's predictions to the ten figures: rescore, suppress per image, evaluate.
 
@@ -113,7 +124,7 @@ def score(
         nms: ``greedy``, ``soft`` or ``off``.
         nms_threshold: OKS above which greedy drops a person.
         backend: See :func:`evaluate`.
-        category_id: The persons' category in the annotations.
+        category_id: The persons' category in the annotations; None for what the file says.
 
     Returns:
         The figures as :func:`evaluate` gives them, and the results that they were computed from.
@@ -172,7 +183,7 @@ def figures_of(
     truth: COCO,
     skeleton: Skeleton = COCO_SKELETON,
     backend: str = PUBLISHED.backend,
-    category_id: int = PERSON_CATEGORY,
+    category_id: int | None = None,
     areas: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The ten figures of N checked persons.
@@ -185,9 +196,20 @@ def figures_of(
     check_backend(backend)
     areas = extents(results.keypoints) if areas is None else areas
     annotated = copied_annotations(truth, skeleton, category_id)
-    evaluator = make_evaluator(results, areas, annotated, skeleton, backend, category_id)
+    evaluator = make_evaluator(results, areas, annotated, skeleton, backend)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
     return dict(zip(FIGURES, (float(figure) for figure in evaluator.stats), strict=False))
+
+
+def category_of(truth: COCO, wanted: int | None = None) -> int:
+    """The id of the persons' category in annotations: the wanted one, or what their file says.
+
+    Raises:
+        DataError: Nothing tells.
+    """
+    if wanted is None and hasattr(truth, "person_category"):
+        return truth.person_category
+    return person_category(truth.dataset, getattr(truth, "source", "annotations"), wanted)["id"]

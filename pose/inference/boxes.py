@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pose.datasets.categories import only_category, person_category
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
-from pose.skeleton import PERSON_CATEGORY
 
 NO_BOXES = np.zeros((0, 5))
 
@@ -127,10 +127,11 @@ class CocoBoxes:
             ) from error
 
     def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
+        number = only_category((record.get("category_id") for record in records), self.path)
         rows = [
             (int(record["image_id"]), *record["bbox"], record["score"])
             for record in records
-            if record.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY
+            if record.get("category_id", number) == number
         ]
         self._named = {row[0] for row in rows}
         return _by_image([row for row in rows if row[-1] >= threshold])
@@ -140,10 +141,11 @@ class CocoBoxes:
         self._named = set(images)
         self._ids_by_name = {image["file_name"]: image["id"] for image in images.values()}
         self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._ids_by_name.items()}
+        number = person_category(content, self.path)["id"]
         rows = [
             (annotation["image_id"], *annotation["bbox"], 1.0)
             for annotation in content["annotations"]
-            if annotation["category_id"] == PERSON_CATEGORY and not annotation.get("iscrowd", 0)
+            if annotation["category_id"] == number and not annotation.get("iscrowd", 0)
         ]
         found = _by_image(rows)
         for image_id, boxes in found.items():
