@@ -23,6 +23,9 @@ NO_BOXES = np.zeros((0, 5))
 DEFAULT_THRESHOLD = 0.5
 """The least score of a detector's box, where nobody chooses another."""
 
+PERSON_CLASS = "person"
+"""What a detector looks for, where nobody chooses another class."""
+
 
 def whole_image(image: np.ndarray) -> np.ndarray:
     """One box around all of an image (H, W, 3), score 1: (1, 5)."""
