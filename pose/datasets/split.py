@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pose.datasets.coco import counts
+from pose.datasets.image_names import ids_of_one_picture
 from pose.errors import DataError
 
 
@@ -15,7 +16,8 @@ def hold_out(annotations: Mapping[str, Any], count: int, seed: int = 0) -> tuple
     """Two annotation files of one: to train on, and to choose by.
 
     Whole pictures are held out, with everyone on them, and only ones with a person that counts: the first of a
-    shuffle by ``seed``. Both parts keep the file's order, ids and other fields.
+    shuffle by ``seed``. Records of one ``file_name`` under several ids are one picture. Both parts keep the file's
+    order, ids and other fields.
 
     Args:
         annotations: In COCO's format.
@@ -27,14 +29,16 @@ def hold_out(annotations: Mapping[str, Any], count: int, seed: int = 0) -> tuple
     """
     try:
         labelled = {person["image_id"] for person in annotations["annotations"] if counts(person)}
-        candidates = sorted(image["id"] for image in annotations["images"] if image["id"] in labelled)
+        pictures = ids_of_one_picture(annotations["images"])
+        candidates = sorted({picture for image_id, picture in pictures.items() if image_id in labelled})
     except (KeyError, TypeError) as error:
         raise DataError(f"no annotation file in COCO's format: {error!r}") from error
     if seed < 0:
         raise DataError(f"the seed must not be negative, got {seed}")
     if not 0 < count < len(candidates):
         raise DataError(f"cannot hold out {count} of {len(candidates)} pictures with a person that counts")
-    chosen = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
+    held = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
+    chosen = {image_id for image_id, picture in pictures.items() if picture in held}
 
     def part(held_out: bool) -> dict[str, Any]:
         return {
