@@ -139,8 +139,6 @@ def read_json(path: str | Path, what: str) -> Any:
         raise DataError(f"{path}: {what} is nested too deeply to be one; write it again") from error
     except ValueError as error:
         raise DataError(f"{path}: {what} is not JSON, perhaps cut off ({error}); fetch or write it again") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: {what} is nested too deeply to be one; fetch or write it again") from error
 
 
 def sha256(path: str | Path) -> str:

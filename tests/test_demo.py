@@ -202,13 +202,13 @@ def test_boxes_that_follow_in_a_video(demo, tmp_path):
 def test_a_detector_by_file(demo, tmp_path, monkeypatch):
     asked = []
 
-    def load(name, weights, threshold, device):
-        asked.append((name, weights, threshold, device))
+    def load(*given):
+        asked.append(given)
         return lambda image: [[5, 5, 20, 30, 0.75], [40, 5, 20, 30, 0.5]]
 
     monkeypatch.setattr("pose.inference.command_line.load_detector", load)
     assert demo(picture(tmp_path / "in/a.jpg"), "--detector", "some", "--detector-weights", "w.pth")[0] == 0
-    assert asked == [("some", "w.pth", 0.5, "cpu")]
+    assert asked == [("some", "w.pth", 0.5, "cpu", "person", None)]
     assert [record["box_score"] for record in results(tmp_path / "out")] == [0.75, 0.5]
 
 

@@ -30,6 +30,23 @@ def test_frames_come_back(tmp_path, suffix):
     assert means(source) == pytest.approx([0, 40, 80, 120, 160], abs=4)
 
 
+def without_duration(path):
+    """A WebM as browsers record it: the header says no duration."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"\x44\x89\x88")  # the element Duration with 8 bytes, which becomes a void one
+    data[start : start + 11] = b"\xec\x89" + bytes(9)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_video_that_does_not_say_how_long_it_is_is_counted(tmp_path):
+    path = without_duration(write(tmp_path / "a.webm"))
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) <= 0
+    source = VideoSource(path)
+    assert (source.frame_count, source.live) == (5, False) and source.fps == pytest.approx(12.5)
+    assert means(source) == pytest.approx([0, 40, 80, 120, 160], abs=4)
+
+
 def test_an_error_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_text("before")

@@ -72,8 +72,8 @@ def main() -> None:
         print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
     if kind.writer is not None:
-        difference = export_file(model, settings, out, arguments.format, calibration)
-        told = "not checked here: it runs elsewhere" if difference is None else f"{difference:.2e} at batch 1"
+        checked = export_file(model, settings, out, arguments.format, calibration)
+        told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} at batch 1"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
         print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
         return

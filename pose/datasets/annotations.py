@@ -67,7 +67,8 @@ def persons_in(
     for image in file["images"]:
         _check_image(image, path)
     chosen = person_category(file, path, category)
-    records, rows, others = [], [], Counter()
+    records, rows = [], []
+    others: Counter[Any] = Counter()
     for row, annotation in enumerate(file["annotations"]):
         _check_ids(annotation, path)
         if annotation["category_id"] != chosen["id"]:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from pose.datasets.coco import Persons
+from pose.datasets.image_names import find_image
 from pose.datasets.images import missing_image, read_image
 from pose.datasets.workers import usable_workers
 from pose.errors import DataError
@@ -88,7 +89,7 @@ class ImageFolder:
 
     def path(self, index: int) -> str:
         """The file of a picture, by its row in the table of pictures."""
-        return os.path.join(self.root, self.persons.file_names[index].decode())
+        return find_image(self.root, self.persons.file_names[index].decode())
 
     def missing(self) -> list[DataError]:
         """An error for each picture with persons that is not there."""

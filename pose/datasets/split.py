@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pose.datasets.annotations import counts, persons_in
+from pose.datasets.image_names import ids_of_one_picture
 from pose.errors import DataError
 
 
@@ -18,8 +18,9 @@ def hold_out(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two annotation files of one: to train on, and to choose by.
 
-    Whole pictures are held out, with everyone on them, also where two records name the same file, and only ones with a
-    person that counts: the first of a shuffle by ``seed``. Both parts keep the file's order, ids and other fields.
+    Whole pictures are held out, with everyone on them, and only ones with a person that counts: the first of a
+    shuffle by ``seed``. Records of one ``file_name`` under several ids are one picture. Both parts keep the file's
+    order, ids and other fields.
 
     Args:
         annotations: In COCO's format.
@@ -32,17 +33,16 @@ def hold_out(
     """
     try:
         labelled = {person["image_id"] for person in persons_in(annotations, path).records if counts(person)}
-        images = annotations["images"]
-        first = {_place(image): image["id"] for image in reversed(images)}  # one id for each file
-        same = {image["id"]: first[_place(image)] for image in images}
-        candidates = sorted({same[image] for image in labelled if image in same})
+        pictures = ids_of_one_picture(annotations["images"])
+        candidates = sorted({picture for image_id, picture in pictures.items() if image_id in labelled})
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no annotation file in COCO's format: {error!r}") from error
     if seed < 0:
         raise DataError(f"{path}: the seed must not be negative, got {seed}")
     if not 0 < count < len(candidates):
         raise DataError(f"{path}: cannot hold out {count} of {len(candidates)} pictures with a person that counts")
-    chosen = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
+    held = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
+    chosen = {image_id for image_id, picture in pictures.items() if picture in held}
 
     def part(held_out: bool) -> dict[str, Any]:
         return {
@@ -54,9 +54,3 @@ def hold_out(
         }
 
     return part(False), part(True)
-
-
-def _place(image: Mapping[str, Any]) -> Any:
-    """What tells one picture's file from another's."""
-    name = image.get("file_name")
-    return posixpath.normpath(name.replace("\\", "/")) if isinstance(name, str) else (image["id"],)

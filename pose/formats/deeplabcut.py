@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,8 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
     ]
     flat = table.reshape(len(table), -1)
     index = np.arange(len(table))
-    _write_hdf(path, columns, flat, index) if path.suffix.lower() in (".h5", ".hdf5") else _write_csv(
-        path, columns, flat, index
-    )
+    write = _write_hdf if path.suffix.lower() in (".h5", ".hdf5") else _write_csv
+    write(path, columns, flat, index)
     return Counter(
         {
             "boxes": int(np.isfinite(kept.boxes).all(1).sum()),
@@ -89,7 +89,7 @@ def _individuals(kept: PoseDataset, tracked: bool) -> tuple[np.ndarray, list[str
     return numbers, [f"person_{number + 1}" for number in range(max(so_far.values(), default=0))]
 
 
-def _write_csv(path: Path, columns: list[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
+def _write_csv(path: Path, columns: Sequence[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         for level, name in enumerate(("scorer", "individuals", "bodyparts", "coords")):
@@ -98,7 +98,7 @@ def _write_csv(path: Path, columns: list[tuple[str, ...]], values: np.ndarray, i
             table.writerow([number, *("" if value != value else value for value in row)])
 
 
-def _write_hdf(path: Path, columns: list[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
+def _write_hdf(path: Path, columns: Sequence[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
     pandas = need("pandas", "writing DeepLabCut's HDF5")
     need("tables", "writing DeepLabCut's HDF5")
     heads = pandas.MultiIndex.from_tuples(columns, names=["scorer", "individuals", "bodyparts", "coords"])

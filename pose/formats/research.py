@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def read_mpii(path: Path, options: ReadOptions) -> PoseDataset:
     images = _Images(path, options)
     owners, points = [], []
     for number, record in enumerate(records):
-        points.append(_checked(path, number, lambda record=record: person(record)))
+        points.append(_checked(path, number, partial(person, record)))
         owners.append(images.row(record["image"]))
     left_out = Counter({"centers and scales": len(records)})
     return make_dataset(options.skeleton or MPII, images.records, owners, np.reshape(points, (-1, 16, 3)), left_out)
@@ -82,7 +83,7 @@ def read_aic(path: Path, options: ReadOptions) -> PoseDataset:
     owners, points, boxes = [], [], []
     for number, record in enumerate(_records(path)):
         row = images.row(f"{record['image_id']}.jpg")
-        for rows, box in _checked(path, number, lambda record=record: persons(record)):
+        for rows, box in _checked(path, number, partial(persons, record)):
             owners.append(row)
             points.append(rows)
             boxes.append(box)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pose.datasets.categories import only_category, person_category
+from pose.datasets.image_names import PictureNames
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
@@ -22,6 +23,9 @@ NO_BOXES = np.zeros((0, 5))
 
 DEFAULT_THRESHOLD = 0.5
 """The least score of a detector's box, where nobody chooses another."""
+
+PERSON_CLASS = "person"
+"""What a detector looks for, where nobody chooses another class."""
 
 
 def whole_image(image: np.ndarray) -> np.ndarray:
@@ -93,7 +97,9 @@ class CocoBoxes:
     """Person boxes of a COCO-format file, by picture or by frame.
 
     Two kinds are told apart by their content. An annotation file (``images`` and ``annotations``)
-    belongs to pictures by ``file_name``, and its boxes are clipped to the picture as in testing. A
+    belongs to pictures by ``file_name``, and its boxes are clipped to the picture as in testing; where records
+    of several ids name one picture, it has the boxes of all. Of absolute names, which may be of another machine, and
+    of names in another case the last part is enough where it is the only such name. A
     results list (``image_id``, ``bbox``, ``score``) belongs to the picture whose file name ends
     with the number ``image_id``. In a video either belongs to the frame of that number, from 0.
 
@@ -108,7 +114,7 @@ class CocoBoxes:
     def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
         self.path = Path(path)
         content = read_json(path, "boxes file")
-        self._ids_by_name: dict[str, int] | None = None
+        self._pictures: PictureNames | None = None
         self._id_by_frame: dict[int, int] | None = None
         self._named: set[int] = set()  # every picture that the file speaks of, whatever the scores
         try:
@@ -139,17 +145,19 @@ class CocoBoxes:
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
         images = {image["id"]: image for image in content["images"]}
         self._named = set(images)
-        self._ids_by_name = {image["file_name"]: image["id"] for image in images.values()}
-        self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._ids_by_name.items()}
+        self._pictures = PictureNames(content["images"])
+        self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._pictures.ids.items()}
         number = person_category(content, self.path)["id"]
         rows = [
-            (annotation["image_id"], *annotation["bbox"], 1.0)
+            (self._pictures.first.get(annotation["image_id"], annotation["image_id"]), *annotation["bbox"], 1.0)
             for annotation in content["annotations"]
             if annotation["category_id"] == number and not annotation.get("iscrowd", 0)
         ]
         found = _by_image(rows)
         for image_id, boxes in found.items():
             image = images[image_id]
+            if not image["width"] and not image["height"]:  # of unknown size
+                continue
             clipped = clip_boxes(boxes[:, :4], (image["width"], image["height"]))
             if (clipped[:, 2:] <= 0).any():
                 box = boxes[(clipped[:, 2:] <= 0).any(1).argmax(), :4].tolist()
@@ -159,11 +167,7 @@ class CocoBoxes:
 
     def image_id(self, picture: str | Path) -> int | None:
         """The file's id of a picture; None where the file does not speak of it."""
-        if self._ids_by_name is None:
-            return trailing_number(str(picture))
-        parts = Path(picture).absolute().parts
-        tails = ("/".join(parts[start:]) for start in range(len(parts)))
-        return next((self._ids_by_name[tail] for tail in tails if tail in self._ids_by_name), None)
+        return trailing_number(str(picture)) if self._pictures is None else self._pictures.id_of(picture)
 
     def of_picture(self, picture: str | Path) -> np.ndarray:
         """(N, 5) boxes of a picture; none where the file has none for it."""

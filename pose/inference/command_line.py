@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pose.command_line import add_run_arguments, parse_options, share
 from pose.config_files import SUFFIXES
-from pose.inference.boxes import DEFAULT_THRESHOLD, whole_image
+from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
 from pose.inference.predictor import Predictor
 from pose.runtimes.files import RUNTIMES
@@ -38,6 +38,17 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     )
     parser.add_argument("--detector-weights", help="a file for torchvision's (default: downloaded once)")
     parser.add_argument(
+        "--detector-class",
+        default=PERSON_CLASS,
+        metavar="NAME",
+        help="the class that the detector looks for, or its number (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector-pixels",
+        metavar="KIND",
+        help="what an ONNX detector's input holds, where docs/detector.md is wrong for it: rgb, bgr255 or rtmdet",
+    )
+    parser.add_argument(
         "--box-threshold", type=share, default=DEFAULT_THRESHOLD, help="least score of a box (default: %(default)s)"
     )
 
@@ -58,6 +69,8 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
         parser.error("--weights and CONFIG: give one of them")
     if arguments.boxes and arguments.detector:
         parser.error("--boxes and --detector: give one of them")
+    if not arguments.detector and (arguments.detector_class != PERSON_CLASS or arguments.detector_pixels):
+        parser.error("--detector-class and --detector-pixels: only with --detector")
     if arguments.boxes not in (None, WHOLE) and not reads_input:
         parser.error(f"--boxes: can only be {WHOLE} here, got {arguments.boxes}")
     if reads_input:
@@ -73,7 +86,14 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
     options, device, threshold = parse_options(arguments.cfg_options), arguments.device, arguments.box_threshold
     detector: Detector = whole_image
     if arguments.detector:
-        detector = load_detector(arguments.detector, arguments.detector_weights, threshold, device)
+        detector = load_detector(
+            arguments.detector,
+            arguments.detector_weights,
+            threshold,
+            device,
+            arguments.detector_class,
+            arguments.detector_pixels,
+        )
     elif arguments.config is None and not arguments.boxes:
         detector = default_detector(threshold)
     if arguments.config is None:

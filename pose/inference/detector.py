@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.inference.boxes import DEFAULT_THRESHOLD, whole_image
+from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.options import OptionError
 from pose.weights import shipped_detector
 
@@ -53,7 +53,12 @@ def default_detector(threshold: float = DEFAULT_THRESHOLD) -> Detector:
 
 
 def load_detector(
-    name: str, weights: str | Path | None = None, threshold: float = DEFAULT_THRESHOLD, device: str = "auto"
+    name: str,
+    weights: str | Path | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+    device: str = "auto",
+    class_name: str = PERSON_CLASS,
+    pixels: str | None = None,
 ) -> Detector:
     """A detector by name or file.
 
@@ -65,9 +70,11 @@ def load_detector(
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out.
         device: Where one of torchvision's computes.
+        class_name: The class that is looked for, or its number in the detector's list.
+        pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
 
     Raises:
-        OptionError: There is no such detector.
+        OptionError: There is no such detector, or it has no such class.
         CheckpointError: The weights cannot be had or do not fit.
     """
     ours = shipped_detector(None if name == SHIPPED else name)
@@ -77,11 +84,15 @@ def load_detector(
     if file.suffix == ".onnx":
         from pose.inference.onnx_detector import OnnxDetector
 
-        return OnnxDetector(file, threshold)
+        return OnnxDetector(file, threshold, class_name=class_name, pixels=pixels)
+    if pixels is not None:
+        raise OptionError(f"{name}: only a detector in an ONNX file is told its pixels (--detector-pixels)")
     if file.suffix == ".pth":
+        if class_name != PERSON_CLASS:
+            raise OptionError(f"{name}: finds persons alone, no {class_name!r}; leave --detector-class out")
         from pose.detection.detector import PersonDetector
 
         return AboveThreshold(PersonDetector.from_checkpoint(file), threshold)
     from pose.inference.torchvision_detector import TorchvisionDetector
 
-    return TorchvisionDetector(name, weights, threshold, device)
+    return TorchvisionDetector(name, weights, threshold, device, class_name)

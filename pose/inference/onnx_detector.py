@@ -1,4 +1,4 @@
-"""Person detectors in ONNX files, as torchvision and YOLO export them, run by ONNX Runtime; torch is not needed."""
+"""Person detectors in ONNX files, as their programs export them, run by ONNX Runtime; torch is not needed."""
 
 from __future__ import annotations
 
@@ -8,72 +8,138 @@ import cv2
 import numpy as np
 
 from pose.errors import CheckpointError
-from pose.inference.boxes import DEFAULT_THRESHOLD, person_boxes
+from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, person_boxes
+from pose.inference.onnx_layouts import DetectorMetadata, Layout, UnknownLayoutError, tell_layout
 from pose.onnx_format import open_session
+from pose.options import OptionError, nearest
+
+PIXELS = {
+    "rgb": (0.0, 255.0, True),
+    "bgr255": (0.0, 1.0, False),
+    "rtmdet": ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), False),
+}
+"""What a detector's input holds: subtracted from the pixels, divided by, and whether red comes first. The last are the
+means and deviations of MMDetection's RTMDet, blue first."""
 
 
 class OnnxDetector:
-    """A detector in an ONNX file. Images go in as float32 RGB in [0, 1], (1, 3, H, W) or (3, H, W).
+    """A detector in an ONNX file of one input, images (1, 3, H, W) or (3, H, W) of float32 or float16.
 
-    Two kinds are told apart by their outputs. Torchvision's exports have boxes (n, 4) x1, y1, x2, y2,
-    labels (n,) with 1 a person, and scores (n,). YOLO's (v8 and later) have one output (1, 4 + C, n) or
-    its transpose: center x, y, width, height and the scores of C classes, the first of them a person.
-    Where the file has a fixed input size, the image is scaled into it and padded.
+    How it writes its boxes is told by :func:`~pose.inference.onnx_layouts.tell_layout` from the shapes of its
+    outputs and from its metadata; where the file leaves shapes open, a gray image is tried. Where the input has a
+    fixed size, the image is scaled into it and padded at the right and below.
 
     Args:
         path: The file.
         threshold: Boxes of a lower score are left out.
-        overlap: YOLO boxes that overlap a better one by more than this IoU are left out.
+        overlap: Boxes that overlap a better one by more than this IoU are left out, where the file does not do it.
+        class_name: The class that is looked for: its name in the file, or its number.
+        pixels: One of :data:`PIXELS`; None for the one that belongs to the layout.
 
     Raises:
-        CheckpointError: The file is missing, no ONNX model, or of neither kind.
+        CheckpointError: The file is missing, no ONNX model, or of no known layout.
+        OptionError: It has no such class, or there are no such pixels.
     """
 
-    def __init__(self, path: str | Path, threshold: float = DEFAULT_THRESHOLD, overlap: float = 0.6) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        threshold: float = DEFAULT_THRESHOLD,
+        overlap: float = 0.6,
+        class_name: str = PERSON_CLASS,
+        pixels: str | None = None,
+    ) -> None:
         self.path = Path(path)
         self.threshold = threshold
         self.overlap = overlap
         self.session = open_session(path)
-        (entry, *others), outputs = self.session.get_inputs(), self.session.get_outputs()
-        shape = entry.shape
-        if others or len(shape) not in (3, 4) or len(outputs) not in (1, 3):
-            raise CheckpointError(f"{path}: not a detector as torchvision or YOLO export it")
-        self.name, self.batched = entry.name, len(shape) == 4
-        fixed = [size if isinstance(size, int) and size > 0 else None for size in shape[-2:]]
-        self.size = None if None in fixed else (fixed[1], fixed[0])
-        self.yolo = len(outputs) == 1
-        if self.yolo and self.size is None:
-            self.size = (640, 640)
+        entry, *others = self.session.get_inputs()
+        self.name, self.batched = entry.name, len(entry.shape) == 4
+        self.type = {"tensor(float)": np.float32, "tensor(float16)": np.float16}.get(entry.type)
+        if others or len(entry.shape) not in (3, 4) or self.type is None or _fixed(entry.shape)[-3] not in (3, None):
+            raise self._unknown("needs one input of images, (1, 3, H, W) float32 or float16")
+        metadata = DetectorMetadata.read(self.session.get_modelmeta().custom_metadata_map)
+        height, width = _fixed(entry.shape)[-2:]
+        self.size = (width, height) if width and height else None
+        if pixels is not None and pixels not in PIXELS:
+            raise OptionError(f"unknown pixels {pixels!r} of a detector: {nearest(pixels, PIXELS)}")
+        self.pixels = pixels or "rgb"
+        self.layout = self._tell_layout(metadata)
+        self.pixels = pixels or self.layout.pixels
+        self.label = self._label(class_name, metadata)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 BGR to (N, 5) boxes."""
+        """(H, W, 3) uint8 BGR to (N, 5) boxes.
+
+        Raises:
+            CheckpointError: A score is not in [0, 1]: the columns mean something else than the layout says.
+        """
         scaled, factor = (image, 1.0) if self.size is None else _fit(image, self.size)
-        pixels = np.ascontiguousarray(scaled[..., ::-1].transpose(2, 0, 1), np.float32) / 255
-        outputs = self.session.run(None, {self.name: pixels[None] if self.batched else pixels})
-        if self.yolo:
-            boxes, scores, person = self._read_yolo(outputs[0][0])
-        else:
-            boxes, scores, person = self._read_lists(outputs)
-        found = person_boxes(boxes / factor, scores, person, self.threshold, image.shape)
-        if not self.yolo or not len(found):
+        corners, scores, labels = self.layout.read(self._run(scaled))
+        if scores.size and not -0.01 <= scores.min() <= scores.max() <= 1.01:  # NaN, too
+            worst = scores[np.argmax(np.abs(np.nan_to_num(scores, nan=np.inf)))]
+            raise self._unknown(f"read as {type(self.layout).__name__} it has the score {worst:.3g}")
+        found = person_boxes(
+            corners / factor, scores.astype(np.float64), labels == self.label, self.threshold, image.shape
+        )
+        if not self.layout.overlapping or not len(found):
             return found
         kept = cv2.dnn.NMSBoxes(found[:, :4].tolist(), found[:, 4].tolist(), self.threshold, self.overlap)
         return found[np.sort(np.asarray(kept, np.int64).reshape(-1))]
 
-    def _read_yolo(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows = output.T if output.shape[0] < output.shape[1] else output
-        corner = rows[:, :2] - rows[:, 2:4] / 2
-        return np.concatenate([corner, corner + rows[:, 2:4]], axis=1), rows[:, 4], rows[:, 4:].argmax(axis=1) == 0
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
+        """The file's outputs for (H, W, 3) uint8 BGR of the input's size."""
+        mean, deviation, red_first = PIXELS[self.pixels]
+        ordered = image[..., ::-1] if red_first else image
+        values = (ordered.astype(np.float32) - np.float32(mean)) / np.float32(deviation)
+        tensor = np.ascontiguousarray(values.transpose(2, 0, 1), self.type)
+        return self.session.run(None, {self.name: tensor[None] if self.batched else tensor})
 
-    def _read_lists(self, outputs: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes, labels and scores in any order: by shape, and labels are integers."""
-        arrays = [
-            array[0] if array.ndim > 1 and array.shape[0] == 1 and array.shape[-1] != 4 else array for array in outputs
-        ]
-        boxes = next(array for array in arrays if array.shape[-1:] == (4,) and array.ndim > 1).reshape(-1, 4)
-        labels = next(array for array in arrays if array.dtype.kind in "iu").reshape(-1)
-        scores = next(array for array in arrays if array.dtype.kind == "f" and array.size == len(boxes)).reshape(-1)
-        return boxes, scores, labels == 1
+    def _tell_layout(self, metadata: DetectorMetadata) -> Layout:
+        """The layout; sets the size where the input may have any and the file does not take images of all sizes."""
+        outputs = self.session.get_outputs()
+        shapes = [_fixed(output.shape) for output in outputs]
+        integer = ["int" in output.type for output in outputs]
+        if len(outputs) != 3:
+            self.size = self.size or metadata.image_size or (640, 640)
+            if any(not shape or None in shape[1:] for shape in shapes):
+                shapes = [list(array.shape) for array in self._run(np.full((*self.size[::-1], 3), 114, np.uint8))]
+        try:
+            return tell_layout(shapes, integer, self.size or (0, 0), metadata)
+        except UnknownLayoutError as error:
+            raise self._unknown(str(error)) from error
+
+    def _label(self, class_name: str, metadata: DetectorMetadata) -> int:
+        """The number of a class in the file."""
+        names = metadata.names
+        if names:
+            by_name = {name.lower(): number for number, name in names.items()}
+            if class_name.lower() in by_name:
+                return by_name[class_name.lower()]
+            if class_name.isdecimal() and int(class_name) in names:
+                return int(class_name)
+            some = ", ".join([*by_name][:5]) + (" ..." if len(by_name) > 5 else "")
+            raise OptionError(f"{self.path}: no class {class_name!r}, it has {some}; choose one with --detector-class")
+        if class_name == PERSON_CLASS:
+            return self.layout.person
+        if not class_name.isdecimal():
+            raise OptionError(f"{self.path}: names no classes; give --detector-class the number of {class_name!r}")
+        if self.layout.classes is not None and int(class_name) >= self.layout.classes:
+            raise OptionError(f"{self.path}: no class {class_name}, it has {self.layout.classes}, counted from 0")
+        return int(class_name)
+
+    def _unknown(self, reason: str) -> CheckpointError:
+        outputs = self.session.get_outputs()
+        shapes = ", ".join(f"{output.name} {tuple(output.shape)} {output.type}" for output in outputs)
+        return CheckpointError(
+            f"{self.path}: not a detector that can be read{f' ({reason})' if reason else ''}; its outputs are "
+            f"{shapes}; docs/detector.md lists the layouts that are known"
+        )
+
+
+def _fixed(shape: list[int | str | None]) -> list[int | None]:
+    """A shape with None for what the file leaves open."""
+    return [size if isinstance(size, int) and size > 0 else None for size in shape]
 
 
 def _fit(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:

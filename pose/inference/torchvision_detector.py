@@ -12,7 +12,7 @@ from torchvision.models import detection, get_model, get_model_weights, list_mod
 from pose.checkpoint import load_checkpoint, load_state
 from pose.device import choose_device
 from pose.errors import CheckpointError
-from pose.inference.boxes import DEFAULT_THRESHOLD, person_boxes
+from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, person_boxes
 from pose.options import OptionError, nearest
 
 
@@ -24,18 +24,25 @@ class TorchvisionDetector:
         weights: A file with its weights; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out.
         device: Where to compute, as :func:`pose.device.choose_device` takes it.
+        class_name: The class of COCO's that is looked for, or its number there.
 
     Raises:
-        OptionError: There is no such model or device.
+        OptionError: There is no such model, class or device.
         CheckpointError: The weights cannot be had or do not fit.
     """
 
     def __init__(
-        self, name: str, weights: str | Path | None = None, threshold: float = DEFAULT_THRESHOLD, device: str = "auto"
+        self,
+        name: str,
+        weights: str | Path | None = None,
+        threshold: float = DEFAULT_THRESHOLD,
+        device: str = "auto",
+        class_name: str = PERSON_CLASS,
     ) -> None:
         names = list_models(module=detection)
         if name not in names:
             raise OptionError(f"unknown detector {name!r}: {nearest(name, names)}; or give an .onnx file")
+        self.label = _label(class_name, get_model_weights(name).DEFAULT.meta["categories"])
         self.threshold = threshold
         self.device = choose_device(device)
         model = _pretrained(name) if weights is None else _from_file(name, weights)
@@ -47,7 +54,16 @@ class TorchvisionDetector:
             pixels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))).to(self.device)
             found = self.model([pixels.float() / 255])[0]
         boxes, labels, scores = (found[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
-        return person_boxes(boxes, scores, labels == 1, self.threshold, image.shape)
+        return person_boxes(boxes, scores, labels == self.label, self.threshold, image.shape)
+
+
+def _label(class_name: str, categories: list[str]) -> int:
+    """The number of a class; the first is the background and those named N/A are none."""
+    known = {category: number for number, category in enumerate(categories) if number and category != "N/A"}
+    number = int(class_name) if class_name.isdecimal() else known.get(class_name)
+    if number not in known.values():
+        raise OptionError(f"no class {class_name!r} among COCO's: {nearest(class_name, known)}")
+    return number
 
 
 def _pretrained(name: str) -> nn.Module:

@@ -69,20 +69,20 @@ def check_pairs(keypoints: np.ndarray, mirror: Sequence[int], seed: int = 0) -> 
         mirror: (K,) what each keypoint becomes in a mirror, from the skeleton.
         seed: Of the halves.
     """
-    mirror = np.asarray(mirror)
+    pairs = np.asarray(mirror)
     usable = keypoints[(keypoints[..., 2] > 0).sum(1) >= 3]
     order = np.random.default_rng(seed).permutation(len(usable))
     first, second = (_averages(usable[half]) for half in (order[::2], order[1::2]))
-    now = _asymmetry(second, mirror)
-    if len(usable) < LEAST_PERSONS or len(mirror) > MOST_KEYPOINTS:
+    now = _asymmetry(second, pairs)
+    if len(usable) < LEAST_PERSONS or len(pairs) > MOST_KEYPOINTS:
         return PairCheck(now, now, (), (), len(usable))
-    candidates = [_search(first, start) for start in (mirror, np.arange(len(mirror)))]
+    candidates = [_search(first, start) for start in (pairs, np.arange(len(pairs)))]
     best = min(candidates, key=lambda found: _asymmetry(first, found))
     then = _asymmetry(second, best)
     if then > (1 - LEAST_GAIN) * now:
         return PairCheck(now, now, (), (), len(usable))
     declared, found = (
-        {(index, other) for index, other in enumerate(each.tolist()) if index < other} for each in (mirror, best)
+        {(index, other) for index, other in enumerate(each.tolist()) if index < other} for each in (pairs, best)
     )
     return PairCheck(now, then, tuple(sorted(declared - found)), tuple(sorted(found - declared)), len(usable))
 
@@ -160,8 +160,7 @@ def check_exchanged(keypoints: np.ndarray, mirror: Sequence[int], seed: int = 0)
         mirror: (K,) what each keypoint becomes in a mirror.
         seed: Of the halves.
     """
-    mirror = np.asarray(mirror)
-    features = _exchange_features(keypoints, mirror)
+    features = _exchange_features(keypoints, np.asarray(mirror))
     usable = np.flatnonzero(np.abs(features).sum(1) > 0)
     probability = np.full(len(keypoints), np.nan)
     none = ExchangeCheck(0.5, probability, np.zeros(0, np.int64))

@@ -69,7 +69,9 @@ class VideoSource:
 
             reader = mmcv.VideoReader(str(source), cache_capacity=1)
             self._read = reader.read
-            opened, fps, count = reader.opened, reader.fps, max(reader.frame_cnt, 1)
+            opened, fps, count = reader.opened, reader.fps, reader.frame_cnt
+            if opened and count <= 0:  # as browsers record WebM: no duration, and a clock of 1000 a second
+                count, fps = measure_video(source)
             wrong = "not a video that OpenCV can decode, or cut off before its first frame"
         self._first = self._read() if opened else None
         if self._first is None:
@@ -134,6 +136,20 @@ def writing_video(path: str | Path, fps: float) -> Iterator[Callable[[np.ndarray
                 f"{path}: only {found} of {count} frames could be written (a full disk or a limit of sizes); "
                 "choose another place"
             )
+
+
+def measure_video(path: str | Path) -> tuple[int, float]:
+    """Frames that can be decoded and frames a second by their times (0 where these say nothing), for files that do not
+    say; takes as long as decoding."""
+    capture = cv2.VideoCapture(str(path))
+    times = []
+    try:
+        while capture.grab():
+            times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    finally:
+        capture.release()
+    lasting = times[-1] - times[0] if times else 0.0
+    return len(times), 1000 * (len(times) - 1) / lasting if lasting > 0 else 0.0
 
 
 def count_frames(path: str | Path) -> int:
