@@ -47,9 +47,9 @@ def hold_out(
     def part(held_out: bool) -> dict[str, Any]:
         return {
             **annotations,
-            "images": [image for image in annotations["images"] if (same[image["id"]] in chosen) == held_out],
+            "images": [image for image in annotations["images"] if (image["id"] in chosen) == held_out],
             "annotations": [
-                person for person in annotations["annotations"] if (same.get(person["image_id"]) in chosen) == held_out
+                person for person in annotations["annotations"] if (person["image_id"] in chosen) == held_out
             ],
         }
 
