@@ -10,11 +10,11 @@ data = dict(
         dict(images="lsp_images", boxes="boxes_lsp.json", weight=0.2),
     ],
 )
-model = dict(frozen=3)
+model = dict(frozen=3)  # for twelve epochs; then on with model.frozen=1 train.repeats=2, see docs/detector.md
 train = dict(
-    epochs=24,
+    epochs=68,
     canvases=1024,
-    repeats=3,
+    repeats=4,
     batch_size=8,
     initial_backbone="data/people/init/mobilenetv2_movenet_lightning.pth",
     native=True,
