@@ -115,6 +115,7 @@ class CocoBoxes:
         self.path = Path(path)
         content = read_json(path, "boxes file")
         self._pictures: PictureNames | None = None
+        self._sizes: dict[int, tuple[int, int]] = {}
         self._id_by_frame: dict[int, int] | None = None
         self._named: set[int] = set()  # every picture that the file speaks of, whatever the scores
         try:
@@ -143,6 +144,7 @@ class CocoBoxes:
         images = {image["id"]: image for image in content["images"]}
         self._named = set(images)
         self._pictures = PictureNames(content["images"])
+        self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
         self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._pictures.ids.items()}
         rows = [
             (self._pictures.first.get(annotation["image_id"], annotation["image_id"]), *annotation["bbox"], 1.0)
@@ -164,6 +166,11 @@ class CocoBoxes:
     def image_id(self, picture: str | Path) -> int | None:
         """The file's id of a picture; None where the file does not speak of it."""
         return trailing_number(str(picture)) if self._pictures is None else self._pictures.id_of(picture)
+
+    def size_of(self, picture: str | Path) -> tuple[int, int] | None:
+        """Width and height that the file says of a picture, 0, 0 where it does not know; None for a results list."""
+        image_id = self.image_id(picture)
+        return None if image_id is None else self._sizes.get(image_id)
 
     def of_picture(self, picture: str | Path) -> np.ndarray:
         """(N, 5) boxes of a picture; none where the file has none for it."""
