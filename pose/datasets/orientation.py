@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -50,10 +50,10 @@ def exif_orientation(data: bytes) -> int:
 
 
 def _orientation_of_tiff(block: bytes) -> int:
-    order = "little" if block[:2] == b"II" else "big"
+    order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
 
     def number(place: int, size: int) -> int:
-        return int.from_bytes(block[place : place + size], order)  # type: ignore[arg-type]
+        return int.from_bytes(block[place : place + size], order)
 
     first = number(4, 4)
     for entry in range(first + 2, first + 2 + 12 * min(number(first, 2), 1000), 12):
@@ -120,6 +120,6 @@ class ImageNotices:
     def tell_counts(self, tell: Callable[[str], None]) -> None:
         """Tells how many there are of each kind, where that is more than was told."""
         for notice, paths in self.found.items():
-            if len(paths) > self._told.get(notice, 0):
+            if len(paths) > self._told.get(notice, 1):
                 self._told[notice] = len(paths)
                 tell(f"{len(paths):,} pictures {notice}")
