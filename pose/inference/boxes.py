@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pose.datasets.image_names import PictureNames
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
 from pose.skeleton import PERSON_CATEGORY
+
+if TYPE_CHECKING:
+    from pose.datasets.image_names import PictureNames
 
 NO_BOXES = np.zeros((0, 5))
 
@@ -141,6 +143,8 @@ class CocoBoxes:
         return _by_image([row for row in rows if row[-1] >= threshold])
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
+        from pose.datasets.image_names import PictureNames
+
         images = {image["id"]: image for image in content["images"]}
         self._named = set(images)
         self._pictures = PictureNames(content["images"])
