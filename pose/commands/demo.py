@@ -69,7 +69,7 @@ def main() -> int:
     arguments = parse()
     quiet_opencv()
     boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes not in (None, WHOLE) else None
-    source = open_input(arguments.input, upright=boxes is None, warn=warn)
+    source = open_input(arguments.input, boxes is None, warn, boxes.size_of if boxes else None)
     video = source if isinstance(source, VideoSource) else None
     if arguments.html and not video:
         raise OptionError("--html: only for videos; pictures can be looked at as they are")

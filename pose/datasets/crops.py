@@ -16,6 +16,7 @@ from pose.datasets.coco import Persons
 from pose.datasets.crop_cache import open_crop_cache
 from pose.datasets.image_folder import ImageFolder, Source
 from pose.datasets.images import warp
+from pose.datasets.orientation import ImageNotices
 from pose.datasets.pixels import augment_pixels, changes_pixels
 from pose.errors import DataError
 from pose.geometry import apply_affine, boxes_to_centers_scales, crop_affine
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
         weights: (N, K) float32, what each keypoint weighs in the loss; 0 where it is not labelled.
         rows: (N,) int64, each person's row in its :class:`~pose.datasets.coco.Persons`.
         problems: What is wrong with pictures that could not be used, in whose place others stand.
+        notices: (notice, path) of pictures that were turned by their EXIF mark, or may have to be.
     """
 
     crops: Tensor
@@ -38,6 +40,7 @@ class Batch(NamedTuple):
     weights: np.ndarray
     rows: np.ndarray
     problems: tuple[str, ...] = ()
+    notices: tuple[tuple[str, str], ...] = ()
 
     @property
     def labelled(self) -> np.ndarray:
@@ -65,6 +68,7 @@ class CropDataset(Dataset):
     Attributes:
         image_indices: The pictures that they are on, rows of the table of pictures.
         problems: What is wrong with pictures that are known to be unusable.
+        notices: Counts the pictures of the batches that were turned, or may have to be.
 
     Raises:
         DataError: More pictures are missing than may be.
@@ -97,6 +101,7 @@ class CropDataset(Dataset):
         self.upper_body = np.isin(np.arange(skeleton.num_keypoints), skeleton.upper_body)
         self.images = ImageFolder(persons, image_root, reduced_decode)
         self.source: Source = self.images
+        self.notices = ImageNotices()
         self.problems = list(map(str, self.images.missing()))
         if len(self.problems) > int(broken_share * len(self.image_indices)):
             raise DataError(f"{self.problems[0]} ({len(self.problems)} of {len(self.image_indices)} are missing)")
@@ -168,7 +173,9 @@ class CropDataset(Dataset):
         weights = self.weights[rows]
         flips, swapped = np.array([crop.flip for crop in crops]), self.skeleton.flip_index
         points[flips], weights[flips] = points[flips][:, swapped], weights[flips][:, swapped]
-        return Batch(torch.from_numpy(pixels), points, weights, np.array(rows), tuple(problems))
+        notices = tuple(dict.fromkeys(self.images.notices))
+        self.images.notices.clear()
+        return Batch(torch.from_numpy(pixels), points, weights, np.array(rows), tuple(problems), notices)
 
     def _affines(self, crops: Sequence[Crop]) -> np.ndarray:
         """(N, 2, 3) maps from pictures to crops."""

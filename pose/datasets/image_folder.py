@@ -15,7 +15,8 @@ import numpy as np
 
 from pose.datasets.coco import Persons
 from pose.datasets.image_names import find_image
-from pose.datasets.images import missing_image, read_image
+from pose.datasets.images import missing_image
+from pose.datasets.orientation import read_annotated
 from pose.datasets.workers import usable_workers
 from pose.errors import DataError
 
@@ -75,6 +76,9 @@ class ImageFolder:
         root: The folder that their file names are relative to.
         reduced_decode: Decode smaller where the crop allows it.
 
+    Attributes:
+        notices: (notice, path) of pictures that were turned or may be, since somebody emptied it.
+
     Raises:
         DataError: There is no such folder.
     """
@@ -83,6 +87,7 @@ class ImageFolder:
         self.persons = persons
         self.root = str(root)
         self.reduced_decode = reduced_decode
+        self.notices: list[tuple[str, str]] = []
         self._last: tuple[str, int, np.ndarray] | None = None
         if not Path(root).is_dir():
             raise DataError(f"{root}: picture folder not found; see data/README.md for the layout")
@@ -104,7 +109,7 @@ class ImageFolder:
             reduction: As for :func:`~pose.datasets.images.read_image`.
 
         Returns:
-            (h, w, 3) uint8 BGR.
+            (h, w, 3) uint8 BGR, turned by its EXIF mark where its annotations were made so.
 
         Raises:
             DataError: It is absent, broken or of another size than its annotations say.
@@ -112,13 +117,10 @@ class ImageFolder:
         path = self.path(index)
         if self._last is not None and self._last[:2] == (path, reduction):  # in order, a picture's persons follow
             return self._last[2]
-        image = read_image(path, reduction=reduction)
         width, height = self.persons.image_sizes[index].tolist()
-        if image.shape[:2] not in ((height, width), (-(-height // reduction), -(-width // reduction))):
-            raise DataError(
-                f"{path}: picture is {image.shape[1]} x {image.shape[0]}, its annotations say {width} x {height}; "
-                "it is not the picture that was annotated"
-            )
+        image, notice = read_annotated(path, (width, height), reduction)
+        if notice:
+            self.notices.append((notice, path))
         self._last = (path, reduction, image)
         return image
 

@@ -35,6 +35,15 @@ def read_image(path: str | Path, orient: bool = False, reduction: int = 1) -> np
     Raises:
         DataError: The file is absent, cut off, too large or no picture.
     """
+    return decode_checked(read_bytes(path), path, orient, reduction)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A picture's file.
+
+    Raises:
+        DataError: It is absent, cannot be read or is cut off.
+    """
     try:
         with open(path, "rb", buffering=0) as file:
             data = file.read()
@@ -44,6 +53,15 @@ def read_image(path: str | Path, orient: bool = False, reduction: int = 1) -> np
         raise DataError(f"{path}: picture cannot be read ({error.strerror or error})") from error
     if _is_cut_off(data):
         raise DataError(f"{path}: picture is cut off ({len(data)} bytes, no end mark); fetch it again")
+    return data
+
+
+def decode_checked(data: bytes, path: str | Path, orient: bool = False, reduction: int = 1) -> np.ndarray:
+    """Decodes a picture's file, see :func:`read_image`; ``path`` is for messages.
+
+    Raises:
+        DataError: It is too large or no picture.
+    """
     try:
         image = decode_image(np.frombuffer(data, np.uint8), orient, reduction)
     except (cv2.error, MemoryError) as error:  # OpenCV stops at 2^20 pixels a side and 2^30 in all

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pose.datasets.categories import only_category, person_category
-from pose.datasets.image_names import PictureNames
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
+
+if TYPE_CHECKING:
+    from pose.datasets.image_names import PictureNames
 
 NO_BOXES = np.zeros((0, 5))
 
@@ -115,6 +116,7 @@ class CocoBoxes:
         self.path = Path(path)
         content = read_json(path, "boxes file")
         self._pictures: PictureNames | None = None
+        self._sizes: dict[int, tuple[int, int]] = {}
         self._id_by_frame: dict[int, int] | None = None
         self._named: set[int] = set()  # every picture that the file speaks of, whatever the scores
         try:
@@ -133,6 +135,8 @@ class CocoBoxes:
             ) from error
 
     def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
+        from pose.datasets.categories import only_category
+
         number = only_category((record.get("category_id") for record in records), self.path)
         rows = [
             (int(record["image_id"]), *record["bbox"], record["score"])
@@ -143,9 +147,13 @@ class CocoBoxes:
         return _by_image([row for row in rows if row[-1] >= threshold])
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
+        from pose.datasets.categories import person_category
+        from pose.datasets.image_names import PictureNames
+
         images = {image["id"]: image for image in content["images"]}
         self._named = set(images)
         self._pictures = PictureNames(content["images"])
+        self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
         self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._pictures.ids.items()}
         number = person_category(content, self.path)["id"]
         rows = [
@@ -168,6 +176,11 @@ class CocoBoxes:
     def image_id(self, picture: str | Path) -> int | None:
         """The file's id of a picture; None where the file does not speak of it."""
         return trailing_number(str(picture)) if self._pictures is None else self._pictures.id_of(picture)
+
+    def size_of(self, picture: str | Path) -> tuple[int, int] | None:
+        """Width and height that the file says of a picture, 0, 0 where it does not know; None for a results list."""
+        image_id = self.image_id(picture)
+        return None if image_id is None else self._sizes.get(image_id)
 
     def of_picture(self, picture: str | Path) -> np.ndarray:
         """(N, 5) boxes of a picture; none where the file has none for it."""

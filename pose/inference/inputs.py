@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pose.datasets.orientation import ImageNotices, read_annotated
 from pose.errors import DataError
 from pose.inference.pictures import PICTURE_SUFFIXES, as_picture, list_pictures, number_pictures
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
+
+SizeOf = Callable[[Path], tuple[int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,22 @@ class PictureFiles:
     Args:
         paths: The files; a single one that cannot be read is an error.
         upright: Turn pictures by their EXIF mark.
-        warn: Told about each file that is left out.
+        warn: Told about each file that is left out, and about those that were turned.
+        size_of: Gives the width and height that annotations say of a file, or None; they decide then which way it is
+            turned, see :func:`~pose.datasets.orientation.read_annotated`.
 
     Attributes:
         skipped: How many files were left out so far.
     """
 
-    def __init__(self, paths: list[Path], upright: bool, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, paths: list[Path], upright: bool, warn: Callable[[str], None], size_of: SizeOf | None = None
+    ) -> None:
         self.paths = paths
         self.upright = upright
         self.warn = warn
+        self.size_of = size_of
+        self._notices = ImageNotices()
         self.skipped = 0
 
     def __len__(self) -> int:
@@ -55,11 +64,20 @@ class PictureFiles:
     def __iter__(self) -> Iterator[Frame]:
         for number, path in zip(number_pictures(self.paths), self.paths, strict=True):
             try:
-                image = as_picture(path, self.upright)
+                image = self._read(path)
             except DataError as error:
                 self.skip(error)
                 continue
             yield Frame(number, image, path)
+        self._notices.tell_counts(self.warn)
+
+    def _read(self, path: Path) -> np.ndarray:
+        size = self.size_of(path) if self.size_of else None
+        if size is None:
+            return as_picture(path, self.upright)
+        image, notice = read_annotated(path, size)
+        self._notices.add([(notice, str(path))] if notice else [], self.warn)
+        return image
 
     def skip(self, error: DataError) -> None:
         """Counts and tells a picture that cannot be used; raises the error where it is the only one."""
@@ -69,21 +87,24 @@ class PictureFiles:
         self.warn(f"{error}: skipped")
 
 
-def open_input(name: str, upright: bool, warn: Callable[[str], None]) -> PictureFiles | VideoSource:
+def open_input(
+    name: str, upright: bool, warn: Callable[[str], None], size_of: SizeOf | None = None
+) -> PictureFiles | VideoSource:
     """What a name on the command line means.
 
     Args:
         name: A picture, a folder of pictures, a pattern such as ``"a/*.jpg"``, a video file, the number
             of a camera, or a stream's address with ``://``.
         upright: Turn pictures by their EXIF mark.
-        warn: Told about each picture that cannot be read.
+        warn: Told about each picture that cannot be read or was turned.
+        size_of: As for :class:`PictureFiles`.
 
     Raises:
         DataError: There is nothing of that name, or it is no video.
     """
     path = Path(name)
     if path.is_dir():
-        return PictureFiles(list_pictures(path), upright, warn)
+        return PictureFiles(list_pictures(path), upright, warn, size_of)
     if not path.exists():
         if name.isdecimal() or "://" in name:
             return VideoSource(int(name) if name.isdecimal() else name)
@@ -91,10 +112,10 @@ def open_input(name: str, upright: bool, warn: Callable[[str], None]) -> Picture
         pictures = [match for match in found if match.suffix.lower() in PICTURE_SUFFIXES]
         if not pictures:
             raise DataError(f"{name}: no such picture, folder or video, and no pattern that matches pictures")
-        return PictureFiles(pictures, upright, warn)
+        return PictureFiles(pictures, upright, warn, size_of)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(path)
-    return PictureFiles([path], upright, warn)
+    return PictureFiles([path], upright, warn, size_of)
 
 
 def read_ahead(frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False) -> Iterator[Frame]:

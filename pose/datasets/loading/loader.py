@@ -6,11 +6,14 @@ drawing targets happen on the device for the whole batch.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import cv2
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from pose.datasets.crops import Batch as Batch
 from pose.datasets.crops import CropDataset as CropDataset
@@ -58,17 +61,21 @@ def make_loader(
 
 
 def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
-    """The batches of :func:`make_loader`'s loader.
+    """The batches of :func:`make_loader`'s loader; pictures that were turned are told and counted on standard error.
 
     Raises:
         DataError: A worker sent it instead of a batch, or the system ended a worker.
     """
     waiting = iter(loader)
+    notices, tell = loader.dataset.notices, partial(tqdm.write, file=sys.stderr)
     try:
         while (batch := next(waiting, None)) is not None:
             if isinstance(batch, DataError):
                 raise batch
-            yield loader.collate_fn.take(batch)
+            taken = loader.collate_fn.take(batch)
+            notices.add(taken.notices, tell)
+            yield taken
+        notices.tell_counts(tell)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -1,0 +1,129 @@
+"""Pictures with an EXIF mark: read the way in which they were annotated, and counted."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from tiny import INPUT_SIZE, write_tiny_set
+
+from pose.datasets.coco import read_annotations
+from pose.datasets.loading.loader import CropDataset, batches, make_loader
+from pose.datasets.orientation import TURNED, UNSURE, ImageNotices, exif_orientation, read_annotated
+from pose.errors import DataError
+from pose.inference.boxes import CocoBoxes
+from pose.inference.inputs import PictureFiles
+from pose.skeleton import COCO
+
+SIZE = (48, 32)
+
+
+def marked(path, orientation, order="little", size=SIZE, image=None):
+    """A JPEG, of an image or one that is bright in its left upper corner, with an EXIF mark."""
+    if image is None:
+        image = np.zeros((size[1], size[0], 3), np.uint8)
+        image[: size[1] // 2, : size[0] // 2] = 255
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    if orientation:
+        entry = b"".join(
+            value.to_bytes(length, order) for value, length in ((0x112, 2), (3, 2), (1, 4), (orientation, 2))
+        )
+        tiff = (b"II*\0" if order == "little" else b"MM\0*") + (8).to_bytes(4, order) + (1).to_bytes(2, order)
+        block = b"Exif\0\0" + tiff + entry + bytes(2) + bytes(4)
+        data = data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:]
+    path.write_bytes(data)
+    return path
+
+
+def bright_corner(image):
+    """Row and column of the brightest quarter, 0 or 1 each."""
+    quarters = cv2.resize(image, (2, 2), interpolation=cv2.INTER_AREA)[..., 0]
+    return divmod(int(quarters.argmax()), 2)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_mark_is_that_of_the_file(tmp_path, orientation, order):
+    data = marked(tmp_path / "a.jpg", orientation, order).read_bytes()
+    assert exif_orientation(data) == max(orientation, 1)
+    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert (upright.shape[0] > upright.shape[1]) == (orientation >= 5)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xe1\0\x10Exif\0\0II", b"\x89PNG"]
+)
+def test_what_says_nothing_is_not_turned(data):
+    assert exif_orientation(data) == 1
+
+
+@pytest.mark.parametrize(
+    ("orientation", "said", "corner", "notice"),
+    [
+        (0, SIZE, (0, 0), ""),
+        (1, SIZE, (0, 0), ""),
+        (6, SIZE, (0, 0), ""),  # annotated as stored
+        (6, SIZE[::-1], (0, 1), TURNED),  # annotated upright
+        (8, SIZE[::-1], (1, 0), TURNED),
+        (3, SIZE, (0, 0), UNSURE),
+        (6, (0, 0), (0, 0), UNSURE),
+        (1, (0, 0), (0, 0), ""),
+    ],
+)
+def test_width_and_height_tell(tmp_path, orientation, said, corner, notice):
+    image, found = read_annotated(marked(tmp_path / "a.jpg", orientation), said)
+    assert image.shape[:2] == (said[::-1] if any(said) else SIZE[::-1])
+    assert (bright_corner(image), found) == (corner, notice)
+
+
+def test_smaller_and_square_ones(tmp_path):
+    image, notice = read_annotated(marked(tmp_path / "a.jpg", 6), SIZE[::-1], 2)
+    assert (image.shape, notice, bright_corner(image)) == ((24, 16, 3), TURNED, (0, 1))
+    assert read_annotated(marked(tmp_path / "b.jpg", 6, size=(40, 40)), (40, 40)).notice == UNSURE
+
+
+def test_the_true_reason_of_another_size(tmp_path):
+    with pytest.raises(DataError, match=r"a\.jpg: picture is 48 x 32, .* say 32 x 48; width and height are exchanged"):
+        read_annotated(marked(tmp_path / "a.jpg", 1), SIZE[::-1])
+    with pytest.raises(DataError, match=r"say 30 x 30; it is not the picture"):
+        read_annotated(marked(tmp_path / "a.jpg", 6), (30, 30))
+
+
+def test_they_are_counted_once_each():
+    notices, lines = ImageNotices(), []
+    for path in ("a", "b", "a"):
+        notices.add([(TURNED, path)], lines.append)
+    notices.tell_counts(lines.append)
+    notices.tell_counts(lines.append)
+    assert lines == [f"a and perhaps more pictures {TURNED}", f"2 pictures {TURNED}"]
+
+
+@pytest.mark.parametrize(("said", "corner", "lines"), [(SIZE, (0, 0), 0), (SIZE[::-1], (0, 1), 1)])
+def test_boxes_of_a_file_turn_the_pictures_of_a_demo(tmp_path, said, corner, lines):
+    path, told = marked(tmp_path / "a.jpg", 6), []
+    image = {"id": 1, "file_name": "a.jpg", "width": said[0], "height": said[1]}
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+    (tmp_path / "f.json").write_text(json.dumps({"images": [image], "annotations": [box]}))
+    boxes = CocoBoxes(tmp_path / "f.json")
+    (frame,) = PictureFiles([path], False, told.append, boxes.size_of)
+    assert bright_corner(frame.image) == corner and len(told) == lines
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_crops_of_turned_pictures_are_those_of_upright_ones(tmp_path, capsys, workers):
+    root = write_tiny_set(tmp_path / "set")
+    persons = read_annotations(root / "annotations" / "person_keypoints_train2017.json", COCO)
+
+    def crops():
+        dataset = CropDataset(persons, root / "train2017", COCO, INPUT_SIZE)
+        loader = make_loader(dataset, 4, workers, train=False)
+        return np.concatenate([batch.crops.numpy().copy() for batch in batches(loader)])
+
+    upright = crops()
+    assert not capsys.readouterr().err
+    for path in sorted((root / "train2017").iterdir())[:3]:
+        stored = cv2.rotate(cv2.imread(str(path)), cv2.ROTATE_90_COUNTERCLOCKWISE)
+        marked(path, 6, image=stored)
+    turned = crops()
+    assert np.abs(turned.astype(int) - upright).mean() < 2
+    assert f"3 pictures {TURNED}" in capsys.readouterr().err
