@@ -13,7 +13,6 @@ from pose.checkpoint import load_weights
 from pose.config import Settings, TestSettings
 from pose.errors import CheckpointError
 from pose.options import OptionError
-from pose.runtimes.files import is_exported, open_file
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -43,6 +42,8 @@ def load_network(settings: Settings, path: str | Path) -> nn.Module:
         CheckpointError: The file is broken, of another network, or was exported with other sizes or keypoints.
         OptionError: The file's runtime is not installed.
     """
+    from pose.runtimes.files import is_exported  # a demo of a checkpoint needs none of it
+
     if is_exported(path):
         return ExportedModule(settings, path)
     model = settings.build_model()
@@ -64,6 +65,8 @@ class ExportedModule(nn.Module):
 
     def __init__(self, settings: Settings, path: str | Path) -> None:
         super().__init__()
+        from pose.runtimes.files import open_file
+
         self.session = open_file(path)
         known = self.session.metadata
         if self.session.gives_keypoints:

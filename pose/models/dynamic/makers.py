@@ -14,7 +14,6 @@ from typing import Protocol
 from torch import nn
 
 from pose.models.dynamic.attention import TEMPERATURE
-from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
 ROLES = (
@@ -224,6 +223,8 @@ class DCDConvs(SelectedConvs):
         fusion: str = "channel",
         pool_size: int | None = None,
     ) -> None:
+        from pose.models.dynamic.dcd import DCDConv2d  # few networks are decomposed
+
         layer = partial(
             DCDConv2d,
             use_lambda=use_lambda,
