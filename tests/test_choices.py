@@ -117,7 +117,7 @@ def test_a_damaged_table_of_figures(tmp_path: Path, content: bytes | None) -> No
     path = tmp_path / "metrics.csv"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(DataError, match=r"metrics\.csv"):
-        Report(path, 1)
+        Report(path, 1, ("AP",))
 
 
 def test_an_optimizer_of_another_network(tmp_path: Path) -> None:
@@ -136,9 +136,9 @@ def test_an_optimizer_of_another_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize("epoch", ["three", -1, 1.5, None, True])
 def test_an_epoch_that_is_no_number(epoch: object) -> None:
     right = dict(epoch=1, batches=0, persons=0, loss=0.0, seconds=0.0, waited=0.0, best=None)
-    assert _stored_progress(right).epoch == 1
+    assert _stored_progress(right, "AP").epoch == 1
     with pytest.raises(ValueError, match="epoch is"):
-        _stored_progress({**right, "epoch": epoch})
+        _stored_progress({**right, "epoch": epoch}, "AP")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

@@ -195,10 +195,11 @@ def test_deploying_refuses_a_precision_that_there_is_no_bank_of():
         deploy(nn.Conv2d(3, 3, 1).double())
 
 
-def test_without_a_compiler_one_warning_says_so_and_torch_operations_take_over(monkeypatch):
+def test_without_a_compiler_one_warning_says_so_and_torch_operations_take_over(monkeypatch, tmp_path):
     def fail(*args, **kwargs):
         raise RuntimeError("Ninja is required\nand more")
 
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))  # where nothing is built yet
     native.build.cache_clear()
     native.available.cache_clear()
     monkeypatch.setattr("torch.utils.cpp_extension.load", fail)

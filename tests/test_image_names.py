@@ -83,7 +83,14 @@ def test_a_picture_of_unknown_size_keeps_its_boxes(tmp_path):
 def test_a_picture_under_two_ids_is_on_one_side(seed):
     images = records(*[f"x/{number}.jpg" for number in range(6)], *[f"x\\{number}.jpg" for number in range(6)])
     people = [
-        {"id": place, "image_id": image["id"], "category_id": 1, "area": 9.0, "keypoints": [1, 1, 2]}
+        {
+            "id": place,
+            "image_id": image["id"],
+            "category_id": 1,
+            "area": 9.0,
+            "bbox": [0, 0, 3, 3],
+            "keypoints": [1, 1, 2],
+        }
         for place, image in enumerate(images)
     ]
     parts = hold_out({"images": images, "annotations": people}, 2, seed)

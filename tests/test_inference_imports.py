@@ -8,9 +8,10 @@ CODE = """
 import sys
 import numpy as np
 from pose import Predictor, draw_poses
+from pose.inference.boxes import whole_image
 image = np.zeros((60, 40, 3), np.uint8)
-draw_poses(image, Predictor.from_weights("lsp_small", device="cpu")(image))
-print(*sorted(name for name in sys.modules if name.split(".")[0] == "pose"))
+draw_poses(image, Predictor.from_weights(device="cpu", detector={detector})(image))
+print(*sorted(name for name in sys.modules if name.split(".")[0] == "pose" or name == "torchvision"))
 """
 
 FORBIDDEN = ("pose.engine", "pose.datasets.loading", "pose.datasets.coco", "pose.export", "pose.models.native",
@@ -18,10 +19,27 @@ FORBIDDEN = ("pose.engine", "pose.datasets.loading", "pose.datasets.coco", "pose
 """Training and its loader, whose workers are ended by a handler at exit, and what only some demos use."""
 
 
-def test_a_demo_imports_nothing_of_training():
+NETWORK_FORMS = ("pose.models.native", "pose.models.deploy")
+"""What a detector is folded with."""
+
+
+def imported(detector):
+    """The project's modules that a picture with this detector needs, and whether torchvision is among the others."""
     root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=root, capture_output=True, text=True, check=True)
-    imported = done.stdout.split()
-    assert "pose.prediction" in imported and "pose.inference.predictor" in imported
-    assert [name for name in imported if name.startswith(FORBIDDEN)] == []
-    assert len(imported) <= 50  # a third of them parts of networks; 56 were those with the trainer
+    code = CODE.format(detector=detector)
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_demo_imports_nothing_of_training():
+    found = imported("whole_image")
+    assert "pose.prediction" in found and "pose.inference.predictor" in found
+    assert [name for name in found if name.startswith(FORBIDDEN)] == []
+    assert len(found) <= 50  # a third of them parts of networks; 56 were those with the trainer
+
+
+def test_a_demo_with_the_detector_imports_nothing_of_training_and_no_torchvision():
+    """Which costs seconds to import."""
+    found = imported("None")
+    assert "pose.detection.detector" in found and "torchvision" not in found
+    assert [name for name in found if name.startswith(FORBIDDEN) and not name.startswith(NETWORK_FORMS)] == []

@@ -13,7 +13,7 @@ SKELETON = Skeleton(
     ("left_hip", "right_shoulder", "neck", "head_top"),
     lengths={"torso": ("left_hip", "right_shoulder"), "head": ("neck", "head_top")},
 )
-STANDING = [[0, 50, 2], [0, 0, 2], [0, -10, 2], [0, -30, 2]]  # torso 50, head 20: within 10 and 10 pixels is correct
+STANDING = [[5, 50, 2], [5, 0, 2], [5, -10, 2], [5, -30, 2]]  # torso 50, head 20: within 10 and 10 pixels is correct
 
 
 @pytest.fixture

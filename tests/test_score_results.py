@@ -85,7 +85,7 @@ def test_bad_files_are_one_line(project, tested, run_tool, tmp_path):
         ([tmp_path / "none.json", annotations], "none.json"),
         ([tested, tmp_path / "none.json"], "none.json"),
         ([tested, tested], "results.json"),
-        ([tested, annotations, "--skeleton", "crowdpose"], "42 numbers"),
+        ([tested, annotations, "--skeleton", "crowdpose"], "42"),
         ([tested, annotations, "--skeleton", tmp_path / "none.json"], "none.json"),
         ([beside, annotations], "no field 'flop'"),
     ):

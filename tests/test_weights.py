@@ -203,13 +203,16 @@ class HalfDetector:
     opened = ()
 
     @classmethod
-    def from_checkpoint(cls, path):
+    def from_checkpoint(cls, path, threshold=None, native=False):
         cls.opened = (*cls.opened, Path(path).name)
-        return cls()
+        detector = cls()
+        detector.threshold = 0.5 if threshold is None else threshold
+        return detector
 
     def __call__(self, image):
         half, height = image.shape[1] / 2, image.shape[0]
-        return np.array([[0, 0, half, height, 0.8], [half, 0, half, height, 0.3]])
+        boxes = np.array([[0, 0, half, height, 0.8], [half, 0, half, height, 0.3]])
+        return boxes[boxes[:, 4] >= self.threshold]
 
 
 @pytest.fixture

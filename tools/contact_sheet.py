@@ -23,7 +23,6 @@ from pose.errors import command
 from pose.files import check_outputs
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.pictures import as_picture, list_pictures, write_picture
-from pose.options import OptionError
 from pose.visualization import draw_poses, tile
 
 BACKGROUND = 32
@@ -47,14 +46,11 @@ def main() -> None:
     add_predictor_arguments(parser, reads_input=True)
     parser.add_argument("--count", type=count(), default=40, help="pictures on the sheet (default: %(default)s)")
     parser.add_argument("--columns", type=count(), default=8, help="pictures a row (default: %(default)s)")
-    parser.add_argument("--side", type=count(), default=320, help="pixels of a picture's cell (default: %(default)s)")
+    parser.add_argument("--side", type=count(16), default=320, help="pixels of a picture's cell (default: %(default)s)")
     parser.add_argument("--seed", type=count(0), default=0, help="picks the pictures (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.jpg"), help="the sheet (default: %(default)s)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments, reads_input=True)
-    for name, least in (("count", 1), ("columns", 1), ("side", 16), ("seed", 0)):
-        if getattr(arguments, name) < least:
-            raise OptionError(f"--{name} must be at least {least}, got {getattr(arguments, name)}")
     files = list_pictures(arguments.input)
     picked = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.count]
     files = [files[row] for row in sorted(picked.tolist())]

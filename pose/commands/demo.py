@@ -30,7 +30,7 @@ from pose.command_line import count, share
 from pose.errors import OutputError, command
 from pose.files import check_outputs, make_folder
 from pose.inference import outputs
-from pose.inference.boxes import CocoBoxes, whole_image
+from pose.inference.boxes import DEFAULT_THRESHOLD, CocoBoxes, whole_image
 from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, take_network
 from pose.inference.inputs import Frame, PictureFiles, open_input
 from pose.inference.process import poses_of_pictures, poses_of_video, write_all
@@ -68,7 +68,8 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     quiet_opencv()
-    boxes = CocoBoxes(arguments.boxes, arguments.box_threshold) if arguments.boxes not in (None, WHOLE) else None
+    least = DEFAULT_THRESHOLD if arguments.box_threshold is None else arguments.box_threshold
+    boxes = CocoBoxes(arguments.boxes, least) if arguments.boxes not in (None, WHOLE) else None
     source = open_input(arguments.input, boxes is None, warn, boxes.size_of if boxes else None)
     video = source if isinstance(source, VideoSource) else None
     if arguments.html and not video:

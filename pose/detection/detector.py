@@ -42,20 +42,25 @@ class PersonDetector:
 
     @classmethod
     def from_checkpoint(
-        cls, path: str | Path, device: torch.device | str = "cpu", threshold: float | None = None
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        threshold: float | None = None,
+        native: bool | None = None,
     ) -> PersonDetector:
-        """A detector of trained weights; on a CPU by native layers, where there is a compiler.
+        """A detector of trained weights.
 
         Args:
             path: A checkpoint of ``tools/train_detector.py``, or the weights that come with the project.
             device: Where to compute.
             threshold: Boxes of a lower score are left out; None takes the checkpoint's.
+            native: On a CPU, native layers, which are compiled at first use; None takes them where there is a compiler.
 
         Raises:
             CheckpointError: It is missing, damaged or not a detector's.
         """
         network, settings = load_network(path)
-        network = deploy(network) if torch.device(device).type == "cpu" else network.to(device).eval()
+        network = deploy(network, fused=native) if torch.device(device).type == "cpu" else network.to(device).eval()
         test = settings.test
         if threshold is not None:
             test = replace(test, threshold=threshold)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 NOTHING, PERSON, UNSURE, REGION = range(4)
 """Kinds of boxes: padding, a person, perhaps a person, and a region of persons that are not told apart."""
@@ -111,6 +110,8 @@ def loss(predicted: Tensor, centers: Tensor, considered: Tensor, boxes: Tensor, 
     Returns:
         A scalar, per person and per unit of weight.
     """
+    from torchvision.ops import generalized_box_iou_loss  # seconds to import, and only training needs it
+
     predicted = predicted.float()
     logit = predicted[:, 0]
     is_center = centers == 1

@@ -14,7 +14,7 @@ from pose.engine.epoch import CheckpointTimer, train_one_epoch
 from pose.engine.progress import Progress, check_work_dir, resume_run, save_best, save_run
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
 from pose.engine.signals import Stopped, StopSignals
-from pose.engine.task import Schedule, Task
+from pose.engine.task import RunSchedule, Task
 from pose.engine.work_dir import BEST, METRICS, locked, run_files
 from pose.errors import DataError
 from pose.models.dynamic.attention import attentions
@@ -99,7 +99,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     return progress.best
 
 
-def _is_over(schedule: Schedule, progress: Progress) -> bool:
+def _is_over(schedule: RunSchedule, progress: Progress) -> bool:
     """Whether the last ``patience`` validations gave no better figure; known again after a stop."""
     if schedule.patience is None or progress.best is None:
         return False

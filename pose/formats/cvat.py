@@ -166,5 +166,5 @@ def _skeleton(root: Element, label: str, builder: Builder) -> Skeleton:
             nodes[node.get("node-id")] = names.index(node["label-name"])
     edges = [dict(re.findall(r'data-([\w-]+)="([^"]*)"', line)) for line in re.findall(r"<line[^>]*>", drawing)]
     ends = [(nodes.get(edge.get("node-from")), nodes.get(edge.get("node-to"))) for edge in edges]
-    limbs = [[first + 1, second + 1] for first, second in ends if first is not None and second is not None]
-    return skeleton_from_names(label, names, limbs)
+    limbs = [(first, second) for first, second in ends if first is not None and second is not None]
+    return skeleton_from_names(label, names, limbs, first=0)

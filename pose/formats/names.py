@@ -22,6 +22,7 @@ def skeleton_from_names(
     keypoints: Sequence[str],
     limbs: Sequence[Sequence[int]] = (),
     flip_index: Sequence[int] | None = None,
+    first: int | None = None,
 ) -> Skeleton:
     """A skeleton from what a format says of it.
 
@@ -32,6 +33,7 @@ def skeleton_from_names(
         keypoints: K names.
         limbs: Pairs of numbers, from 0 or from 1 on; see :func:`limbs_from_numbers`.
         flip_index: K numbers from 0 on, what each keypoint becomes in a mirror; None finds the pairs by name.
+        first: What limbs call the first keypoint, 0 or 1, where the format says so.
 
     Raises:
         DataError: The names are not different, the limbs name unknown keypoints, or ``flip_index`` is no mirror.
@@ -42,7 +44,7 @@ def skeleton_from_names(
         if known.keypoints == keypoints and {tuple(sorted(pair)) for pair in known.flip_pairs} == set(pairs):
             return known
     try:
-        return Skeleton(name, keypoints, pairs, limbs_from_numbers(limbs, keypoints, pairs))
+        return Skeleton(name, keypoints, pairs, limbs_from_numbers(limbs, keypoints, pairs, first))
     except ValueError as error:
         raise DataError(str(error)) from error
 
@@ -72,11 +74,14 @@ def _pairs_of(flip_index: Sequence[int], count: int) -> tuple[tuple[int, int], .
 
 
 def limbs_from_numbers(
-    limbs: Sequence[Sequence[int]], keypoints: Sequence[str], flip_pairs: Sequence[tuple[int, int]]
+    limbs: Sequence[Sequence[int]],
+    keypoints: Sequence[str],
+    flip_pairs: Sequence[tuple[int, int]],
+    first: int | None = None,
 ) -> tuple[tuple[int, int], ...]:
     """Limbs from 0 on, of numbers that begin at 1, as COCO's do, or at 0, as several tools write them.
 
-    A 0 means from 0 on and the number K from 1 on. With neither, the limbs are read in the way that makes more of them
+    ``first`` says which. Without it a 0 means from 0 on and the number K from 1 on. With neither, the limbs are read in the way that makes more of them
     symmetric in a mirror, and as COCO's where both are alike.
 
     Raises:
@@ -88,7 +93,9 @@ def limbs_from_numbers(
     except (TypeError, ValueError) as error:
         raise DataError(f"the skeleton's limbs are no pairs of numbers: {str(limbs)[:80]}") from error
     ends = {end for limb in numbers for end in limb}
-    starts = [start for start in (1, 0) if all(start <= end < count + start for end in ends)]
+    starts = [
+        start for start in ((1, 0) if first is None else (first,)) if all(start <= end < count + start for end in ends)
+    ]
     if not starts:
         raise DataError(f"the skeleton's limbs name keypoints from {min(ends)} to {max(ends)}, but there are {count}")
 

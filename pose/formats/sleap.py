@@ -54,8 +54,9 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     if not skeletons:
         raise DataError(f"{path}: names no skeleton")
     chosen = skeletons[0]
-    limbs = [[first + 1, second + 1] for first, second in chosen.edge_inds]
-    skeleton = options.skeleton or skeleton_from_names(chosen.name or path.stem, chosen.node_names, limbs)
+    skeleton = options.skeleton or skeleton_from_names(
+        chosen.name or path.stem, chosen.node_names, chosen.edge_inds, first=0
+    )
     try:
         return builder.build(skeleton)
     except DataError as error:

@@ -49,7 +49,9 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
         help="what an ONNX detector's input holds, where docs/detector.md is wrong for it: rgb, bgr255 or rtmdet",
     )
     parser.add_argument(
-        "--box-threshold", type=share, default=DEFAULT_THRESHOLD, help="least score of a box (default: %(default)s)"
+        "--box-threshold",
+        type=share,
+        help=f"least score of a box (default: the own one of a detector in a .pth file, else {DEFAULT_THRESHOLD:g})",
     )
 
 
@@ -84,6 +86,7 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
     """
     options, device, threshold = parse_options(arguments.cfg_options), arguments.device, arguments.box_threshold
+    native = options.get("test.native") is True
     detector: Detector = whole_image
     if arguments.detector:
         detector = load_detector(
@@ -93,9 +96,10 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
             device,
             arguments.detector_class,
             arguments.detector_pixels,
+            native,
         )
     elif arguments.config is None and not arguments.boxes:
-        detector = default_detector(threshold)
+        detector = default_detector(threshold, native)
     if arguments.config is None:
         ours = shipped(arguments.weights)
         print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")

@@ -22,43 +22,27 @@ SHIPPED = "shipped"
 """Names the detector that comes with the repository, whichever that is."""
 
 
-class AboveThreshold:
-    """A detector's boxes of at least a score.
-
-    Args:
-        detector: Finds the boxes.
-        threshold: Boxes of a lower score are left out.
-    """
-
-    def __init__(self, detector: Detector, threshold: float) -> None:
-        self.detector = detector
-        self.threshold = threshold
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 BGR to (N, 5) boxes."""
-        boxes = self.detector(image)
-        return boxes[boxes[:, 4] >= self.threshold]
-
-
-def default_detector(threshold: float = DEFAULT_THRESHOLD) -> Detector:
+def default_detector(threshold: float | None = None, native: bool = False) -> Detector:
     """The detector that comes with the repository; without one, :func:`~pose.inference.boxes.whole_image`.
 
     Args:
-        threshold: Boxes of a lower score are left out.
+        threshold: Boxes of a lower score are left out; None takes the detector's own.
+        native: See :func:`load_detector`.
 
     Raises:
         CheckpointError: Its weights are missing or changed.
     """
-    return whole_image if shipped_detector() is None else load_detector(SHIPPED, threshold=threshold)
+    return whole_image if shipped_detector() is None else load_detector(SHIPPED, threshold=threshold, native=native)
 
 
 def load_detector(
     name: str,
     weights: str | Path | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float | None = None,
     device: str = "auto",
     class_name: str = PERSON_CLASS,
     pixels: str | None = None,
+    native: bool = False,
 ) -> Detector:
     """A detector by name or file.
 
@@ -68,15 +52,19 @@ def load_detector(
             :class:`~pose.inference.onnx_detector.OnnxDetector`; or a detection model of torchvision, such as
             ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
-        threshold: Boxes of a lower score are left out.
+        threshold: Boxes of a lower score are left out; None takes a checkpoint's own, which was chosen on data, and
+            0.5 of any other detector.
         device: Where one of torchvision's computes.
         class_name: The class that is looked for, or its number in the detector's list.
         pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
+        native: Run a checkpoint by native layers, which are compiled at first use, for half a minute; else in
+            PyTorch's operations.
 
     Raises:
         OptionError: There is no such detector, or it has no such class.
         CheckpointError: The weights cannot be had or do not fit.
     """
+    least = DEFAULT_THRESHOLD if threshold is None else threshold
     ours = shipped_detector(None if name == SHIPPED else name)
     if ours is None and name == SHIPPED:
         raise OptionError("no detector comes with this repository; give a file or the name of one of torchvision's")
@@ -84,7 +72,7 @@ def load_detector(
     if file.suffix == ".onnx":
         from pose.inference.onnx_detector import OnnxDetector
 
-        return OnnxDetector(file, threshold, class_name=class_name, pixels=pixels)
+        return OnnxDetector(file, least, class_name=class_name, pixels=pixels)
     if pixels is not None:
         raise OptionError(f"{name}: only a detector in an ONNX file is told its pixels (--detector-pixels)")
     if file.suffix == ".pth":
@@ -92,7 +80,7 @@ def load_detector(
             raise OptionError(f"{name}: finds persons alone, no {class_name!r}; leave --detector-class out")
         from pose.detection.detector import PersonDetector
 
-        return AboveThreshold(PersonDetector.from_checkpoint(file), threshold)
+        return PersonDetector.from_checkpoint(file, threshold=threshold, native=native)
     from pose.inference.torchvision_detector import TorchvisionDetector
 
-    return TorchvisionDetector(name, weights, threshold, device, class_name)
+    return TorchvisionDetector(name, weights, least, device, class_name)

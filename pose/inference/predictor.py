@@ -118,7 +118,7 @@ class Predictor:
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
             detector: From an image to boxes (N, 5), e.g. of :func:`~pose.inference.detector.load_detector`, or
                 :func:`~pose.inference.boxes.whole_image` for one person who fills the image. None takes the
-                detector that comes with the repository; while none does, that is the whole image.
+                detector that comes with the repository.
 
         Raises:
             OptionError: No weights have this name, or the device is wrong.
@@ -127,7 +127,9 @@ class Predictor:
         weights = shipped(name)
         options = {"data.skeleton": weights.skeleton, **(overrides or {})}
         predictor = cls.from_config(weights.config, weights.checkpoint, options, device)
-        predictor.detector = default_detector() if detector is None else detector
+        if detector is None:
+            detector = default_detector(native=options.get("test.native") is True)
+        predictor.detector = detector
         return predictor
 
     @classmethod

@@ -67,15 +67,17 @@ def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
         DataError: A worker sent it instead of a batch, or the system ended a worker.
     """
     waiting = iter(loader)
-    notices, tell = loader.dataset.notices, partial(tqdm.write, file=sys.stderr)
+    notices, tell = getattr(loader.dataset, "notices", None), partial(tqdm.write, file=sys.stderr)
     try:
         while (batch := next(waiting, None)) is not None:
             if isinstance(batch, DataError):
                 raise batch
             taken = loader.collate_fn.take(batch)
-            notices.add(taken.notices, tell)
+            if notices is not None:
+                notices.add(taken.notices, tell)
             yield taken
-        notices.tell_counts(tell)
+        if notices is not None:
+            notices.tell_counts(tell)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -18,7 +18,6 @@ from torch import nn
 
 from pose.errors import PoseError
 from pose.files import make_folder
-from pose.locks import lock_file
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "inference" / "layers.cpp"
@@ -65,6 +64,8 @@ def _compile(sources: Sequence[Path], library: Path) -> bool:
     It is compiled in a folder of its own and gets its name when it is whole: a build that is killed leaves neither half
     a library nor a lock that the next one would wait for.
     """
+    from pose.locks import lock_file  # only who compiles needs it
+
     make_folder(library.parent)
     with lock_file(library.with_suffix(".lock"), wait=True):
         if library.is_file():
