@@ -81,8 +81,8 @@ def limbs_from_numbers(
 ) -> tuple[tuple[int, int], ...]:
     """Limbs from 0 on, of numbers that begin at 1, as COCO's do, or at 0, as several tools write them.
 
-    ``first`` says which. Without it a 0 means from 0 on and the number K from 1 on. With neither, the limbs are read in the way that makes more of them
-    symmetric in a mirror, and as COCO's where both are alike.
+    ``first`` says which. Without it a 0 means from 0 on and the number K from 1 on; with neither, the limbs are read in
+    the way that makes more of them symmetric in a mirror, and as COCO's where both are alike.
 
     Raises:
         DataError: A limb is no pair of numbers, or names a keypoint that is not there in either way.
