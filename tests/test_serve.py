@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -305,3 +307,17 @@ def test_the_tool_listens_on_this_machine_alone(tmp_path):
     finally:
         process.terminate()
         process.communicate(timeout=10)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_tool_and_takes_its_folder_along(tmp_path, sent):
+    (tmp_path / "uploads").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "uploads")}
+    command = [sys.executable, SERVE, "--weights", "lsp_small", "--port", "0", "--device", "cpu", "--boxes", "whole"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    while not (line := process.stdout.readline()).startswith("open "):
+        assert line, process.stderr.read()
+    assert list((tmp_path / "uploads").glob("poses.*"))
+    process.send_signal(sent)
+    assert process.wait(timeout=60) in (0, 128 + sent), process.stderr.read()
+    assert not list((tmp_path / "uploads").glob("poses.*"))
