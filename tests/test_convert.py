@@ -23,7 +23,7 @@ def coco_file():
 
 
 def test_keypoints_of_the_same_name_move_to_their_place():
-    converted = as_skeleton(coco_file(), COCO, LSP)
+    converted, _ = as_skeleton(coco_file(), COCO, LSP)
     points = np.reshape(converted["annotations"][0]["keypoints"], (14, 3))
     for name, (x, y, visibility) in zip(LSP.keypoints, points.tolist(), strict=True):
         if name in ("neck", "head_top"):
@@ -35,15 +35,33 @@ def test_keypoints_of_the_same_name_move_to_their_place():
     assert converted["annotations"][0]["bbox"] == [0, 0, 5, 5] and converted["images"] == coco_file()["images"]
 
 
+def test_the_files_own_order_category_and_persons_without_keypoints_are_heeded():
+    plain = as_skeleton(coco_file(), COCO, LSP)[0]["annotations"][0]
+    other = coco_file()
+    (person,) = other["annotations"]
+    person["keypoints"] = np.reshape(person["keypoints"], (17, 3))[::-1].ravel().tolist()
+    other["categories"][0] |= {"id": 0, "keypoints": list(COCO.keypoints[::-1])}
+    person["category_id"] = 0
+    other["annotations"].append({**person, "id": 8, "keypoints": None})
+    converted, notices = as_skeleton(other, COCO, LSP)
+    assert converted["annotations"][0]["keypoints"] == plain["keypoints"]
+    assert converted["annotations"][1]["keypoints"] is None
+    assert converted["categories"][0]["keypoints"] == list(LSP.keypoints)
+    assert any("order" in notice for notice in notices)
+    other["categories"][0]["keypoints"][3] = "thumb"
+    with pytest.raises(DataError, match="thumb"):
+        as_skeleton(other, COCO, LSP)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(DataError, match="share no keypoint's name"):
         as_skeleton(coco_file(), COCO, Skeleton("hand", ("thumb",)))
-    with pytest.raises(DataError, match="annotation 7 has 17 keypoints, lsp has 14; name"):
+    with pytest.raises(DataError, match="annotation 7 has 51 keypoint numbers, the skeleton 'lsp' needs 42"):
         as_skeleton(coco_file(), LSP, COCO)
     wrong = coco_file()
     wrong["annotations"][0]["keypoints"] = ["x"] * 51
     for contents in ({}, wrong):
-        with pytest.raises(DataError, match="no annotation file"):
+        with pytest.raises(DataError, match="no annotation file|not in COCO's keypoint format"):
             as_skeleton(contents, COCO, LSP)
 
 

@@ -26,7 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from pose.datasets.convert import as_skeleton
-from pose.errors import DataError, OutputError, command
+from pose.errors import OutputError, command
 from pose.files import check_outputs, read_json, write_json
 from pose.formats.dataset import PoseDataset, with_skeleton
 from pose.formats.names import write_skeleton
@@ -100,11 +100,10 @@ def main() -> None:
 
 def rename_keypoints(path: Path, source, target, out: Path) -> None:
     """COCO to COCO: every other field of the file stays as it is."""
-    try:
-        converted = as_skeleton(read_json(path, "annotation file"), source, target)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    converted, notices = as_skeleton(read_json(path, "annotation file"), source, target, path)
     write_json(out, converted)
+    for notice in notices:
+        print(notice)
     shared = [name for name in target.keypoints if name in source.keypoints]
     people = sum(person.get("num_keypoints", 0) > 0 for person in converted["annotations"])
     print(f"{out}: {people:,} persons with some of {len(shared)} keypoints: {', '.join(shared)}")

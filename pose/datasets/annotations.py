@@ -66,6 +66,9 @@ def persons_in(
     told: Counter[str] = Counter()
     for image in file["images"]:
         _check_image(image, path)
+    known = {image["id"] for image in file["images"]}
+    if len(known) < len(file["images"]):
+        raise DataError(f"{path}: two image records have the same id; ids must be different")
     chosen = person_category(file, path, category)
     records, rows = [], []
     others: Counter[Any] = Counter()
@@ -74,6 +77,8 @@ def persons_in(
         if annotation["category_id"] != chosen["id"]:
             others[annotation["category_id"]] += 1
             continue
+        if annotation["image_id"] not in known:
+            raise DataError(f"{path}: annotation {annotation['id']} names the unknown picture {annotation['image_id']}")
         records.append({key: value for key, value in annotation.items() if key != "segmentation"})
         rows.append(row)
     for record in records:
