@@ -17,5 +17,5 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "network.onnx")
         onnx_single.write(network, x, graph)
-        model = openvino.Core().read_model(graph)  # convert_model would send usage to its vendor, and wait for it
+        model = openvino.Core().read_model(graph)
         openvino.save_model(model, str(path), compress_to_fp16=False)
