@@ -1,15 +1,2 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(
-    backbone=dict(
-        type="mobilenet_v2",
-        width=0.75,
-        conv=dict(type="dcd", reduction=8, depthwise_reduction=6, roles=["expand", "project", "classifier"]),
-    ),
-    dropout=0.1,
-)
-train = dict(
-    epochs=300,
-    learning_rate=0.05,
-    schedule="cosine",
-    weight_decay=2e-5,
-)
+_base_ = "mobilenet_v2_x0.35_dcd.py"
+model = dict(backbone=dict(width=0.75))

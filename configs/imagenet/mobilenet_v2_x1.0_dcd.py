@@ -1,18 +1,3 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(
-    backbone=dict(
-        type="mobilenet_v2",
-        width=1.0,
-        conv=dict(type="dcd", reduction=16, depthwise_reduction=6, roles=["expand", "project", "classifier"]),
-    ),
-    dropout=0.1,
-)
-train = dict(
-    epochs=300,
-    learning_rate=0.05,
-    schedule="cosine",
-    weight_decay=2e-5,
-    label_smoothing=0.1,
-    mixup=0.2,
-    mixup_epochs=100,
-)
+_base_ = "mobilenet_v2_x0.35_dcd.py"
+model = dict(backbone=dict(width=1.0, conv=dict(reduction=16)))
+train = dict(label_smoothing=0.1, mixup=0.2, mixup_epochs=100)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pose.options import OptionError
+from pose.runtimes.openvino import infer_request
 
 
 class Running(nn.Module):
@@ -52,12 +53,10 @@ def in_openvino(path: str | Path, threads: int = 1) -> Running:
         OptionError: It is not installed.
     """
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ImportError as error:
         raise OptionError("OpenVINO is not installed; pip install 'pose[openvino]'") from error
-    options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(str(path)), "CPU", options).create_infer_request()
+    request = infer_request(path, threads)
     return Running(lambda x: request.infer({"crops": x})[0].copy())
 
 

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pose.runtimes.session import NetworkSession, read_details, require
 
 
-def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
-    """In float32: by itself OpenVINO takes bfloat16 where the processor has it. 0 threads are its own choice."""
-    openvino, metadata = require("openvino", "openvino"), read_details(path)
+def infer_request(path: str | Path, threads: int = 0) -> Any:
+    """OpenVINO's request that computes a file on the CPU.
+
+    In float32: by itself OpenVINO takes bfloat16 where the processor has it.
+
+    Args:
+        path: An ONNX file or OpenVINO's own.
+        threads: 0 are OpenVINO's own choice.
+
+    Raises:
+        OptionError: OpenVINO is not installed.
+    """
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(str(path)), "CPU", options).create_infer_request()
+    core = require("openvino", "openvino").Core()
+    return core.compile_model(core.read_model(str(path)), "CPU", options).create_infer_request()
+
+
+def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
+    """See :func:`infer_request`."""
+    require("openvino", "openvino")
+    metadata = read_details(path)
+    request = infer_request(path, threads)
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         outputs = request.infer([images])
