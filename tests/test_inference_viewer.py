@@ -119,7 +119,10 @@ def test_buttons_and_keys_step_and_play_moves_on(browser):
     play = browser.find_element("id", "play")
     play.click()
     assert play.text == "Pause"
-    browser.execute_async_script("setTimeout(arguments[0], 400)")
+    browser.execute_async_script(
+        "const wait = () => document.getElementById('number').textContent === '1 of 19' ? setTimeout(wait, 5) : done();"
+        "const done = arguments[0]; wait();"
+    )
     play.click()
     assert number.text != "1 of 19"
 

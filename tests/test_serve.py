@@ -63,7 +63,7 @@ def port(folder):
 
 def ask(port, body=None, name="a.png", method="POST", path="/poses", **headers):
     """Status and answer of a request like the page's own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     if body is not None:
         head = f'--b\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
         body = head.encode() + body + b"\r\n--b--\r\n"
@@ -102,7 +102,7 @@ def test_a_video_comes_back_as_a_page_cut_to_the_limit(port, folder):
 
 def test_camera_streams_are_followed_apart(port):
     def place(name, x, y):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         connection.request("POST", f"/camera/{name}", cv2.imencode(".jpg", spot(x, y))[1].tobytes())
         answer = json.loads(connection.getresponse().read())
         return answer["persons"][0]["track_id"], answer["persons"][0]["keypoints"][0][:2]
@@ -123,7 +123,7 @@ def test_streams_that_were_silent_longest_are_forgotten():
 
 
 def test_what_is_no_camera_image_gets_a_word(port):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/camera/one", b"no image")
     answer = connection.getresponse()
     assert answer.status == 422 and "camera" in json.loads(answer.read())["error"]
@@ -306,7 +306,7 @@ def test_the_tool_listens_on_this_machine_alone(tmp_path):
         assert taken.returncode == 2 and str(port) in taken.stderr and taken.stderr.count("\n") == 1
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -11,6 +11,7 @@ Needs Flask: pip install ".[serve]". Only this machine can open the page unless 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -52,8 +53,9 @@ def main() -> None:
         with listen(arguments.host, arguments.port) as listening:
             server = make_server(arguments.host, 0, app, threaded=True, fd=listening.fileno())
             port = listening.getsockname()[1]
-            print(f"open http://{arguments.host}:{port}/ in a browser; Ctrl-C stops", flush=True)
-            server.serve_forever()  # until Ctrl-C
+            with contextlib.suppress(KeyboardInterrupt):  # also one that comes before the server listens for it
+                print(f"open http://{arguments.host}:{port}/ in a browser; Ctrl-C stops", flush=True)
+                server.serve_forever()
     if threading.active_count() > 1:  # requests that nobody waits for: Python's own end would abort within torch
         print("stopped", flush=True)
         os._exit(0)
