@@ -95,7 +95,7 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def draw_truth(crop: np.ndarray, points: np.ndarray, labelled: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def draw_truth(crop: np.ndarray, points: np.ndarray, labeled: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """A copy of a crop with labeled keypoints as dots and limbs as thin lines, colored by side.
 
     Args:
@@ -109,8 +109,8 @@ def draw_truth(crop: np.ndarray, points: np.ndarray, labelled: np.ndarray, skele
     """
     canvas = crop.copy()
     places = _fixed_point(points, canvas)
-    _draw_limbs(canvas, places, labelled, skeleton, thickness=1)
-    _draw_joints(canvas, places, labelled, skeleton, radius=2, rim=1)
+    _draw_limbs(canvas, places, labeled, skeleton, thickness=1)
+    _draw_joints(canvas, places, labeled, skeleton, radius=2, rim=1)
     return canvas
 
 

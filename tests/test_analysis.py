@@ -31,12 +31,12 @@ class Disturbed:
         self.truth = read_truth(annotations, COCO)
         rng = np.random.default_rng(seed)
         self.scores = rng.uniform(0.2, 1, len(self.truth))
-        full = np.flatnonzero(self.truth.counts & (self.truth.labelled.sum(axis=1) >= 8) & (self.truth.areas > 32**2))
+        full = np.flatnonzero(self.truth.counts & (self.truth.labeled.sum(axis=1) >= 8) & (self.truth.areas > 32**2))
         self.missed = full[::17]
         self.changes = []
         kinds = ("jitter", "inversion", "swap", "miss")
         for turn, person in enumerate(np.setdiff1d(full, self.missed)):
-            for joint in rng.permutation(np.flatnonzero(self.truth.labelled[person]))[:2]:
+            for joint in rng.permutation(np.flatnonzero(self.truth.labeled[person]))[:2]:
                 place = getattr(self, kinds[turn % 4])(person, joint, rng)
                 if place is not None:
                     self.changes.append((kinds[turn % 4], person, joint, place))
@@ -56,14 +56,14 @@ class Disturbed:
     def inversion(self, person, joint, rng):
         partner = COCO.flip_index[joint]
         place = self.truth.keypoints[person, partner, :2]
-        usable = partner != joint and self.truth.labelled[person, partner] and self.near(place, person, joint) < 0.45
+        usable = partner != joint and self.truth.labeled[person, partner] and self.near(place, person, joint) < 0.45
         return place if usable else None
 
     def swap(self, person, joint, rng):
         for other in np.flatnonzero(self.truth.image_ids == self.truth.image_ids[person]):
             place = self.truth.keypoints[other, joint, :2]
             own = max(self.near(place, person, joint), self.near(place, person, COCO.flip_index[joint]))
-            if other != person and self.truth.labelled[other, joint] and own < 0.45:
+            if other != person and self.truth.labeled[other, joint] and own < 0.45:
                 return place
         return None
 
@@ -73,7 +73,7 @@ class Disturbed:
     def results(self, without=()):
         keypoints = self.truth.keypoints.copy()
         middle = self.truth.boxes[:, None, :2] + self.truth.boxes[:, None, 2:] / 2
-        keypoints[..., :2] = np.where(self.truth.labelled[..., None], keypoints[..., :2], middle)
+        keypoints[..., :2] = np.where(self.truth.labeled[..., None], keypoints[..., :2], middle)
         for kind, person, joint, place in self.changes:
             if kind not in without:
                 keypoints[person, joint, :2] = place
@@ -119,7 +119,7 @@ def test_every_class_has_its_known_count(disturbed, found):
     assert min(known.values()) > 20
     shown = disturbed.truth.counts.copy()
     shown[disturbed.missed] = False
-    known["good"] = int(disturbed.truth.labelled[shown].sum()) - len(kinds)
+    known["good"] = int(disturbed.truth.labeled[shown].sum()) - len(kinds)
     known["false persons"], known["missed persons"] = len(disturbed.invented), len(disturbed.missed)
     assert found.counts == known
 
@@ -157,19 +157,19 @@ def test_exact_results_have_no_error(annotations):
 def test_pck_counts_keypoints_of_missed_persons_as_wrong(disturbed, found, annotations):
     truth, hits = disturbed.truth, np.zeros(len(FRACTIONS))
     for joint, row in enumerate(found.keypoints):
-        shown = truth.labelled[:, joint] & truth.counts
+        shown = truth.labeled[:, joint] & truth.counts
         distance = np.zeros(len(truth))
         for _, person, changed, place in disturbed.changes:
             if changed == joint:
                 distance[person] = np.linalg.norm(place - truth.keypoints[person, joint, :2])
         distance[disturbed.missed] = np.inf
         correct = distance / truth.boxes[:, 2:].max(axis=1) <= np.array(FRACTIONS)[:, None]
-        assert row.labelled == shown.sum()
+        assert row.labeled == shown.sum()
         assert row.pck == pytest.approx(correct[:, shown].mean(axis=1))
         hits += correct[:, shown].sum(axis=1)
     shares = pck(found.results, annotations, COCO)
     assert list(shares) == ["PCK@0.05", "PCK@0.1", "PCK@0.2"]
-    assert list(shares.values()) == pytest.approx(hits / (truth.labelled & truth.counts[:, None]).sum())
+    assert list(shares.values()) == pytest.approx(hits / (truth.labeled & truth.counts[:, None]).sum())
 
 
 def test_groups_hold_every_counted_person_once(disturbed, found):
@@ -180,10 +180,10 @@ def test_groups_hold_every_counted_person_once(disturbed, found):
     root = np.sqrt(disturbed.truth.areas[disturbed.truth.counts])
     assert sizes["64 to 96 px"].persons == ((root >= 64) & (root < 96)).sum()
     assert list(sizes)[-1] == "192 px or more"
-    labelled = {row.name: row for row in found.groups["labelled keypoints"]}
-    assert list(labelled) == ["1 to 5", "6 to 10", "11 to 15", "16 or more"]
-    assert labelled["1 to 5"].ap == pytest.approx(1)  # nobody with fewer than 8 was disturbed
-    assert labelled["11 to 15"].ap < 1
+    labeled = {row.name: row for row in found.groups["labelled keypoints"]}
+    assert list(labeled) == ["1 to 5", "6 to 10", "11 to 15", "16 or more"]
+    assert labeled["1 to 5"].ap == pytest.approx(1)  # nobody with fewer than 8 was disturbed
+    assert labeled["11 to 15"].ap < 1
     alone = [row.name for row in found.groups["crowding"]]
     assert alone == ["0", "1", "2 to 3", "4 or more"]
 

@@ -83,8 +83,8 @@ def test_the_tool_tells_what_it_cannot_use_in_one_line(monkeypatch, tmp_path, ca
     config = write_config(tmp_path / "config.py", root)
     (tmp_path / "file").write_text("")
     assert browse(monkeypatch, config, "--out", tmp_path / "file" / "out") == 2
-    picture = root / "val2017" / "000000000101.jpg"
-    picture.write_text("no image")
+    image = root / "val2017" / "000000000101.jpg"
+    image.write_text("no image")
     assert browse(monkeypatch, config, "--split", "val", "--out", tmp_path / "out") == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2

@@ -128,8 +128,8 @@ def test_the_tool_keeps_a_calibration_that_the_predictor_applies(project, run_to
     assert (poses.keypoints[..., :2] == plain.keypoints[..., :2]).all() and (poses.scores == plain.scores).all()
     np.testing.assert_allclose(poses.keypoints[..., 2], calibration(plain.keypoints[..., 2]))
     assert (poses.threshold, plain.threshold) == (calibration.threshold, None)
-    picture = cv2.imread(str(image))
-    assert (draw_poses(picture, poses) == draw_poses(picture, poses, calibration.threshold)).all()
+    array = cv2.imread(str(image))
+    assert (draw_poses(array, poses) == draw_poses(array, poses, calibration.threshold)).all()
     other = Predictor.from_config(config, out, {"test.flip": False}, device="cpu")(image)
     assert other.threshold is None  # it was fitted on scores with flip
 

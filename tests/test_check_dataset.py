@@ -96,7 +96,7 @@ def test_persons_are_counted_by_rule():
     assert found.joints.sum() == found.trained.sum() == 2
 
 
-def pictures(folder):
+def write_images(folder):
     folder.mkdir()
     rng = np.random.default_rng(0)
     shapes = [cv2.resize(rng.integers(0, 255, (7, 9, 3), np.uint8), (180, 140)) for _ in range(5)]
@@ -112,7 +112,7 @@ def pictures(folder):
 
 
 def test_like_images_are_found(tmp_path):
-    files = pictures(tmp_path / "images")
+    files = write_images(tmp_path / "images")
     (tmp_path / "images" / "9.jpg").write_bytes(b"no image")
     hashes, mirrored, broken = hash_images([*files, tmp_path / "images" / "9.jpg"])
     found = find_duplicates(hashes, mirrored)
@@ -125,7 +125,7 @@ def test_like_images_are_found(tmp_path):
 
 
 def test_the_tool_writes_the_page(tmp_path, run_tool):
-    files = pictures(tmp_path / "images")
+    files = write_images(tmp_path / "images")
     rows = np.arange(120) % 5
     images = [ImageRecord(file.name, 180, 140) for file in files[:5]]
     given = people(120)

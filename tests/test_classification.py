@@ -40,8 +40,8 @@ def write_images(root, train=8, val=4):
         for name, color in COLORS.items():
             (root / split / name).mkdir(parents=True)
             for number in range(count):
-                picture = np.array(color) + rng.normal(0, 25, (40, 50, 3))
-                cv2.imwrite(str(root / split / name / f"{number}.jpg"), picture.clip(0, 255).astype(np.uint8))
+                image = np.array(color) + rng.normal(0, 25, (40, 50, 3))
+                cv2.imwrite(str(root / split / name / f"{number}.jpg"), image.clip(0, 255).astype(np.uint8))
     return root
 
 

@@ -21,11 +21,11 @@ def round_trip(annotations: Path, flip: bool) -> Predictions:
     persons = read_annotations(annotations, COCO)
     centers, scales = geometry.boxes_to_centers_scales(persons.boxes, SIZE[0] / SIZE[1])
     points = geometry.apply_affine(persons.keypoints[..., :2], geometry.crop_affine(centers, scales, SIZE))
-    labelled = torch.from_numpy(persons.keypoints[..., 2] > 0)
-    maps, _ = heatmap.encode(torch.from_numpy(points), labelled, MAP)
+    labeled = torch.from_numpy(persons.keypoints[..., 2] > 0)
+    maps, _ = heatmap.encode(torch.from_numpy(points), labeled, MAP)
     if flip:
         mirrored = points[:, COCO.flip_index] * [-1, 1] + [SIZE[0] - 1, 0]
-        seen, _ = heatmap.encode(torch.from_numpy(mirrored), labelled[:, COCO.flip_index], MAP)
+        seen, _ = heatmap.encode(torch.from_numpy(mirrored), labeled[:, COCO.flip_index], MAP)
         maps = heatmap.average_flip(maps, seen, COCO.flip_index)
     found, values = heatmap.decode(maps.numpy())
     keypoints = np.dstack([geometry.heatmap_to_image(found, centers, scales, MAP), values])

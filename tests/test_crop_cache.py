@@ -34,8 +34,8 @@ def root(tmp_path):
         corner = rng.uniform(4, (327 - 0.6 * extent, 253 - extent))
         points = corner + rng.uniform(0, (0.6 * extent, extent), (17, 2))
         people = np.concatenate([points, np.full((17, 1), 2)], axis=1)
-        picture = dot_image(points[:1], 331, 257, spread=max(extent / 30, 1.5))
-        cv2.imwrite(str(folder / f"{number}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 97])
+        image = dot_image(points[:1], 331, 257, spread=max(extent / 30, 1.5))
+        cv2.imwrite(str(folder / f"{number}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 97])
         images.append({"id": number, "file_name": f"{number}.jpg", "width": 331, "height": 257})
         annotations.append(person(number, number, people))
     write_coco(tmp_path / "annotations.json", images, annotations)
@@ -154,10 +154,10 @@ def test_the_cache_is_made_once_and_again_only_when_something_changed(dataset, r
     dataset()
     assert (root / "cache" / "crops.bin").read_bytes() == data
     made = len(first.said)
-    picture = root / "pictures" / "3.jpg"
-    before = picture.stat()
-    picture.write_bytes((root / "pictures" / "4.jpg").read_bytes())
-    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    image = root / "pictures" / "3.jpg"
+    before = image.stat()
+    image.write_bytes((root / "pictures" / "4.jpg").read_bytes())
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     dataset()
     assert len(first.said) == made + 2
 
@@ -189,8 +189,8 @@ def test_a_cut_off_cache_is_made_again(dataset, root):
 
 
 def test_broken_pictures_are_known_from_the_cache(dataset, root):
-    picture = root / "pictures" / "5.jpg"
-    picture.write_bytes(picture.read_bytes()[:-100])
+    image = root / "pictures" / "5.jpg"
+    image.write_bytes(image.read_bytes()[:-100])
     data = dataset(broken_share=0.2)
     assert len(data.problems) == 1
     assert "5.jpg: picture is cut off" in data.problems[0]

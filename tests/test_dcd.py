@@ -89,7 +89,7 @@ def core_by_loops(residual: nn.Module, phi: torch.Tensor, row: int, column: int)
     """What stands between P and Q^T at one place of the kernel; Phi is the identity plus what the branch gave."""
     blocks, latent, _, elements = phi.shape
     kh, kw = residual.kernel_size
-    centre = row == kh // 2 and column == kw // 2
+    center = row == kh // 2 and column == kw // 2
     place = row * kw + column
     core = [[[0.0] * latent for _ in range(latent)] for _ in range(blocks)]
     for g in range(blocks):
@@ -99,8 +99,8 @@ def core_by_loops(residual: nn.Module, phi: torch.Tensor, row: int, column: int)
                     core[g][a][b] = (phi[g, a, b, 0] + (a == b)) * residual.r[b, place]
                 elif hasattr(residual, "r"):  # eq. 9, the identity at the centre
                     core[g][a][b] = sum(phi[g, a, b, e] * residual.r[e, place] for e in range(elements))
-                    core[g][a][b] += centre and a == b
-                elif centre:  # eqs. 6 and 7
+                    core[g][a][b] += center and a == b
+                elif center:  # eqs. 6 and 7
                     core[g][a][b] = phi[g, a, b, 0] + (a == b)
     return core
 

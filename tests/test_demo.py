@@ -47,7 +47,7 @@ def demo(network, tmp_path, monkeypatch, capsys):
     return run
 
 
-def picture(path, width=80, height=60):
+def write_image(path, width=80, height=60):
     path.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8))
     return path
@@ -72,7 +72,7 @@ def results(folder):
 
 
 def test_a_picture(demo, tmp_path):
-    status, errors = demo(picture(tmp_path / "in/street.png"))
+    status, errors = demo(write_image(tmp_path / "in/street.png"))
     assert (status, errors) == (0, "")
     assert cv2.imread(str(tmp_path / "out/street.png")).shape == (60, 80, 3)
     (record,) = results(tmp_path / "out")
@@ -83,7 +83,7 @@ def test_a_picture(demo, tmp_path):
 
 def test_pictures_of_one_name_do_not_replace_each_other(demo, tmp_path):
     for folder in ("in_a", "in_b"):
-        picture(tmp_path / folder / "1.jpg")
+        write_image(tmp_path / folder / "1.jpg")
     status, errors = demo(f"{tmp_path}/in_*/1.jpg")
     assert status == 2
     assert "two pictures of the input have this name" in errors
@@ -92,7 +92,7 @@ def test_pictures_of_one_name_do_not_replace_each_other(demo, tmp_path):
 
 def test_a_folder_with_annotated_boxes(demo, tmp_path):
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     images = [{"id": row, "file_name": name, "width": 80, "height": 60} for row, name in ((41, "a.jpg"), (42, "b.jpg"))]
     boxes = [(41, [0, 0, 30, 50]), (41, [40, 0, 30, 50]), (42, [5, 5, 50, 50])]
     annotations = [{"id": 1, "image_id": image, "category_id": 1, "bbox": box} for image, box in boxes]
@@ -113,9 +113,9 @@ def test_a_video_with_boxes_for_some_frames(demo, tmp_path):
 
 
 def test_unreadable_pictures_are_named_and_the_rest_is_done(demo, tmp_path):
-    picture(tmp_path / "in/1.jpg")
+    write_image(tmp_path / "in/1.jpg")
     (tmp_path / "in/2.jpg").write_text("no picture")
-    (tmp_path / "in/3.jpg").write_bytes(picture(tmp_path / "in/4.jpg").read_bytes()[:500])
+    (tmp_path / "in/3.jpg").write_bytes(write_image(tmp_path / "in/4.jpg").read_bytes()[:500])
     status, errors = demo(tmp_path / "in")
     assert status == 1
     assert "2.jpg" in errors and "3.jpg" in errors and errors.count("\n") == 2
@@ -136,7 +136,7 @@ def test_a_cut_off_video_gives_what_is_there(demo, tmp_path):
 
 
 def test_bad_input_is_one_line_and_status_2_and_loses_nothing(demo, network, tmp_path):
-    good = picture(tmp_path / "in/7.jpg")
+    good = write_image(tmp_path / "in/7.jpg")
     demo(good)
     before = (tmp_path / "out/keypoints.json").read_bytes()
     (tmp_path / "text.jpg").write_text("no picture")
@@ -174,7 +174,7 @@ def test_bad_input_is_one_line_and_status_2_and_loses_nothing(demo, network, tmp
 
 def test_a_pattern_csv_and_a_profile(demo, tmp_path, capsys):
     for name in ("a.jpg", "b.jpg", "c.png"):
-        picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     assert demo(tmp_path / "in" / "*.jpg", "--csv", "--profile")[0] == 0
     with open(tmp_path / "out/keypoints.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -207,7 +207,7 @@ def test_a_detector_by_file(demo, tmp_path, monkeypatch):
         return lambda image: [[5, 5, 20, 30, 0.75], [40, 5, 20, 30, 0.5]]
 
     monkeypatch.setattr("pose.inference.command_line.load_detector", load)
-    assert demo(picture(tmp_path / "in/a.jpg"), "--detector", "some", "--detector-weights", "w.pth")[0] == 0
+    assert demo(write_image(tmp_path / "in/a.jpg"), "--detector", "some", "--detector-weights", "w.pth")[0] == 0
     assert asked == [("some", "w.pth", None, "cpu", "person", None, False)]
     assert [record["box_score"] for record in results(tmp_path / "out")] == [0.75, 0.5]
 
@@ -215,7 +215,7 @@ def test_a_detector_by_file(demo, tmp_path, monkeypatch):
 def test_show_needs_a_display(demo, tmp_path, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    status, errors = demo(picture(tmp_path / "in/a.jpg"), "--show")
+    status, errors = demo(write_image(tmp_path / "in/a.jpg"), "--show")
     assert status == 2 and "--show" in errors and errors.count("\n") == 1
 
 
@@ -237,7 +237,7 @@ def test_closing_the_window_keeps_what_was_done(demo, tmp_path, monkeypatch):
 def test_a_page_of_a_video(demo, tmp_path):
     assert demo(video(tmp_path / "in/run.mp4"), "--html")[0] == 0
     assert (tmp_path / "out/run.html").read_text().count("add({") == 12
-    status, errors = demo(picture(tmp_path / "in/a.jpg"), "--html")
+    status, errors = demo(write_image(tmp_path / "in/a.jpg"), "--html")
     assert status == 2 and "--html" in errors
 
 
@@ -250,7 +250,7 @@ def test_an_exported_network_gives_the_same_numbers(demo, network, tmp_path):
     model = settings.build_model().eval()
     load_weights(model, network[1])
     export_onnx(model, settings, tmp_path / "pose.onnx")
-    name = picture(tmp_path / "in/a.jpg")
+    name = write_image(tmp_path / "in/a.jpg")
     assert demo(name)[0] == 0
     (expected,) = results(tmp_path / "out")
     assert demo(name, config=tmp_path / "pose.onnx", checkpoint=None)[0] == 0

@@ -112,13 +112,13 @@ def test_of_two_boxes_of_one_person_the_better_stays():
 def test_the_network_folded_and_from_its_first_features_answers_the_same(frozen):
     torch.manual_seed(0)
     network = DetectionNet(width=0.5, channels=(32, 32, 16), blocks=1, frozen=frozen).eval()
-    pictures = torch.randn(2, 3, 64, 96)
+    images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        maps = network(pictures)
+        maps = network(images)
         assert maps.shape == (2, 5, 8, 12)
         if frozen:
-            assert torch.allclose(network(network.frozen_features(pictures)), maps, atol=1e-4)
-        assert torch.allclose(deploy(network)(pictures), maps, atol=1e-4)
+            assert torch.allclose(network(network.frozen_features(images)), maps, atol=1e-4)
+        assert torch.allclose(deploy(network)(images), maps, atol=1e-4)
     assert maps[:, 0].sigmoid().mean() < 0.05  # nearly all is background before training
 
 
@@ -134,6 +134,6 @@ def test_frozen_layers_stay_and_the_others_learn():
     assert not any(name.startswith("stages.0") for name in changed)
     assert {name for name, _ in network.named_parameters() if not name.startswith("stages.0")} <= changed
     network.load_state_dict({name: value + 0.1 for name, value in before.items()})
-    pictures = torch.randn(1, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(network.stages[0](pictures), torch.nn.Sequential(*network.stages[0])(pictures), atol=1e-3)
+        assert torch.allclose(network.stages[0](images), torch.nn.Sequential(*network.stages[0])(images), atol=1e-3)

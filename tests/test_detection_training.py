@@ -34,16 +34,16 @@ def data(tmp_path_factory):
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for number in range(10):
-        picture = rng.integers(0, 80, (96, 128, 3), np.uint8)
+        image = rng.integers(0, 80, (96, 128, 3), np.uint8)
         for left in (8, 72)[: 1 + number % 2]:
             x, y, width = left + int(rng.integers(12)), int(rng.integers(4, 20)), int(rng.integers(20, 34))
-            picture[y : y + 2 * width, x : x + width] = (40, 180, 250)
+            image[y : y + 2 * width, x : x + width] = (40, 180, 250)
             box = [x, y, width, 2 * width]
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": number, "category_id": 1, "iscrowd": 0, "bbox": box,
                  "area": 2 * width**2, "num_keypoints": 1}
             )  # fmt: skip
-        cv2.imwrite(str(root / "pictures" / f"{number}.png"), picture)
+        cv2.imwrite(str(root / "pictures" / f"{number}.png"), image)
         images.append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 96})
     (root / "truth.json").write_text(json.dumps({"images": images, "annotations": annotations, "categories": []}))
     return root
@@ -76,8 +76,8 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
     assert best["epoch"] == 12
     assert best["recall"] > 0.5  # two pictures of three persons that it has not seen
     detector = PersonDetector.from_checkpoint(tmp_path / "run" / "best.pth", threshold=0.3)
-    picture = cv2.imread(str(data / "pictures" / "1.png"))
-    boxes = detector(picture)
+    image = cv2.imread(str(data / "pictures" / "1.png"))
+    boxes = detector(image)
     assert boxes.dtype == np.float64
     assert boxes.shape[1] == 5
     assert (np.diff(boxes[:, 4]) <= 0).all()
@@ -103,7 +103,7 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
     assert (tmp_path / "packed.pth").stat().st_size < 0.7 * best_path.stat().st_size
     half = PersonDetector.from_checkpoint(tmp_path / "packed.pth")
     full = PersonDetector.from_checkpoint(best_path, threshold=half.settings.threshold)
-    assert full(picture) == pytest.approx(half(picture), abs=1.0)  # pixels
+    assert full(image) == pytest.approx(half(image), abs=1.0)  # pixels
     status, found, _ = run_tool("detect.py", best_path, data / "pictures", "--out", tmp_path / "drawn")
     assert status == 0
     assert "on 10 pictures" in found
@@ -150,8 +150,8 @@ def test_remembered_features_are_those_of_the_pictures(data, frozen):
     from pose.detection.train import learn
 
     settings = make_detector_settings({**settings_of(data).to_dict(), "model": dict(width=0.5, frozen=frozen)})
-    pictures = open_training_data(settings.data)
-    drawn = CanvasDataset(pictures.pictures, pictures.cache, pictures.train_rows, 4, (96, 96), settings.canvas)
+    images = open_training_data(settings.data)
+    drawn = CanvasDataset(images.images, images.cache, images.train_rows, 4, (96, 96), settings.canvas)
     losses = []
     for kept in (False, True):
         trainer = make_trainer(settings, "cpu")

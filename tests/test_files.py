@@ -15,9 +15,9 @@ from pose.checkpoint import save_checkpoint
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import DataError, OutputError
 from pose.files import check_outputs, replacing, write_json
+from pose.inference.images import write_image
 from pose.inference.inputs import Frame
 from pose.inference.outputs import csv_file, json_file
-from pose.inference.pictures import write_picture
 from pose.inference.video.files import CODECS, writing_video
 from pose.inference.web.viewer import html_file
 from pose.poses import Poses, to_coco_results
@@ -66,7 +66,7 @@ WRITERS = {
     "keypoints.json": lambda path: write_frames(json_file(path)),
     "keypoints.csv": lambda path: write_frames(csv_file(path, COCO)),
     "page.html": lambda path: write_frames(html_file(path, "a", COCO, 25, 40, (128, 96))),
-    "a.png": lambda path: write_picture(path, NOISE),
+    "a.png": lambda path: write_image(path, NOISE),
     "a.md": write_table,
     "a.pth": lambda path: save_checkpoint(path, {"model": {"a": torch.rand(100_000)}}),
     **{f"a{suffix}": write_video for suffix in CODECS},

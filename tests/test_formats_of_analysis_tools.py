@@ -15,13 +15,13 @@ from pose.formats.table import FORMATS, read_dataset
 from pose.skeleton import COCO
 
 
-def picture(folder, name):
+def write_image(folder, name):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / name), np.zeros((30, 40, 3), np.uint8))
 
 
 def test_mpii(tmp_path):
-    picture(tmp_path, "a.jpg")
+    write_image(tmp_path, "a.jpg")
     joints = [[k + 1, 2 * k + 1] for k in range(16)]
     record = {"joints_vis": [0] + [1] * 15, "joints": joints, "image": "a.jpg", "scale": 1.0, "center": [5, 5]}
     (tmp_path / "train.json").write_text(json.dumps([record, record]))
@@ -31,7 +31,7 @@ def test_mpii(tmp_path):
 
 
 def test_aic(tmp_path):
-    picture(tmp_path, "a1.jpg")
+    write_image(tmp_path, "a1.jpg")
     record = {
         "url": "", "image_id": "a1", "human_annotations": {"human1": [1, 2, 11, 22]},
         "keypoint_annotations": {"human1": [5, 6, 1, 7, 8, 2, 0, 0, 3] + [1, 1, 1] * 11},
@@ -139,7 +139,7 @@ def test_deeplabcut_hdf5(tmp_path):
 def test_sleap(tmp_path):
     sleap_io = pytest.importorskip("sleap_io", reason="the extra formats")
     for number in range(3):
-        picture(tmp_path, f"{number}.png")
+        write_image(tmp_path, f"{number}.png")
     skeleton = sleap_io.Skeleton(["nose", "left_eye", "right_eye"], edges=[("nose", "left_eye")], name="face")
     video = sleap_io.Video.from_filename([str(tmp_path / f"{number}.png") for number in range(3)])
     track = sleap_io.Track("one")
@@ -160,7 +160,7 @@ def test_deeplabcut_projects(tmp_path):
     (tmp_path / "config.yaml").write_text("Task: test\n")
     folder = tmp_path / "labeled-data" / "clip"
     for number in range(2):
-        picture(folder, f"img{number}.png")
+        write_image(folder, f"img{number}.png")
     (folder / "CollectedData_me.csv").write_text(
         "scorer,,,me,me,me,me,me,me,me,me\nindividuals,,,a,a,a,a,b,b,b,b\n"
         "bodyparts,,,nose,nose,tail,tail,nose,nose,tail,tail\ncoords,,,x,y,x,y,x,y,x,y\n"

@@ -32,8 +32,8 @@ def test_target_is_an_unnormalised_gaussian_on_a_13_x_13_patch() -> None:
 
 def test_target_weight_is_zero_for_the_unlabelled_and_where_the_whole_patch_is_outside() -> None:
     points = torch.tensor([[[10.0, 10.0], [10.0, 10.0], [-27.9, 10.0], [-26.1, 10.0], [10.0, 282.0], [10.0, 277.9]]])
-    labelled = torch.tensor([[True, False, True, True, True, True]])
-    maps, weights = heatmap.encode(points, labelled, (48, 64))
+    labeled = torch.tensor([[True, False, True, True, True, True]])
+    maps, weights = heatmap.encode(points, labeled, (48, 64))
     # x = -27.9: int(-6.475) = -6, whose patch ends at 0; y = 282: int(71) begins at 65
     assert weights.tolist() == [[1, 0, 1, 1, 0, 1]]
     assert maps[0, 1].sum() == 0
@@ -127,11 +127,11 @@ def test_mirrored_inputs_decode_to_mirrored_keypoints() -> None:
     """A network that is exact on both crops: the flip average must agree with the plain heatmaps."""
     rng = np.random.default_rng(0)
     points = torch.from_numpy(rng.uniform((20, 20), (170, 230), (8, 17, 2)).astype(np.float32))
-    labelled = torch.ones(8, 17, dtype=torch.bool)
-    plain, _ = heatmap.encode(points, labelled, (48, 64))
+    labeled = torch.ones(8, 17, dtype=torch.bool)
+    plain, _ = heatmap.encode(points, labeled, (48, 64))
     swapped = points[:, COCO.flip_index].clone()
     swapped[..., 0] = 191 - swapped[..., 0]  # what the network sees: the crop's pixels mirrored
-    mirrored, _ = heatmap.encode(swapped, labelled, (48, 64))
+    mirrored, _ = heatmap.encode(swapped, labeled, (48, 64))
     back = heatmap.flip_back(mirrored, COCO.flip_index, 1)
     expected, found = (heatmap.decode(maps, "none")[0] for maps in (plain, back))
     assert (found - expected).abs().max() <= 1

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pose.datasets.image_names import PictureNames, find_image, plain_name
+from pose.datasets.image_names import ImageNames, find_image, plain_name
 from pose.datasets.split import hold_out
 from pose.inference.boxes import CocoBoxes
 
@@ -53,12 +53,10 @@ def records(*names):
 
 
 def test_the_picture_that_a_path_is():
-    pictures = PictureNames(
-        records("a.jpg", "left\\b.jpg", "/home/x/c.jpg", "D.JPG", "/y/e.jpg", "/z/e.jpg", "/abs/f.jpg")
-    )
+    images = ImageNames(records("a.jpg", "left\\b.jpg", "/home/x/c.jpg", "D.JPG", "/y/e.jpg", "/z/e.jpg", "/abs/f.jpg"))
     paths = ("/data/a.jpg", "/data/left/b.jpg", "/data/c.jpg", "/data/d.jpg", "/data/e.jpg", "/z/e.jpg", "/abs/f.jpg")
-    assert [pictures.id_of(path) for path in paths] == [10, 11, 12, 13, None, 15, 16]
-    assert pictures.id_of("/data/b.jpg") is None
+    assert [images.id_of(path) for path in paths] == [10, 11, 12, 13, None, 15, 16]
+    assert images.id_of("/data/b.jpg") is None
 
 
 def test_all_persons_of_a_picture_under_two_ids(tmp_path):
@@ -66,8 +64,8 @@ def test_all_persons_of_a_picture_under_two_ids(tmp_path):
     path = tmp_path / "f.json"
     path.write_text(json.dumps({"images": records("a/b.jpg", "a\\b.jpg", "c.jpg"), "annotations": people}))
     boxes = CocoBoxes(path)
-    assert boxes.of_picture(tmp_path / "a/b.jpg")[:, 0].tolist() == [0, 1]
-    assert boxes.of_picture(tmp_path / "c.jpg")[:, 0].tolist() == [2]
+    assert boxes.of_image(tmp_path / "a/b.jpg")[:, 0].tolist() == [0, 1]
+    assert boxes.of_image(tmp_path / "c.jpg")[:, 0].tolist() == [2]
 
 
 def test_a_picture_of_unknown_size_keeps_its_boxes(tmp_path):
@@ -76,7 +74,7 @@ def test_a_picture_of_unknown_size_keeps_its_boxes(tmp_path):
     path.write_text(
         json.dumps({"images": [image], "annotations": [{"image_id": 1, "category_id": 1, "bbox": [5, 6, 7, 8]}]})
     )
-    assert CocoBoxes(path).of_picture("a.jpg").tolist() == [[5, 6, 7, 8, 1]]
+    assert CocoBoxes(path).of_image("a.jpg").tolist() == [[5, 6, 7, 8, 1]]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -23,35 +23,35 @@ def results_file(path, records):
 
 def test_annotated_boxes_belong_to_the_picture_of_that_name_and_are_clipped_as_in_testing(tmp_path):
     boxes = CocoBoxes(annotation_file(tmp_path / "f.json", [[-10, 0, 60, 20], [80, 30, 30, 30]]))
-    assert boxes.of_picture("pictures/a.jpg").tolist() == [[0, 0, 59, 19, 1], [80, 30, 19, 19, 1]]
+    assert boxes.of_image("pictures/a.jpg").tolist() == [[0, 0, 59, 19, 1], [80, 30, 19, 19, 1]]
     assert boxes.image_id("a.jpg") == 10
     assert boxes.image_id("c.jpg") is None
-    assert len(boxes.of_picture("b.jpg")) == len(boxes.of_picture("c.jpg")) == 0
+    assert len(boxes.of_image("b.jpg")) == len(boxes.of_image("c.jpg")) == 0
 
 
 def test_file_names_with_folders_need_the_same_folders(tmp_path):
     path = annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], names=("left/a.jpg", "right/a.jpg"))
     boxes = CocoBoxes(path)
-    assert len(boxes.of_picture("/data/left/a.jpg")) == 1
-    assert len(boxes.of_picture("/data/right/a.jpg")) == 0
+    assert len(boxes.of_image("/data/left/a.jpg")) == 1
+    assert len(boxes.of_image("/data/right/a.jpg")) == 0
     assert boxes.image_id("/data/a.jpg") is None
 
 
 def test_crowds_and_other_categories_are_no_persons(tmp_path):
-    assert len(CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=1)).of_picture("a.jpg")) == 0
+    assert len(CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=1)).of_image("a.jpg")) == 0
     path = annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], category_id=3)
-    assert len(CocoBoxes(path).of_picture("a.jpg")) == 1  # the only category there is
+    assert len(CocoBoxes(path).of_image("a.jpg")) == 1  # the only category there is
     file = json.loads(path.read_text())
     path.write_text(json.dumps({**file, "categories": [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]}))
-    assert len(CocoBoxes(path).of_picture("a.jpg")) == 0
+    assert len(CocoBoxes(path).of_image("a.jpg")) == 0
 
 
 def test_results_belong_to_the_picture_whose_name_ends_with_the_number_or_to_that_frame(tmp_path):
     records = [{"image_id": 73, "bbox": [1, 2, 3, 4]}, {"image_id": 73, "bbox": [5, 6, 7, 8], "score": 0.2}]
     path = results_file(tmp_path / "f.json", records)
-    assert CocoBoxes(path).of_picture("COCO_val2014_000000000073.jpg")[:, 4].tolist() == [0.9, 0.2]
-    assert CocoBoxes(path, threshold=0.5).of_picture("000000000073.jpg").tolist() == [[1, 2, 3, 4, 0.9]]
-    assert len(CocoBoxes(path).of_picture("74.jpg")) == len(CocoBoxes(path).of_picture("face.jpg")) == 0
+    assert CocoBoxes(path).of_image("COCO_val2014_000000000073.jpg")[:, 4].tolist() == [0.9, 0.2]
+    assert CocoBoxes(path, threshold=0.5).of_image("000000000073.jpg").tolist() == [[1, 2, 3, 4, 0.9]]
+    assert len(CocoBoxes(path).of_image("74.jpg")) == len(CocoBoxes(path).of_image("face.jpg")) == 0
     assert len(CocoBoxes(path).of_frame(73)) == 2
     assert len(CocoBoxes(path).of_frame(0)) == 0
 
@@ -84,9 +84,9 @@ def test_a_missing_file_and_an_annotated_box_outside_its_picture_are_named(tmp_p
 
 def test_boxes_for_other_pictures_or_frames_are_refused(tmp_path):
     boxes = CocoBoxes(results_file(tmp_path / "f.json", [{"image_id": 73, "bbox": [1, 2, 3, 4]}]))
-    boxes.check_pictures([tmp_path / "9.jpg", tmp_path / "73.jpg"])
+    boxes.check_images([tmp_path / "9.jpg", tmp_path / "73.jpg"])
     with pytest.raises(DataError, match=r"f\.json"):
-        boxes.check_pictures([tmp_path / "9.jpg"])
+        boxes.check_images([tmp_path / "9.jpg"])
     boxes.check_frames("v.mp4", 74)
     with pytest.raises(DataError, match=r"f\.json.*v\.mp4"):
         boxes.check_frames("v.mp4", 73)
@@ -100,9 +100,9 @@ def test_files_without_persons_are_no_mistake(tmp_path):
         CocoBoxes(doubtful, threshold=0.5),
         CocoBoxes(annotation_file(tmp_path / "a.json", [], names=("73.jpg",))),
     ):
-        boxes.check_pictures([tmp_path / "73.jpg"])
+        boxes.check_images([tmp_path / "73.jpg"])
         boxes.check_frames("v.mp4", 74)
-        assert len(boxes.of_picture(tmp_path / "73.jpg")) == 0
+        assert len(boxes.of_image(tmp_path / "73.jpg")) == 0
 
 
 def test_boxes_as_arrays():

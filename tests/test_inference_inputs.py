@@ -10,9 +10,9 @@ import pytest
 from spot import SPOT
 
 from pose.errors import DataError
-from pose.inference.inputs import Frame, PictureFiles, open_input, read_ahead
+from pose.inference.images import as_image, list_images, number_images, write_image
+from pose.inference.inputs import Frame, ImageFiles, open_input, read_ahead
 from pose.inference.outputs import json_file
-from pose.inference.pictures import as_picture, list_pictures, number_pictures, write_picture
 from pose.inference.process import write_all
 from pose.inference.video.files import VideoSource, writing_video
 from pose.poses import Poses
@@ -43,13 +43,13 @@ def test_every_kind_of_pixels_becomes_bgr(tmp_path, name, mode, tolerance):
     converted = PIL.fromarray(COLORS).convert(mode)
     converted.save(tmp_path / name)
     expected = np.asarray(converted.convert("RGB"))[..., ::-1].astype(int)
-    assert_same(as_picture(tmp_path / name), expected, tolerance)
+    assert_same(as_image(tmp_path / name), expected, tolerance)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_16_bits_keep_their_brightness(tmp_path, name):
     cv2.imwrite(str(tmp_path / name), BGR.astype(np.uint16) * 257)
-    assert_same(as_picture(tmp_path / name), BGR, 0)
+    assert_same(as_image(tmp_path / name), BGR, 0)
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def test_exif_marks_turn_a_picture_upright(tmp_path, mark, corner):
     exif = stored.getexif()
     exif[0x0112] = mark
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    upright = as_picture(tmp_path / "a.jpg")
+    upright = as_image(tmp_path / "a.jpg")
     assert upright.shape[:2] == ((40, 60) if mark < 5 else (60, 40))
     assert (upright[corner] > 200).all()
-    assert as_picture(tmp_path / "a.jpg", upright=False).shape[:2] == (40, 60)
+    assert as_image(tmp_path / "a.jpg", upright=False).shape[:2] == (40, 60)
 
 
 def test_arrays_of_every_kind_become_bgr():
-    assert as_picture(BGR.copy()).tolist() == BGR.tolist()
-    assert as_picture(BGR.astype(np.uint16) * 257).tolist() == BGR.tolist()
-    assert as_picture(np.dstack([BGR, BGR[..., 0]])).tolist() == BGR.tolist()
+    assert as_image(BGR.copy()).tolist() == BGR.tolist()
+    assert as_image(BGR.astype(np.uint16) * 257).tolist() == BGR.tolist()
+    assert as_image(np.dstack([BGR, BGR[..., 0]])).tolist() == BGR.tolist()
     for grey in (BGR[..., 0], BGR[..., :1]):
-        assert as_picture(grey).tolist() == np.repeat(BGR[..., :1], 3, axis=2).tolist()
-    assert as_picture(BGR[::-1]).flags.c_contiguous
+        assert as_image(grey).tolist() == np.repeat(BGR[..., :1], 3, axis=2).tolist()
+    assert as_image(BGR[::-1]).flags.c_contiguous
 
 
 def test_a_picture_too_large_is_told(tmp_path):
@@ -87,12 +87,12 @@ def test_a_picture_too_large_is_told(tmp_path):
     body = chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + body)
     with pytest.raises(DataError, match=r"bomb\.png.*too large"):
-        as_picture(tmp_path / "bomb.png")
+        as_image(tmp_path / "bomb.png")
 
 
 def test_one_pixel(tmp_path):
-    write_picture(tmp_path / "a.png", np.full((1, 1, 3), 9, np.uint8))
-    assert as_picture(tmp_path / "a.png").tolist() == [[[9, 9, 9]]]
+    write_image(tmp_path / "a.png", np.full((1, 1, 3), 9, np.uint8))
+    assert as_image(tmp_path / "a.png").tolist() == [[[9, 9, 9]]]
 
 
 def test_names_on_the_command_line(tmp_path):
@@ -113,26 +113,26 @@ def test_names_on_the_command_line(tmp_path):
             open_input(str(nowhere), True, nothing)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no picture"):
-        list_pictures(tmp_path / "empty")
+        list_images(tmp_path / "empty")
 
 
 def test_numbers_of_pictures(tmp_path):
     paths = [tmp_path / name for name in ("000000000785.jpg", "x_12.jpg")]
-    assert number_pictures(paths) == [785, 12]
-    assert number_pictures([*paths, tmp_path / "y_12.jpg"]) == [0, 1, 2]
-    assert number_pictures([tmp_path / "a.jpg", tmp_path / "7.jpg"]) == [0, 1]
+    assert number_images(paths) == [785, 12]
+    assert number_images([*paths, tmp_path / "y_12.jpg"]) == [0, 1, 2]
+    assert number_images([tmp_path / "a.jpg", tmp_path / "7.jpg"]) == [0, 1]
 
 
 def test_unreadable_pictures_are_told_and_left_out_unless_there_is_no_other(tmp_path):
-    write_picture(tmp_path / "1.png", BGR)
+    write_image(tmp_path / "1.png", BGR)
     (tmp_path / "2.png").write_text("no picture")
     told = []
-    files = PictureFiles([tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png"], True, told.append)
+    files = ImageFiles([tmp_path / "1.png", tmp_path / "2.png", tmp_path / "3.png"], True, told.append)
     assert [frame.number for frame in files] == [1]
     assert files.skipped == 2
     assert "2.png" in told[0] and "3.png" in told[1]
     with pytest.raises(DataError):
-        list(PictureFiles([tmp_path / "2.png"], True, nothing))
+        list(ImageFiles([tmp_path / "2.png"], True, nothing))
 
 
 def frames(count, log=None, size=1000):

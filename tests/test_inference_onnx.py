@@ -27,7 +27,7 @@ from onnx_files import FLOAT, save  # noqa: E402 - needs onnx
 helper = onnx.helper
 
 SIZE, HEATMAP = (48, 64), (12, 16)
-PICTURE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 BOXES = [[10, 10, 60, 70, 0.9], [40, 5, 70, 80, 0.5], [0, 0, 30, 30, 0.7]]
 
 
@@ -50,8 +50,8 @@ def network_file(convolution, tmp_path_factory):
 
 
 def test_the_same_poses_as_torch(network_file, convolution):
-    expected = Predictor(TorchNetwork(convolution, COCO, SIZE, TestSettings(), "cpu"))(PICTURE, BOXES)
-    found = Predictor.from_onnx(network_file, "cpu")(PICTURE, BOXES)
+    expected = Predictor(TorchNetwork(convolution, COCO, SIZE, TestSettings(), "cpu"))(IMAGE, BOXES)
+    found = Predictor.from_onnx(network_file, "cpu")(IMAGE, BOXES)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-4)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     assert np.ptp(found.keypoints[..., :2], axis=(0, 1)).min() > 20
@@ -69,7 +69,7 @@ def test_torch_is_not_imported(network_file):
 
 def test_crops_without_torch_are_the_same_numbers():
     affines = crop_affine([[40, 40], [100, 20.5]], [[50, 70], [20, 30]], SIZE, [0, 20])
-    plain = np.stack([warp(PICTURE, affine, SIZE) for affine in affines])
+    plain = np.stack([warp(IMAGE, affine, SIZE) for affine in affines])
     mean, std = (255 * np.array(values, np.float32) for values in (MEAN, STD))
     expected = to_input(torch.from_numpy(plain), "cpu").numpy()
     np.testing.assert_allclose(normalize(plain, mean, std), expected, atol=1e-6)

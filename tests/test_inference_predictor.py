@@ -34,9 +34,9 @@ def test_without_boxes_the_whole_picture_is_one():
 
 def test_crops_of_several_pictures_share_batches_and_find_back():
     network = BrightestSpot()
-    pictures = [spot(20, 20), spot(100, 70), spot(60, 45), spot(90, 10, value=200)]
+    images = [spot(20, 20), spot(100, 70), spot(60, 45), spot(90, 10, value=200)]
     boxes = [[[0, 0, 60, 60], [0, 0, 40, 40]], [[70, 40, 50, 50]], [], None]
-    poses = Predictor(network, batch_size=3, nms="off")(pictures, boxes)
+    poses = Predictor(network, batch_size=3, nms="off")(images, boxes)
     assert network.batches == [3, 1]
     assert [len(one) for one in poses] == [2, 1, 0, 1]
     for one, (x, y) in zip(poses, ((20, 20), (100, 70), (60, 45), (90, 10)), strict=True):
@@ -110,9 +110,9 @@ def test_the_same_persons_as_the_test_tool(shared_data, small_network):
     kept = nms_per_image(expected.image_ids, expected.keypoints, scores, expected.areas, COCO.sigmas)
 
     names = [sample / "val2017" / name.decode() for name in persons.file_names[:6]]
-    pictures = [cv2.imread(str(name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) for name in names]
+    images = [cv2.imread(str(name), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) for name in names]
     given = np.column_stack([persons.boxes, persons.box_scores])
-    poses = Predictor(small_network)(pictures, [given[persons.image_index == row] for row in range(6)])
+    poses = Predictor(small_network)(images, [given[persons.image_index == row] for row in range(6)])
     order = kept[np.argsort(persons.image_index[kept], kind="stable")]
     assert len(order) == sum(map(len, poses)) > 20
     np.testing.assert_allclose(np.concatenate([one.keypoints for one in poses]), expected.keypoints[order], atol=1e-4)

@@ -23,7 +23,7 @@ def test_inner_stages_are_taken_out_of_outer_ones():
     assert clock.seconds["outer"] == pytest.approx(0.04, abs=0.02)
     assert clock.seconds["inner"] == pytest.approx(0.08, abs=0.02)
     assert clock.counts == {"outer": 2, "inner": 2}
-    lines = clock.table(pictures=2).splitlines()
+    lines = clock.table(images=2).splitlines()
     assert lines[1].split()[0] == "inner" and lines[-1].split()[0] == "all"
     assert float(lines[-1].split()[1]) == pytest.approx(60, abs=20)
 

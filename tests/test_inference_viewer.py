@@ -176,7 +176,7 @@ def test_the_page_needs_nothing_else(tmp_path):
 
 
 def test_a_long_video_keeps_few_pictures_and_every_skeleton(tmp_path):
-    text = write_page(tmp_path / "a.html", 20, most_pictures=7).read_text()
+    text = write_page(tmp_path / "a.html", 20, most_images=7).read_text()
     entries = [json.loads(entry) for entry in re.findall(r"<script>add\((.*)\)</script>", text)]
     assert [entry["number"] for entry in entries if entry["picture"]] == list(range(0, 20, 3))
     assert [len(entry["persons"]) for entry in entries] == [2] * 10 + [1] * 10

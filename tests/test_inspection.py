@@ -38,22 +38,22 @@ def mixed_as(model: OneLayer, x: torch.Tensor, attention: torch.Tensor) -> torch
 
 
 @pytest.fixture
-def pictures():
+def images():
     """Of different brightness."""
     torch.manual_seed(0)
     return torch.rand(5, 3, 64, 64) * torch.arange(1.0, 6).view(5, 1, 1, 1)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_kernels_are_averaged_or_the_largest_is_taken(pictures, activation):
+def test_kernels_are_averaged_or_the_largest_is_taken(images, activation):
     model = OneLayer(attention=activation)
-    pi = model.conv.attention(model.pool(pictures))
+    pi = model.conv.attention(model.pool(images))
     total = pi.sum(1, keepdim=True)
     largest = nn.functional.one_hot(pi.argmax(1), 4) * total
     for how, expected in [("attention", pi), ("average", total.expand(-1, 4) / 4), ("max", largest)]:
         with aggregated(model, how):
-            assert torch.allclose(model(pictures), mixed_as(model, pictures, expected), atol=1e-5)
-    assert torch.allclose(model(pictures), mixed_as(model, pictures, pi), atol=1e-5)
+            assert torch.allclose(model(images), mixed_as(model, images, expected), atol=1e-5)
+    assert torch.allclose(model(images), mixed_as(model, images, pi), atol=1e-5)
 
 
 def seen_attention(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -65,43 +65,43 @@ def seen_attention(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return seen[0]
 
 
-def test_shuffling_per_image_permutes_each_images_own_attention(pictures):
+def test_shuffling_per_image_permutes_each_images_own_attention(images):
     model = OneLayer()
-    pi = seen_attention(model, pictures)
+    pi = seen_attention(model, images)
     with aggregated(model, "shuffled per image", seed=1):
-        shuffled = seen_attention(model, pictures)
+        shuffled = seen_attention(model, images)
     assert torch.equal(shuffled.sort(1).values, pi.sort(1).values)
     orders = {tuple((row[:, None] == own).nonzero()[:, 1].tolist()) for row, own in zip(shuffled, pi, strict=True)}
     assert len(orders) > 1
 
 
-def test_shuffling_across_images_gives_each_image_another_ones(pictures):
+def test_shuffling_across_images_gives_each_image_another_ones(images):
     model = OneLayer()
-    pi = seen_attention(model, pictures)
+    pi = seen_attention(model, images)
     with aggregated(model, "shuffled across images"):
-        shuffled = seen_attention(model, pictures)
-        assert torch.allclose(seen_attention(model, pictures[:1]), pi[:1], atol=1e-6)  # one row rounds on its own
+        shuffled = seen_attention(model, images)
+        assert torch.allclose(seen_attention(model, images[:1]), pi[:1], atol=1e-6)  # one row rounds on its own
     assert torch.equal(shuffled.sort(0).values, pi.sort(0).values)
     assert not any(torch.equal(*rows) for rows in zip(shuffled, pi, strict=True))
 
 
-def test_the_attention_is_switched_by_resolution(pictures):
+def test_the_attention_is_switched_by_resolution(images):
     model = MobileNetV2(0.1, DynamicConvs(temperature=1.0))
     with torch.no_grad(), watched(model) as uses:
         for strides in ([4], [2, 8], None):
             with aggregated(model, "average", strides), watched(model) as inside:
-                model(pictures)
+                model(images)
             off = {use.input_stride for use in inside() if use.entropy > 1 - 1e-6}
             assert off == set(strides or (2, 4, 8, 16, 32))
     assert {use.input_stride for use in uses()} == {2, 4, 8, 16, 32}
 
 
-def test_entropy_and_shares_are_those_of_the_attention(pictures):
+def test_entropy_and_shares_are_those_of_the_attention(images):
     model = OneLayer()
-    pi = seen_attention(model, pictures).double()
+    pi = seen_attention(model, images).double()
     with watched(model) as uses:
-        model(pictures[:3])
-        model(pictures[3:])
+        model(images[:3])
+        model(images[3:])
     (use,) = uses()
     assert (use.name, use.input_stride, use.images) == ("conv", 2, 5)
     assert use.entropy == pytest.approx((-(pi * pi.log()).sum(1) / math.log(4)).mean().item(), rel=1e-4)
@@ -110,25 +110,25 @@ def test_entropy_and_shares_are_those_of_the_attention(pictures):
     assert not model.conv.attention._forward_hooks and not model._forward_pre_hooks
 
 
-def test_a_kernel_that_no_image_uses_is_dead(pictures):
+def test_a_kernel_that_no_image_uses_is_dead(images):
     model = OneLayer()
     with torch.no_grad():
         model.conv.attention.fc2.bias[2] = -50
     with watched(model) as uses:
-        model(pictures)
+        model(images)
     assert 2 in uses()[0].dead
     set_temperature(model, 1e6)
     with watched(model) as uses:
-        model(pictures)
+        model(images)
     assert uses()[0].dead == ()
     assert uses()[0].entropy == pytest.approx(1.0)
 
 
-def test_condconvs_sigmoids_and_a_single_kernel_have_an_entropy_too(pictures):
+def test_condconvs_sigmoids_and_a_single_kernel_have_an_entropy_too(images):
     for maker, expected in ((CondConvs(["expand"]), 1.0), (DynamicConvs(["expand"], num_kernels=1), 0.0)):
         model = MobileNetV2(0.1, maker).eval()
         with torch.no_grad(), watched(model) as uses:
-            model(pictures)
+            model(images)
         assert all(use.entropy == pytest.approx(expected, abs=0.5) for use in uses())
         assert all(sum(use.shares) == pytest.approx(1) for use in uses())
 

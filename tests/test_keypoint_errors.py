@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pose.evaluation.analysis.error_types import KINDS, UNLABELLED, classify, corrected, person_similarity
+from pose.evaluation.analysis.error_types import KINDS, UNLABELED, classify, corrected, person_similarity
 from pose.evaluation.matching import Matches, Truth
 from pose.evaluation.results import Results
 from pose.skeleton import Skeleton
@@ -37,7 +37,7 @@ def kinds_of(truth, *points, person=0):
     results = Results(np.array([1]), np.array([[[x, y, 1] for x, y in points]], np.float64), np.array([0.9]))
     matches = Matches(np.array([0]), np.array([person]), np.zeros(0, int), np.zeros(0, int))
     found = classify(results, truth, matches, PAIR)[0]
-    return ["unlabelled" if kind == UNLABELLED else KINDS[kind] for kind in found]
+    return ["unlabelled" if kind == UNLABELED else KINDS[kind] for kind in found]
 
 
 def test_bounds_of_good_jitter_and_miss(truth):

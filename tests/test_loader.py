@@ -59,13 +59,13 @@ def item(dataset, epoch, row):
     """Crop, keypoints and labelled of one person."""
     batch = dataset[epoch, row]
     assert batch.rows.tolist() == [row]
-    return batch.crops[0].numpy(), batch.keypoints[0], batch.labelled[0]
+    return batch.crops[0].numpy(), batch.keypoints[0], batch.labeled[0]
 
 
 def test_a_mirrored_crop_is_the_crop_of_the_mirrored_picture_with_its_sides_swapped(dataset, root, persons):
     mirrored = Augmentation(0, flip_probability=1.0, scale_std=0.0, rotation_probability=0.0)
     persons.keypoints[3, 6:8, 2] = 0  # a right shoulder and a left elbow
-    crop, points, labelled = item(dataset(mirrored), 0, 3)
+    crop, points, labeled = item(dataset(mirrored), 0, 3)
     image = cv2.imread(str(root / "train2017" / "000000000002.jpg"))
     x, y, w, h = persons.boxes[3]
     width = max(w, h * 0.5) * 1.25  # the crop is half as wide as high
@@ -74,7 +74,7 @@ def test_a_mirrored_crop_is_the_crop_of_the_mirrored_picture_with_its_sides_swap
     expected = persons.keypoints[3][COCO.flip_index]
     expected[:, 0] = WIDTH - 1 - expected[:, 0]
     np.testing.assert_allclose(points, apply_affine(expected[:, :2], affine), atol=1e-3)
-    assert np.flatnonzero(~labelled).tolist() == [5, 8]  # now the left shoulder and the right elbow
+    assert np.flatnonzero(~labeled).tolist() == [5, 8]  # now the left shoulder and the right elbow
     plain = item(dataset(), 0, 3)
     assert np.flatnonzero(~plain[2]).tolist() == [6, 7]
 
@@ -109,10 +109,10 @@ def test_a_batch_holds_the_crops_of_its_persons(dataset):
     data = dataset(ALWAYS)
     batch = data.__getitems__([(2, 5), (2, 0), (0, 5)])
     for place, key in enumerate([(2, 5), (2, 0), (0, 5)]):
-        crop, points, labelled = item(data, *key)
+        crop, points, labeled = item(data, *key)
         np.testing.assert_array_equal(batch.crops[place], crop)
         np.testing.assert_allclose(batch.keypoints[place], points, rtol=1e-6)
-        np.testing.assert_array_equal(batch.labelled[place], labelled)
+        np.testing.assert_array_equal(batch.labeled[place], labeled)
     assert batch.problems == ()
 
 
@@ -216,7 +216,7 @@ def test_a_batch_above_the_data_is_refused(dataset):
         make_loader(dataset(), 4, 0, train=True, shard=(0, 2), accumulate=2)
 
 
-def copy_pictures(root, tmp_path):
+def copy_images(root, tmp_path):
     for source in (root / "train2017").iterdir():
         (tmp_path / source.name).write_bytes(source.read_bytes())
     return tmp_path / "000000000003.jpg"
@@ -249,7 +249,7 @@ def damage_other(path):
 )
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_picture_is_named_by_whoever_reads_it(dataset, root, tmp_path, damage, message, workers):
-    damage(copy_pictures(root, tmp_path))
+    damage(copy_images(root, tmp_path))
     loader = make_loader(dataset(folder=tmp_path), 4, workers, train=False)
     with pytest.raises(DataError, match=rf"000000000003\.jpg: .*{message}"):
         list(batches(loader))
@@ -275,7 +275,7 @@ def test_a_program_ends_though_a_loader_with_workers_is_still_referred_to(root):
 
 
 def test_missing_pictures_are_counted_before_anything_starts(dataset, root, tmp_path):
-    copy_pictures(root, tmp_path).unlink()
+    copy_images(root, tmp_path).unlink()
     with pytest.raises(DataError, match=r"000000000003\.jpg: picture not found; .*\(1 of 6 are missing\)"):
         dataset(folder=tmp_path)
     with pytest.raises(DataError, match="absent: picture folder not found"):
@@ -283,7 +283,7 @@ def test_missing_pictures_are_counted_before_anything_starts(dataset, root, tmp_
 
 
 def test_others_take_the_place_of_broken_pictures_up_to_a_share(root, persons, tmp_path):
-    damage_truncate(copy_pictures(root, tmp_path))  # persons 4 and 5
+    damage_truncate(copy_images(root, tmp_path))  # persons 4 and 5
 
     def load(workers):
         data = CropDataset(persons, tmp_path, COCO, INPUT_SIZE, ALWAYS, broken_share=0.2)
@@ -314,7 +314,7 @@ def test_broken_pictures_are_told_once_and_stop_what_they_exceed():
 
 
 def test_testing_takes_no_broken_picture(root, persons, tmp_path):
-    damage_truncate(copy_pictures(root, tmp_path))
+    damage_truncate(copy_images(root, tmp_path))
     data = CropDataset(persons, tmp_path, COCO, INPUT_SIZE)
     assert isinstance(data[0, 4], DataError)
     assert not isinstance(data[0, 3], DataError)

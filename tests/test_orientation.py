@@ -12,7 +12,7 @@ from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.orientation import TURNED, UNSURE, ImageNotices, exif_orientation, read_annotated
 from pose.errors import DataError
 from pose.inference.boxes import CocoBoxes
-from pose.inference.inputs import PictureFiles
+from pose.inference.inputs import ImageFiles
 from pose.skeleton import COCO
 
 SIZE = (48, 32)
@@ -105,7 +105,7 @@ def test_boxes_of_a_file_turn_the_pictures_of_a_demo(tmp_path, said, corner, lin
     box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
     (tmp_path / "f.json").write_text(json.dumps({"images": [image], "annotations": [box]}))
     boxes = CocoBoxes(tmp_path / "f.json")
-    (frame,) = PictureFiles([path], False, told.append, boxes.size_of)
+    (frame,) = ImageFiles([path], False, told.append, boxes.size_of)
     assert bright_corner(frame.image) == corner and len(told) == lines
 
 

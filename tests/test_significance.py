@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pose.evaluation.significance import over_pictures, over_seeds
+from pose.evaluation.significance import over_images, over_seeds
 
 
 def test_the_interval_over_seeds_is_students():
@@ -26,18 +26,18 @@ def test_the_bootstrap_holds_the_truth_about_as_often_as_it_says():
         skill = rng.random((1, 100, 1))  # persons are easy or hard for both
         ours = (rng.random((2, 100, 5)) < np.clip(skill + 0.1, 0, 1)).astype(float)
         theirs = (rng.random((2, 100, 5)) < skill).astype(float)
-        _, low, high = over_pictures(ours, theirs, np.arange(100), resamples=300)
+        _, low, high = over_images(ours, theirs, np.arange(100), resamples=300)
         inside.append(low <= 0.095 <= high)  # E[min(u + 0.1, 1)] - E[u]
     assert 0.88 < np.mean(inside) <= 0.99
 
 
 def test_persons_of_one_picture_are_drawn_together():
     rng = np.random.default_rng(0)
-    pictures = np.repeat(np.arange(40), 5)
+    images = np.repeat(np.arange(40), 5)
     inside = []
     for _ in range(200):
-        favours = rng.integers(0, 2, 40)[pictures, None].repeat(4, axis=1).astype(float)  # whole pictures go to one
-        _, low, high = over_pictures(favours[None], 1 - favours[None], pictures, resamples=300)
+        favours = rng.integers(0, 2, 40)[images, None].repeat(4, axis=1).astype(float)  # whole pictures go to one
+        _, low, high = over_images(favours[None], 1 - favours[None], images, resamples=300)
         inside.append(low <= 0 <= high)
     assert 0.88 < np.mean(inside) <= 0.99  # each person drawn on its own would give about 0.6
 
@@ -45,10 +45,10 @@ def test_persons_of_one_picture_are_drawn_together():
 def test_unlabelled_keypoints_do_not_count_and_shapes_must_fit():
     ours, theirs = np.ones((1, 4, 2)), np.zeros((1, 4, 2))
     theirs[0, :, 1] = ours[0, :, 1] = np.nan
-    mean, low, high = over_pictures(ours, theirs, np.arange(4))
+    mean, low, high = over_images(ours, theirs, np.arange(4))
     assert (mean, low, high) == (1, 1, 1)
     with pytest.raises(ValueError, match="same persons"):
-        over_pictures(ours, theirs[:, :3], np.arange(4))
+        over_images(ours, theirs[:, :3], np.arange(4))
 
 
 def test_the_mean_is_that_of_the_keypoints_shares():
@@ -57,4 +57,4 @@ def test_the_mean_is_that_of_the_keypoints_shares():
     hidden = rng.random((30, 4)) < 0.3
     ours[:, hidden] = theirs[:, hidden] = np.nan
     expected = np.nanmean(ours.mean(axis=0), axis=0).mean() - np.nanmean(theirs.mean(axis=0), axis=0).mean()
-    assert over_pictures(ours, theirs, np.arange(30) // 2).mean == pytest.approx(expected)
+    assert over_images(ours, theirs, np.arange(30) // 2).mean == pytest.approx(expected)

@@ -7,8 +7,8 @@ from pose.datasets.split import hold_out
 from pose.errors import DataError
 
 
-def annotations(pictures=20):
-    images = [{"id": 100 + number, "file_name": f"{number}.jpg"} for number in range(pictures)]
+def annotations(count=20):
+    images = [{"id": 100 + number, "file_name": f"{number}.jpg"} for number in range(count)]
     people = [
         {
             "id": 2 * number + twin + 1,
@@ -18,7 +18,7 @@ def annotations(pictures=20):
             "bbox": [1, 1, 9, 9],
             "keypoints": [3, 4, 2 if number % 2 else 0],
         }
-        for number in range(pictures)
+        for number in range(count)
         for twin in (0, 1)
     ]
     return {"info": {"year": 2017}, "images": images, "annotations": people, "categories": []}

@@ -32,7 +32,7 @@ def dataset(tmp_path_factory):
     return root
 
 
-def labelled(scenes):
+def labeled(scenes):
     """Yields (scene, annotation, index of the person, keypoints (17, 3)) of every annotated person."""
     for scene in scenes:
         for annotation, person in zip(scene.annotations, scene.annotated, strict=True):
@@ -62,12 +62,12 @@ def test_a_set_depends_on_its_seed_alone(tmp_path):
 def test_a_larger_set_begins_with_the_smaller_one(dataset, tmp_path):
     write_dataset(tmp_path / "more", train_images=6, val_images=1, width=WIDTH, height=HEIGHT, seed=5)
     small, large = file_bytes(dataset), file_bytes(tmp_path / "more")
-    pictures = [name for name in small if name.startswith("train2017")]
-    assert len(pictures) == 4 and all(small[name] == large[name] for name in pictures)
+    images = [name for name in small if name.startswith("train2017")]
+    assert len(images) == 4 and all(small[name] == large[name] for name in images)
 
 
 def test_visible_keypoints_lie_in_the_picture_and_in_the_box(scenes):
-    for _, annotation, _, keypoints in labelled(scenes):
+    for _, annotation, _, keypoints in labeled(scenes):
         x, y, w, h = annotation["bbox"]
         assert x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= WIDTH and y + h <= HEIGHT
         inside = keypoints[keypoints[:, 2] > 0, :2]
@@ -77,7 +77,7 @@ def test_visible_keypoints_lie_in_the_picture_and_in_the_box(scenes):
 
 
 def test_box_and_area_are_those_of_the_visible_pixels(scenes):
-    for scene, annotation, person, _ in labelled(scenes):
+    for scene, annotation, person, _ in labeled(scenes):
         rows, columns = np.nonzero(scene.owner >> 4 == person + 1)
         x, y, w, h = annotation["bbox"]
         assert (x, y, x + w - 1, y + h - 1) == (columns.min(), rows.min(), columns.max(), rows.max())
@@ -98,7 +98,7 @@ def test_the_map_of_owners_is_what_the_picture_shows():
 def test_visible_keypoints_lie_on_their_own_limb(scenes):
     limbs = {"elbow": ("UPPER_ARM", "FOREARM"), "wrist": ("FOREARM",), "ankle": ("SHIN",)}
     checked = 0
-    for scene, _, person, keypoints in labelled(scenes):
+    for scene, _, person, keypoints in labeled(scenes):
         x, y = keypoints[:, :2].round().astype(int).T
         owner, part = scene.owner[y, x] >> 4, scene.owner[y, x] & 15
         seen = keypoints[:, 2] == 2
@@ -115,7 +115,7 @@ def test_visible_keypoints_lie_on_their_own_limb(scenes):
 
 def test_keypoints_hidden_by_others_by_things_and_by_oneself_occur_and_are_flagged(scenes):
     by_others = by_things = by_oneself = 0
-    for scene, _, person, keypoints in labelled(scenes):
+    for scene, _, person, keypoints in labeled(scenes):
         x, y = keypoints[:, :2].round().astype(int).T
         owner = (scene.owner[y, x] >> 4)[keypoints[:, 2] == 1]
         by_others += ((owner > 0) & (owner != person + 1)).sum()
@@ -126,17 +126,17 @@ def test_keypoints_hidden_by_others_by_things_and_by_oneself_occur_and_are_flagg
 
 def test_unlabelled_keypoints_are_zero_and_not_counted(scenes):
     outside = 0
-    for _, annotation, _, keypoints in labelled(scenes):
-        unlabelled = keypoints[keypoints[:, 2] == 0]
-        assert (unlabelled == 0).all()
-        assert annotation["num_keypoints"] == 17 - len(unlabelled)
-        outside += len(unlabelled)
+    for _, annotation, _, keypoints in labeled(scenes):
+        unlabeled = keypoints[keypoints[:, 2] == 0]
+        assert (unlabeled == 0).all()
+        assert annotation["num_keypoints"] == 17 - len(unlabeled)
+        outside += len(unlabeled)
     assert outside > 50
 
 
 def test_a_face_turned_away_is_not_labelled(scenes):
     away = 0
-    for scene, _, person, keypoints in labelled(scenes):
+    for scene, _, person, keypoints in labeled(scenes):
         turned = scene.people[person].turned_away
         assert (keypoints[turned] == 0).all()
         away += turned[:5].sum()

@@ -205,8 +205,8 @@ def test_a_batch_above_the_data_stops_before_training(root, tmp_path):
 def hundred(tmp_path):
     """Training pictures of which the 7th is cut off, in a set of 100 and their validation pictures."""
     root = write_tiny_set(tmp_path / "hundred", train=100)
-    picture = root / "train2017" / "000000000007.jpg"
-    picture.write_bytes(picture.read_bytes()[:-200])
+    image = root / "train2017" / "000000000007.jpg"
+    image.write_bytes(image.read_bytes()[:-200])
     return root
 
 

@@ -69,9 +69,9 @@ def test_keypoints_are_matched_by_name_and_what_a_set_lacks_weighs_nothing(root)
     np.testing.assert_array_equal(persons.keypoints[:8], first.keypoints)
     for row, person in enumerate(annotations(root), 8):
         points = np.reshape(person["keypoints"], (3, 3))
-        labelled = np.flatnonzero(persons.weights[row])
-        assert labelled.tolist() == [COCO.keypoints.index("right_wrist"), COCO.keypoints.index("left_ankle")]
-        np.testing.assert_allclose(persons.keypoints[row, labelled], points[1:])
+        labeled = np.flatnonzero(persons.weights[row])
+        assert labeled.tolist() == [COCO.keypoints.index("right_wrist"), COCO.keypoints.index("left_ankle")]
+        np.testing.assert_allclose(persons.keypoints[row, labeled], points[1:])
         name = persons.file_names[persons.image_index[row]].decode()
         assert (folder / name).is_file() and name.startswith("two/train2017")
         np.testing.assert_allclose(persons.boxes[row], person["bbox"], atol=1)  # clipped to its pixels
@@ -84,11 +84,11 @@ def test_a_batch_of_several_sets_holds_their_pictures_and_the_weights_reach_the_
     together = CropDataset(persons, folder, COCO, (32, 64))
     batch = together.__getitems__([(0, 9, 0), (0, 0, 0)])
     np.testing.assert_array_equal(batch.crops[0], alone[0, 1].crops[0])
-    assert batch.labelled.sum(1).tolist() == [2, 17]
+    assert batch.labeled.sum(1).tolist() == [2, 17]
     target, weights = heatmap.encode(*map(torch.from_numpy, (batch.keypoints, batch.weights)), (8, 16))
     predicted = torch.rand(target.shape)
     loss = heatmap.mean_squared_loss(predicted, target, weights)
-    lacking = ~torch.from_numpy(batch.labelled[0])
+    lacking = ~torch.from_numpy(batch.labeled[0])
     predicted[0, lacking] += 5
     assert heatmap.mean_squared_loss(predicted, target, weights) == loss
     predicted[1] += 5
@@ -279,9 +279,9 @@ def test_leeds_sports_pose_gets_its_faces_from_a_network():
     by_id = {str(each): row for row, each in enumerate(persons.annotation_ids.tolist())}
     for annotation_id in list(by_id)[::500]:
         face = np.array(joints[annotation_id])[:5]
-        labelled = persons.keypoints[by_id[annotation_id], :5, 2] > 0
-        np.testing.assert_array_equal(labelled, face[:, 2] >= lsp.least_confidence)
-        np.testing.assert_allclose(persons.keypoints[by_id[annotation_id], :5, :2][labelled], face[labelled, :2])
+        labeled = persons.keypoints[by_id[annotation_id], :5, 2] > 0
+        np.testing.assert_array_equal(labeled, face[:, 2] >= lsp.least_confidence)
+        np.testing.assert_allclose(persons.keypoints[by_id[annotation_id], :5, :2][labeled], face[labeled, :2])
     file = json.loads((DATA / "lsp" / "person_keypoints_train.json").read_text())
     by_name = {person["id"]: np.reshape(person["keypoints"], (14, 3)) for person in file["annotations"]}
     row = 77

@@ -128,8 +128,8 @@ def test_changed_and_missing_weights_are_refused(project, ship):
 
 def test_the_demo_needs_no_network_named(project, ship, run_tool):
     ship("first")
-    picture = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
-    cv2.imwrite(str(project / "me.png"), picture)
+    image = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    cv2.imwrite(str(project / "me.png"), image)
     status, out, error = run_tool("demo.py", project / "me.png", "--out", project / "poses", "--device", "cpu")
     assert status == 0, error
     assert "network: first, a test" in out and (project / "poses" / "me.png").is_file()
@@ -265,10 +265,10 @@ def test_readmes_first_lines_of_python_draw_a_picture(tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     lines = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL)[1].strip().splitlines()
     assert len([line for line in lines if line.strip()]) == 4
-    picture = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "street.jpg"), picture)
+    image = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "street.jpg"), image)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     code = "\n".join(lines)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    assert cv2.imread(str(tmp_path / "drawn.jpg")).shape == picture.shape
+    assert cv2.imread(str(tmp_path / "drawn.jpg")).shape == image.shape
     assert code in pose.__doc__

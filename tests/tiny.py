@@ -107,8 +107,8 @@ def write_tiny_set(root: Path, train: int = 6, val: int = 2, seed: int = 0) -> P
                 points = rng.integers(6, (WIDTH // 2 - 6, HEIGHT - 6), (17, 2)) + (index * WIDTH // 2, 0)
                 people.append(np.concatenate([points, np.full((17, 1), 2)], axis=1))
                 annotations.append(person(image_id, 10 * image_id + index, people[-1]))
-            picture = dot_image(np.concatenate(people)[:, :2])
-            cv2.imwrite(str(root / split / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            image = dot_image(np.concatenate(people)[:, :2])
+            cv2.imwrite(str(root / split / name), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
             images.append({"id": image_id, "file_name": name, "width": WIDTH, "height": HEIGHT})
         write_coco(root / "annotations" / f"person_keypoints_{split}.json", images, annotations)
     return root

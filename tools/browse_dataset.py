@@ -28,7 +28,7 @@ from pose.datasets.train_set import TrainSet
 from pose.engine.training_data import make_train_dataset
 from pose.errors import DataError, command
 from pose.files import check_outputs, make_folder
-from pose.inference.pictures import write_picture
+from pose.inference.images import write_image
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.visualization import draw_heatmaps, draw_truth, tile
 
@@ -83,12 +83,10 @@ def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], b
         HEATMAP_STRIDE,
     )
     cells = []
-    for crop, points, labelled, target in zip(
-        batch.crops.numpy(), batch.keypoints, batch.labelled, targets, strict=True
-    ):
-        pair = draw_truth(crop, points, labelled, dataset.skeleton), draw_heatmaps(crop, target.numpy())
+    for crop, points, labeled, target in zip(batch.crops.numpy(), batch.keypoints, batch.labeled, targets, strict=True):
+        pair = draw_truth(crop, points, labeled, dataset.skeleton), draw_heatmaps(crop, target.numpy())
         cells.append(np.concatenate(pair, axis=1))
-    write_picture(path, tile(cells, COLUMNS))
+    write_image(path, tile(cells, COLUMNS))
 
 
 def _positive(text: str) -> int:

@@ -59,9 +59,9 @@ def main() -> None:
     found = compare_results(*sides, truth, skeleton, arguments.resamples)
     print(format_comparison(found, names))
     shown = _most_different(found, arguments.show)
-    for title, pictures in zip(names, shown, strict=True):
+    for title, images in zip(names, shown, strict=True):
         print(f"\npictures where {title} is better by most, in mean OKS of their persons:")
-        for image_id, gain in pictures:
+        for image_id, gain in images:
             print(f"  {truth.imgs[image_id]['file_name']} (image {image_id}): {abs(gain):.2f}")
     if report:
         write_json(report, {"first": str(arguments.first), "second": str(arguments.second), **_plain(found)})
@@ -70,8 +70,8 @@ def main() -> None:
         annotated = read_truth(truth, skeleton)
         drawings = {
             out / f"{side}_better_{place}_{image_id}.jpg": image_id
-            for side, pictures in zip(("first", "second"), shown, strict=True)
-            for place, (image_id, _) in enumerate(pictures, 1)
+            for side, images in zip(("first", "second"), shown, strict=True)
+            for place, (image_id, _) in enumerate(images, 1)
         }
         check_outputs(
             drawings, [*read, *(arguments.images / truth.imgs[each]["file_name"] for each in drawings.values())]
@@ -97,9 +97,9 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
 
 def _most_different(found: TwoResults, count: int) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """Pictures and gains: where the first is better, and where the second is."""
-    pictures = list(zip(found.image_ids.tolist(), found.gains.tolist(), strict=True))
-    worse = [each for each in pictures[:count] if each[1] < 0]
-    return worse, [each for each in pictures[::-1][:count] if each[1] > 0]
+    images = list(zip(found.image_ids.tolist(), found.gains.tolist(), strict=True))
+    worse = [each for each in images[:count] if each[1] < 0]
+    return worse, [each for each in images[::-1][:count] if each[1] > 0]
 
 
 def _draw(
@@ -108,7 +108,7 @@ def _draw(
     """The annotation, the first and the second side by side."""
     image = read_image(images / truth.imgs[image_id]["file_name"])
     own = annotated.counts & (annotated.image_ids == image_id)
-    points = [np.concatenate([annotated.keypoints[own, :, :2], annotated.labelled[own][..., None]], axis=2)]
+    points = [np.concatenate([annotated.keypoints[own, :, :2], annotated.labeled[own][..., None]], axis=2)]
     for side in sides:
         kept = side.keypoints[side.image_ids == image_id]
         best = np.argsort(-side.scores[side.image_ids == image_id], kind="stable")[: max(own.sum(), 1)]

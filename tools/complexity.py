@@ -80,10 +80,8 @@ def printed(rows: tuple, section: Mapping[str, Any]) -> Published:
 
 def imagenet_rows() -> list[list[str]]:
     """Every network of both papers' ImageNet tables."""
-    picture = torch.zeros(1, 3, 224, 224)
-    return [
-        row(entry.name, measure(build_classifier(entry.section), picture)[0], entry.published) for entry in IMAGENET
-    ]
+    image = torch.zeros(1, 3, 224, 224)
+    return [row(entry.name, measure(build_classifier(entry.section), image)[0], entry.published) for entry in IMAGENET]
 
 
 def row(name: str, cost: Complexity, published: Published) -> list[str]:

@@ -22,7 +22,7 @@ from pose.command_line import count
 from pose.errors import command
 from pose.files import check_outputs
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
-from pose.inference.pictures import as_picture, list_pictures, write_picture
+from pose.inference.images import as_image, list_images, write_image
 from pose.visualization import draw_poses, tile
 
 BACKGROUND = 32
@@ -51,18 +51,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.jpg"), help="the sheet (default: %(default)s)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments, reads_input=True)
-    files = list_pictures(arguments.input)
+    files = list_images(arguments.input)
     picked = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.count]
     files = [files[row] for row in sorted(picked.tolist())]
     check_outputs([arguments.out], files)
     predictor = make_predictor(arguments)
     cells, persons = [], 0
     for file in tqdm(files, unit="picture", disable=None, leave=False):
-        image = as_picture(file)
+        image = as_image(file)
         poses = predictor(image)
         persons += len(poses)
         cells.append(in_cell(draw_poses(image, poses), arguments.side))
-    write_picture(arguments.out, tile(cells, arguments.columns))
+    write_image(arguments.out, tile(cells, arguments.columns))
     print(f"{arguments.out}: {len(files)} pictures, {persons} persons")
 
 

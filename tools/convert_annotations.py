@@ -33,7 +33,7 @@ from pose.formats.names import write_skeleton
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.skeleton_sheet import draw_skeleton_sheet
 from pose.formats.table import FORMATS, READABLE, WRITABLE, Format, input_format, output_format
-from pose.inference.pictures import write_picture
+from pose.inference.images import write_image
 from pose.options import OptionError
 from pose.skeleton import choose_skeleton
 from pose.visualization import DRAWN_SCORE
@@ -94,7 +94,7 @@ def main() -> None:
     report(dataset, lost, arguments.out, write_as)
     if arguments.write_skeleton is not None:
         write_skeleton(arguments.write_skeleton, dataset.skeleton)
-        write_picture(sheet, draw_skeleton_sheet(dataset, arguments.images))
+        write_image(sheet, draw_skeleton_sheet(dataset, arguments.images))
         print(f"{arguments.write_skeleton}: look at {sheet} before you train")
 
 

@@ -26,9 +26,9 @@ from pose.detection.settings import FIGURES_THRESHOLD
 from pose.device import choose_device
 from pose.errors import command
 from pose.files import check_outputs, make_folder, write_json
-from pose.inference.inputs import PictureFiles, open_input
+from pose.inference.images import write_image
+from pose.inference.inputs import ImageFiles, open_input
 from pose.inference.outputs import drawn_path
-from pose.inference.pictures import write_picture
 from pose.options import OptionError
 from pose.visualization import draw_boxes
 
@@ -67,7 +67,7 @@ def main() -> int:
 def draw(detector: PersonDetector, name: str, out: Path) -> int:
     """Draws the boxes of pictures and writes them; the exit status."""
     frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
-    if not isinstance(frames, PictureFiles):
+    if not isinstance(frames, ImageFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     make_folder(out)
     check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], frames.paths)
@@ -75,7 +75,7 @@ def draw(detector: PersonDetector, name: str, out: Path) -> int:
     for frame in frames:
         boxes = detector(frame.image)
         results += records(frame.number, boxes)
-        write_picture(drawn_path(out, frame.path), draw_boxes(frame.image, boxes))
+        write_image(drawn_path(out, frame.path), draw_boxes(frame.image, boxes))
     write_json(out / "boxes.json", results)
     print(f"{out}: {len(results)} boxes on {len(frames) - frames.skipped} pictures")
     return 1 if frames.skipped else 0

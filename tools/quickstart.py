@@ -28,7 +28,7 @@ from pose.datasets.synthetic.dataset import write_dataset
 from pose.engine.work_dir import BEST, LAST
 from pose.errors import OutputError, command
 from pose.files import make_folder
-from pose.inference.pictures import write_picture
+from pose.inference.images import write_image
 from pose.resources import SAMPLE
 
 CONFIG = "configs/quickstart.py"
@@ -71,12 +71,12 @@ def draw_data(root: Path) -> None:
             raise OutputError(f"{error} (delete {WORK} to start over)") from error
 
 
-def make_sheet(pictures: Path, target: Path) -> None:
+def make_sheet(images: Path, target: Path) -> None:
     """One picture of the first drawn pictures, side by side."""
-    names = sorted(pictures.glob("*.jpg"))[: SHEET_COLUMNS * SHEET_ROWS]
+    names = sorted(images.glob("*.jpg"))[: SHEET_COLUMNS * SHEET_ROWS]
     tiles = [read_image(name) for name in names]
     rows = [np.hstack(tiles[start : start + SHEET_COLUMNS]) for start in range(0, len(tiles), SHEET_COLUMNS)]
-    write_picture(target, np.vstack(rows))
+    write_image(target, np.vstack(rows))
 
 
 @command
@@ -95,7 +95,7 @@ def main() -> None:
     say(3, "testing with COCO's metric, pycocotools (seconds)")
     run("tools/test.py", CONFIG, checkpoint, "--device", "cpu")
     say(4, "drawing the skeletons it finds (seconds)")
-    boxes, pictures = data.path(data.val.annotations), WORK / "pictures"
+    boxes, images = data.path(data.val.annotations), WORK / "pictures"
     run(
         "tools/demo.py",
         CONFIG,
@@ -104,15 +104,15 @@ def main() -> None:
         "--boxes",
         boxes,
         "--out",
-        pictures,
+        images,
         "--device",
         "cpu",
     )
-    make_sheet(pictures, WORK / "skeletons.jpg")
+    make_sheet(images, WORK / "skeletons.jpg")
     say(5, "the weights that come with the project, trained on photos, on a photo (seconds)")
     run("tools/demo.py", os.path.relpath(SAMPLE), "--out", WORK / "photo", "--device", "cpu")
     minutes = (time.perf_counter() - started) / 60
-    print(f"\ndone in {minutes:.1f} minutes. Look at {WORK}/skeletons.jpg, {pictures}/ and {WORK}/photo/")
+    print(f"\ndone in {minutes:.1f} minutes. Look at {WORK}/skeletons.jpg, {images}/ and {WORK}/photo/")
     print(f"curves: .venv/bin/tensorboard --logdir {WORK}")
 
 

@@ -127,12 +127,12 @@ def serving(arguments: list[str], folder: Path) -> Iterator[tuple[int, int]]:
 def bodies(folder: Path, seed: int) -> dict[str, list[tuple[str, bytes]]]:
     """File names and contents of each kind of request: noise with bright discs, of several sizes."""
     rng = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for width, height in ((90, 120), (320, 240), (640, 480), (1200, 900)):
         image = cv2.resize(rng.integers(0, 160, (height // 8, width // 8, 3), np.uint8), (width, height))
         cv2.circle(image, (width // 2, height // 3), height // 6, (200, 220, 255), -1)
-        pictures.append((f"{width}.jpg", cv2.imencode(".jpg", image)[1].tobytes()))
-        pictures.append((f"{width}.png", cv2.imencode(".png", image[::2, ::2])[1].tobytes()))
+        images.append((f"{width}.jpg", cv2.imencode(".jpg", image)[1].tobytes()))
+        images.append((f"{width}.png", cv2.imencode(".png", image[::2, ::2])[1].tobytes()))
     videos = []
     for suffix, frames in ((".mp4", 12), (".avi", 5)):
         with writing_video(folder / f"short{suffix}", 10) as write:
@@ -142,10 +142,10 @@ def bodies(folder: Path, seed: int) -> dict[str, list[tuple[str, bytes]]]:
                 write(image)
         videos.append((f"short{suffix}", (folder / f"short{suffix}").read_bytes()))
     return {
-        "picture": pictures,
+        "picture": images,
         "video": videos,
         "no picture": [("a.jpg", b"no picture"), ("b.mp4", b"no video"), ("c.png", b""), ("d.webm", rng.bytes(5000))],
-        "cut-off picture": [(name, body[: len(body) // 2]) for name, body in pictures],
+        "cut-off picture": [(name, body[: len(body) // 2]) for name, body in images],
         "too large": [("large.jpg", bytes(LARGEST * 1_000_000 + 1000))],
     }
 

@@ -11,19 +11,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from pose.classification.folder import LabelledImages
+from pose.classification.folder import LabeledImages
 from pose.classification.settings import ClassifierSettings, ImageAugmentation
 from pose.datasets.images import read_image
 from pose.errors import DataError
 
 
-class LabelledBatch(NamedTuple):
+class LabeledBatch(NamedTuple):
     """N images.
 
     Attributes:
         crops: (N, H, W, 3) uint8 BGR.
         labels: (N,) int64.
-        rows: (N,) int64, each image's row in its :class:`~pose.classification.folder.LabelledImages`.
+        rows: (N,) int64, each image's row in its :class:`~pose.classification.folder.LabeledImages`.
         problems: What is wrong with images that could not be used, in whose place others stand.
     """
 
@@ -42,7 +42,7 @@ class ImageDataset(Dataset):
         train: Vary them by the augmentation, and let the next image take the place of a broken one.
     """
 
-    def __init__(self, images: LabelledImages, settings: ClassifierSettings, train: bool) -> None:
+    def __init__(self, images: LabeledImages, settings: ClassifierSettings, train: bool) -> None:
         data = settings.data
         self.images = images
         self.input_size = (data.input_size, data.input_size)
@@ -55,10 +55,10 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, ...]) -> LabelledBatch | DataError:
+    def __getitem__(self, key: tuple[int, ...]) -> LabeledBatch | DataError:
         return self.__getitems__([key])
 
-    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> LabelledBatch | DataError:
+    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> LabeledBatch | DataError:
         """A batch of (epoch, row, copy); an image that cannot be used comes back as the error itself.
 
         Raised in a worker it would reach the main process wrapped in a traceback. torch's random numbers, which the
@@ -73,7 +73,7 @@ class ImageDataset(Dataset):
         finally:
             generator.set_state(before)
 
-    def _batch(self, keys: Sequence[tuple[int, ...]]) -> LabelledBatch:
+    def _batch(self, keys: Sequence[tuple[int, ...]]) -> LabeledBatch:
         rows = [key[1] for key in keys]
         pixels = torch.empty(len(keys), *self.input_size, 3, dtype=torch.uint8)
         problems: list[str] = []
@@ -92,7 +92,7 @@ class ImageDataset(Dataset):
                 torch.random.default_generator.manual_seed(int(numbers.generate_state(1)[0]))
             out.copy_(self.transform(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0))
         labels = self.images.labels[rows].astype(np.int64)
-        return LabelledBatch(pixels, labels, np.array(rows), tuple(problems))
+        return LabeledBatch(pixels, labels, np.array(rows), tuple(problems))
 
 
 def varied(augmentation: ImageAugmentation, size: int) -> Callable[[Tensor], Tensor]:

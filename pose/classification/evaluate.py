@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pose.classification.dataset import ImageDataset, LabelledBatch
-from pose.classification.folder import LabelledImages
+from pose.classification.dataset import ImageDataset, LabeledBatch
+from pose.classification.folder import LabeledImages
 from pose.classification.settings import ClassifierSettings
 from pose.datasets.loading.loader import batches, make_loader
 from pose.engine import distributed
@@ -19,7 +19,7 @@ FIGURES = ("top1", "top5")
 """The shares of images whose class has the largest logit, or one of the five largest."""
 
 
-def test_loader(images: LabelledImages, settings: ClassifierSettings) -> DataLoader[LabelledBatch | DataError]:
+def test_loader(images: LabeledImages, settings: ClassifierSettings) -> DataLoader[LabeledBatch | DataError]:
     """Plain images in order; several processes take batches in turn."""
     dataset = ImageDataset(images, settings, train=False)
     shard = distributed.shard()
@@ -31,7 +31,7 @@ test_loader.__test__ = False  # not a test, whatever pytest thinks of its name
 
 @torch.inference_mode()
 def accuracy(
-    model: nn.Module, loader: DataLoader[LabelledBatch | DataError], device: torch.device | str
+    model: nn.Module, loader: DataLoader[LabeledBatch | DataError], device: torch.device | str
 ) -> dict[str, float]:
     """:data:`FIGURES` on a data set; of fewer than five classes, top-5 is 1.
 

@@ -15,7 +15,7 @@ LAYOUT = "a split is a folder with a folder for each class, as torchvision's Ima
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """Images and their classes, in the order that torchvision's ``ImageFolder`` gives them.
 
     Attributes:
@@ -38,7 +38,7 @@ class LabelledImages:
         return os.path.join(self.root, self.classes[self.labels[row]], os.fsdecode(bytes(self.names[row])))
 
 
-def list_images(root: str | Path) -> LabelledImages:
+def list_images(root: str | Path) -> LabeledImages:
     """Lists a split.
 
     Args:
@@ -64,7 +64,7 @@ def list_images(root: str | Path) -> LabelledImages:
         more = f" ({len(empty)} classes are empty)" if len(empty) > 1 else ""
         raise DataError(f"{root / empty[0]}: holds no image{more}; remove the folder or fill it ({IMG_EXTENSIONS})")
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(names) for names in listed])
-    return LabelledImages(str(root), tuple(classes), np.concatenate(listed), labels)
+    return LabeledImages(str(root), tuple(classes), np.concatenate(listed), labels)
 
 
 def _names(folder: Path) -> np.ndarray:
@@ -77,7 +77,7 @@ def _names(folder: Path) -> np.ndarray:
     return np.array(names, dtype=bytes)
 
 
-def check_classes(classes: tuple[str, ...], other: LabelledImages, where: str) -> None:
+def check_classes(classes: tuple[str, ...], other: LabeledImages, where: str) -> None:
     """Refuses images of other classes than a network knows.
 
     Args:

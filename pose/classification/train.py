@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from pose.classification.dataset import ImageDataset, LabelledBatch
+from pose.classification.dataset import ImageDataset, LabeledBatch
 from pose.classification.evaluate import FIGURES, accuracy, test_loader
 from pose.classification.folder import check_classes, list_images
 from pose.classification.initial import load_initial
@@ -114,7 +114,7 @@ class Mixing:
         self.alpha = schedule.mixup_at(0)
         self.num_classes = num_classes
 
-    def learn(self, trainer: Trainer, batch: LabelledBatch) -> Tensor:
+    def learn(self, trainer: Trainer, batch: LabeledBatch) -> Tensor:
         """Learns from a batch; the loss before the step, a scalar on the device."""
         images = to_input(batch.crops, trainer.device)
         labels = torch.from_numpy(batch.labels).to(trainer.device, non_blocking=True)

@@ -32,8 +32,8 @@ from pose.files import check_outputs, make_folder
 from pose.inference import outputs
 from pose.inference.boxes import DEFAULT_THRESHOLD, CocoBoxes, whole_image
 from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, take_network
-from pose.inference.inputs import Frame, PictureFiles, open_input
-from pose.inference.process import poses_of_pictures, poses_of_video, write_all
+from pose.inference.inputs import Frame, ImageFiles, open_input
+from pose.inference.process import poses_of_images, poses_of_video, write_all
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
 from pose.inference.video.smoothing import STRENGTHS
 from pose.inference.video.stream import StreamPredictor
@@ -88,7 +88,7 @@ def main() -> int:
         stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
         pairs, total = poses_of_video(stream, source, boxes), source.frame_count
     else:
-        pairs, total = poses_of_pictures(predictor, source, boxes), len(source)
+        pairs, total = poses_of_images(predictor, source, boxes), len(source)
 
     seen: Counter[str] = Counter()
 
@@ -99,7 +99,7 @@ def main() -> int:
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
         writes.append(
-            stack.enter_context(outputs.drawn_video(drawn, video.fps) if video else outputs.drawn_pictures(out))
+            stack.enter_context(outputs.drawn_video(drawn, video.fps) if video else outputs.drawn_images(out))
         )
         if arguments.csv:
             writes.append(stack.enter_context(outputs.csv_file(out / "keypoints.csv", skeleton)))
@@ -128,29 +128,29 @@ def main() -> int:
     return int(done < total) if total else 0
 
 
-def refuse_overwriting(source: PictureFiles | VideoSource, drawn: Path) -> None:
+def refuse_overwriting(source: ImageFiles | VideoSource, drawn: Path) -> None:
     """Raises OutputError where drawn pictures or a drawn video would replace the input or each other."""
     taken = [source.path] if isinstance(source, VideoSource) else [path.parent for path in source.paths]
     if any(path is not None and path.resolve() == drawn.resolve() for path in taken):
         raise OutputError(f"{drawn}: the input itself is there; choose another folder with --out")
-    names = Counter(path.name for path in source.paths) if isinstance(source, PictureFiles) else {}
+    names = Counter(path.name for path in source.paths) if isinstance(source, ImageFiles) else {}
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice:
         raise OutputError(f"{drawn / twice}: two pictures of the input have this name; take one folder at a time")
 
 
-def outputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
+def outputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
     """Every file that will be written, drawn pictures among them."""
-    pictures = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, PictureFiles) else [drawn]
+    images = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, ImageFiles) else [drawn]
     tables = ["keypoints.csv"] if arguments.csv else []
     pages = [f"{source.title}.html"] if arguments.html and isinstance(source, VideoSource) else []
-    return [*pictures, *(out / name for name in ("keypoints.json", *tables, *pages))]
+    return [*images, *(out / name for name in ("keypoints.json", *tables, *pages))]
 
 
-def inputs_of(arguments: argparse.Namespace, source: PictureFiles | VideoSource) -> list[str | Path | None]:
+def inputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource) -> list[str | Path | None]:
     """Every file that is read."""
     own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
-    return [*own, *(source.paths if isinstance(source, PictureFiles) else [source.path])]
+    return [*own, *(source.paths if isinstance(source, ImageFiles) else [source.path])]
 
 
 def warn(message: str) -> None:

@@ -185,8 +185,8 @@ def _keypoints(
         "keypoints at 0, 0: taken as not labelled": (seen > 0) & (seen <= 2) & (points[..., :2] == 0).all(2),
         "unlabelled keypoints without coordinates: taken as 0, 0": (seen == 0) & ~known,
     }
-    unlabelled, fraction, origin, empty = rules.values()
-    bad = (seen > 0) & ~unlabelled & ~(known & (np.abs(points[..., :2]) <= LARGEST).all(2))
+    unlabeled, fraction, origin, empty = rules.values()
+    bad = (seen > 0) & ~unlabeled & ~(known & (np.abs(points[..., :2]) <= LARGEST).all(2))
     if bad.any():
         row = rows[int(bad.any(1).argmax())]
         raise DataError(
@@ -194,12 +194,12 @@ def _keypoints(
             "correct or remove it"
         )
     points[..., 2][fraction] = 2
-    points[unlabelled | origin, 2] = 0
-    points[empty | (unlabelled & ~known), :2] = 0
+    points[unlabeled | origin, 2] = 0
+    points[empty | (unlabeled & ~known), :2] = 0
     told.update({what: int(mask.sum()) for what, mask in rules.items()})
     if skeleton is not None and rows:
         points = points[:, keypoint_places(category, skeleton, path)]
-    labelled = (points[..., 2] > 0).sum(1)
+    labeled = (points[..., 2] > 0).sum(1)
     changed = (points != before).any((1, 2))
     for place, row in enumerate(rows):
         record = records[row]
@@ -207,8 +207,8 @@ def _keypoints(
         if stated is not None and stated != int((before[place, :, 2] > 0).sum()):
             told["persons whose num_keypoints is wrong: counted anew"] += 1
         flat = points[place].ravel().tolist() if changed[place] else lists[place]
-        record.update(keypoints=flat, num_keypoints=int(labelled[place]))
-        if labelled[place] and record["area"] <= 0 and not record["iscrowd"]:
+        record.update(keypoints=flat, num_keypoints=int(labeled[place]))
+        if labeled[place] and record["area"] <= 0 and not record["iscrowd"]:
             told["persons of area 0: neither train nor are looked for"] += 1
             record.update(keypoints=[0] * length, num_keypoints=0)
     without = {row for row, record in enumerate(records) if not record.get("keypoints")}

@@ -153,10 +153,10 @@ def augment(
         rng: Source of all random numbers.
     """
     center, scale = plain.center, plain.scale
-    labelled = keypoints[:, 2] > 0
-    if upper_body.any() and labelled.sum() > settings.half_body_above and rng.random() < settings.half_body_probability:
+    labeled = keypoints[:, 2] > 0
+    if upper_body.any() and labeled.sum() > settings.half_body_above and rng.random() < settings.half_body_probability:
         half = half_body(
-            keypoints[labelled, :2], upper_body[labelled], aspect_ratio, settings.half_body_upper_probability, rng
+            keypoints[labeled, :2], upper_body[labeled], aspect_ratio, settings.half_body_upper_probability, rng
         )
         center, scale = half if half is not None else (center, scale)
     scale = scale * random_scale(settings.scale_std, rng)

@@ -42,11 +42,11 @@ def half_body_boxes(persons: Persons, upper_body: np.ndarray, above: int) -> Ite
     Yields:
         rows (M,), centers (M, 2), boxes (M, 4): as :func:`pose.datasets.augment.half_body` has them.
     """
-    labelled = persons.keypoints[:, :, 2] > 0
+    labeled = persons.keypoints[:, :, 2] > 0
     points = persons.keypoints[:, :, :2].astype(np.float64)
     for half in (upper_body, ~upper_body):
-        chosen = labelled & half
-        rows = np.flatnonzero((labelled.sum(1) > above) & (chosen.sum(1) >= 2))
+        chosen = labeled & half
+        rows = np.flatnonzero((labeled.sum(1) > above) & (chosen.sum(1) >= 2))
         here = chosen[rows, :, None]
         low = np.where(here, points[rows], np.inf).min(1)
         extent = np.where(here, points[rows], -np.inf).max(1) - low

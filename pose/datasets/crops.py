@@ -43,7 +43,7 @@ class Batch(NamedTuple):
     notices: tuple[tuple[str, str], ...] = ()
 
     @property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """(N, K) bool."""
         return self.weights > 0
 

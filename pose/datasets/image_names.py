@@ -72,7 +72,7 @@ def _by_lower_case(folder: str) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
-def ids_of_one_picture(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
+def ids_of_one_image(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
     """For each image record's id the first id of the records that name the same picture.
 
     Args:
@@ -87,14 +87,14 @@ def ids_of_one_picture(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
     }
 
 
-class PictureNames:
+class ImageNames:
     """The pictures of an annotation file by their names, to find the one that a file is.
 
     Args:
         images: The file's records, with ``id`` and ``file_name``.
 
     Attributes:
-        first: For each id the first id of the same picture, see :func:`ids_of_one_picture`.
+        first: For each id the first id of the same picture, see :func:`ids_of_one_image`.
         ids: That first id by plain name.
 
     Raises:
@@ -102,7 +102,7 @@ class PictureNames:
     """
 
     def __init__(self, images: Sequence[Mapping[str, Any]]) -> None:
-        self.first = ids_of_one_picture(images)
+        self.first = ids_of_one_image(images)
         self.ids: dict[str, Any] = {}
         others: dict[str, set[Any]] = {}
         for image in images:
@@ -112,13 +112,13 @@ class PictureNames:
                 others.setdefault(other, set()).add(image_id)
         self._others = {name: min(found) for name, found in others.items() if len(found) == 1}
 
-    def id_of(self, picture: str | Path) -> Any:
+    def id_of(self, image: str | Path) -> Any:
         """The id of a picture by its path, or None.
 
         A name may have as many of the path's last folders as it likes. Where none fits, case does not matter, and of an
         absolute name, which may be of another machine, the last part is enough, where only one picture has such a name.
         """
-        parts = Path(picture).absolute().parts
+        parts = Path(image).absolute().parts
         tails = [plain_name("/".join(parts[start:]).replace("//", "/", 1)) for start in range(len(parts))]
         found = next((self.ids[tail] for tail in tails if tail in self.ids), None)
         if found is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pose.datasets.annotations import counts, persons_in
-from pose.datasets.image_names import ids_of_one_picture
+from pose.datasets.image_names import ids_of_one_image
 from pose.errors import DataError
 
 
@@ -32,9 +32,9 @@ def hold_out(
         DataError: It is no annotation file, or has not more than ``count`` pictures with a person that counts.
     """
     try:
-        labelled = {person["image_id"] for person in persons_in(annotations, path).records if counts(person)}
-        pictures = ids_of_one_picture(annotations["images"])
-        candidates = sorted({picture for image_id, picture in pictures.items() if image_id in labelled})
+        labeled = {person["image_id"] for person in persons_in(annotations, path).records if counts(person)}
+        first_ids = ids_of_one_image(annotations["images"])
+        candidates = sorted({first for image_id, first in first_ids.items() if image_id in labeled})
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no annotation file in COCO's format: {error!r}") from error
     if seed < 0:
@@ -42,7 +42,7 @@ def hold_out(
     if not 0 < count < len(candidates):
         raise DataError(f"{path}: cannot hold out {count} of {len(candidates)} pictures with a person that counts")
     held = set(np.random.default_rng(seed).permutation(candidates)[:count].tolist())
-    chosen = {image_id for image_id, picture in pictures.items() if picture in held}
+    chosen = {image_id for image_id, first in first_ids.items() if first in held}
 
     def part(held_out: bool) -> dict[str, Any]:
         return {

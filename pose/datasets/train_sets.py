@@ -141,13 +141,13 @@ def _read(
         file = _split(whole, path, each.hold_out)[0]
     annotated = _annotated(file, each, path, skeleton, category)
     persons, unsure = _as_skeleton(file, annotated, each, path, root, skeleton)
-    labelled = persons.keypoints[..., 2] > 0
+    labeled = persons.keypoints[..., 2] > 0
     left_out = {
         "annotations without a person to train on": len(file["annotations"]) - len(persons),
         f"joints below confidence {each.least_confidence:g}": unsure,
         "pictures held out": each.hold_out,
     }
-    line = f"{each.name}: {len(persons):,} persons with {int(labelled.sum()):,} joints"
+    line = f"{each.name}: {len(persons):,} persons with {int(labeled.sum()):,} joints"
     line += f", drawn {each.weight:g} times" if each.weight != 1 else ""
     told = [f"{count:,} {what}" for what, count in left_out.items() if count]
     line = f"{line}; left out: {', '.join(told)}" if told else line
@@ -199,14 +199,14 @@ def _as_skeleton(
         keypoints[:, lacking, :2] = joints[..., :2]
         keypoints[:, lacking, 2] = 2 * (joints[..., 2] > 0)
         confidences[:, lacking] = joints[..., 2]
-    labelled = keypoints[..., 2] > 0
-    unsure = labelled & (confidences < each.least_confidence)
+    labeled = keypoints[..., 2] > 0
+    unsure = labeled & (confidences < each.least_confidence)
     keypoints[unsure] = 0
-    labelled &= ~unsure
+    labeled &= ~unsure
     weights = None
     if each.confidence_weight:
-        weights = labelled * np.where(np.isnan(confidences), 1, confidences).astype(np.float32)
-    rows = np.flatnonzero(labelled.any(1))
+        weights = labeled * np.where(np.isnan(confidences), 1, confidences).astype(np.float32)
+    rows = np.flatnonzero(labeled.any(1))
     if not len(rows):
         raise DataError(f"{path}: no person has a joint of confidence {each.least_confidence:g} or more")
     return replace(persons, keypoints=keypoints, joint_weights=weights).take(rows), int(unsure.sum())

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pose.detection.labels import LabeledPictures, read_sources
-from pose.detection.picture_cache import PictureCache, open_picture_cache
+from pose.detection.image_cache import ImageCache, open_image_cache
+from pose.detection.labels import LabeledImages, read_sources
 from pose.detection.settings import DataSettings
 from pose.detection.targets import PERSON
 from pose.skeleton import PERSON_CATEGORY
@@ -25,8 +25,8 @@ class TrainingData:
         broken: What is wrong with pictures that cannot be read; none of the rows is one of them.
     """
 
-    pictures: LabeledPictures
-    cache: PictureCache
+    images: LabeledImages
+    cache: ImageCache
     train_rows: np.ndarray
     held_out_rows: np.ndarray
     broken: list[str]
@@ -41,8 +41,8 @@ class TrainingData:
         for row in rows.tolist():
             image, scale = self.cache[row]
             images.append({"id": row, "width": image.shape[1], "height": image.shape[0]})
-            corners = self.pictures.boxes[row] * np.tile(scale, 2)
-            for (x1, y1, x2, y2), kind in zip(corners.tolist(), self.pictures.kinds[row].tolist(), strict=True):
+            corners = self.images.boxes[row] * np.tile(scale, 2)
+            for (x1, y1, x2, y2), kind in zip(corners.tolist(), self.images.kinds[row].tolist(), strict=True):
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
@@ -64,8 +64,8 @@ def open_training_data(settings: DataSettings) -> TrainingData:
         OptionError: ``sources`` is wrong.
         OutputError: The cache cannot be written.
     """
-    pictures = read_sources(settings.make_sources(), settings.root)
-    cache, broken = open_picture_cache(settings.cache, pictures.paths, settings.longest_side)
-    rows = np.arange(len(pictures))
+    images = read_sources(settings.make_sources(), settings.root)
+    cache, broken = open_image_cache(settings.cache, images.paths, settings.longest_side)
+    rows = np.arange(len(images))
     held_out = rows % settings.held_out == settings.held_out - 1
-    return TrainingData(pictures, cache, rows[~held_out & cache.usable], rows[held_out & cache.usable], broken)
+    return TrainingData(images, cache, rows[~held_out & cache.usable], rows[held_out & cache.usable], broken)

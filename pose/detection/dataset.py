@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pose.datasets.loading.order import EpochBatches
 from pose.detection.canvas import CanvasSettings, compose
-from pose.detection.labels import LabeledPictures
-from pose.detection.picture_cache import PictureCache
+from pose.detection.image_cache import ImageCache
+from pose.detection.labels import LabeledImages
 from pose.detection.targets import NOTHING
 
 
@@ -46,17 +46,17 @@ class CanvasDataset(Dataset):
 
     def __init__(
         self,
-        pictures: LabeledPictures,
-        cache: PictureCache,
+        images: LabeledImages,
+        cache: ImageCache,
         rows: np.ndarray,
         length: int,
         size: tuple[int, int],
         settings: CanvasSettings,
         seed: int = 0,
     ) -> None:
-        self.pictures, self.cache, self.rows = pictures, cache, rows[cache.usable[rows]]
+        self.images, self.cache, self.rows = images, cache, rows[cache.usable[rows]]
         self.length, self.size, self.settings, self.seed = length, size, settings, seed
-        self._until = np.cumsum(pictures.weights[self.rows])
+        self._until = np.cumsum(images.weights[self.rows])
 
     def __len__(self) -> int:
         return self.length
@@ -70,7 +70,7 @@ class CanvasDataset(Dataset):
         drawn = np.searchsorted(self._until, rng.uniform() * self._until[-1], side="right")
         row = self.rows[min(drawn, len(self.rows) - 1)]
         image, scale = self.cache[row]
-        return image, self.pictures.boxes[row] * np.tile(scale, 2), self.pictures.kinds[row]
+        return image, self.images.boxes[row] * np.tile(scale, 2), self.images.kinds[row]
 
 
 def collate(canvases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> CanvasBatch:

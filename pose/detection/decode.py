@@ -36,10 +36,10 @@ def decode(
     ranked, places = (scores * peaks).flatten(1).topk(min(2 * max_persons, scores[0].numel()))
     boxes = corners(predicted[:, 1:].float()).flatten(2) * stride
     boxes = torch.gather(boxes, 2, places[:, None].expand(-1, 4, -1)).movedim(1, -1)
-    picture = torch.arange(len(predicted), device=predicted.device)[:, None].expand_as(places)
+    image = torch.arange(len(predicted), device=predicted.device)[:, None].expand_as(places)
     rows = (ranked > max(threshold, 1e-6)).flatten().nonzero().flatten()
     found = torch.cat([boxes.flatten(0, 1), ranked.flatten()[:, None]], 1)[rows]
-    owners = picture.flatten()[rows]
+    owners = image.flatten()[rows]
     kept = suppress(found, owners, overlap)
     found, owners = found[kept], owners[kept]
     return [found[owners == number][:max_persons] for number in range(len(predicted))]

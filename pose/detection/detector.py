@@ -79,7 +79,7 @@ class PersonDetector:
         pixels, scale = letterbox(image, self.settings.input_area)
         maps = self.network(to_input(torch.from_numpy(pixels)[None], self.device))
         (found,) = decode(maps, STRIDE, self.settings.threshold, self.settings.overlap)
-        return to_picture(found.double().cpu().numpy(), scale, image.shape)
+        return to_image(found.double().cpu().numpy(), scale, image.shape)
 
 
 def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[DetectionNet, DetectorSettings]:
@@ -143,7 +143,7 @@ def letterbox(image: np.ndarray, area: int) -> tuple[np.ndarray, np.ndarray]:
     return canvas, np.array(drawn) / (width, height)
 
 
-def to_picture(found: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def to_image(found: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Boxes in input pixels to the picture's.
 
     Args:

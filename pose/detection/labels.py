@@ -51,7 +51,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class LabeledPictures:
+class LabeledImages:
     """M pictures.
 
     Attributes:
@@ -70,7 +70,7 @@ class LabeledPictures:
         return len(self.paths)
 
 
-def read_sources(sources: Sequence[Source], root: str | Path) -> LabeledPictures:
+def read_sources(sources: Sequence[Source], root: str | Path) -> LabeledImages:
     """All data sets as one.
 
     Args:
@@ -89,7 +89,7 @@ def read_sources(sources: Sequence[Source], root: str | Path) -> LabeledPictures
             kinds.append(kind)
     if not any((kind == PERSON).any() for kind in kinds):
         raise DataError(f"{root}: no person in the training data; are these the right files?")
-    return LabeledPictures(paths, np.array(weights), boxes, kinds)
+    return LabeledImages(paths, np.array(weights), boxes, kinds)
 
 
 def _read_source(source: Source, root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

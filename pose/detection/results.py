@@ -49,5 +49,5 @@ def detect_data_set(detector: Detector, annotations: str | Path, images: str | P
     except (KeyError, TypeError) as error:
         raise DataError(f"{annotations}: not a COCO annotation file ({error!r})") from error
     ids, names = zip(*table, strict=True) if table else ((), ())
-    pictures = (read_image(Path(images, name)) for name in tqdm(names, unit="picture", leave=False, disable=None))
-    return detect_arrays(detector, pictures, ids)
+    arrays = (read_image(Path(images, name)) for name in tqdm(names, unit="picture", leave=False, disable=None))
+    return detect_arrays(detector, arrays, ids)

@@ -59,12 +59,12 @@ def _recalls(evaluation: COCOeval, reference: COCO) -> dict[str, float]:
                     found[identity] = match > 0
     persons = [reference.anns[identity] for identity in found]
     hit = np.array(list(found.values()), bool)
-    labelled = np.array([person.get("num_keypoints", 0) > 0 for person in persons], bool)
+    labeled = np.array([person.get("num_keypoints", 0) > 0 for person in persons], bool)
     area = np.array([person["area"] for person in persons], float)
-    groups = {"recall": np.ones(len(hit), bool), "recall_keypoints": labelled}
+    groups = {"recall": np.ones(len(hit), bool), "recall_keypoints": labeled}
     limits = dict(zip("sml", evaluation.params.areaRng[1:], strict=True))
     for name, (low, high) in limits.items():
-        groups[f"recall_keypoints_{name}"] = labelled & (area >= low) & (area < high)
+        groups[f"recall_keypoints_{name}"] = labeled & (area >= low) & (area < high)
     return {name: float(hit[rows].mean()) if rows.any() else -1.0 for name, rows in groups.items()}
 
 

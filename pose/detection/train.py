@@ -86,7 +86,7 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     if data.broken:
         tqdm.write(f"warning: {len(data.broken)} pictures cannot be used, the first: {data.broken[0]}")
     dataset = CanvasDataset(
-        data.pictures,
+        data.images,
         data.cache,
         data.train_rows,
         schedule.canvases,

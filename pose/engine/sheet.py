@@ -46,6 +46,6 @@ def prediction_sheet(model: nn.Module, settings: Settings, device: torch.device)
     model.train(was_training)
     cells = []
     for place, crop in enumerate(batch.crops.numpy()):
-        truth = draw_truth(crop, batch.keypoints[place], batch.labelled[place], skeleton)
+        truth = draw_truth(crop, batch.keypoints[place], batch.labeled[place], skeleton)
         cells.append(draw_predictions(truth, points[place] * HEATMAP_STRIDE, scores[place], skeleton))
     return tile(cells, COLUMNS)

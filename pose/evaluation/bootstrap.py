@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from pose.evaluation.matching import run_coco_eval
 from pose.evaluation.results import Results
-from pose.evaluation.significance import Interval, of_draws, picture_draws
+from pose.evaluation.significance import Interval, image_draws, of_draws
 from pose.skeleton import Skeleton
 
 RECALLS = np.linspace(0, 1, 101)
@@ -22,7 +22,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
-class PictureScores:
+class ImageScores:
     """What AP needs to know of a results file, for any weights of the pictures.
 
     Args:
@@ -35,7 +35,7 @@ class PictureScores:
 
     image_ids: np.ndarray
     persons: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
     right: np.ndarray
     wrong: np.ndarray
 
@@ -48,12 +48,12 @@ class PictureScores:
         persons = weights @ self.persons
         if not persons:
             return -1.0
-        own = weights[self.pictures]
+        own = weights[self.images]
         precisions = [_precision(own, *each, persons) for each in zip(self.right, self.wrong, strict=True)]
         return float(np.mean(precisions))
 
 
-def picture_scores(results: Results, annotations: COCO, skeleton: Skeleton) -> PictureScores:
+def image_scores(results: Results, annotations: COCO, skeleton: Skeleton) -> ImageScores:
     """Matches results with annotations, as pycocotools does for persons of every size.
 
     Raises:
@@ -63,22 +63,22 @@ def picture_scores(results: Results, annotations: COCO, skeleton: Skeleton) -> P
     image_ids = np.array(evaluator.params.imgIds, np.int64)
     thresholds = len(evaluator.params.iouThrs)
     persons = np.zeros(len(image_ids), np.int64)
-    scores, pictures = [np.zeros(0)], [np.zeros(0, np.int64)]
+    scores, images = [np.zeros(0)], [np.zeros(0, np.int64)]
     matched, ignored = [np.zeros((thresholds, 0), bool)], [np.zeros((thresholds, 0), bool)]
     for row, image in enumerate(evaluator.evalImgs):  # one category, one size: an entry a picture
         if image is None:
             continue
         persons[row] = np.count_nonzero(np.asarray(image["gtIgnore"]) == 0)
         scores.append(np.asarray(image["dtScores"], np.float64))
-        pictures.append(np.full(len(image["dtScores"]), row, np.int64))
+        images.append(np.full(len(image["dtScores"]), row, np.int64))
         matched.append(np.asarray(image["dtMatches"], np.float64).reshape(thresholds, -1) > 0)
         ignored.append(np.asarray(image["dtIgnore"], np.float64).reshape(thresholds, -1) > 0)
     order = np.argsort(-np.concatenate(scores), kind="mergesort")  # as pycocotools breaks ties
     found, out = np.concatenate(matched, axis=1)[:, order], np.concatenate(ignored, axis=1)[:, order]
-    return PictureScores(image_ids, persons, np.concatenate(pictures)[order], found & ~out, ~found & ~out)
+    return ImageScores(image_ids, persons, np.concatenate(images)[order], found & ~out, ~found & ~out)
 
 
-def ap_over_pictures(ours: Sequence[PictureScores], theirs: Sequence[PictureScores], resamples: int = 1000) -> Interval:
+def ap_over_images(ours: Sequence[ImageScores], theirs: Sequence[ImageScores], resamples: int = 1000) -> Interval:
     """Percentile bootstrap over pictures of a difference in AP, both sides on the same draws.
 
     Args:
@@ -93,17 +93,17 @@ def ap_over_pictures(ours: Sequence[PictureScores], theirs: Sequence[PictureScor
         ValueError: They are not of the same pictures.
     """
     sides = [*ours, *theirs]
-    if not ours or len(ours) != len(theirs) or any(not _same_pictures(sides[0], side) for side in sides[1:]):
+    if not ours or len(ours) != len(theirs) or any(not _same_images(sides[0], side) for side in sides[1:]):
         raise ValueError("needs results of both networks on the same pictures, as many of each")
     if not sides[0].persons.any():
         return Interval(float("nan"), float("nan"), float("nan"))
-    draws = picture_draws(len(sides[0].image_ids), resamples)
+    draws = image_draws(len(sides[0].image_ids), resamples)
     draws = draws[(draws @ sides[0].persons) > 0]
     values = np.array([[side.average_precision(weights) for side in sides] for weights in draws])
     return of_draws(values[:, : len(ours)].mean(axis=1) - values[:, len(ours) :].mean(axis=1))
 
 
-def _same_pictures(one: PictureScores, other: PictureScores) -> bool:
+def _same_images(one: ImageScores, other: ImageScores) -> bool:
     return np.array_equal(one.image_ids, other.image_ids) and np.array_equal(one.persons, other.persons)
 
 

@@ -44,7 +44,7 @@ class Truth:
         return len(self.ids)
 
     @property
-    def labelled(self) -> np.ndarray:
+    def labeled(self) -> np.ndarray:
         """(G, K) bool."""
         return self.keypoints[..., 2] > 0
 
@@ -89,7 +89,7 @@ def run_coco_eval(
     results: Results,
     annotations: COCO,
     skeleton: Skeleton,
-    labelled: np.ndarray | None = None,
+    labeled: np.ndarray | None = None,
     counts: np.ndarray | None = None,
     thresholds: Sequence[float] | None = None,
 ) -> COCOeval:
@@ -108,8 +108,8 @@ def run_coco_eval(
     annotated = copied_annotations(annotations, skeleton)
     for row, person in enumerate(annotated["annotations"]):
         person["id"] = row + 1
-        if labelled is not None:
-            keypoints = np.reshape(person["keypoints"], (-1, 3)) * labelled[row][:, None]
+        if labeled is not None:
+            keypoints = np.reshape(person["keypoints"], (-1, 3)) * labeled[row][:, None]
             person.update(keypoints=keypoints.ravel(), num_keypoints=int((keypoints[:, 2] > 0).sum()))
         if counts is not None and not counts[row]:
             person["num_keypoints"] = 0  # this, not the labels, makes pycocotools leave a person out

@@ -109,10 +109,10 @@ def predicted_length_pck(
 def _in_units_of(name: str, errors: np.ndarray, truth: Truth, skeleton: Skeleton) -> LengthPck:
     first, second = skeleton.lengths[name]
     lengths = np.linalg.norm(truth.keypoints[:, first, :2] - truth.keypoints[:, second, :2], axis=-1)
-    usable = truth.counts & truth.labelled[:, first] & truth.labelled[:, second] & (lengths > 0)
+    usable = truth.counts & truth.labeled[:, first] & truth.labeled[:, second] & (lengths > 0)
     fraction = LENGTH_FRACTIONS.get(name, 0.2)
     correct = (errors[usable] <= fraction * lengths[usable, None]).astype(np.float64)
-    correct[~truth.labelled[usable]] = np.nan
+    correct[~truth.labeled[usable]] = np.nan
     return LengthPck(name, fraction, skeleton.keypoints, correct, truth.image_ids[usable])
 
 
@@ -136,7 +136,7 @@ def format_length_pck(measures: Sequence[LengthPck], skeleton: Skeleton) -> str:
 
 def pixel_errors(results: Results, truth: Truth, matches: Matches) -> np.ndarray:
     """(G, K) pixels from every annotated person's keypoints to the predicted ones; infinite for persons not found."""
-    found = np.full(truth.labelled.shape, np.inf)
+    found = np.full(truth.labeled.shape, np.inf)
     offset = results.keypoints[matches.rows, :, :2] - truth.keypoints[matches.persons, :, :2]
     found[matches.persons] = np.linalg.norm(offset, axis=-1)
     return found
@@ -161,5 +161,5 @@ def pck(results: Results, annotations: COCO, skeleton: Skeleton) -> dict[str, fl
     """
     truth = read_truth(annotations, skeleton)
     lengths = distances(results, truth, match(results, annotations, skeleton))
-    shares = correct_shares(lengths[truth.labelled & truth.counts[:, None]])
+    shares = correct_shares(lengths[truth.labeled & truth.counts[:, None]])
     return {f"PCK@{fraction:g}": share for fraction, share in zip(FRACTIONS, shares, strict=True)}

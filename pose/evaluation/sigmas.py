@@ -66,10 +66,10 @@ def estimate_sigmas(keypoints: np.ndarray, areas: np.ndarray) -> tuple[np.ndarra
     Raises:
         DataError: A keypoint that nobody labelled twice, or always at the very same place.
     """
-    labelled = keypoints[..., 2] > 0
-    times = labelled.sum(axis=0)
+    labeled = keypoints[..., 2] > 0
+    times = labeled.sum(axis=0)
     repeated = times >= 2
-    weights = (labelled & repeated)[..., None]
+    weights = (labeled & repeated)[..., None]
     mean = (keypoints[..., :2] * weights).sum(axis=0) / np.maximum(times, 1)[..., None]
     squares = (np.square(keypoints[..., :2] - mean) * weights).sum(axis=(0, 3)) / areas[:, None]
     sigmas = np.sqrt(squares.sum(axis=0) / np.maximum(((times - 1) * repeated).sum(axis=0), 1))

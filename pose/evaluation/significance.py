@@ -43,7 +43,7 @@ def over_seeds(differences: Sequence[float]) -> Interval:
     return Interval(mean, float(mean - half), float(mean + half))
 
 
-def over_pictures(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int = 2000) -> Interval:
+def over_images(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int = 2000) -> Interval:
     """Percentile bootstrap over pictures of the difference in the mean share of correct keypoints.
 
     It says how the difference would vary with other test pictures, the trained networks staying what they are. Whole
@@ -62,18 +62,18 @@ def over_pictures(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray,
     return of_draws(np.nanmean(shares, axis=1))
 
 
-def each_over_pictures(
+def each_over_images(
     correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int = 2000
 ) -> tuple[Interval, ...]:
-    """:func:`over_pictures` for each of K keypoints by itself; NaN for one that is nowhere labelled."""
+    """:func:`over_images` for each of K keypoints by itself; NaN for one that is nowhere labelled."""
     shares = _share_gains(correct, other, image_ids, resamples)
     return tuple(of_draws(column) for column in shares.T)
 
 
-def picture_draws(pictures: int, resamples: int) -> np.ndarray:
+def image_draws(images: int, resamples: int) -> np.ndarray:
     """(R + 1, P): how often each of P pictures is in each of R draws of P; row 0 is the pictures themselves."""
-    draws = np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), resamples)
-    return np.concatenate([np.ones((1, pictures), draws.dtype), draws])
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), resamples)
+    return np.concatenate([np.ones((1, images), draws.dtype), draws])
 
 
 def of_draws(values: np.ndarray) -> Interval:
@@ -85,14 +85,14 @@ def of_draws(values: np.ndarray) -> Interval:
 
 
 def _share_gains(correct: np.ndarray, other: np.ndarray, image_ids: np.ndarray, resamples: int) -> np.ndarray:
-    """(R + 1, K): how much larger each keypoint's share of correct ones is in each of :func:`picture_draws`."""
+    """(R + 1, K): how much larger each keypoint's share of correct ones is in each of :func:`image_draws`."""
     if correct.shape != other.shape or correct.size == 0:
         raise ValueError(f"needs the same persons of both networks, got shapes {correct.shape} and {other.shape}")
     gain = np.nan_to_num(correct - other).mean(axis=0)  # (N, K), averaged over the seeds
-    pictures, rows = np.unique(image_ids, return_inverse=True)
-    gains, labelled = np.zeros((2, len(pictures), gain.shape[1]))
+    images, rows = np.unique(image_ids, return_inverse=True)
+    gains, labeled = np.zeros((2, len(images), gain.shape[1]))
     np.add.at(gains, rows, gain)
-    np.add.at(labelled, rows, ~np.isnan(correct[0]))
-    draws = picture_draws(len(pictures), resamples)
-    counts = draws @ labelled
+    np.add.at(labeled, rows, ~np.isnan(correct[0]))
+    draws = image_draws(len(images), resamples)
+    counts = draws @ labeled
     return (draws @ gains) / np.where(counts > 0, counts, np.nan)

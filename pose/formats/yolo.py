@@ -102,7 +102,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             "scores of persons and joints": int(np.isfinite(dataset.scores).sum()),
         }
     )
-    labels, pictures = path / "labels" / options.split, path / "images" / options.split
+    labels, images = path / "labels" / options.split, path / "images" / options.split
     make_folder(labels)
     sizes = np.array([(image.width, image.height) for image in dataset.images], np.float64).reshape(-1, 2)
     if not (sizes > 0).all():
@@ -117,7 +117,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
         with replacing(label) as temporary:
             temporary.write_text("".join(lines.get(number, [])), encoding="utf-8")
         if options.images is not None:
-            link_image(options.images / image.file_name, pictures / image.file_name)
+            link_image(options.images / image.file_name, images / image.file_name)
     skeleton = dataset.skeleton
     fields = {
         "path": str(path.resolve()),

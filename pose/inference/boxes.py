@@ -18,7 +18,7 @@ from pose.files import read_json
 from pose.geometry import clip_boxes
 
 if TYPE_CHECKING:
-    from pose.datasets.image_names import PictureNames
+    from pose.datasets.image_names import ImageNames
 
 NO_BOXES = np.zeros((0, 5))
 
@@ -115,7 +115,7 @@ class CocoBoxes:
     def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
         self.path = Path(path)
         content = read_json(path, "boxes file")
-        self._pictures: PictureNames | None = None
+        self._images: ImageNames | None = None
         self._sizes: dict[int, tuple[int, int]] = {}
         self._id_by_frame: dict[int, int] | None = None
         self._named: set[int] = set()  # every picture that the file speaks of, whatever the scores
@@ -148,16 +148,16 @@ class CocoBoxes:
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
         from pose.datasets.categories import person_category
-        from pose.datasets.image_names import PictureNames
+        from pose.datasets.image_names import ImageNames
 
         images = {image["id"]: image for image in content["images"]}
         self._named = set(images)
-        self._pictures = PictureNames(content["images"])
+        self._images = ImageNames(content["images"])
         self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
-        self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._pictures.ids.items()}
+        self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._images.ids.items()}
         number = person_category(content, self.path)["id"]
         rows = [
-            (self._pictures.first.get(annotation["image_id"], annotation["image_id"]), *annotation["bbox"], 1.0)
+            (self._images.first.get(annotation["image_id"], annotation["image_id"]), *annotation["bbox"], 1.0)
             for annotation in content["annotations"]
             if annotation["category_id"] == number and not annotation.get("iscrowd", 0)
         ]
@@ -173,18 +173,18 @@ class CocoBoxes:
             boxes[:, :4] = clipped
         return found
 
-    def image_id(self, picture: str | Path) -> int | None:
+    def image_id(self, image: str | Path) -> int | None:
         """The file's id of a picture; None where the file does not speak of it."""
-        return trailing_number(str(picture)) if self._pictures is None else self._pictures.id_of(picture)
+        return trailing_number(str(image)) if self._images is None else self._images.id_of(image)
 
-    def size_of(self, picture: str | Path) -> tuple[int, int] | None:
+    def size_of(self, image: str | Path) -> tuple[int, int] | None:
         """Width and height that the file says of a picture, 0, 0 where it does not know; None for a results list."""
-        image_id = self.image_id(picture)
+        image_id = self.image_id(image)
         return None if image_id is None else self._sizes.get(image_id)
 
-    def of_picture(self, picture: str | Path) -> np.ndarray:
+    def of_image(self, image: str | Path) -> np.ndarray:
         """(N, 5) boxes of a picture; none where the file has none for it."""
-        return self._boxes.get(self.image_id(picture), NO_BOXES)
+        return self._boxes.get(self.image_id(image), NO_BOXES)
 
     def of_frame(self, frame: int) -> np.ndarray:
         """(N, 5) boxes of a video's frame, counted from 0; none where the file has none for it."""
@@ -193,11 +193,11 @@ class CocoBoxes:
     def _frame_id(self, frame: int) -> int | None:
         return frame if self._id_by_frame is None else self._id_by_frame.get(frame)
 
-    def check_pictures(self, pictures: Sequence[Path]) -> None:
+    def check_images(self, images: Sequence[Path]) -> None:
         """Raises DataError if the file speaks of pictures, but of none of these."""
-        if self._named and not any(self.image_id(picture) in self._named for picture in pictures):
+        if self._named and not any(self.image_id(image) in self._named for image in images):
             raise DataError(
-                f"{self.path}: no box is on {pictures[0]}{' or the other pictures' if len(pictures) > 1 else ''}; "
+                f"{self.path}: no box is on {images[0]}{' or the other pictures' if len(images) > 1 else ''}; "
                 "choose the boxes made for these pictures"
             )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pose.datasets.orientation import ImageNotices, read_annotated
 from pose.errors import DataError
-from pose.inference.pictures import PICTURE_SUFFIXES, as_picture, list_pictures, number_pictures
+from pose.inference.images import IMAGE_SUFFIXES, as_image, list_images, number_images
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 
 SizeOf = Callable[[Path], tuple[int, int] | None]
@@ -34,7 +34,7 @@ class Frame:
     path: Path | None = None
 
 
-class PictureFiles:
+class ImageFiles:
     """Picture files as frames; those that cannot be read are told and left out.
 
     Args:
@@ -62,7 +62,7 @@ class PictureFiles:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        for number, path in zip(number_pictures(self.paths), self.paths, strict=True):
+        for number, path in zip(number_images(self.paths), self.paths, strict=True):
             try:
                 image = self._read(path)
             except DataError as error:
@@ -74,7 +74,7 @@ class PictureFiles:
     def _read(self, path: Path) -> np.ndarray:
         size = self.size_of(path) if self.size_of else None
         if size is None:
-            return as_picture(path, self.upright)
+            return as_image(path, self.upright)
         image, notice = read_annotated(path, size)
         self._notices.add([(notice, str(path))] if notice else [], self.warn)
         return image
@@ -89,7 +89,7 @@ class PictureFiles:
 
 def open_input(
     name: str, upright: bool, warn: Callable[[str], None], size_of: SizeOf | None = None
-) -> PictureFiles | VideoSource:
+) -> ImageFiles | VideoSource:
     """What a name on the command line means.
 
     Args:
@@ -97,25 +97,25 @@ def open_input(
             of a camera, or a stream's address with ``://``.
         upright: Turn pictures by their EXIF mark.
         warn: Told about each picture that cannot be read or was turned.
-        size_of: As for :class:`PictureFiles`.
+        size_of: As for :class:`ImageFiles`.
 
     Raises:
         DataError: There is nothing of that name, or it is no video.
     """
     path = Path(name)
     if path.is_dir():
-        return PictureFiles(list_pictures(path), upright, warn, size_of)
+        return ImageFiles(list_images(path), upright, warn, size_of)
     if not path.exists():
         if name.isdecimal() or "://" in name:
             return VideoSource(int(name) if name.isdecimal() else name)
         found = sorted(Path(match) for match in glob.glob(name, recursive=True))
-        pictures = [match for match in found if match.suffix.lower() in PICTURE_SUFFIXES]
-        if not pictures:
+        images = [match for match in found if match.suffix.lower() in IMAGE_SUFFIXES]
+        if not images:
             raise DataError(f"{name}: no such picture, folder or video, and no pattern that matches pictures")
-        return PictureFiles(pictures, upright, warn, size_of)
+        return ImageFiles(images, upright, warn, size_of)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoSource(path)
-    return PictureFiles([path], upright, warn, size_of)
+    return ImageFiles([path], upright, warn, size_of)
 
 
 def read_ahead(frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False) -> Iterator[Frame]:

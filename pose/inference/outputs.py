@@ -21,8 +21,8 @@ import numpy as np
 
 from pose.errors import OutputError
 from pose.files import replacing
+from pose.inference.images import write_image
 from pose.inference.inputs import Frame
-from pose.inference.pictures import write_picture
 from pose.inference.video.files import writing_video
 from pose.poses import Poses
 from pose.skeleton import Skeleton
@@ -97,7 +97,7 @@ def csv_file(path: str | Path, skeleton: Skeleton) -> Iterator[Write]:
 
 
 @contextmanager
-def drawn_pictures(folder: str | Path) -> Iterator[Write]:
+def drawn_images(folder: str | Path) -> Iterator[Write]:
     """A drawn picture for each picture file, of the same name; PNG where its format cannot be written.
 
     Raises:
@@ -105,15 +105,15 @@ def drawn_pictures(folder: str | Path) -> Iterator[Write]:
     """
 
     def write(frame: Frame, poses: Poses, drawn: np.ndarray) -> None:
-        write_picture(drawn_path(folder, frame.path), drawn)
+        write_image(drawn_path(folder, frame.path), drawn)
 
     yield write
 
 
-def drawn_path(folder: str | Path, picture: Path) -> Path:
-    """Where :func:`drawn_pictures` writes a picture's drawn one."""
-    suffix = picture.suffix if cv2.haveImageWriter(f"a{picture.suffix}") else ".png"
-    return Path(folder, picture.stem + suffix)
+def drawn_path(folder: str | Path, image: Path) -> Path:
+    """Where :func:`drawn_images` writes a picture's drawn one."""
+    suffix = image.suffix if cv2.haveImageWriter(f"a{image.suffix}") else ".png"
+    return Path(folder, image.stem + suffix)
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from pose.evaluation.oks import NMS_THRESHOLD, RESCORE_THRESHOLD, nms_per_image,
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_image
 from pose.inference.detector import Detector, default_detector
+from pose.inference.images import Image, as_image
 from pose.inference.networks import PoseNetwork, TorchNetwork
-from pose.inference.pictures import Picture, as_picture
 from pose.inference.profiler import Profiler
 from pose.poses import Poses
 from pose.skeleton import Skeleton
@@ -161,13 +161,13 @@ class Predictor:
         return cls(network, **options, clock=clock, calibration=known)
 
     def __call__(
-        self, images: Picture | Sequence[Picture], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
+        self, images: Image | Sequence[Image], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
     ) -> Poses | list[Poses]:
         """Persons of one picture, or of each of several.
 
         Args:
             images: A path, an array (H, W, 3) uint8 BGR as OpenCV gives it, or a list of these; for what
-                else is taken see :func:`~pose.inference.pictures.as_picture`. Files are turned upright.
+                else is taken see :func:`~pose.inference.images.as_image`. Files are turned upright.
             boxes: For one picture (N, 4) x, y, width, height in pixels, or (N, 5) with a score; for a
                 list of pictures a list of these. None asks the detector.
 
@@ -185,30 +185,28 @@ class Predictor:
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):
             raise DataError(f"{len(images)} pictures need as many lists of boxes, got {len(boxes)}")
-        pictures = [as_picture(image) for image in images]
-        given = [
-            self.detect(picture) if own is None else as_boxes(own) for picture, own in zip(pictures, boxes, strict=True)
-        ]
-        for image, picture, own in zip(images, pictures, given, strict=True):
+        arrays = [as_image(image) for image in images]
+        given = [self.detect(array) if own is None else as_boxes(own) for array, own in zip(arrays, boxes, strict=True)]
+        for image, array, own in zip(images, arrays, given, strict=True):
             try:
-                check_inside(own, picture)
+                check_inside(own, array)
             except DataError as error:
                 raise DataError(f"{image}: {error}" if isinstance(image, (str, Path)) else str(error)) from error
-        return self._predict(pictures, given)
+        return self._predict(arrays, given)
 
-    def detect(self, picture: np.ndarray) -> np.ndarray:
+    def detect(self, image: np.ndarray) -> np.ndarray:
         """(N, 5) x, y, width, height in pixels and score: the detector's boxes of (H, W, 3) uint8 BGR."""
         with self.clock("detect"):
-            return as_boxes(self.detector(picture))
+            return as_boxes(self.detector(image))
 
-    def _predict(self, pictures: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[Poses]:
+    def _predict(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[Poses]:
         counts = [len(own) for own in boxes]
-        owner = np.repeat(np.arange(len(pictures)), counts)
+        owner = np.repeat(np.arange(len(images)), counts)
         source = np.concatenate([np.arange(count) for count in counts])
         every = np.concatenate(boxes)
         width, height = self.network.input_size
         centers, scales = boxes_to_centers_scales(every[:, :4], width / height)
-        keypoints = self._keypoints(pictures, owner, centers, scales)
+        keypoints = self._keypoints(images, owner, centers, scales)
         scores, areas = every[:, 4], scales.prod(axis=1)
         with self.clock("rescore, nms"):
             if self.rescore:
@@ -218,7 +216,7 @@ class Predictor:
             if self.calibration is not None:
                 keypoints[..., 2] = self.calibration(keypoints[..., 2])
         threshold = None if self.calibration is None else self.calibration.threshold
-        rows = [kept[owner[kept] == index] for index in range(len(pictures))]
+        rows = [kept[owner[kept] == index] for index in range(len(images))]
         return [
             Poses(
                 boxes=every[row, :4],
@@ -234,7 +232,7 @@ class Predictor:
         ]
 
     def _keypoints(
-        self, pictures: Sequence[np.ndarray], owner: np.ndarray, centers: np.ndarray, scales: np.ndarray
+        self, images: Sequence[np.ndarray], owner: np.ndarray, centers: np.ndarray, scales: np.ndarray
     ) -> np.ndarray:
         """(N, K, 3) in picture pixels for N crops, each of the picture that ``owner`` (N,) says."""
         network = self.network
@@ -244,7 +242,7 @@ class Predictor:
             part = slice(start, start + self.batch_size)
             with self.clock("crop"):
                 chosen = zip(owner[part], affines[part], strict=True)
-                crops = np.stack([warp(pictures[index], affine, network.input_size) for index, affine in chosen])
+                crops = np.stack([warp(images[index], affine, network.input_size) for index, affine in chosen])
             with self.clock("prepare, decode"):
                 points, joint_scores = network(crops)
             with self.clock("map back"):

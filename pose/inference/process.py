@@ -9,7 +9,7 @@ import numpy as np
 
 from pose.errors import DataError
 from pose.inference.boxes import CocoBoxes, check_inside
-from pose.inference.inputs import Frame, PictureFiles, read_ahead
+from pose.inference.inputs import Frame, ImageFiles, read_ahead
 from pose.inference.outputs import Stop, Write
 from pose.inference.predictor import Predictor
 from pose.inference.profiler import Profiler
@@ -24,8 +24,8 @@ TOGETHER_BYTES = 1 << 26
 """And their pixels; a larger picture goes alone."""
 
 
-def poses_of_pictures(
-    predictor: Predictor, files: PictureFiles, boxes: CocoBoxes | None = None
+def poses_of_images(
+    predictor: Predictor, files: ImageFiles, boxes: CocoBoxes | None = None
 ) -> Iterator[tuple[Frame, Poses]]:
     """Each picture with its poses, in order; a few pictures at a time share batches.
 
@@ -39,12 +39,12 @@ def poses_of_pictures(
         DataError: The only picture cannot be used, or the file has boxes for none.
     """
     if boxes is not None:
-        boxes.check_pictures(files.paths)
+        boxes.check_images(files.paths)
     for chunk in _chunks(read_ahead(files)):
         frames, own = [], []
         for frame in chunk:
             try:
-                found = None if boxes is None else _file_boxes(boxes, boxes.of_picture(frame.path), frame)
+                found = None if boxes is None else _file_boxes(boxes, boxes.of_image(frame.path), frame)
             except DataError as error:
                 files.skip(error)
                 continue

@@ -38,12 +38,12 @@ class Profiler:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + own
                 self.counts[stage] = self.counts.get(stage, 0) + 1
 
-    def table(self, pictures: int) -> str:
+    def table(self, images: int) -> str:
         """A line per stage: milliseconds a picture and the share of the time, the longest first."""
         total = sum(self.seconds.values())
         lines = [f"{'stage':<16}{'ms/picture':>12}{'share':>8}{'calls':>8}"]
         for stage, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
-            each = 1000 * seconds / max(pictures, 1)
+            each = 1000 * seconds / max(images, 1)
             lines.append(f"{stage:<16}{each:>12.2f}{seconds / max(total, 1e-9):>8.1%}{self.counts[stage]:>8}")
-        lines.append(f"{'all':<16}{1000 * total / max(pictures, 1):>12.2f}{'':>8}{pictures:>8}")
+        lines.append(f"{'all':<16}{1000 * total / max(images, 1):>12.2f}{'':>8}{images:>8}")
         return "\n".join(lines)

@@ -23,7 +23,7 @@ PERSONS = 32
 WANTED = 0.90
 
 
-def choose_pictures(annotations: dict, persons: int) -> dict:
+def choose_images(annotations: dict, persons: int) -> dict:
     """The annotation file cut down to pictures whose labelled persons come to exactly ``persons``."""
     counts: dict[int, int] = {}
     for annotation in annotations["annotations"]:
@@ -53,7 +53,7 @@ def main() -> int:
     arguments = parser.parse_args()
     source = read_json(arguments.root / "annotations/person_keypoints_train2017.json", "annotation file")
     subset = (arguments.work_dir / "persons.json").absolute()
-    write_json(subset, choose_pictures(source, PERSONS))
+    write_json(subset, choose_images(source, PERSONS))
     overrides = {
         "data.root": str(arguments.root),
         "data.train.annotations": str(subset),

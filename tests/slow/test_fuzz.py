@@ -204,9 +204,9 @@ class Targets:
     def read_boxes(self, edits: list, breaks: list) -> None:
         document = self.detections if len(edits) % 2 else self.annotations
         boxes = CocoBoxes(self._write("boxes.json", as_json(edited(document, edits)), breaks), 0.3)
-        boxes.check_pictures([Path("1.jpg")])
+        boxes.check_images([Path("1.jpg")])
         boxes.check_frames("v.mp4", 3)
-        assert boxes.of_picture("2.jpg").shape[1] == boxes.of_frame(1).shape[1] == 5
+        assert boxes.of_image("2.jpg").shape[1] == boxes.of_frame(1).shape[1] == 5
 
     def read_skeleton(self, edits: list, breaks: list) -> None:
         path = self._write("skeleton.json", as_json(edited(self.skeleton, edits)), breaks)

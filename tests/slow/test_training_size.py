@@ -21,13 +21,13 @@ def shared_out(pid):
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) / 1024
 
 
-class OnePicture:
+class OneImage:
     """In place of pictures that there are not."""
 
-    picture = np.zeros((480, 640, 3), np.uint8)
+    image = np.zeros((480, 640, 3), np.uint8)
 
     def view(self, row, step):
-        return View(self.picture.copy())
+        return View(self.image.copy())
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_train2017_loads_in_half_a_minute_and_costs_less_than_a_gigabyte_with_ei
     assert len(persons) == PERSONS
     monkeypatch.setattr(ImageFolder, "missing", lambda _: [])
     dataset = CropDataset(persons, tmp_path, COCO, (192, 256), Augmentation())
-    dataset.source = OnePicture()
+    dataset.source = OneImage()
     loader = make_loader(dataset, 32, WORKERS, train=True)
     waiting = batches(loader)
     seen = np.concatenate([next(waiting).rows for _ in range(100)])

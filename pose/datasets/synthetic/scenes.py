@@ -161,13 +161,13 @@ def _annotate(person: Person, number: int, owner: np.ndarray, scale: float, orig
     if not visible.any():
         inside[:] = False
     flags = np.where(visible, 2, inside.astype(int))
-    labelled = zip(np.where(inside[:, None], xy, 0).tolist(), flags.tolist(), strict=True)
+    labeled = zip(np.where(inside[:, None], xy, 0).tolist(), flags.tolist(), strict=True)
     return {
         "segmentation": [],
         "num_keypoints": int(inside.sum()),
         "area": area,
         "iscrowd": 0,
-        "keypoints": [value for point, flag in labelled for value in (*point, flag)],
+        "keypoints": [value for point, flag in labeled for value in (*point, flag)],
         "bbox": box,
         "category_id": PERSON_CATEGORY,
     }

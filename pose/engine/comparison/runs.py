@@ -18,7 +18,7 @@ from pose.engine.progress import changes
 from pose.engine.train import make_trainer, train
 from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, BusyError
 from pose.errors import DataError, PoseError
-from pose.evaluation.bootstrap import PictureScores, picture_scores
+from pose.evaluation.bootstrap import ImageScores, image_scores
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import make_folder, read_json, replacing, sha256, write_json
 from pose.locks import HeldError, lock_file
@@ -79,11 +79,11 @@ class Run:
             raise CompareError(f"{self.folder / CORRECT}: cannot be read; delete {RESULT} to test again") from error
 
     @property
-    def matched(self) -> PictureScores | None:
+    def matched(self) -> ImageScores | None:
         """What AP of resampled pictures needs; None of a run that was tested before this was kept."""
         try:
             with np.load(self.folder / MATCHED) as arrays:
-                return PictureScores(**arrays)
+                return ImageScores(**arrays)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -251,7 +251,7 @@ def _test(run: Run, device: torch.device) -> None:
         arrays |= {f"{measure.name} image_ids": measure.image_ids for measure in measures}
         np.savez_compressed(temporary, **arrays)
     with replacing(run.folder / MATCHED) as temporary:
-        np.savez_compressed(temporary, **vars(picture_scores(tested.results, tested.truth, tested.skeleton)))
+        np.savez_compressed(temporary, **vars(image_scores(tested.results, tested.truth, tested.skeleton)))
     write_json(
         run.folder / RESULT,
         {

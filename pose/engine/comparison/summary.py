@@ -11,10 +11,10 @@ import numpy as np
 
 from pose.engine.comparison.runs import Run
 from pose.engine.work_dir import BEST
-from pose.evaluation.bootstrap import ap_over_pictures
+from pose.evaluation.bootstrap import ap_over_images
 from pose.evaluation.coco_eval import FIGURES
 from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
-from pose.evaluation.significance import LEVEL, Interval, over_pictures, over_seeds
+from pose.evaluation.significance import LEVEL, Interval, over_images, over_seeds
 from pose.files import replacing
 from pose.tables import table_lines
 
@@ -84,10 +84,10 @@ def _difference(runs: dict[int, Run], baseline: dict[int, Run]) -> dict[str, dic
     ours, theirs = ([side[seed].correct for seed in seeds] for side in (runs, baseline))
     for name, (_, image_ids) in ours[0].items():
         stacked = (np.stack([arrays[name][0] for arrays in side]) for side in (ours, theirs))
-        found[name]["pictures"] = over_pictures(*stacked, image_ids)
+        found[name]["pictures"] = over_images(*stacked, image_ids)
     matched = [[side[seed].matched for seed in seeds] for side in (runs, baseline)]
     if None not in (*matched[0], *matched[1]):  # tested before it was kept
-        found["AP"]["pictures"] = ap_over_pictures(*matched)
+        found["AP"]["pictures"] = ap_over_images(*matched)
     return found
 
 

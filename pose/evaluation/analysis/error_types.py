@@ -26,7 +26,7 @@ from pose.skeleton import Skeleton
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 """The numbers that :func:`classify` gives are indices into this."""
 
-UNLABELLED = -1
+UNLABELED = -1
 
 GOOD, NEAR = 0.85, 0.5
 """The paper's bounds of similarity."""
@@ -40,20 +40,20 @@ def person_similarity(results: Results, truth: Truth, matches: Matches, skeleton
         truth.areas[matches.persons],
         np.array(skeleton.sigmas),
     )
-    labelled = truth.labelled[matches.persons]
-    return (own * labelled).sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)
+    labeled = truth.labeled[matches.persons]
+    return (own * labeled).sum(axis=1) / np.maximum(labeled.sum(axis=1), 1)
 
 
 def classify(results: Results, truth: Truth, matches: Matches, skeleton: Skeleton) -> np.ndarray:
     """(P, K) int8 indices into :data:`KINDS`; :data:`UNLABELLED` where the annotation has no label."""
     sigmas, partner = np.array(skeleton.sigmas), skeleton.flip_index
     points = results.keypoints[matches.rows, :, :2]
-    places, labelled = truth.keypoints[..., :2], truth.labelled
+    places, labeled = truth.keypoints[..., :2], truth.labeled
 
     def near(mine: np.ndarray, persons: np.ndarray, joints: np.ndarray) -> np.ndarray:
         """Similarity of keypoints of matches to joints of annotated persons, 0 where unlabelled."""
         found = keypoint_similarity(points[mine], places[persons][:, joints], truth.areas[persons], sigmas[joints])
-        return found * labelled[persons][:, joints]
+        return found * labeled[persons][:, joints]
 
     every, same = np.arange(len(points)), np.arange(skeleton.num_keypoints)
     own = near(every, matches.persons, same)
@@ -64,7 +64,7 @@ def classify(results: Results, truth: Truth, matches: Matches, skeleton: Skeleto
     kinds = np.select(
         [own >= GOOD, own >= NEAR, (inverted >= NEAR) & (inverted >= swapped), swapped >= NEAR], [0, 1, 2, 3], 4
     )
-    return np.where(labelled[matches.persons], kinds, UNLABELLED).astype(np.int8)
+    return np.where(labeled[matches.persons], kinds, UNLABELED).astype(np.int8)
 
 
 def corrected(results: Results, truth: Truth, matches: Matches, wrong: np.ndarray) -> Results:

@@ -19,7 +19,7 @@ from pose.visualization import draw_skeletons
 SHOWN = 8
 """Crops of each kind."""
 
-LEAST_LABELLED = 5
+LEAST_LABELED = 5
 """Persons with fewer labelled keypoints say little about the network."""
 
 _LARGEST = (320, 240)  # pixels of a view
@@ -55,19 +55,19 @@ def make_gallery(
     truth, results, matches = analysis.truth, analysis.results, analysis.matches
 
     @lru_cache(maxsize=4)
-    def picture(image_id: int) -> np.ndarray:
+    def read(image_id: int) -> np.ndarray:
         return read_image(Path(images, annotations.imgs[image_id]["file_name"]))
 
     def crop(image_id: int, true: np.ndarray | None, found: np.ndarray | None) -> str:
         """Keypoints (K, 3) with a score of 0 or 1, of the annotation and of the result; either may be missing."""
-        image = picture(int(image_id))
+        image = read(int(image_id))
         window = _window(np.concatenate([each for each in (true, found) if each is not None]), image)
         views = [_view(image, window, each, skeleton) for each in (true, found) if each is not None]
         return _data_uri(np.concatenate(views, axis=1))
 
     def matched(index: int) -> tuple[str, str]:
         row, person = matches.rows[index], matches.persons[index]
-        shown = truth.labelled[person].astype(np.float64)[:, None]
+        shown = truth.labeled[person].astype(np.float64)[:, None]
         true, found = (
             np.hstack([points[:, :2], shown]) for points in (truth.keypoints[person], results.keypoints[row])
         )
@@ -82,10 +82,10 @@ def make_gallery(
         return caption, crop(results.image_ids[row], None, found)
 
     def missed(person: int) -> tuple[str, str]:
-        true = np.hstack([truth.keypoints[person, :, :2], truth.labelled[person].astype(np.float64)[:, None]])
+        true = np.hstack([truth.keypoints[person, :, :2], truth.labeled[person].astype(np.float64)[:, None]])
         return f"annotation {truth.ids[person]}", crop(truth.image_ids[person], true, None)
 
-    telling = np.flatnonzero(truth.labelled[matches.persons].sum(axis=1) >= LEAST_LABELLED)
+    telling = np.flatnonzero(truth.labeled[matches.persons].sum(axis=1) >= LEAST_LABELED)
     by_oks = telling[np.argsort(analysis.person_oks[telling], kind="stable")]
     by_score = matches.false_rows[np.argsort(-results.scores[matches.false_rows], kind="stable")]
     by_size = matches.missed[np.argsort(-truth.areas[matches.missed], kind="stable")]

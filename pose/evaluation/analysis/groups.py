@@ -16,7 +16,7 @@ from pose.skeleton import Skeleton
 SIZES = (32, 64, 96, 192)
 """Bounds of the square root of the area, in pixels; COCO's medium is 32 to 96, its large above."""
 
-LABELLED = (6, 11, 16)
+LABELED = (6, 11, 16)
 """Bounds of the number of labelled keypoints."""
 
 CROWDING = (1, 2, 4)
@@ -53,9 +53,9 @@ def by_size(truth: Truth) -> Grouping:
     return _names(0, SIZES, " px"), np.digitize(np.sqrt(truth.areas), SIZES)
 
 
-def by_labelled(truth: Truth) -> Grouping:
+def by_labeled(truth: Truth) -> Grouping:
     """Groups persons by the number of labelled keypoints."""
-    return _names(1, LABELLED, "", whole=True), np.digitize(truth.labelled.sum(axis=1), LABELLED)
+    return _names(1, LABELED, "", whole=True), np.digitize(truth.labeled.sum(axis=1), LABELED)
 
 
 def by_crowding(truth: Truth) -> Grouping:
@@ -69,7 +69,7 @@ def by_crowding(truth: Truth) -> Grouping:
     return _names(0, CROWDING, "", whole=True), np.digitize(neighbors, CROWDING)
 
 
-GROUPINGS = {"size": by_size, "labelled keypoints": by_labelled, "crowding": by_crowding}
+GROUPINGS = {"size": by_size, "labelled keypoints": by_labeled, "crowding": by_crowding}
 
 
 def group_figures(

@@ -127,8 +127,8 @@ def _losses(analysis: Analysis) -> str:
         [name, f"{analysis.counts[name]:,}" if name in analysis.counts else "", _figure(ap), _gain(ap, analysis.ap)]
         for name, ap in analysis.ap_without.items()
     ]
-    labelled = sum(analysis.counts[kind] for kind in KINDS)
-    shares = ", ".join(f"{kind} {analysis.counts[kind] / max(1, labelled):.1%}" for kind in KINDS)
+    labeled = sum(analysis.counts[kind] for kind in KINDS)
+    shares = ", ".join(f"{kind} {analysis.counts[kind] / max(1, labeled):.1%}" for kind in KINDS)
     return (
         "<p>AP when one thing alone is put right. A keypoint is <b>good</b> where it is at least "
         f"{GOOD:g} similar to its place, a <b>jitter</b> from {NEAR:g} on, an <b>inversion</b> where it is at its "
@@ -136,7 +136,7 @@ def _losses(analysis: Analysis) -> str:
         "where they are, so that not everything reaches 1. <b>Scores</b>: the "
         "same persons in their best order. <b>False persons</b> are on no annotated person, or a second time on one "
         f"(OKS below {MATCH_OKS:g} with any that is free). Classes after Ronchi and Perona, ICCV 2017.</p>"
-        f"<p>Of {labelled:,} labelled keypoints of found persons: {shares}.</p>"
+        f"<p>Of {labeled:,} labelled keypoints of found persons: {shares}.</p>"
         + bar_chart(bars, ["AP"], 1.0, "AP after correcting each class")
         + figure_table(["corrected", "count", "AP", "gain"], rows)
     )
@@ -149,7 +149,7 @@ def _keypoints(analysis: Analysis) -> str:
     }
     limit = max([0.05, *(sum(shares) for shares in wrong.values())])
     rows = [
-        [row.name, f"{row.labelled:,}", _figure(row.ap), *map(_figure, row.pck), *map(str, row.kinds.values())]
+        [row.name, f"{row.labeled:,}", _figure(row.ap), *map(_figure, row.pck), *map(str, row.kinds.values())]
         for row in analysis.keypoints
     ]
     heads = ["keypoint", "labelled", "AP", *(f"PCK@{fraction:g}" for fraction in FRACTIONS), *KINDS]

@@ -47,7 +47,7 @@ class KeypointFigures:
     """
 
     name: str
-    labelled: int
+    labeled: int
     ap: float
     pck: tuple[float, ...]
     kinds: Mapping[str, int]
@@ -186,7 +186,7 @@ def _keypoint_figures(
     results: Results, annotations: COCO, skeleton: Skeleton, truth: Truth, matches: Matches, kinds: np.ndarray
 ) -> tuple[KeypointFigures, ...]:
     lengths = distances(results, truth, matches)
-    shown = truth.labelled & truth.counts[:, None]
+    shown = truth.labeled & truth.counts[:, None]
     rows = []
     for joint, name in enumerate(skeleton.keypoints):
         only = np.zeros_like(shown)
@@ -196,8 +196,8 @@ def _keypoint_figures(
         rows.append(
             KeypointFigures(
                 name=name,
-                labelled=int(shown[:, joint].sum()),
-                ap=average_precision(run_coco_eval(own, annotations, skeleton, labelled=only)),
+                labeled=int(shown[:, joint].sum()),
+                ap=average_precision(run_coco_eval(own, annotations, skeleton, labeled=only)),
                 pck=correct_shares(lengths[shown[:, joint], joint]),
                 kinds={kind: int((kinds[:, joint] == number).sum()) for number, kind in enumerate(KINDS)},
             )
@@ -212,8 +212,8 @@ def person_calibration(results: Results, matches: Matches, person_oks: np.ndarra
 
 
 def _joint_calibration(results: Results, matches: Matches, kinds: np.ndarray) -> Calibration:
-    labelled = kinds >= 0
-    return _calibration(results.keypoints[matches.rows, :, 2][labelled], (kinds[labelled] <= KINDS.index("jitter")))
+    labeled = kinds >= 0
+    return _calibration(results.keypoints[matches.rows, :, 2][labeled], (kinds[labeled] <= KINDS.index("jitter")))
 
 
 def _calibration(scores: np.ndarray, reached: np.ndarray) -> Calibration:

@@ -9,11 +9,11 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from pose.evaluation.analysis.error_types import KINDS, classify, person_similarity
-from pose.evaluation.bootstrap import ap_over_pictures, picture_scores
+from pose.evaluation.bootstrap import ap_over_images, image_scores
 from pose.evaluation.matching import match, read_truth
 from pose.evaluation.pck import distances
 from pose.evaluation.results import Results
-from pose.evaluation.significance import LEVEL, Interval, each_over_pictures
+from pose.evaluation.significance import LEVEL, Interval, each_over_images
 from pose.skeleton import Skeleton
 from pose.tables import table_lines
 
@@ -77,10 +77,10 @@ def compare_results(
     counted = np.flatnonzero(truth.counts)
     scores, correct, person_oks, counts = [], [], [], []
     for results in (first, second):
-        scores.append(picture_scores(results, annotations, skeleton))
+        scores.append(image_scores(results, annotations, skeleton))
         matches = match(results, annotations, skeleton)
         near = (distances(results, truth, matches) <= NEAR).astype(np.float64)
-        correct.append(np.where(truth.labelled, near, np.nan)[counted])
+        correct.append(np.where(truth.labeled, near, np.nan)[counted])
         reached = np.zeros(len(truth))
         reached[matches.persons] = person_similarity(results, truth, matches, skeleton)
         person_oks.append(reached[counted])
@@ -94,12 +94,12 @@ def compare_results(
     order = np.argsort(gains, kind="stable")
     shares = (Interval(np.nan, np.nan, np.nan),) * skeleton.num_keypoints
     if len(counted):
-        shares = each_over_pictures(correct[1][None], correct[0][None], truth.image_ids[counted], resamples)
+        shares = each_over_images(correct[1][None], correct[0][None], truth.image_ids[counted], resamples)
     sides = tuple(
         Side(own.average_precision(), _shares(right), count)
         for own, right, count in zip(scores, correct, counts, strict=True)
     )
-    ap = ap_over_pictures(scores[1:], scores[:1], resamples)
+    ap = ap_over_images(scores[1:], scores[:1], resamples)
     return TwoResults(skeleton.keypoints, sides, ap, shares, image_ids[order], gains[order])
 
 
@@ -128,8 +128,8 @@ def format_comparison(found: TwoResults, names: tuple[str, str]) -> str:
 
 
 def _shares(correct: np.ndarray) -> np.ndarray:
-    labelled = (~np.isnan(correct)).sum(axis=0)
-    return np.where(labelled > 0, np.nansum(correct, axis=0) / np.maximum(labelled, 1), np.nan)
+    labeled = (~np.isnan(correct)).sum(axis=0)
+    return np.where(labeled > 0, np.nansum(correct, axis=0) / np.maximum(labeled, 1), np.nan)
 
 
 def _hundredths(value: float) -> str:

@@ -18,10 +18,10 @@ from werkzeug.exceptions import HTTPException
 from pose.datasets.images import decode_image
 from pose.errors import DataError
 from pose.inference.boxes import whole_image
+from pose.inference.images import as_image
 from pose.inference.inputs import Frame
 from pose.inference.networks import PoseNetwork
 from pose.inference.outputs import records
-from pose.inference.pictures import as_picture
 from pose.inference.predictor import Predictor
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 from pose.inference.video.stream import StreamPredictor
@@ -120,7 +120,7 @@ def create_app(
             try:
                 if suffix in VIDEO_SUFFIXES:
                     return jsonify(_video(predictor, path, name, most_frames, detect_every))
-                return jsonify(_picture(predictor, path, name))
+                return jsonify(_image(predictor, path, name))
             except DataError as error:
                 raise _refused(422, str(error).replace(str(path), name)) from error
 
@@ -157,8 +157,8 @@ def _refused(code: int, text: str) -> HTTPException:
     return error
 
 
-def _picture(predictor: Predictor, path: Path, name: str) -> dict[str, Any]:
-    image = as_picture(path)
+def _image(predictor: Predictor, path: Path, name: str) -> dict[str, Any]:
+    image = as_image(path)
     found = predictor(image)
     frame = Frame(0, image, Path(name))
     height, width = image.shape[:2]

@@ -18,7 +18,7 @@ from pose.inference.outputs import Write, records
 from pose.poses import Poses
 from pose.skeleton import SIDE_COLORS, Skeleton, limb_side
 
-MOST_PICTURES = 900
+MOST_IMAGES = 900
 """Frames whose pictures are kept in a page: half a minute at 30 a second, about 20 MB."""
 
 _WIDTH = 640
@@ -58,7 +58,7 @@ def html_file(
     fps: float,
     frame_count: int | None,
     size: tuple[int, int],
-    most_pictures: int = MOST_PICTURES,
+    most_images: int = MOST_IMAGES,
 ) -> Iterator[Write]:
     """An output like those of :mod:`pose.inference.outputs`.
 
@@ -71,12 +71,12 @@ def html_file(
         fps: Frames a second.
         frame_count: Of the video, None if nobody knows; then the first pictures are kept.
         size: Width and height of the frames.
-        most_pictures: How many frames' pictures are kept.
+        most_images: How many frames' pictures are kept.
 
     Raises:
         OutputError: The place cannot be written.
     """
-    step = 1 if frame_count is None else -(-frame_count // most_pictures)
+    step = 1 if frame_count is None else -(-frame_count // most_images)
     factor = min(1.0, _WIDTH / size[0])
     meta = skeleton_meta(skeleton) | {
         "title": title, "fps": fps, "width": size[0], "height": size[1],
@@ -89,13 +89,13 @@ def html_file(
 
         def write(frame: Frame, poses: Poses, drawn: object) -> None:
             nonlocal kept
-            picture = None
-            if kept < most_pictures and frame.number % step == 0:
+            image = None
+            if kept < most_images and frame.number % step == 0:
                 small = cv2.resize(frame.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
                 data = cv2.imencode(".jpg", small, _QUALITY)[1].tobytes()
-                picture = "data:image/jpeg;base64," + base64.b64encode(data).decode()
+                image = "data:image/jpeg;base64," + base64.b64encode(data).decode()
                 kept += 1
-            entry = {"number": frame.number, "persons": persons(frame, poses), "picture": picture}
+            entry = {"number": frame.number, "persons": persons(frame, poses), "picture": image}
             file.write(f"<script>add({_script_json(entry)})</script>\n")
 
         yield write

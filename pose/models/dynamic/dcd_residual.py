@@ -119,9 +119,9 @@ class ChannelResidual(nn.Module):
             shifts = shift_in, shift_out
             q = scale_in[..., None] * q
             core = scale_out[..., None, None, None] * core
-        centre = core.new_zeros(core.shape[2:])
-        centre[:, :, core.shape[4] // 2, core.shape[5] // 2] = torch.eye(latent, dtype=core.dtype, device=core.device)
-        core = core + centre
+        center = core.new_zeros(core.shape[2:])
+        center[:, :, core.shape[4] // 2, core.shape[5] // 2] = torch.eye(latent, dtype=core.dtype, device=core.device)
+        core = core + center
         weight = torch.einsum("gnobhw,gbi->ngoihw", torch.einsum("goa,ngabhw->gnobhw", p, core), q)
         weight = _direct_sum(weight)
         if shifts is None:

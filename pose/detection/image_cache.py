@@ -18,7 +18,7 @@ from pose.locks import lock_file
 _BROKEN = (0, 0)
 
 
-class PictureCache:
+class ImageCache:
     """Pictures by row.
 
     Args:
@@ -43,7 +43,7 @@ class PictureCache:
         return image, np.array([width, height]) / self.sizes[row]
 
 
-def open_picture_cache(folder: str | Path, paths: list[str], longest_side: int) -> tuple[PictureCache, list[str]]:
+def open_image_cache(folder: str | Path, paths: list[str], longest_side: int) -> tuple[ImageCache, list[str]]:
     """Makes the cache, where it is not there, and opens it.
 
     Args:
@@ -69,7 +69,7 @@ def open_picture_cache(folder: str | Path, paths: list[str], longest_side: int) 
         table, sizes, broken = saved["table"], saved["sizes"], json.loads(str(saved["broken"]))
     if not table[:, 1].any():
         raise DataError(f"no picture can be read; the first: {broken[0] if broken else 'there is none'}")
-    return PictureCache(pixels, table, sizes), broken
+    return ImageCache(pixels, table, sizes), broken
 
 
 def _stamp(path: str) -> tuple[int, int]:

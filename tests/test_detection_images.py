@@ -9,9 +9,9 @@ import pytest
 from pose.detection.canvas import CanvasSettings, compose
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, collate
-from pose.detection.detector import LONGEST_SIDE, input_size, letterbox, to_picture
+from pose.detection.detector import LONGEST_SIDE, input_size, letterbox, to_image
+from pose.detection.image_cache import open_image_cache
 from pose.detection.labels import Source, read_sources
-from pose.detection.picture_cache import open_picture_cache
 from pose.detection.score import best_threshold, evaluate_boxes, precision_recall
 from pose.detection.settings import DataSettings
 from pose.detection.targets import NOTHING, PERSON, REGION, UNSURE
@@ -45,12 +45,12 @@ def folder(tmp_path):
 
 def test_boxes_by_hand_and_a_detectors_become_one(folder):
     sources = [Source("a", "a.json", "found.json", weight=3), Source("b", None, "b.json")]
-    pictures = read_sources(sources, folder)
-    assert len(pictures) == 12
-    assert pictures.weights.tolist() == [3] * 6 + [1] * 6
-    first = pictures.paths.index(str(folder / "a" / "0.png"))
-    assert pictures.boxes[first].tolist() == [[10, 10, 30, 50], [50, 0, 70, 20], [40, 20, 60, 50], [60, 30, 69, 50]]
-    assert pictures.kinds[first].tolist() == [PERSON, REGION, PERSON, UNSURE]
+    images = read_sources(sources, folder)
+    assert len(images) == 12
+    assert images.weights.tolist() == [3] * 6 + [1] * 6
+    first = images.paths.index(str(folder / "a" / "0.png"))
+    assert images.boxes[first].tolist() == [[10, 10, 30, 50], [50, 0, 70, 20], [40, 20, 60, 50], [60, 30, 69, 50]]
+    assert images.kinds[first].tolist() == [PERSON, REGION, PERSON, UNSURE]
     with pytest.raises(DataError, match="list.json: not a file of boxes"):
         (folder / "list.json").write_text("[]")
         read_sources([Source("a", "a.json", "list.json")], folder)
@@ -62,17 +62,17 @@ def test_boxes_by_hand_and_a_detectors_become_one(folder):
 
 def test_the_cache_holds_the_pictures_and_names_the_broken(folder):
     paths = [str(folder / "a" / "0.png"), str(folder / "a" / "absent.png"), str(folder / "a" / "5.png")]
-    cache, broken = open_picture_cache(folder / "cache", paths, 40)
+    cache, broken = open_image_cache(folder / "cache", paths, 40)
     assert cache.usable.tolist() == [True, False, True]
     assert len(broken) == 1
     assert "absent.png" in broken[0]
     image, scale = cache[2]
     assert image.shape == (28, 40, 3)
     assert scale == pytest.approx([40 / 85, 28 / 60])
-    again, _ = open_picture_cache(folder / "cache", paths, 40)
+    again, _ = open_image_cache(folder / "cache", paths, 40)
     assert np.array_equal(again[0][0], cache[0][0])
     with pytest.raises(DataError, match="absent.png"):
-        open_picture_cache(folder / "cache", paths[1:2], 40)
+        open_image_cache(folder / "cache", paths[1:2], 40)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -115,7 +115,7 @@ def test_canvases_depend_on_the_seed_alone_and_gray_fills_the_rest(folder):
     )
     assert data.held_out_rows.tolist() == [2, 5]
     make = [
-        CanvasDataset(data.pictures, data.cache, data.train_rows, 4, (64, 96), CanvasSettings(), seed)
+        CanvasDataset(data.images, data.cache, data.train_rows, 4, (64, 96), CanvasSettings(), seed)
         for seed in (1, 1, 2)
     ]
     for place in ((0, 0), (3, 2)):
@@ -146,10 +146,10 @@ def test_the_input_fits_its_area_and_a_box_comes_back_exactly(size):
     boxes = np.array([[1, 2, size[0] - 3, size[1] - 4.5, 0.7]])
     drawn = boxes.copy()
     drawn[:, :4] *= np.tile(scale, 2)
-    back = to_picture(drawn, scale, image.shape)
+    back = to_image(drawn, scale, image.shape)
     assert back[0] == pytest.approx([1, 2, size[0] - 4, size[1] - 6.5, 0.7])
     outside = np.array([[-50, -50, -1, -1, 0.5], [-1e4, -1e4, 1e4, 1e4, 0.4]])
-    assert to_picture(outside, scale, image.shape).tolist() == [[0, 0, *size, 0.4]]
+    assert to_image(outside, scale, image.shape).tolist() == [[0, 0, *size, 0.4]]
 
 
 def test_letterboxed_pixels_lie_where_the_scale_says():

@@ -13,14 +13,14 @@ from pose.errors import DataError, OutputError
 from pose.files import replacing
 from pose.inference.boxes import trailing_number
 
-Picture = str | Path | np.ndarray
+Image = str | Path | np.ndarray
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 
 
-def as_picture(image: Picture, upright: bool = True) -> np.ndarray:
+def as_image(image: Image, upright: bool = True) -> np.ndarray:
     """A picture's pixels, whatever they were.
 
     Args:
@@ -49,27 +49,27 @@ def as_picture(image: Picture, upright: bool = True) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3])
 
 
-def list_pictures(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path) -> list[Path]:
     """The pictures of a folder in the order of their names.
 
     Raises:
         DataError: There is none.
     """
-    pictures = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
-    if not pictures:
-        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(PICTURE_SUFFIXES)}")
-    return pictures
+    images = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(IMAGE_SUFFIXES)}")
+    return images
 
 
-def number_pictures(pictures: Sequence[Path]) -> list[int]:
+def number_images(images: Sequence[Path]) -> list[int]:
     """An ``image_id`` for each: the numbers that the names end with where they differ, else 0, 1, 2 ..."""
-    numbers = [trailing_number(picture.name) for picture in pictures]
+    numbers = [trailing_number(image.name) for image in images]
     if None in numbers or len(set(numbers)) != len(numbers):
-        return list(range(len(pictures)))
+        return list(range(len(images)))
     return numbers
 
 
-def write_picture(path: str | Path, image: np.ndarray) -> None:
+def write_image(path: str | Path, image: np.ndarray) -> None:
     """Writes (H, W, 3) uint8 BGR in the format of the suffix, beside and renamed.
 
     Raises:
