@@ -54,7 +54,15 @@ def test_known_probabilities_are_found_for_each_joint():
     assert calibration(np.array([-5.0, 7.0, 0.5])).tolist() == [
         calibration.probabilities[0, 0], calibration.probabilities[1, -1], found[9, 2]
     ]  # fmt: skip
-    assert calibration.scores.shape == (3, 16)
+    assert calibration.scores.shape == (3, 17)
+
+
+def test_no_peak_is_no_joint_however_good_the_labeled_ones_are():
+    scores, right = sample()
+    calibration = fit_calibration(scores * 0.5 + 0.5, np.where(np.isnan(right), right, 1.0), flip=True)
+    assert calibration(np.zeros(3)).tolist() == [0, 0, 0]
+    assert (np.diff(calibration(np.repeat(np.linspace(0, 0.5, 6)[:, None], 3, axis=1)), axis=0) > 0).all()
+    assert (calibration(np.full(3, 0.6)) == 1).all()
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9])
@@ -78,8 +86,8 @@ def test_where_nothing_is_good_enough_a_joint_is_drawn_that_is_rather_right_than
 def test_few_labels_make_few_knots_and_too_few_none():
     scores, right = sample(25)
     calibration = fit_calibration(scores, right, flip=False)
-    assert len(np.unique(calibration.scores[0])) == 1
-    assert calibration.probabilities[0, 0] == pytest.approx(right[:, 0].mean())
+    assert len(np.unique(calibration.scores[0])) == 2
+    assert calibration.probabilities[0, -1] == pytest.approx(right[:, 0].mean())
     with pytest.raises(DataError, match="only 18 joints"):
         fit_calibration(scores[:9], right[:9], flip=False)
 

@@ -23,7 +23,7 @@ FRACTION = 0.1
 """A joint is right within this fraction of the longer side of the person's box."""
 
 KNOTS = 16
-"""Points of a joint's map, at most."""
+"""Points of a joint's map that are fitted, at most."""
 
 LEAST_PER_KNOT = 20
 """Labeled joints behind each knot, at least."""
@@ -205,13 +205,15 @@ def isotonic(values: ArrayLike, weights: ArrayLike) -> np.ndarray:
 
 
 def _fit_joint(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """:data:`KNOTS` scores and probabilities from (P,) pairs: the fit's means over parts of equally many joints.
+    """:data:`KNOTS` + 1 scores and probabilities from (P,) pairs: the fit's means over parts of equally many joints.
 
-    With few joints there are fewer parts, and the last knot is repeated.
+    With few joints there are fewer parts, and the last knot is repeated. The first knot is a score of 0, no peak at
+    all, with probability 0: labeled joints say nothing of places where nobody is, and a detector's boxes hold such.
     """
     distinct, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     fitted = isotonic(np.bincount(place, weights=right) / counts, counts)[place]
     order = np.argsort(scores, kind="stable")
     parts = np.array_split(order, max(1, min(KNOTS, len(scores) // LEAST_PER_KNOT)))
     parts += parts[-1:] * (KNOTS - len(parts))
-    return np.array([scores[part].mean() for part in parts]), np.array([fitted[part].mean() for part in parts])
+    knots = [scores[part].mean() for part in parts]
+    return np.array([min(0.0, knots[0]), *knots]), np.array([0.0, *(fitted[part].mean() for part in parts)])
