@@ -51,6 +51,16 @@ def test_no_results_are_an_ap_of_zero(project, run_tool, tmp_path):
     assert (status, error) == (0, "") and printed.splitlines()[-1].split()[0] == "0.000"
 
 
+def test_joints_written_at_the_corner_are_told(project, tested, run_tool, tmp_path):
+    records = json.loads(tested.read_text())
+    for record in records[:2]:
+        record["keypoints"][3:6] = [0, 0, 0]
+    (tmp_path / "others.json").write_text(json.dumps(records))
+    status, printed, error = run_tool("score_results.py", tmp_path / "others.json", project / "data" / ANNOTATIONS)
+    assert (status, error) == (0, "") and f"2 of {len(records):,} persons have joints at (0, 0)" in printed
+    assert "(0, 0)" not in run_tool("score_results.py", tested, project / "data" / ANNOTATIONS)[1]
+
+
 def changed(**fields):
     return lambda record: [{**record, **fields}]
 

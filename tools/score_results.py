@@ -19,7 +19,7 @@ from pose.evaluation.analysis.report import PAGE, check_report_folder, make_repo
 from pose.evaluation.coco_backend import BACKENDS, check_backend
 from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
 from pose.evaluation.protocol import TestProtocol
-from pose.evaluation.results import Results, check_results, read_results
+from pose.evaluation.results import Results, check_results, read_results, size_notice
 from pose.files import check_outputs, read_json
 from pose.skeleton import choose_skeleton
 
@@ -49,6 +49,8 @@ def main() -> None:
     figures = evaluate(records, truth, skeleton, arguments.backend)
     if figures["AP"] < 0:
         raise DataError(f"{arguments.annotations}: has no person to look for, so there is no AP")
+    if notice := size_notice(records):
+        print(notice)
     about = _about(arguments.results)
     print(about)
     print(format_figures(figures))

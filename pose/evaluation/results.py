@@ -149,6 +149,22 @@ def read_results(
     return results
 
 
+def size_notice(results: Sequence[Mapping]) -> str:
+    """A line where other programs wrote joints that they did not find at (0, 0), else nothing.
+
+    pycocotools 2.0.11 makes a result's area from all its keypoints (``COCO.loadRes``), so such a person counts as a
+    larger one: AP is the same, AP(M) and AP(L) are not (findings/cocoeval_sizes_of_absent_joints.sh).
+    """
+    keypoints = [record["keypoints"] for record in results]
+    count = sum(any(x == y == 0 for x, y in zip(points[0::3], points[1::3], strict=True)) for points in keypoints)
+    if not count:
+        return ""
+    return (
+        f"{count:,} of {len(results):,} persons have joints at (0, 0), which count in the size that pycocotools gives "
+        "a result: AP(M) and AP(L) are not what they would be without"
+    )
+
+
 def check_results(
     results: Sequence[Mapping],
     num_keypoints: int | None = None,
