@@ -101,7 +101,7 @@ def draw_truth(crop: np.ndarray, points: np.ndarray, labeled: np.ndarray, skelet
     Args:
         crop: (H, W, 3) uint8 BGR.
         points: (K, 2) in crop pixels; may lie outside.
-        labelled: (K,) bool.
+        labeled: (K,) bool.
         skeleton: Names the K keypoints and joins them.
 
     Returns:

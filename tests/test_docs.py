@@ -1,5 +1,6 @@
 """The documents and the code name only what exists: rows of the protocol, links, files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -95,6 +96,38 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "README.md").read_text()
     pages = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md") if path.name != "README.md"]
     assert [str(path) for path in pages if f"({path})" not in index] == []
+
+
+def test_every_tool_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text()
+    tools = sorted(path for path in (ROOT / "tools").iterdir() if path.suffix in (".py", ".sh"))
+    assert len(tools) > 20
+    assert [path.name for path in tools if f"`tools/{path.name}`" not in index] == []
+
+
+def test_options_that_are_named_exist():
+    known = {option for text in sources().values() for option in re.findall(r"\"(--[a-z][a-z0-9-]+)\"", text)}
+    wrong = []
+    for page in PAGES:
+        for command in re.findall(r"tools/\w+\.py(?:[^`\n]|\\\n)*", page.read_text()):
+            wrong += [(page.name, name) for name in re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", command) if name not in known]
+    assert wrong == []
+
+
+def test_shipped_weights_are_named_with_their_own_configuration():
+    known = json.loads((ROOT / "data" / "weights" / "index.json").read_text())
+    own = {
+        f"data/weights/{each['file']}": each["config"]
+        for kind in ("weights", "detectors")
+        for each in known[kind].values()
+    }
+    pairs = {
+        (page.name, config, file)
+        for page in PAGES
+        for config, file in re.findall(r"(configs/[\w./-]+\.py)[\s\\]+(data/weights/\w+\.pth)", page.read_text())
+    }
+    assert len(pairs) > 4
+    assert [pair for pair in sorted(pairs) if own[pair[2]] != pair[1]] == []
 
 
 def test_modules_that_are_named_exist():

@@ -19,7 +19,7 @@ class TrainingData:
     """The pictures of a training.
 
     Attributes:
-        pictures: Files and boxes.
+        images: Files and boxes.
         cache: Pixels.
         train_rows, held_out_rows: Rows of both.
         broken: What is wrong with pictures that cannot be read; none of the rows is one of them.

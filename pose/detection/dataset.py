@@ -35,7 +35,7 @@ class CanvasDataset(Dataset):
     """Endless canvases: each of an epoch's rows is drawn anew every epoch, from the seed alone.
 
     Args:
-        pictures: Their boxes and weights.
+        images: Their boxes and weights.
         cache: Their pixels, row by row the same pictures.
         rows: Which of them to draw from.
         length: Canvases an epoch.

@@ -28,7 +28,7 @@ class ImageScores:
     Args:
         image_ids: (P,) of all pictures, ascending.
         persons: (P,) annotated persons that count, on each.
-        pictures: (D,) rows of ``image_ids``: the picture of each found person, the best score first.
+        images: (D,) rows of ``image_ids``: the picture of each found person, the best score first.
         right: (T, D) bool: matched at each of T thresholds of OKS.
         wrong: (T, D) bool: matched to nobody there; who is neither is of an annotation that does not count.
     """

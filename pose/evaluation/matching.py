@@ -101,7 +101,7 @@ def run_coco_eval(
         results: The persons.
         annotations: The annotation file.
         skeleton: Gives K and the OKS sigmas.
-        labelled: (G, K) bool, the labels that count; None for all that there are.
+        labeled: (G, K) bool, the labels that count; None for all that there are.
         counts: (G,) bool, the persons that count; results on others are neither right nor wrong. None for all.
         thresholds: Of OKS; None for COCO's ten.
     """

@@ -38,10 +38,10 @@ class KeypointFigures:
 
     Args:
         name: The keypoint's name.
-        labelled: How many counted persons have it.
+        labeled: How many counted persons have it.
         ap: AP where this keypoint alone is labelled, of the persons who have it and the false ones; -1 where
             nobody has it.
-        pck: Share of ``labelled`` that is within each of :data:`pose.evaluation.pck.FRACTIONS`; one of a missed
+        pck: Share of ``labeled`` that is within each of :data:`pose.evaluation.pck.FRACTIONS`; one of a missed
             person is not.
         kinds: How many are of each of :data:`~pose.evaluation.analysis.error_types.KINDS`, of matched persons.
     """
