@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,14 @@ from torch import nn
 from pose.errors import CheckpointError
 from pose.files import replacing
 
-_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, KeyError, ValueError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
 """What a damaged file makes torch and zipfile raise (NotImplementedError is a RuntimeError)."""
+
+_AVERAGED = "module."
+"""What the names of averaged weights begin with in a training's checkpoint, as torch's AveragedModel has it."""
 
 
 def save_checkpoint(path: str | Path, contents: Mapping[str, Any], previous: str | Path | None = None) -> None:
@@ -99,12 +106,20 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         contents = {"model": contents}
     if not isinstance(contents, dict) or not _is_state(contents["model"]):
         raise CheckpointError(f"{path}: a file of torch, but no checkpoint with a network's weights; use another one")
-    name = not_finite(contents["model"])
+    name = not_finite(contents["model"]) or not_finite(trained_state(contents))
     if name is not None:
         raise CheckpointError(
             f"{path}: its tensor {name} holds NaN or infinity, perhaps of a training that diverged; use another one"
         )
     return contents
+
+
+def trained_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint that count: of a training that goes on (``last.pth``) the averaged ones, if any."""
+    average = checkpoint.get("average")
+    if not average:
+        return checkpoint["model"]
+    return {name.removeprefix(_AVERAGED): value for name, value in average.items() if name.startswith(_AVERAGED)}
 
 
 def in_half_precision(state: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, torch.Tensor]:
@@ -164,7 +179,7 @@ def load_newest(paths: Sequence[Path]) -> tuple[dict[str, Any], Path, list[Check
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Loads a checkpoint's weights into a network; every name and shape must fit.
+    """Loads a checkpoint's weights (:func:`trained_state`) into a network; every name and shape must fit.
 
     Returns:
         The checkpoint.
@@ -173,7 +188,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         CheckpointError: It is broken or of another network; the network is unchanged then.
     """
     checkpoint = load_checkpoint(path)
-    load_state(model, checkpoint["model"], path)
+    load_state(model, trained_state(checkpoint), path)
     return checkpoint
 
 

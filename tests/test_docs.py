@@ -110,7 +110,9 @@ def test_options_that_are_named_exist():
     wrong = []
     for page in PAGES:
         for command in re.findall(r"tools/\w+\.py(?:[^`\n]|\\\n)*", page.read_text()):
-            wrong += [(page.name, name) for name in re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", command) if name not in known]
+            wrong += [
+                (page.name, name) for name in re.findall(r"(?<=\s)--[a-z][a-z0-9-]+", command) if name not in known
+            ]
     assert wrong == []
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from pose.checkpoint import load_checkpoint, load_state
+from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.classification.evaluate import accuracy, test_loader
 from pose.classification.folder import check_classes, list_images
 from pose.classification.settings import load_classifier_settings
@@ -50,7 +50,7 @@ def main() -> None:
     check_classes(tuple(classes), images, arguments.checkpoint)
     device = choose_device(arguments.device)
     model = settings.build_model(len(classes))
-    load_state(model, checkpoint["model"], arguments.checkpoint)
+    load_state(model, trained_state(checkpoint), arguments.checkpoint)
     model.to(device)
     loader = test_loader(images, settings)
 

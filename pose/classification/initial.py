@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from pose.checkpoint import load_checkpoint, load_state
+from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.engine.initial import TORCHVISION
 from pose.errors import CheckpointError
 from pose.models.classifier import ImageClassifier
@@ -41,7 +41,7 @@ def load_initial(
         whole = own == IMAGENET_CLASSES
         load_torchvision(model if whole else model.backbone, name, path or None, initial_noise, initial_balanced)
         return [] if whole else left
-    state = load_checkpoint(initial_weights)["model"]
+    state = trained_state(load_checkpoint(initial_weights))
     if any(name.startswith("head.") for name in state):
         raise CheckpointError(
             f"{initial_weights}: a pose network's; a classifier starts a pose network, not the other way round, since "

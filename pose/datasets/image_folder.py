@@ -185,6 +185,7 @@ class BrokenImages:
         self.limit = int(share * count)
         self.count = count
         self.found: dict[str, None] = {}
+        self._new: list[str] = []
 
     def add(self, messages: Iterable[str], tell: Callable[[str], None] = print) -> None:
         """Counts and tells those that are new.
@@ -194,9 +195,23 @@ class BrokenImages:
         """
         for message in messages:
             if message not in self.found:
-                self.found[message] = None
-                count = len(self.found)
-                if count > self.limit:
-                    more = f" ({count} of {self.count} pictures cannot be used, up to {self.limit} are skipped)"
-                    raise DataError(message + more)
-                tell(f"warning: skipped {message} ({count} of at most {self.limit})")
+                self._new.append(message)
+                self.count_in([message])
+                tell(f"warning: skipped {message} ({len(self.found)} of at most {self.limit})")
+
+    def take_new(self) -> list[str]:
+        """The messages that came by :meth:`add` since the last call, for the run's other processes."""
+        taken, self._new = self._new, []
+        return taken
+
+    def count_in(self, messages: Iterable[str]) -> None:
+        """Counts messages of this or another process.
+
+        Raises:
+            DataError: They are too many now.
+        """
+        for message in messages:
+            self.found[message] = None
+            if len(self.found) > self.limit:
+                more = f" ({len(self.found)} of {self.count} pictures cannot be used, up to {self.limit} are skipped)"
+                raise DataError(message + more)

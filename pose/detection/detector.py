@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pose.checkpoint import load_checkpoint, load_state
+from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.detection.canvas import GRAY
 from pose.detection.decode import decode
 from pose.detection.network import SIZE_DIVISOR, STRIDE, DetectionNet
@@ -23,9 +23,6 @@ from pose.prediction import to_input
 
 LONGEST_SIDE = 416
 """No side of the network's input is longer."""
-
-AVERAGED = "module."
-"""What the names of averaged weights begin with in a training's checkpoint."""
 
 
 class PersonDetector:
@@ -101,11 +98,7 @@ def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -
         raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
     settings = make_detector_settings(changed(sections, overrides or {}))
     network = settings.build_model()
-    state = checkpoint["model"]
-    if checkpoint.get("average"):
-        averaged = checkpoint["average"].items()
-        state = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
-    load_state(network, state, path)
+    load_state(network, trained_state(checkpoint), path)
     return network, settings
 
 

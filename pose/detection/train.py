@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pose.checkpoint import load_weights
+from pose.config import stored_settings
 from pose.detection.data import TrainingData, open_training_data
 from pose.detection.dataset import CanvasBatch, CanvasDataset, canvas_loader
 from pose.detection.detector import PersonDetector
@@ -19,7 +20,7 @@ from pose.detection.network import STRIDE
 from pose.detection.repeated import RepeatedCanvases
 from pose.detection.results import detect_arrays
 from pose.detection.score import FIGURES, RECALLS, evaluate_boxes
-from pose.detection.settings import DetectorSettings
+from pose.detection.settings import DetectorSettings, make_detector_settings
 from pose.detection.targets import encode, loss
 from pose.engine.loop import run
 from pose.engine.random_state import seed_everything
@@ -111,6 +112,7 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
         chosen_by="AP50",
         shown=("AP", "AP50", "recall"),
         unit="canvases",
+        stored_settings=partial(stored_settings, make=make_detector_settings),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pose.datasets.image_folder import BrokenImages
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
@@ -82,7 +83,7 @@ def train_one_epoch(task: Task, progress: Progress, timer: CheckpointTimer, titl
             trainer.set_learning_rate(task.rate_at(progress.epoch, done, len(order)))
             losses.append(task.learn(trainer, batch))
             if (done + 1) % look_every == 0 or done + 1 == len(order):
-                due, stop = _look(losses, order.batch_size, progress, timer)
+                due, stop = _look(losses, order.batch_size, progress, timer, task.broken)
                 losses.clear()
                 progress.seconds += time.perf_counter() - started
                 bar.update(progress.batches - bar.n)
@@ -94,10 +95,19 @@ def train_one_epoch(task: Task, progress: Progress, timer: CheckpointTimer, titl
     return True
 
 
-def _look(losses: list[Tensor], size: int, progress: Progress, timer: CheckpointTimer) -> tuple[bool, bool]:
-    """Adds batches of ``size`` each to the progress; whether any process wants a checkpoint or to stop."""
+def _look(
+    losses: list[Tensor], size: int, progress: Progress, timer: CheckpointTimer, broken: BrokenImages | None
+) -> tuple[bool, bool]:
+    """Adds batches of ``size`` each to the progress; whether any process wants a checkpoint or to stop.
+
+    What one process found broken counts for all.
+    """
     values = torch.stack(losses).tolist()
-    *sums, due, stop = distributed.total([*values, *map(float, timer.wishes())]).tolist()
+    found = broken.take_new() if broken else []
+    *sums, news, due, stop = distributed.total([*values, len(found), *map(float, timer.wishes())]).tolist()
+    if broken and news and distributed.shard()[1] > 1:
+        for messages in distributed.gathered(found):
+            broken.count_in(messages)
     for number, value in enumerate(sums, progress.batches + 1):
         if not math.isfinite(value):
             raise TrainingError(

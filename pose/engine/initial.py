@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pose.checkpoint import load_checkpoint, load_state
+from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.errors import CheckpointError
 from pose.models.dynamic.inflate import inflate, load_torchvision
 from pose.models.pose_net import PoseNet
@@ -64,7 +64,7 @@ def load_initial(
         load_torchvision(model.backbone, name, path or None, initial_noise, initial_balanced)
         return []
     checkpoint, keypoints = _read(initial_weights)
-    state: Mapping[str, Tensor] = checkpoint["model"]
+    state: Mapping[str, Tensor] = trained_state(checkpoint)
     told: list[str] = []
     if any(name.startswith(CLASSIFIER) for name in state):
         return [_load_backbone(model, state, initial_noise, initial_weights)]

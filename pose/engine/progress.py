@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pose.checkpoint import load_newest, save_checkpoint
-from pose.config import stored_settings
 from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
@@ -111,7 +110,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
 
     Raises:
         CheckpointError: None is whole, or it is of another network.
-        TrainingError: It was made with another seed, or was stopped within an epoch of another order of data.
+        TrainingError: It was made with another seed, for outputs of other names, or was stopped within an epoch of another order of data.
     """
     paths = [work_dir / LAST, work_dir / PREVIOUS]
     found = None
@@ -125,13 +124,19 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     task.trainer.load_state_dict(checkpoint, path)
     try:
         progress = _stored_progress(checkpoint, task.chosen_by)
-        before = stored_settings(checkpoint["settings"])
+        before = task.stored_settings(checkpoint["settings"])
         seed, random = before["train"]["seed"], checkpoint["random"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: does not say how far its run was ({error!r}); start anew from its weights with "
             "train.initial_weights"
         ) from error
+    for name, wanted in task.stated.items():
+        if name in checkpoint and checkpoint[name] != wanted:
+            raise TrainingError(
+                f"{path}: its network was trained for other {name}, or for these in another order "
+                f"({_first_difference(checkpoint[name], wanted)}); start anew from its weights with train.initial_weights"
+            )
     if seed != task.schedule.seed:
         raise TrainingError(f"{path}: was trained with seed {seed}; resume with it")
     if progress.batches and checkpoint.get("order") != _order(task.order):
@@ -150,6 +155,16 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
     return progress
+
+
+def _first_difference(before: Any, now: Any) -> str:
+    """Of two lists of names, else both as they are."""
+    if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+        for old, new in zip(before, now, strict=False):
+            if old != new:
+                return f"{old!r} is now {new!r}"
+        return f"{len(before)} are now {len(now)}"
+    return f"{before!r} is now {now!r}"
 
 
 def _stored_progress(checkpoint: Mapping[str, Any], chosen_by: str) -> Progress:

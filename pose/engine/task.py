@@ -56,7 +56,8 @@ class Task:
         batches: The loader's batches, one epoch of them.
         broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
         begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
-        stated: What checkpoints state beside weights and settings.
+        stated: What checkpoints state beside weights and settings: what the network's outputs are.
+        stored_settings: Reads the settings of an older checkpoint as this version would write them.
         sheet: A picture (H, W, 3) uint8 BGR of what a network does, for TensorBoard.
         sheet_every: Epochs between two of them, shown after validations; 0 for none.
     """
@@ -75,6 +76,7 @@ class Task:
     broken: BrokenImages | None = None
     begin_epoch: Callable[[int], dict[str, float]] = _nothing
     stated: Mapping[str, Any] = field(default_factory=dict)
+    stored_settings: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     sheet: Callable[[nn.Module], np.ndarray] | None = None
     sheet_every: int = 0
 

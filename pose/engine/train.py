@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pose import heatmap
-from pose.config import Settings
+from pose.config import Settings, stored_settings
 from pose.datasets.loading.loader import Batch, batches
 from pose.engine import distributed, evaluate
 from pose.engine.initial import KEYPOINTS, load_initial
@@ -86,6 +86,7 @@ def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: 
         sheet=partial(prediction_sheet, settings=settings, device=device),
         sheet_every=schedule.sheet_every,
         stated={KEYPOINTS: list(settings.skeleton().keypoints)},
+        stored_settings=stored_settings,
     )
 
 

@@ -223,7 +223,11 @@ class Trainer:
         load_state(self.model, state["model"], path)
         if "optimizer" not in state:
             raise CheckpointError(f"{path}: holds weights only, no training run to resume")
+        own = [
+            {name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups
+        ]
         try:
+            _check_kind(own, state["optimizer"]["param_groups"])
             self.optimizer.load_state_dict(state["optimizer"])
             _check_shapes(self.optimizer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -231,8 +235,8 @@ class Trainer:
                 f"{path}: the state of its optimizer is not of this network and these options ({error}); resume with "
                 "those of before, or start anew from its weights with train.initial_weights"
             ) from error
-        for group in self.optimizer.param_groups:
-            group["fused"] = self._fused  # the machine's, not the checkpoint's
+        for group, options in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(options)  # this run's, not the checkpoint's
         if self.scaler.is_enabled() and state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         if self.average:
@@ -240,6 +244,13 @@ class Trainer:
                 raise CheckpointError(f"{path}: has no averaged weights; resume with train.average_decay=0")
             self.average.load_state_dict(state["average"])
             self._averaged = None
+
+
+def _check_kind(own: Sequence[Mapping[str, Any]], saved: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ValueError where a state is of SGD and not of a kind of Adam, or the other way round."""
+    for name in ("betas", "momentum"):
+        if any(name in group for group in own) != any(name in group for group in saved):
+            raise ValueError("it is of another kind of optimizer")
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
