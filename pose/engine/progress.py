@@ -110,7 +110,8 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
 
     Raises:
         CheckpointError: None is whole, or it is of another network.
-        TrainingError: It was made with another seed, for outputs of other names, or was stopped within an epoch of another order of data.
+        TrainingError: It was made with another seed, for outputs of other names, or was stopped within an epoch of
+            another order of data.
     """
     paths = [work_dir / LAST, work_dir / PREVIOUS]
     found = None
@@ -135,7 +136,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
         if name in checkpoint and checkpoint[name] != wanted:
             raise TrainingError(
                 f"{path}: its network was trained for other {name}, or for these in another order "
-                f"({_first_difference(checkpoint[name], wanted)}); start anew from its weights with train.initial_weights"
+                f"({_first_difference(checkpoint[name], wanted)}); start anew with train.initial_weights"
             )
     if seed != task.schedule.seed:
         raise TrainingError(f"{path}: was trained with seed {seed}; resume with it")
