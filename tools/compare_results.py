@@ -9,6 +9,9 @@ the two differ most; with --images and --out these are drawn: annotation, first,
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import asdict
 from pathlib import Path
