@@ -61,16 +61,16 @@ def main() -> int:
         write_json(out, results)
         print(f"{out}: {len(results)} boxes")
         return 0
-    return draw(detector, arguments.input, out)
+    return draw(detector, arguments.input, out, arguments.checkpoint)
 
 
-def draw(detector: PersonDetector, name: str, out: Path) -> int:
+def draw(detector: PersonDetector, name: str, out: Path, checkpoint: Path) -> int:
     """Draws the boxes of pictures and writes them; the exit status."""
     frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
     if not isinstance(frames, ImageFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     make_folder(out)
-    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], frames.paths)
+    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], [checkpoint, *frames.paths])
     results = []
     for frame in frames:
         boxes = detector(frame.image)

@@ -20,12 +20,12 @@ import numpy as np
 
 from pose.command_line import share
 from pose.detection.detector import PersonDetector, load_network
-from pose.detection.results import detect_data_set
+from pose.detection.results import detect_data_set, read_boxes, read_truth
 from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
 from pose.detection.settings import FIGURES_THRESHOLD, TestSettings
 from pose.device import choose_device
 from pose.errors import command
-from pose.files import check_outputs, read_json, write_json
+from pose.files import check_outputs, write_json
 from pose.options import OptionError
 
 
@@ -47,7 +47,9 @@ def main() -> int:
     if arguments.boxes is not None:
         if annotations is None:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
-        results = read_json(arguments.boxes, "detections file")
+        results, left_out = read_boxes(arguments.boxes, annotations)
+        if left_out:
+            print(f"left out: {left_out} boxes of pictures that {annotations} does not have")
     else:
         _, settings = load_network(arguments.checkpoint)
         test, root = settings.test, Path(settings.data.root)
@@ -58,7 +60,9 @@ def main() -> int:
         results = detect_data_set(detector, annotations, images)
     if arguments.out:
         write_json(arguments.out, results)
-    truth = read_json(annotations, "annotation file")
+    truth, areas = read_truth(annotations)
+    if areas:
+        print(f"{annotations}: {areas} persons without an area: their boxes' areas are taken")
     threshold = test.threshold if arguments.threshold is None else arguments.threshold
     report(truth, results, threshold)
     return 0
