@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import torch
 from torch import nn
@@ -97,14 +97,27 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if isinstance(contents, dict) and "model" not in contents:
         contents = {"model": contents}
-    if not isinstance(contents, dict) or not _is_state(contents["model"]):
+    check_state(contents["model"] if isinstance(contents, dict) else None, path)
+    return contents
+
+
+def check_state(state: object, path: str | Path) -> None:
+    """Refuses what is no state dict, or one with numbers that are none.
+
+    Args:
+        state: Part of a checkpoint.
+        path: The checkpoint, for messages.
+
+    Raises:
+        CheckpointError: It is not tensors by name, or a tensor holds NaN or infinity; names the tensor.
+    """
+    if not _is_state(state):
         raise CheckpointError(f"{path}: a file of torch, but no checkpoint with a network's weights; use another one")
-    name = not_finite(contents["model"])
+    name = not_finite(state)
     if name is not None:
         raise CheckpointError(
             f"{path}: its tensor {name} holds NaN or infinity, perhaps of a training that diverged; use another one"
         )
-    return contents
 
 
 def in_half_precision(state: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, torch.Tensor]:
@@ -128,7 +141,7 @@ def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
     return next((name for name, values in state.items() if not torch.isfinite(values).all()), None)
 
 
-def _is_state(model: object) -> bool:
+def _is_state(model: object) -> TypeGuard[dict[str, torch.Tensor]]:
     return isinstance(model, dict) and bool(model) and all(isinstance(value, torch.Tensor) for value in model.values())
 
 

@@ -81,7 +81,10 @@ def _identity(path: Path) -> tuple[int, int] | Path:
     try:
         status = path.stat()
     except OSError:
-        return path.resolve()
+        try:
+            return path.resolve()
+        except (OSError, RuntimeError):  # links in a circle: reading them says so
+            return path.absolute()
     return status.st_dev, status.st_ino
 
 

@@ -145,6 +145,8 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
         with pytest.raises(OutputError, match="is an input too"):
             check_outputs([None, tmp_path / "new.json", tmp_path / name], [None, tmp_path / "absent", source])
     check_outputs([tmp_path / "out.pth", None], [source])
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    check_outputs([tmp_path / "out.pth"], [tmp_path / "circle"])  # an input that cannot be read says so when it is read
 
 
 def test_two_outputs_of_one_name_are_refused(tmp_path):

@@ -12,6 +12,9 @@ these, and TensorBoard and metrics.csv the curves.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +47,7 @@ def main() -> None:
     check_outputs([arguments.out], [arguments.config, arguments.checkpoint])
     checkpoint = load_checkpoint(arguments.checkpoint)
     classes = checkpoint.get(CLASSES)
-    if not classes:
+    if not classes or not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{arguments.checkpoint}: does not name its classes: not of tools/train_classifier.py")
     images = list_images(arguments.images or settings.data.folder("val"))
     check_classes(tuple(classes), images, arguments.checkpoint)
@@ -69,7 +72,9 @@ def main() -> None:
     print(f"{len(images)} images of {len(classes)} classes, {settings.data.resize} -> {settings.data.input_size}")
     print(f"top-1 {100 * figures['top1']:.2f} %  top-5 {100 * figures['top5']:.2f} %")
     if arguments.out:
-        written = {"figures": figures, "images": len(images), "epoch": checkpoint.get("epoch"), **contents}
+        epoch = checkpoint.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else None
+        written = {"figures": figures, "images": len(images), "epoch": epoch, **contents}
         write_json(arguments.out, {**written, "settings": settings.to_dict(), "torch": torch.__version__})
         print(f"written: {arguments.out}")
 

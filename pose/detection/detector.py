@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pose.checkpoint import load_checkpoint, load_state
+from pose.checkpoint import check_state, load_checkpoint, load_state
 from pose.detection.canvas import GRAY
 from pose.detection.decode import decode
 from pose.detection.network import SIZE_DIVISOR, STRIDE, DetectionNet
@@ -103,6 +103,7 @@ def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -
     network = settings.build_model()
     state = checkpoint["model"]
     if checkpoint.get("average"):
+        check_state(checkpoint["average"], path)
         averaged = checkpoint["average"].items()
         state = {name.removeprefix(AVERAGED): value for name, value in averaged if name.startswith(AVERAGED)}
     load_state(network, state, path)
