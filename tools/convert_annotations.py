@@ -79,7 +79,7 @@ def main() -> None:
     read_as = input_format(arguments.annotations, arguments.read_as)
     write_as = output_format(arguments.out, arguments.write_as)
     sheet = arguments.write_skeleton and arguments.write_skeleton.with_suffix(".png")
-    inputs = [arguments.annotations, arguments.source, arguments.target]
+    inputs = [arguments.annotations, arguments.source, arguments.target, arguments.images]
     files = [arguments.write_skeleton, sheet]
     check_outputs(files if write_as.folder else [arguments.out, *files], inputs)
     refuse_folder(arguments.out, arguments.annotations, write_as)

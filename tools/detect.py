@@ -54,7 +54,7 @@ def main() -> int:
     threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
     out = arguments.out or Path("detections.json" if whole_set else "detections")
     if whole_set:
-        check_outputs([out], [arguments.checkpoint, arguments.annotations])
+        check_outputs([out], [arguments.checkpoint, arguments.annotations, arguments.images])
     detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
     if whole_set:
         results = detect_data_set(detector, arguments.annotations, arguments.images)

@@ -43,7 +43,8 @@ def main() -> int:
     if (arguments.checkpoint is None) == (arguments.boxes is None):
         raise OptionError("give a checkpoint or --boxes, one of them")
     test, annotations = TestSettings(), arguments.annotations
-    check_outputs([arguments.out], [arguments.checkpoint, arguments.boxes, arguments.annotations])
+    given = [arguments.checkpoint, arguments.boxes, arguments.annotations, arguments.images]
+    check_outputs([arguments.out], given)
     if arguments.boxes is not None:
         if annotations is None:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
@@ -55,6 +56,7 @@ def main() -> int:
         test, root = settings.test, Path(settings.data.root)
         annotations = annotations or root / settings.data.test_annotations
         images = arguments.images or root / settings.data.test_images
+        check_outputs([arguments.out], [annotations, images])
         device = choose_device(arguments.device)
         detector = PersonDetector.from_checkpoint(arguments.checkpoint, device, FIGURES_THRESHOLD)
         results = detect_data_set(detector, annotations, images)

@@ -14,7 +14,6 @@ from pose.formats.dataset import ImageRecord
 
 _UPRIGHT_SWAPS = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
 _ORIENTATION = 0x0112
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class MissingExtra(PoseError, ImportError):

@@ -13,7 +13,8 @@ import numpy as np
 
 from pose.datasets.orientation import ImageNotices, read_annotated
 from pose.errors import DataError
-from pose.inference.images import IMAGE_SUFFIXES, as_image, list_images, number_images
+from pose.files import IMAGE_SUFFIXES
+from pose.inference.images import as_image, list_images, number_images
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 
 SizeOf = Callable[[Path], tuple[int, int] | None]
