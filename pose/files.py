@@ -15,6 +15,9 @@ from pose.errors import DataError, OutputError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Of the files that are looked for in a folder of images."""
 
+RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
+"""Of images that not every OpenCV decodes, so that one in a folder is read, or named as one that cannot be."""
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
