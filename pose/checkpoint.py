@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import torch
 from torch import nn
@@ -104,14 +104,29 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if isinstance(contents, dict) and "model" not in contents:
         contents = {"model": contents}
-    if not isinstance(contents, dict) or not _is_state(contents["model"]):
+    _check_state(contents["model"] if isinstance(contents, dict) else None, path)
+    if contents.get("average"):
+        _check_state(contents["average"], path)
+    return contents
+
+
+def _check_state(state: object, path: str | Path) -> None:
+    """Refuses what is no state dict, or one with numbers that are none.
+
+    Args:
+        state: Part of a checkpoint.
+        path: The checkpoint, for messages.
+
+    Raises:
+        CheckpointError: It is not tensors by name, or a tensor holds NaN or infinity; names the tensor.
+    """
+    if not _is_state(state):
         raise CheckpointError(f"{path}: a file of torch, but no checkpoint with a network's weights; use another one")
-    name = not_finite(contents["model"]) or not_finite(trained_state(contents))
+    name = not_finite(state)
     if name is not None:
         raise CheckpointError(
             f"{path}: its tensor {name} holds NaN or infinity, perhaps of a training that diverged; use another one"
         )
-    return contents
 
 
 def trained_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -143,7 +158,7 @@ def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
     return next((name for name, values in state.items() if not torch.isfinite(values).all()), None)
 
 
-def _is_state(model: object) -> bool:
+def _is_state(model: object) -> TypeGuard[dict[str, torch.Tensor]]:
     return isinstance(model, dict) and bool(model) and all(isinstance(value, torch.Tensor) for value in model.values())
 
 

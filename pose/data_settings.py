@@ -114,6 +114,10 @@ class DataSettings:
         names += [split.boxes for split in splits if split.boxes != ANNOTATED]
         return [self.path(name) for name in names]
 
+    def image_folders(self) -> list[Path]:
+        """Every folder of images that is named."""
+        return [self.path(each.images) for each in (*self.train, self.val, self.test) if each]
+
 
 OLD_NAMES = {
     "train_annotations": "train.annotations",

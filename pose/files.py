@@ -12,6 +12,12 @@ from typing import Any
 
 from pose.errors import DataError, OutputError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Of the files that are looked for in a folder of images."""
+
+RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
+"""Of images that not every OpenCV decodes, so that one in a folder is read, or named as one that cannot be."""
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -61,16 +67,23 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
 
     Args:
         outputs: Files that will be written; None is passed over.
-        inputs: Files and folders that are read; None is passed over.
+        inputs: Files and folders that are read; None is passed over. The images in a folder, at whatever depth, are
+            inputs, too.
 
     Raises:
         OutputError: An output is one of the inputs or another output, by whatever name or link, or is there and is no
             regular file.
     """
-    taken = {_identity(Path(path)): "an input" for path in inputs if path is not None}
+    read = [Path(path) for path in inputs if path is not None]
+    taken = {_identity(path): "an input" for path in read}
+    folders = [path.resolve() for path in read if path.is_dir()]
     for path in (Path(output) for output in outputs if output is not None):
-        _regular(path)
+        target = _regular(path)
         identity = _identity(path)
+        if target.suffix.lower() in IMAGE_SUFFIXES and target.is_file():
+            folder = next((each for each in folders if target.resolve().is_relative_to(each)), None)
+            if folder is not None:
+                raise OutputError(f"{path}: is an image of the folder {folder}, which is read; choose another name")
         if identity in taken:
             raise OutputError(f"{path}: is {taken[identity]} too; choose another name for what is written")
         taken[identity] = "another output"
@@ -81,7 +94,10 @@ def _identity(path: Path) -> tuple[int, int] | Path:
     try:
         status = path.stat()
     except OSError:
-        return path.resolve()
+        try:
+            return path.resolve()
+        except (OSError, RuntimeError):  # links in a circle: reading them says so
+            return path.absolute()
     return status.st_dev, status.st_ino
 
 

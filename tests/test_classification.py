@@ -93,6 +93,10 @@ def test_a_stopped_training_ends_with_the_very_weights_and_knows_colors(root, tm
     assert "shuffled across images" in told and "dead kernels" in told
     status, _, error = run_tool("test_classifier.py", *arguments, "--out", tmp_path / "config.py")
     assert status == 2 and "is an input too" in error
+    for classes in (5, "abc", [1, 2, 3]):
+        save_checkpoint(tmp_path / "other.pth", {**whole, "classes": classes})
+        status, _, error = run_tool("test_classifier.py", tmp_path / "config.py", tmp_path / "other.pth")
+        assert status == 2 and "does not name its classes" in error
 
 
 def test_a_step_is_that_of_cross_entropy_and_mixup_mixes_labels(root):

@@ -310,6 +310,8 @@ def changed_keypoints(index, value):
         ([record(keypoints=changed_keypoints(0, None))], "holds NaN, infinity or null"),
         ([{"image_id": 1, "category_id": 1, "score": 1.0}], "record 0 has no 'keypoints'"),
         ([record(image_id="one")], "record 0 has str as 'image_id'"),
+        ([record(image_id=2**63)], "record 0 has a number beyond 64 bits as 'image_id'"),
+        ([record(keypoints=changed_keypoints(0, 10**400))], "not a number"),
         ([17], "record 0 is not an object but int"),
         ({"annotations": []}, "wanted a list of records, got dict"),
     ],

@@ -53,6 +53,7 @@ def test_bad_input_is_one_line(project, run_tool, tmp_path):
         ([results, results, annotations, "--skeleton", "crowdpose"], "42 numbers"),
         ([results, results, annotations, "--resamples", 3], "--resamples"),
         ([results, results, annotations, "--images", tmp_path], "--images needs --out"),
+        ([results, results, annotations, "--images", tmp_path / "no", "--out", tmp_path / "out"], "no such folder"),
     ):
         status, printed, error = run_tool("compare_results.py", *arguments)
         assert (status, printed) == (2, "")

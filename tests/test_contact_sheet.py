@@ -7,6 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small_project import run_tool
+
+__all__ = ["run_tool"]
 
 TOOL = Path(__file__).parents[1] / "tools" / "contact_sheet.py"
 
@@ -33,7 +36,21 @@ def test_chance_picks_the_same_pictures_and_each_keeps_its_shape(folder, tmp_pat
     assert (first[:10, :64] == 32).all() and (first[64:, 64:] == 0).all()  # beside a wide picture; no fourth one
 
 
-def test_what_cannot_be_gets_a_line(folder, tmp_path):
-    for arguments, said in ((("--count", 0), "--count"), (("--out", folder / "1.png"), "1.png")):
-        done = sheet(folder, "--boxes", "whole", *arguments)
-        assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+@pytest.mark.parametrize(
+    ("given", "arguments", "said"),
+    [
+        ("", ("--count", 0), "--count"),
+        ("", ("--count", 1, "--out", "{}/4.png"), "4.png: is an input too"),
+        ("", ("--out", "sheet.xyz"), "sheet.xyz: no suffix of an image"),
+        ("", ("--out", "sheet"), "sheet: no suffix of an image"),
+        ("/1.png", (), "1.png: cannot be read as a folder"),
+        ("/none", (), "none: cannot be read as a folder"),
+    ],
+)
+def test_what_cannot_be_gets_a_line(folder, tmp_path, monkeypatch, run_tool, given, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(each).format(folder) for each in arguments]
+    there = {path.name: path.read_bytes() for path in folder.iterdir()}
+    status, _, error = run_tool("contact_sheet.py", f"{folder}{given}", "--boxes", "whole", *arguments)
+    assert status == 2 and said in error.splitlines()[-1]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == there and not list(tmp_path.iterdir())

@@ -98,6 +98,8 @@ def test_every_tool_tells_which_extra_it_lacks(without):
     """With no extra installed a tool shows its help, or says in one line what to install; none has a traceback."""
     tools = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
     code = "import io, contextlib\n" + "".join(
+        f"sys.modules.pop('pose.missing_libraries', None)\n"  # as in a fresh process
+        f"sys.excepthook = sys.__excepthook__\n"
         f"with contextlib.redirect_stderr(io.StringIO()) as told:\n"
         f"    try:\n"
         f"        sys.argv = [{name!r}, '--help']\n"

@@ -183,6 +183,17 @@ def test_half_precision_weights_load_and_others_are_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("average", "said"), [(5, "no checkpoint with a network's weights"), ({"module.a": torch.tensor(torch.nan)}, "NaN")]
+)
+def test_averaged_weights_that_are_none_are_refused(data, tmp_path, average, said):
+    settings = settings_of(data)
+    contents = {"model": settings.build_model().state_dict(), "settings": settings.to_dict(), "average": average}
+    save_checkpoint(tmp_path / "last.pth", contents)
+    with pytest.raises(CheckpointError, match=said):
+        PersonDetector.from_checkpoint(tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [
         ("detect.py", ["none.pth"], "give INPUT"),

@@ -145,6 +145,20 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
         with pytest.raises(OutputError, match="is an input too"):
             check_outputs([None, tmp_path / "new.json", tmp_path / name], [None, tmp_path / "absent", source])
     check_outputs([tmp_path / "out.pth", None], [source])
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    check_outputs([tmp_path / "out.pth"], [tmp_path / "circle"])  # an input that cannot be read says so when it is read
+
+
+def test_an_image_in_a_folder_that_is_read_is_an_input(tmp_path):
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    image, other = tmp_path / "images" / "deep" / "a.PNG", tmp_path / "images" / "results.json"
+    for file in (image, other):
+        file.write_text("there")
+    (tmp_path / "link.json").symlink_to(image)
+    for output in (image, tmp_path / "link.json"):
+        with pytest.raises(OutputError, match="is an image of the folder .*images, which is read"):
+            check_outputs([output], [tmp_path / "images"])
+    check_outputs([other, tmp_path / "images" / "new.png"], [tmp_path / "images"])
 
 
 def test_two_outputs_of_one_name_are_refused(tmp_path):

@@ -135,6 +135,25 @@ def test_unreadable_pictures_are_told_and_left_out_unless_there_is_no_other(tmp_
         list(ImageFiles([tmp_path / "2.png"], True, nothing))
 
 
+def test_rare_pictures_in_a_folder_are_read_or_named(tmp_path):
+    encoded = cv2.imencode(".png", BGR)[1].tobytes()
+    for name in ("a.gif", "b.HEIC", "c.avif", "d.jxl"):
+        (tmp_path / name).write_bytes(encoded if name == "a.gif" else b"of another kind")
+    told = []
+    files = open_input(str(tmp_path), True, told.append)
+    assert [frame.path.name for frame in files] == ["a.gif"] and files.skipped == 3
+    assert all(name in line for name, line in zip(("b.HEIC", "c.avif", "d.jxl"), told, strict=True))
+
+
+def test_the_first_of_several_pictures_in_a_file_is_taken_and_told_once(tmp_path):
+    for name in ("a.tiff", "b.tiff"):
+        assert cv2.imwritemulti(str(tmp_path / name), [BGR, 255 - BGR, BGR])
+    told = []
+    for frame in open_input(str(tmp_path), True, told.append):
+        assert (frame.image == BGR).all()
+    assert len(told) == 1 and "a.tiff: holds 3 pictures" in told[0]
+
+
 def frames(count, log=None, size=1000):
     for number in range(count):
         if log is not None:

@@ -1,5 +1,6 @@
 """The local page: in a real browser, by several at a time, and with what should not come."""
 
+import errno
 import http.client
 import json
 import os
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -19,9 +20,11 @@ import pytest
 import torch
 from browser import open_browser
 from spot import BrightestSpot, spot
+from test_files import full_disk
 
 from pose.checkpoint import save_checkpoint
 from pose.config import load_settings
+from pose.errors import OutputError
 from pose.inference.predictor import Predictor
 from pose.inference.video.files import writing_video
 from pose.skeleton import Skeleton
@@ -152,6 +155,39 @@ def test_what_cannot_be_used_gets_a_word(port, folder, body, name, status, said)
     found, answer = ask(port, body, name)
     assert found == status and said in answer["error"]
     assert str(folder) not in answer["error"] and "Traceback" not in answer["error"]
+
+
+@pytest.mark.parametrize("place", ["form", "folder", "page"])
+def test_a_full_disk_gets_a_word_and_nothing_stays(port, folder, monkeypatch, place):
+    if place == "page":
+        monkeypatch.setattr("pose.inference.web.server.html_file", no_room)
+        with writing_video(folder / "short.mp4", 10) as write_frame:
+            write_frame(spot(20, 40))
+        body = (folder / "short.mp4").read_bytes()
+    else:  # a form above a megabyte is written while it is read
+        body = np.random.default_rng(0).bytes(2_000_000 if place == "form" else 100_000)
+    with full_disk(100_000_000 if place == "page" else 50_000):
+        status, answer = ask(port, body, "short.mp4")
+    assert status == 507 and "no room" in answer["error"]
+    assert list((folder / "uploads").iterdir()) == []
+
+
+@contextmanager
+def no_room(*_):
+    raise OutputError("page.html: cannot be written") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    yield
+
+
+def test_a_form_of_many_fields_is_not_told_to_be_a_large_file(port):
+    for fields in (2000 * [b"x"], [b"x" * 600_000]):
+        parts = [
+            b'--b\r\nContent-Disposition: form-data; name="a%d"\r\n\r\n%s\r\n' % each for each in enumerate(fields)
+        ]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        body = b"".join([*parts, b"--b--\r\n"])
+        connection.request("POST", "/poses", body, {"Content-Type": "multipart/form-data; boundary=b"})
+        answer = connection.getresponse()
+        assert answer.status == 413 and "too many fields, or too much text" in json.loads(answer.read())["error"]
 
 
 def test_names_lead_nowhere_and_nothing_stays(port, folder):

@@ -46,7 +46,7 @@ def main() -> None:
     contents = load_weights(model, arguments.checkpoint)
     out = arguments.out or arguments.checkpoint.with_suffix(".calibrated.pth")
     make_folder(out.parent)
-    check_outputs([out], files_read(arguments, settings))
+    check_outputs([out], [*files_read(arguments, settings), *settings.data.image_folders()])
     split = settings.data.val
     test_set = open_test_set(settings, split, ANNOTATED)
     persons = test_set.persons

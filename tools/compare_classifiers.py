@@ -12,6 +12,9 @@ are not trained again. --write FILE makes a page of it.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 import time
 from collections.abc import Callable

@@ -9,6 +9,9 @@ the two differ most; with --images and --out these are drawn: annotation, first,
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +21,13 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from pose.datasets.images import read_image
-from pose.errors import command
+from pose.errors import DataError, command
 from pose.evaluation.analysis.two_results import TwoResults, compare_results, format_comparison
 from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.matching import Truth, read_truth
 from pose.evaluation.results import Results, check_results, read_results
-from pose.files import check_outputs, make_folder, replacing, write_json
+from pose.files import check_outputs, make_folder, write_json
+from pose.inference.images import write_image
 from pose.options import OptionError
 from pose.skeleton import Skeleton, choose_skeleton
 from pose.visualization import draw_skeletons
@@ -48,6 +52,8 @@ def main() -> None:
         raise OptionError("--resamples must be at least 100 and --show at least 0")
     if arguments.images and not arguments.out:
         raise OptionError("--images needs --out, the folder for the drawn pictures")
+    if arguments.images and not arguments.images.is_dir():
+        raise DataError(f"{arguments.images}: no such folder; give that of the pictures")
     out = arguments.out and make_folder(arguments.out)
     report = out and out / "comparison.json"
     read = [arguments.first, arguments.second, arguments.annotations, arguments.skeleton]
@@ -78,8 +84,7 @@ def main() -> None:
         )
         for path, image_id in drawings.items():
             drawn = _draw(image_id, annotated, sides, truth, arguments.images, skeleton)
-            with replacing(path) as temporary:
-                cv2.imwrite(str(temporary), drawn)
+            write_image(path, drawn)
         print(f"pictures: {out}, from left to right annotation, {names[0]}, {names[1]}")
 
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from pose.command_line import count
 from pose.errors import command
 from pose.files import check_outputs
-from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
-from pose.inference.images import as_image, list_images, write_image
+from pose.inference.command_line import add_predictor_arguments, make_predictor, network_files, take_network
+from pose.inference.images import as_image, check_image_suffix, list_images, write_image
 from pose.visualization import draw_poses, tile
 
 BACKGROUND = 32
@@ -51,10 +51,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.jpg"), help="the sheet (default: %(default)s)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments, reads_input=True)
+    check_image_suffix(arguments.out)
     files = list_images(arguments.input)
+    check_outputs([arguments.out], [*network_files(arguments), *files])
     picked = np.random.default_rng(arguments.seed).permutation(len(files))[: arguments.count]
     files = [files[row] for row in sorted(picked.tolist())]
-    check_outputs([arguments.out], files)
     predictor = make_predictor(arguments)
     cells, persons = [], 0
     for file in tqdm(files, unit="picture", disable=None, leave=False):

@@ -54,23 +54,23 @@ def main() -> int:
     threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
     out = arguments.out or Path("detections.json" if whole_set else "detections")
     if whole_set:
-        check_outputs([out], [arguments.checkpoint, arguments.annotations])
+        check_outputs([out], [arguments.checkpoint, arguments.annotations, arguments.images])
     detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
     if whole_set:
         results = detect_data_set(detector, arguments.annotations, arguments.images)
         write_json(out, results)
         print(f"{out}: {len(results)} boxes")
         return 0
-    return draw(detector, arguments.input, out)
+    return draw(detector, arguments.input, out, arguments.checkpoint)
 
 
-def draw(detector: PersonDetector, name: str, out: Path) -> int:
+def draw(detector: PersonDetector, name: str, out: Path, checkpoint: Path) -> int:
     """Draws the boxes of pictures and writes them; the exit status."""
     frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
     if not isinstance(frames, ImageFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     make_folder(out)
-    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], frames.paths)
+    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], [checkpoint, *frames.paths])
     results = []
     for frame in frames:
         boxes = detector(frame.image)

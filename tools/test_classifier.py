@@ -12,6 +12,9 @@ these, and TensorBoard and metrics.csv the curves.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from dataclasses import asdict
 from pathlib import Path
@@ -41,12 +44,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the shuffling of --inspect aggregations")
     arguments = parser.parse_args()
     settings = load_classifier_settings(arguments.config, parse_options(arguments.cfg_options))
-    check_outputs([arguments.out], [arguments.config, arguments.checkpoint])
+    folder = arguments.images or settings.data.folder("val")
+    check_outputs([arguments.out], [arguments.config, arguments.checkpoint, folder, settings.data.folder("train")])
     checkpoint = load_checkpoint(arguments.checkpoint)
     classes = checkpoint.get(CLASSES)
-    if not classes:
+    if not classes or not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{arguments.checkpoint}: does not name its classes: not of tools/train_classifier.py")
-    images = list_images(arguments.images or settings.data.folder("val"))
+    images = list_images(folder)
     check_classes(tuple(classes), images, arguments.checkpoint)
     device = choose_device(arguments.device)
     model = settings.build_model(len(classes))
@@ -69,7 +73,9 @@ def main() -> None:
     print(f"{len(images)} images of {len(classes)} classes, {settings.data.resize} -> {settings.data.input_size}")
     print(f"top-1 {100 * figures['top1']:.2f} %  top-5 {100 * figures['top5']:.2f} %")
     if arguments.out:
-        written = {"figures": figures, "images": len(images), "epoch": checkpoint.get("epoch"), **contents}
+        epoch = checkpoint.get("epoch")
+        epoch = epoch if isinstance(epoch, int) else None
+        written = {"figures": figures, "images": len(images), "epoch": epoch, **contents}
         write_json(arguments.out, {**written, "settings": settings.to_dict(), "torch": torch.__version__})
         print(f"written: {arguments.out}")
 

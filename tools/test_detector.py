@@ -20,12 +20,12 @@ import numpy as np
 
 from pose.command_line import share
 from pose.detection.detector import PersonDetector, load_network
-from pose.detection.results import detect_data_set
+from pose.detection.results import detect_data_set, read_boxes, read_truth
 from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
 from pose.detection.settings import FIGURES_THRESHOLD, TestSettings
 from pose.device import choose_device
 from pose.errors import command
-from pose.files import check_outputs, read_json, write_json
+from pose.files import check_outputs, write_json
 from pose.options import OptionError
 
 
@@ -43,22 +43,28 @@ def main() -> int:
     if (arguments.checkpoint is None) == (arguments.boxes is None):
         raise OptionError("give a checkpoint or --boxes, one of them")
     test, annotations = TestSettings(), arguments.annotations
-    check_outputs([arguments.out], [arguments.checkpoint, arguments.boxes, arguments.annotations])
+    given = [arguments.checkpoint, arguments.boxes, arguments.annotations, arguments.images]
+    check_outputs([arguments.out], given)
     if arguments.boxes is not None:
         if annotations is None:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
-        results = read_json(arguments.boxes, "detections file")
+        results, left_out = read_boxes(arguments.boxes, annotations)
+        if left_out:
+            print(f"left out: {left_out} boxes of pictures that {annotations} does not have")
     else:
         _, settings = load_network(arguments.checkpoint)
         test, root = settings.test, Path(settings.data.root)
         annotations = annotations or root / settings.data.test_annotations
         images = arguments.images or root / settings.data.test_images
+        check_outputs([arguments.out], [annotations, images])
         device = choose_device(arguments.device)
         detector = PersonDetector.from_checkpoint(arguments.checkpoint, device, FIGURES_THRESHOLD)
         results = detect_data_set(detector, annotations, images)
     if arguments.out:
         write_json(arguments.out, results)
-    truth = read_json(annotations, "annotation file")
+    truth, areas = read_truth(annotations)
+    if areas:
+        print(f"{annotations}: {areas} persons without an area: their boxes' areas are taken")
     threshold = test.threshold if arguments.threshold is None else arguments.threshold
     report(truth, results, threshold)
     return 0

@@ -11,6 +11,9 @@ leave; --resume goes on exactly where they, or a crash, left it.
 
 from __future__ import annotations
 
+import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
+
+# isort: split
 import argparse
 from pathlib import Path
 

@@ -31,7 +31,7 @@ from pose.errors import OutputError, command
 from pose.files import check_outputs, make_folder
 from pose.inference import outputs
 from pose.inference.boxes import DEFAULT_THRESHOLD, CocoBoxes, whole_image
-from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, take_network
+from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, network_files, take_network
 from pose.inference.inputs import Frame, ImageFiles, open_input
 from pose.inference.process import poses_of_images, poses_of_video, write_all
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
@@ -149,8 +149,7 @@ def outputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource, 
 
 def inputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource) -> list[str | Path | None]:
     """Every file that is read."""
-    own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
-    return [*own, *(source.paths if isinstance(source, ImageFiles) else [source.path])]
+    return [*network_files(arguments), *(source.paths if isinstance(source, ImageFiles) else [source.path])]
 
 
 def warn(message: str) -> None:

@@ -47,7 +47,7 @@ def main() -> None:
     report = arguments.report and check_report_folder(arguments.report)
     keep = arguments.save_predictions and _writable(arguments.save_predictions)
     written = [out, out.with_suffix(".protocol.json"), keep, report and report / PAGE]
-    check_outputs(written, files_read(arguments, settings))
+    check_outputs(written, [*files_read(arguments, settings), *settings.data.image_folders()])
     skeleton = settings.skeleton()
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)

@@ -142,24 +142,32 @@ def read_detections(
             "or take the annotated boxes (tools/test.py --boxes annotated)"
         )
     records = read_json(path, "detections file")
+    if not isinstance(records, list):
+        raise DataError(f"{path}: not a COCO detections file: needs a list, not {type(records).__name__}")
     image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
     try:
-        number = only_category({record["category_id"] for record in records}, path)
-        records = [record for record in records if record["category_id"] == number and record["score"] >= box_threshold]
-        owners = np.array([record["image_id"] for record in records], dtype=np.int64)
-        boxes = np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
+        categories = _whole_numbers([record["category_id"] for record in records])
+        number = only_category(set(categories.tolist()), path)
+        records = [record for record in records if record["category_id"] == number]
+        owners = _whole_numbers([record["image_id"] for record in records])
+        boxes = np.array([record["bbox"] for record in records] or np.empty((0, 4)), dtype=np.float64)
         scores = np.array([record["score"] for record in records], dtype=np.float64)
+        if boxes.shape != (len(records), 4) or scores.shape != (len(records),):
+            raise ValueError("a bbox is not four numbers, or a score not one")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{path}: not a COCO detections file: needs a list of image_id, category_id, bbox and score ({error!r})"
         ) from error
+    _refuse(~np.isfinite(scores), lambda row: f"{path}: a box on picture {owners[row]} has no finite number as score")
+    kept = scores >= box_threshold
+    owners, boxes, scores = owners[kept], boxes[kept], scores[kept]
     rows = _rows_of(owners, image_ids)
     known = rows >= 0
-    if len(records) and not known.any():
+    if len(owners) and not known.any():
         raise DataError(
-            f"{path}: none of its {len(records)} boxes is on a picture of {annotations}; "
+            f"{path}: none of its {len(owners)} boxes is on a picture of {annotations}; "
             "choose the detections made for these pictures"
         )
     rows, boxes, scores = rows[known], boxes[known], scores[known]
@@ -184,6 +192,21 @@ def read_detections(
         keypoints=np.zeros((len(rows), skeleton.num_keypoints, 3), dtype=np.float32),
     )
     return persons, int((~known).sum())
+
+
+def _whole_numbers(values: list[Any]) -> np.ndarray:
+    """(N,) int64.
+
+    Raises:
+        ValueError: One is none, or beyond 64 bits.
+    """
+    if not values:
+        return np.empty(0, np.int64)
+    numbers = np.array(values)
+    if numbers.dtype != np.int64 or numbers.ndim != 1:
+        wrong = next((value for value in values if type(value) is not int), values[0])
+        raise ValueError(f"not a whole number of 64 bits: {wrong!r:.80}")
+    return numbers
 
 
 def read_tables(path: str | Path) -> dict[str, Any]:

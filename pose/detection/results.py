@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from pose.datasets.annotations import persons_in
+from pose.datasets.coco import read_detections, read_tables
 from pose.datasets.images import read_image
 from pose.errors import DataError
 from pose.files import read_json
-from pose.skeleton import PERSON_CATEGORY
+from pose.skeleton import COCO, PERSON_CATEGORY
 
 Detector = Callable[[np.ndarray], np.ndarray]
 
@@ -42,12 +45,64 @@ def detect_data_set(detector: Detector, annotations: str | Path, images: str | P
         images: The folder of the pictures.
 
     Raises:
-        DataError: The file is not a COCO file, or a picture is absent or broken.
+        DataError: The file is not a COCO file, an id is there twice, or a picture is absent or broken.
     """
-    try:
-        table = [(image["id"], image["file_name"]) for image in read_json(annotations, "annotation file")["images"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{annotations}: not a COCO annotation file ({error!r})") from error
-    ids, names = zip(*table, strict=True) if table else ((), ())
-    arrays = (read_image(Path(images, name)) for name in tqdm(names, unit="picture", leave=False, disable=None))
+    file = read_json(annotations, "annotation file")
+    table = file.get("images") if isinstance(file, dict) else None
+    if not isinstance(table, list):
+        raise DataError(f"{annotations}: not a COCO annotation file: needs the list 'images'")
+    for image in table:
+        if not isinstance(image, dict) or not _is_named(image):
+            raise DataError(f"{annotations}: an image record needs a whole number as id and a file_name: {image!r:.80}")
+    ids = [image["id"] for image in table]
+    if len(set(ids)) < len(ids):
+        raise DataError(f"{annotations}: two image records have the same id; ids must be different")
+    paths = [Path(images, image["file_name"]) for image in table]
+    arrays = (read_image(path) for path in tqdm(paths, unit="picture", leave=False, disable=None))
     return detect_arrays(detector, arrays, ids)
+
+
+def _is_named(image: Mapping[str, Any]) -> bool:
+    number, name = image.get("id"), image.get("file_name")
+    return isinstance(number, int) and not isinstance(number, bool) and isinstance(name, str) and "\0" not in name
+
+
+def read_truth(path: str | Path) -> tuple[dict[str, Any], int]:
+    """The persons of a COCO file, with keypoints or without, as :mod:`pose.detection.score` takes them.
+
+    Args:
+        path: A file of the format; which category are persons is told as :func:`pose.datasets.annotations.persons_in`
+            tells it.
+
+    Returns:
+        ``images`` and ``annotations`` as COCO has them, and how many areas were missing and are those of the boxes.
+
+    Raises:
+        DataError: It is missing or not of the format; names the record.
+    """
+    file = read_tables(path)
+    persons = persons_in(file, path)
+    records = [{**record, "category_id": PERSON_CATEGORY} for record in persons.records]
+    return {"images": file["images"], "annotations": records}, persons.areas_from_boxes
+
+
+def read_boxes(path: str | Path, annotations: str | Path) -> tuple[list[dict[str, Any]], int]:
+    """Boxes of COCO's results format on the pictures of an annotation file.
+
+    Args:
+        path: The boxes, of this or any other detector.
+        annotations: The annotation file.
+
+    Returns:
+        The results, and how many were left out because the annotation file has no such picture.
+
+    Raises:
+        DataError: As :func:`pose.datasets.coco.read_detections`.
+    """
+    found, left_out = read_detections(path, annotations, COCO, -math.inf)
+    ids = found.image_ids[found.image_index].tolist()
+    rows = zip(ids, found.boxes.tolist(), found.box_scores.tolist(), strict=True)
+    return [
+        {"image_id": identity, "category_id": PERSON_CATEGORY, "bbox": box, "score": score}
+        for identity, box, score in rows
+    ], left_out

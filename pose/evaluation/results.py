@@ -214,7 +214,7 @@ def check_results(
         numbers = chain.from_iterable(record["keypoints"] for record in results)
         keypoints = np.fromiter(numbers, np.float64, length * len(results)).reshape(len(results), length)
         scores = np.fromiter((record["score"] for record in results), np.float64, len(results))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ResultsError(f"{source}: a keypoint or a score is not a number ({error})") from error
     refuse(~(np.isfinite(keypoints).all(axis=1) & np.isfinite(scores)), "holds NaN, infinity or null")
     refuse(_repeated(ids, keypoints, scores), "is the same as an earlier record")
@@ -228,6 +228,8 @@ def _check_record(record: object, name: str) -> None:
         if not isinstance(record.get(key), wanted):
             what = "has no" if key not in record else f"has {type(record[key]).__name__} as"
             raise ResultsError(f"{name} {what} {key!r}")
+        if wanted is int and not -(2**63) <= record[key] < 2**63:
+            raise ResultsError(f"{name} has a number beyond 64 bits as {key!r}")
 
 
 def _repeated(ids: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -127,6 +127,8 @@ def from_tables(tables: Mapping[str, Any], path: Path, options: ReadOptions) -> 
 def _category(tables: Mapping[str, Any], path: Path, name: str | None) -> Mapping[str, Any] | None:
     """The category of the persons: the named one, the only one with keypoints, or 'person'; None for a lone one."""
     categories: Sequence[Mapping[str, Any]] = tables.get("categories") or ()
+    if not isinstance(categories, list | tuple) or not all(isinstance(each, Mapping) for each in categories):
+        raise DataError(f"{path}: 'categories' must be a list of records")
     if name is not None:
         for category in categories:
             if name in (category.get("name"), str(category.get("id"))):

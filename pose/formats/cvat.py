@@ -66,7 +66,7 @@ def _root(path: Path) -> Element:
         else:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(ARCHIVED)
-        if b"<!ENTITY" in text:
+        if b"<!ENTITY" in text.replace(b"\0", b""):  # in UTF-16, too
             raise DataError(f"{path}: declares entities, which no file of CVAT does")
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, OSError, zipfile.BadZipFile) as error:

@@ -28,9 +28,13 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
         DataError: A file is not of this format, or points without a group are more than one person's.
     """
     builder = Builder()
-    for file in _files(path):
-        if _is_file(file):
-            _add(file, path if path.is_dir() else path.parent, builder)
+    files = _files(path)
+    own = [file for file in files if _is_file(file)]
+    if not own:
+        raise DataError(f"{path}: no file of LabelMe, JSON with shapes and imagePath")
+    builder.left_out["JSON files of other kinds"] += len(files) - len(own)
+    for file in own:
+        _add(file, path if path.is_dir() else path.parent, builder)
     skeleton = options.skeleton or skeleton_from_names(path.stem, builder.names or ["keypoint"])
     try:
         return builder.build(skeleton)

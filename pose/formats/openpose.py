@@ -10,6 +10,7 @@ import numpy as np
 from pose.errors import DataError
 from pose.files import make_folder, write_json
 from pose.formats.dataset import PoseDataset
+from pose.formats.extra import place_in
 from pose.formats.options import WriteOptions
 
 BODY_25 = (
@@ -57,10 +58,11 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             middle[:, 2] = np.minimum(first[:, 2], second[:, 2])
             points[:, BODY_25.index(name)] = np.where(middle[:, 2:] > 0, middle, 0)
             made += int((middle[:, 2] > 0).sum())
-    make_folder(path)
     stems = [image.file_name.rsplit(".", 1)[0] for image in dataset.images]
     stems = [Path(stem).name for stem in stems] if len({Path(stem).name for stem in stems}) == len(stems) else stems
-    for row, stem in enumerate(stems):
+    targets = [place_in(path, f"{stem}_keypoints.json") for stem in stems]
+    make_folder(path)
+    for row, target in enumerate(targets):
         people = [
             {
                 "person_id": [int(kept.tracks[person])],
@@ -69,7 +71,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             }
             for person in np.flatnonzero(kept.owners == row)
         ]
-        write_json(path / f"{stem}_keypoints.json", {"version": 1.3, "people": people})
+        write_json(target, {"version": 1.3, "people": people})
     unknown = [names.index(name) for name in names if name not in BODY_25]
     return Counter(
         {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pose.errors import DataError
+from pose.errors import DataError, PoseError
 from pose.formats import coco, cvat, deeplabcut, keypoints_json, label_studio, labelme, openpose, research, sleap, yolo
 from pose.formats.dataset import PoseDataset
 from pose.formats.options import ReadOptions, WriteOptions
@@ -74,6 +76,12 @@ FORMATS = {
 }  # fmt: skip
 """By name; a path is of the first format that recognizes it."""
 
+_NOT_OF_THE_FORMAT = (
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading raises where a file is not what its format says, beside the lines of the formats' own."""
+
 READABLE = tuple(name for name, each in FORMATS.items() if each.read)
 WRITABLE = tuple(name for name, each in FORMATS.items() if each.write)
 
@@ -90,9 +98,16 @@ def read_dataset(path: str | Path, format_name: str | None = None, options: Read
         DataError: Nothing is there, no format knows it, or it is not of its format.
         OptionError: There is no format of this name to read.
     """
-    read = input_format(Path(path), format_name).read
-    assert read is not None  # as READABLE says
-    return read(Path(path), options or ReadOptions())
+    chosen = input_format(Path(path), format_name)
+    assert chosen.read is not None  # as READABLE says
+    try:
+        return chosen.read(Path(path), options or ReadOptions())
+    except PoseError:
+        raise
+    except _NOT_OF_THE_FORMAT as error:
+        raise DataError(
+            f"{path}: cannot be read as {chosen.name} ({error!r:.200}); correct it, or name another format by --from"
+        ) from error
 
 
 def input_format(path: Path, name: str | None = None) -> Format:
@@ -103,9 +118,12 @@ def input_format(path: Path, name: str | None = None) -> Format:
         return FORMATS[name]
     if not path.exists():
         raise DataError(f"{path}: annotation file not found; give its path or see data/README.md for how to get it")
-    for each in FORMATS.values():
-        if each.recognizes is not None and each.recognizes(path):
-            return each
+    try:
+        for each in FORMATS.values():
+            if each.recognizes is not None and each.recognizes(path):
+                return each
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); name its format by --from") from error
     raise DataError(f"{path}: in none of the formats that are known ({', '.join(READABLE)}); name one by --from")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from pose.errors import DataError
 from pose.files import make_folder, replacing
 from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
-from pose.formats.extra import image_size, link_image, need
+from pose.formats.extra import image_size, link_image, need, place_in
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.yolo_files import (
     DATA_FILE,
@@ -103,6 +103,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
         }
     )
     labels, images = path / "labels" / options.split, path / "images" / options.split
+    targets = [place_in(labels, image.file_name).with_suffix(".txt") for image in dataset.images]
     make_folder(labels)
     sizes = np.array([(image.width, image.height) for image in dataset.images], np.float64).reshape(-1, 2)
     if not (sizes > 0).all():
@@ -112,12 +113,11 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
     stems = {Path(image.file_name).with_suffix("") for image in dataset.images}
     if len(stems) < len(dataset.images):
         raise DataError("two images differ in their suffix alone, so that they would share one label file; rename one")
-    for number, image in enumerate(dataset.images):
-        label = labels / Path(image.file_name).with_suffix(".txt")
+    for number, (image, label) in enumerate(zip(dataset.images, targets, strict=True)):
         with replacing(label) as temporary:
             temporary.write_text("".join(lines.get(number, [])), encoding="utf-8")
         if options.images is not None:
-            link_image(options.images / image.file_name, images / image.file_name)
+            link_image(options.images / image.file_name, place_in(images, image.file_name))
     skeleton = dataset.skeleton
     fields = {
         "path": str(path.resolve()),

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pose.errors import DataError
-from pose.formats.extra import IMAGE_SUFFIXES, need
+from pose.files import IMAGE_SUFFIXES
+from pose.formats.extra import need
 from pose.formats.names import skeleton_from_names
 from pose.formats.options import ReadOptions
 from pose.skeleton import Skeleton

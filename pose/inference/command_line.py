@@ -55,6 +55,12 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     )
 
 
+def network_files(arguments: argparse.Namespace) -> list[str | Path | None]:
+    """Files that the arguments of :func:`add_predictor_arguments` name, for :func:`pose.files.check_outputs`."""
+    own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
+    return list(own)
+
+
 def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace, reads_input: bool = False) -> None:
     """Sets ``config``, ``checkpoint`` and, where one is read, ``input``; ends the tool where that cannot be.
 

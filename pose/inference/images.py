@@ -10,12 +10,10 @@ import numpy as np
 
 from pose.datasets.images import read_image
 from pose.errors import DataError, OutputError
-from pose.files import replacing
+from pose.files import IMAGE_SUFFIXES, replacing
 from pose.inference.boxes import trailing_number
 
 Image = str | Path | np.ndarray
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 _QUALITY = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 
@@ -49,15 +47,22 @@ def as_image(image: Image, upright: bool = True) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3])
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """The pictures of a folder in the order of their names.
 
+    Args:
+        folder: The folder; those in it are not looked into.
+        suffixes: What the names of pictures end in, in lower case.
+
     Raises:
-        DataError: There is none.
+        DataError: There is none, or no such folder.
     """
-    images = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    try:
+        images = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read as a folder of pictures ({error.strerror or error})") from error
     if not images:
-        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(suffixes)}")
     return images
 
 
@@ -69,6 +74,16 @@ def number_images(images: Sequence[Path]) -> list[int]:
     return numbers
 
 
+def check_image_suffix(path: str | Path) -> None:
+    """Refuses a name for an image that tells no format.
+
+    Raises:
+        OutputError: OpenCV writes no images with this suffix.
+    """
+    if not cv2.haveImageWriter(f"a{Path(path).suffix}"):
+        raise OutputError(f"{path}: no suffix of an image that can be written; take .jpg or .png")
+
+
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Writes (H, W, 3) uint8 BGR in the format of the suffix, beside and renamed.
 
@@ -76,6 +91,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         OutputError: The place cannot be written.
     """
     path = Path(path)
+    check_image_suffix(path)
     encoded, data = cv2.imencode(path.suffix, image, _QUALITY.get(path.suffix.lower(), []))
     if not encoded:
         raise OutputError(f"{path}: the picture cannot be written in this format")

@@ -9,12 +9,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pose.datasets.orientation import ImageNotices, read_annotated
 from pose.errors import DataError
-from pose.inference.images import IMAGE_SUFFIXES, as_image, list_images, number_images
+from pose.files import IMAGE_SUFFIXES, RARE_SUFFIXES
+from pose.inference.images import as_image, list_images, number_images
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
+
+_LISTED = (*IMAGE_SUFFIXES, *RARE_SUFFIXES)
+_ANIMATED = (".gif", ".avif", ".webp", ".tif", ".tiff")
+"""Of files that may hold several pictures."""
 
 SizeOf = Callable[[Path], tuple[int, int] | None]
 
@@ -40,7 +46,8 @@ class ImageFiles:
     Args:
         paths: The files; a single one that cannot be read is an error.
         upright: Turn pictures by their EXIF mark.
-        warn: Told about each file that is left out, and about those that were turned.
+        warn: Told about each file that is left out, about those that were turned, and about the first file that holds
+            several pictures: the first of each is taken.
         size_of: Gives the width and height that annotations say of a file, or None; they decide then which way it is
             turned, see :func:`~pose.datasets.orientation.read_annotated`.
 
@@ -57,6 +64,7 @@ class ImageFiles:
         self.size_of = size_of
         self._notices = ImageNotices()
         self.skipped = 0
+        self._several_told = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,6 +76,7 @@ class ImageFiles:
             except DataError as error:
                 self.skip(error)
                 continue
+            self._tell_of_several(path)
             yield Frame(number, image, path)
         self._notices.tell_counts(self.warn)
 
@@ -78,6 +87,14 @@ class ImageFiles:
         image, notice = read_annotated(path, size)
         self._notices.add([(notice, str(path))] if notice else [], self.warn)
         return image
+
+    def _tell_of_several(self, path: Path) -> None:
+        if self._several_told or path.suffix.lower() not in _ANIMATED:
+            return
+        count = cv2.imcount(str(path))
+        if count > 1:
+            self._several_told = True
+            self.warn(f"{path}: holds {count} pictures; the first of it, and of others like it, is taken")
 
     def skip(self, error: DataError) -> None:
         """Counts and tells a picture that cannot be used; raises the error where it is the only one."""
@@ -104,12 +121,12 @@ def open_input(
     """
     path = Path(name)
     if path.is_dir():
-        return ImageFiles(list_images(path), upright, warn, size_of)
+        return ImageFiles(list_images(path, _LISTED), upright, warn, size_of)
     if not path.exists():
         if name.isdecimal() or "://" in name:
             return VideoSource(int(name) if name.isdecimal() else name)
         found = sorted(Path(match) for match in glob.glob(name, recursive=True))
-        images = [match for match in found if match.suffix.lower() in IMAGE_SUFFIXES]
+        images = [match for match in found if match.suffix.lower() in _LISTED]
         if not images:
             raise DataError(f"{name}: no such picture, folder or video, and no pattern that matches pictures")
         return ImageFiles(images, upright, warn, size_of)

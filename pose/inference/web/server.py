@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import tempfile
 import threading
 from collections.abc import Callable
@@ -34,6 +35,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _DETECT_EVERY = 5  # frames of a video
 _PREVIEW = 1280  # pixels of the longer side of the picture that is sent back
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 
@@ -145,10 +147,27 @@ def create_app(
 
     @app.errorhandler(HTTPException)
     def tell(error: HTTPException) -> tuple[Response, int]:
-        text = f"the file is larger than {most_bytes // 1_000_000} MB" if error.code == 413 else error.description
+        text = error.description
+        if error.code == 413:  # werkzeug's reason for all that is too large, fields of a form among it
+            large = request.content_length is None or request.content_length > most_bytes
+            few = "the form has too many fields, or too much text in them; send one file"
+            text = f"the file is larger than {most_bytes // 1_000_000} MB" if large else few
         return jsonify(error=text), error.code
 
+    @app.errorhandler(OSError)
+    def tell_of_the_disk(error: OSError) -> tuple[Response, int]:
+        if not _is_full(error):
+            raise error
+        return jsonify(error="the page's disk has no room for this file; try a smaller one, or make room"), 507
+
     return app
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came of, says that no more can be written."""
+    while error is not None and getattr(error, "errno", None) not in _FULL:
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refused(code: int, text: str) -> HTTPException:

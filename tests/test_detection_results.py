@@ -1,0 +1,90 @@
+"""Boxes, of this or any other detector, and the persons that they are measured on: read by rules, or refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_project import run_tool
+
+from pose.detection.results import detect_data_set, read_boxes, read_truth
+from pose.detection.score import evaluate_boxes, precision_recall
+from pose.errors import DataError
+
+__all__ = ["run_tool"]
+
+BOX = dict(image_id=1, category_id=1, bbox=[10, 10, 20, 40], score=0.9)
+CATEGORIES = [dict(id=1, name="person"), dict(id=2, name="dog")]
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Two images; on the first a person without an area, a crowd and a dog. No keypoints, as in COCO's instances."""
+    images = [dict(id=number, file_name=f"{number}.png", width=64, height=64) for number in (1, 2)]
+    annotations = [
+        dict(id=1, image_id=1, category_id=1, bbox=[10, 10, 20, 40], iscrowd=0),
+        dict(id=2, image_id=1, category_id=1, bbox=[40, 10, 20, 40], iscrowd=1, area=800),
+        dict(id=3, image_id=1, category_id=2, bbox=[0, 0, 8, 8], iscrowd=0, area=64),
+    ]
+    return write(tmp_path / "truth.json", dict(images=images, annotations=annotations, categories=CATEGORIES))
+
+
+def test_other_categories_are_no_persons(tmp_path: Path, truth: Path) -> None:
+    persons, areas_from_boxes = read_truth(truth)
+    assert areas_from_boxes == 1
+    others = [dict(BOX, image_id=7), dict(BOX, category_id=2, bbox=[0, 0, 8, 8])]
+    boxes, left_out = read_boxes(write(tmp_path / "boxes.json", [BOX, *others]), truth)
+    assert boxes == [BOX] and left_out == 1
+    assert evaluate_boxes(persons, boxes)["recall"] == 1
+    assert precision_recall(persons, boxes, [0.5]) == [(0.5, 1.0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (dict(image_id=1.5), "not a whole number of 64 bits: 1.5"),
+        (dict(image_id=2**63), "not a whole number of 64 bits"),
+        (dict(category_id=None), "not a whole number of 64 bits: None"),
+        (dict(bbox=[1, 2, 3]), "a bbox is not four numbers"),
+        (dict(bbox=[[1], [2], [3], [4]]), "a bbox is not four numbers"),
+        (dict(bbox=[1, 2, float("nan"), 4]), "has no size"),
+        (dict(score=float("nan")), "no finite number as score"),
+        (dict(score=None), "no finite number as score"),
+        (dict(score=[0.5]), "a score not one"),
+        (dict(image_id=7), "none of its 1 boxes is on a picture"),
+    ],
+)
+def test_boxes_that_are_none_are_refused(tmp_path: Path, truth: Path, changed: dict, said: str) -> None:
+    with pytest.raises(DataError, match=f"boxes.json: .*{said}"):
+        read_boxes(write(tmp_path / "boxes.json", [{**BOX, **changed}]), truth)
+
+
+@pytest.mark.parametrize("content", [{}, 5, None, "text", [5], ["text"], [[1]], [{}]])
+def test_a_file_that_holds_no_boxes_is_refused(tmp_path: Path, truth: Path, content: object, run_tool) -> None:
+    boxes = write(tmp_path / "boxes.json", content)
+    status, _, error = run_tool("test_detector.py", "--boxes", boxes, "--annotations", truth)
+    assert status == 2 and error.startswith(f"error: {boxes}: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [{}, 5, None, [], dict(images=None, annotations=None), dict(images=[1])])
+def test_annotations_that_are_none_are_refused(tmp_path: Path, content: object, run_tool) -> None:
+    wrong = write(tmp_path / "truth.json", content)
+    boxes = write(tmp_path / "boxes.json", [BOX])
+    status, _, error = run_tool("test_detector.py", "--boxes", boxes, "--annotations", wrong)
+    assert status == 2 and error.startswith(f"error: {wrong}: ") and error.count("\n") == 1
+    with pytest.raises(DataError, match="truth.json"):
+        detect_data_set(lambda image: np.empty((0, 5)), wrong, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"), [(dict(id=2, file_name=5), "whole number as id"), (dict(id=1, file_name="b.png"), "the same id")]
+)
+def test_images_without_a_name_or_an_id_of_their_own_are_refused(tmp_path: Path, image: dict, said: str) -> None:
+    images = write(tmp_path / "truth.json", dict(images=[dict(id=1, file_name="a.png"), image]))
+    with pytest.raises(DataError, match=f"truth.json: .*{said}"):
+        detect_data_set(lambda image: np.empty((0, 5)), images, tmp_path)
