@@ -5,12 +5,16 @@ ncnn has no tensors of five dimensions, and runtimes with delegates compute thos
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
 from pose.models.dynamic.graph_forms import GraphForms, convolve
+
+if TYPE_CHECKING:
+    from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
 
 
 class OneImageDCD(nn.Module):

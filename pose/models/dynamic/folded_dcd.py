@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.dcd_branch import DynamicBranch
+from pose.models.dynamic.dcd_graph import OneImageDCD
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
@@ -143,8 +144,6 @@ class FoldedDCDConv2d(PerImageConv2d):
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: factors, an assembled kernel or either."""
-        from pose.models.dynamic.dcd_graph import OneImageDCD
-
         return FactorsForm(self) if forms.batch == "any" else OneImageDCD(self, forms)
 
     def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDCDConv2d | None:
