@@ -220,8 +220,8 @@ _REACH = 2  # derivatives of the blurred map need values up to two pixels from t
 _BLUR_RADIUS = 5  # an 11 x 11 Gaussian, as for targets with sigma 2
 
 
-def _blur_matrix() -> np.ndarray:
-    """(15, 5): blurs a line of 15 pixels into its middle five."""
+def blur_matrix() -> np.ndarray:
+    """(15, 5) float32: blurs a line of 15 pixels into its middle five, as ``dark`` does before its derivatives."""
     tap = np.exp(-(np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1) ** 2) / (2 * SIGMA**2))
     matrix = np.zeros((2 * (_BLUR_RADIUS + _REACH) + 1, 2 * _REACH + 1), dtype=np.float32)
     for column in range(matrix.shape[1]):
@@ -238,7 +238,7 @@ def _dark_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, he
     column_inside, line_inside = (columns >= 0) & (columns < width), (lines >= 0) & (lines < height)
     index = (lines.clip(0, height - 1) * width)[:, :, None] + columns.clip(0, width - 1)[:, None, :]
     patch = flat[rows[:, None, None], index] * (line_inside[:, :, None] & column_inside[:, None, :])
-    blur = _blur_matrix()
+    blur = blur_matrix()
     if xp is not np:
         blur = xp.from_numpy(blur).to(patch)
     log = xp.log((blur.T @ (patch @ blur)).clip(1e-10))

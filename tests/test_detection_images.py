@@ -9,9 +9,9 @@ import pytest
 from pose.detection.canvas import CanvasSettings, compose
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, collate
-from pose.detection.detector import LONGEST_SIDE, input_size, letterbox, to_image
 from pose.detection.image_cache import open_image_cache
 from pose.detection.labels import Source, read_sources
+from pose.detection.letterbox import LONGEST_SIDE, input_size, letterbox, to_image
 from pose.detection.score import best_threshold, evaluate_boxes, precision_recall
 from pose.detection.settings import DataSettings
 from pose.detection.targets import NOTHING, PERSON, REGION, UNSURE

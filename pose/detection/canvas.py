@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pose.detection.letterbox import GRAY
 from pose.detection.targets import PERSON, UNSURE
-
-GRAY = 114
-"""What a canvas is where no picture is."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pose.detection.suppression import suppress as suppress_arrays
 from pose.detection.targets import corners
 
 MAX_PERSONS = 100
@@ -46,22 +46,6 @@ def decode(
 
 
 def suppress(boxes: Tensor, owners: Tensor, overlap: float) -> Tensor:
-    """Greedy non-maximum suppression, each picture's boxes apart.
-
-    By OpenCV: torchvision's costs seconds to import.
-
-    Args:
-        boxes: (N, 5) x1, y1, x2, y2 and the score, above 0.
-        owners: (N,) int64, whose picture each is on.
-        overlap: Of two boxes with a larger IoU the worse is left out.
-
-    Returns:
-        (M,) int64 rows, the best first.
-    """
-    values = boxes.double().cpu().numpy()
-    places = values[:, :4].copy()
-    places[:, 2:] -= places[:, :2]
-    scores = values[:, 4].tolist()
-    rows = cv2.dnn.NMSBoxesBatched(places.tolist(), scores, owners.tolist(), 0.0, overlap) if scores else ()
-    kept = torch.tensor(list(rows), dtype=torch.int64, device=boxes.device)
-    return kept[boxes[kept, 4].argsort(descending=True, stable=True)]
+    """:func:`pose.detection.suppression.suppress` of tensors; (M,) int64 on their device."""
+    rows = suppress_arrays(boxes.double().cpu().numpy(), owners.cpu().numpy(), overlap)
+    return torch.from_numpy(rows).to(boxes.device)

@@ -7,22 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from pose.checkpoint import load_checkpoint, load_state, trained_state
-from pose.detection.canvas import GRAY
 from pose.detection.decode import decode
-from pose.detection.network import SIZE_DIVISOR, STRIDE, DetectionNet
+from pose.detection.letterbox import letterbox, to_image
+from pose.detection.network import STRIDE, DetectionNet
 from pose.detection.settings import DetectorSettings, TestSettings, changed, make_detector_settings
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
-
-LONGEST_SIDE = 416
-"""No side of the network's input is longer."""
 
 
 class PersonDetector:
@@ -100,53 +96,3 @@ def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -
     network = settings.build_model()
     load_state(network, trained_state(checkpoint), path)
     return network, settings
-
-
-def input_size(width: int, height: int, area: int) -> tuple[int, int]:
-    """The network's input for a picture: multiples of 32 within an area in which the picture is drawn largest.
-
-    Of several that draw it equally large, the smallest.
-    """
-    sides = np.arange(SIZE_DIVISOR, LONGEST_SIDE + 1, SIZE_DIVISOR)
-    across, down = (side.ravel() for side in np.meshgrid(sides, sides))
-    fits = across * down <= area
-    factor = np.minimum(across / width, down / height).round(6)
-    best = np.lexsort((across * down, -factor, ~fits))[0]
-    return int(across[best]), int(down[best])
-
-
-def letterbox(image: np.ndarray, area: int) -> tuple[np.ndarray, np.ndarray]:
-    """A picture at the top left of a canvas of the network's input size, the rest gray.
-
-    Args:
-        image: (H, W, 3) uint8.
-        area: See :class:`~pose.detection.settings.TestSettings`.
-
-    Returns:
-        (h, w, 3) uint8, and by what (2,) the picture's width and height were scaled: a point p of the picture lies at
-        p * scale, with the top left pixel's corner at 0.
-    """
-    height, width = image.shape[:2]
-    size = input_size(width, height, area)
-    factor = min(size[0] / width, size[1] / height)
-    drawn = [min(max(round(side * factor), 1), limit) for side, limit in zip((width, height), size, strict=True)]
-    canvas = np.full((size[1], size[0], 3), GRAY, np.uint8)
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    canvas[: drawn[1], : drawn[0]] = cv2.resize(image, drawn, interpolation=how)
-    return canvas, np.array(drawn) / (width, height)
-
-
-def to_image(found: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Boxes in input pixels to the picture's.
-
-    Args:
-        found: (N, 5) x1, y1, x2, y2, score.
-        scale: Of :func:`letterbox`.
-        shape: Of the picture.
-
-    Returns:
-        (M, 5) float64 x, y, width, height inside the picture, score; those outside it are left out.
-    """
-    start, end = (np.clip(side / scale, 0, (shape[1], shape[0])) for side in (found[:, :2], found[:, 2:4]))
-    boxes = np.concatenate([start, end - start, found[:, 4:]], 1)
-    return boxes[(boxes[:, 2:4] > 0).all(1)]

@@ -22,9 +22,6 @@ from pose.models.layers import ConvNormAct, InvertedResidual
 STRIDE = 8
 """Input pixels per cell of the maps."""
 
-SIZE_DIVISOR = 32
-"""Input height and width are multiples of it: the coarsest features' stride."""
-
 COLORS = 3
 """Channels of a picture."""
 

@@ -15,7 +15,8 @@ from pose.config import read_sections
 from pose.detection.canvas import CanvasSettings
 from pose.detection.decode import OVERLAP
 from pose.detection.labels import Source
-from pose.detection.network import SIZE_DIVISOR, DetectionNet
+from pose.detection.letterbox import SIZE_DIVISOR
+from pose.detection.network import DetectionNet
 from pose.options import OptionError
 
 FIGURES_THRESHOLD = 0.01

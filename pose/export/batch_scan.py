@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,14 @@ class _Each(torch.autograd.Function):
         return output.setType(x.type().with_sizes([None, *shape]))
 
 
-def trace(network: nn.Module, x: Tensor, inputs: list[str], outputs: list[str], free: bool) -> onnx.ModelProto:
+def trace(
+    network: nn.Module,
+    x: Tensor,
+    inputs: list[str],
+    outputs: list[str],
+    free: bool,
+    axes: Mapping[str, Mapping[int, str]] | None = None,
+) -> onnx.ModelProto:
     """A network as a graph.
 
     Args:
@@ -53,6 +61,7 @@ def trace(network: nn.Module, x: Tensor, inputs: list[str], outputs: list[str], 
         x: An input to trace it with.
         inputs, outputs: Their names.
         free: Whether the first dimension of all of them is free.
+        axes: Other dimensions that are free, with their names, by input or output.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -63,7 +72,7 @@ def trace(network: nn.Module, x: Tensor, inputs: list[str], outputs: list[str], 
             buffer,
             input_names=inputs,
             output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)} if free else None,
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)} if free else axes,
             opset_version=OPSET,
             dynamo=False,
         )

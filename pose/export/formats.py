@@ -22,10 +22,11 @@ from torch import nn
 from pose.config import Settings
 from pose.errors import OutputError, PoseError
 from pose.export.errors import ExportError
-from pose.export.forms import one_image
+from pose.export.forms import FORMS, in_forms
 from pose.export.onnx_file import CHECKED_BATCHES, TOLERANCE, describe
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
+from pose.models.dynamic.graph_forms import GraphForms
 from pose.onnx_format import METADATA_KEY
 from pose.options import OptionError, nearest
 from pose.runtimes.files import open_file
@@ -96,6 +97,7 @@ def export_file(
     path: str | Path,
     name: str,
     calibration: Mapping[str, Any] | None = None,
+    forms: GraphForms | None = None,
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
@@ -107,6 +109,7 @@ def export_file(
         path: The file.
         name: A key of :data:`FORMATS` that has a writer.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
+        forms: Of the layers, in place of the format's, to compare them.
 
     Returns:
         The largest difference to PyTorch; None where the file cannot be run on this kind of machine.
@@ -125,7 +128,8 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
-    network = one_image(deploy(model, fused=False, channels_last=False), kind.forms).eval()
+    deployed = deploy(model, fused=False, channels_last=False)
+    network = in_forms(deployed, forms or FORMS[kind.forms]).eval()
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

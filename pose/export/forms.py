@@ -9,10 +9,11 @@ runtime in docs/deployment.md.
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 from torch import nn
 
-from pose.models.dynamic.graph_forms import GraphForms, convolve_any_batch, convolve_one_image, multiply_one_image
+from pose.models.dynamic.graph_forms import COMPUTED, GraphForms, convolve_any_batch, convolve_one_image
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 
 RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
@@ -21,7 +22,6 @@ RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
 COPIED_PIXELS = 768
 """From here on copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
 
-COMPUTED = GraphForms()
 FORMS = {
     "onnxruntime": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
     "onnxruntime-here": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
@@ -30,7 +30,7 @@ FORMS = {
     "mnn": COMPUTED,
     "litert": COMPUTED,
     "executorch": COMPUTED,
-    "coreml": COMPUTED,
+    "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
 """What each runtime is given, by measurement."""
@@ -44,8 +44,8 @@ def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
         forms: What to write the layers as.
     """
     network = copy.deepcopy(deployed)
-    operation = multiply_one_image if forms.pointwise == "product" else convolve_one_image
-    operation = convolve_any_batch if forms.batch == "any" else operation
+    one = partial(convolve_one_image, forms=forms)
+    operation = convolve_any_batch if forms.batch == "any" else one
     for layer in network.modules():
         if isinstance(layer, PerImageConv2d):
             layer.operation = operation

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.heatmap import blur_matrix
 from pose.skeleton import Skeleton
 
-DECODERS = ("none", "sign", "second_highest")
+DECODERS = ("none", "sign", "second_highest", "dark")
 
 
 class KeypointNetwork(nn.Module):
@@ -64,7 +65,43 @@ class KeypointNetwork(nn.Module):
             step = torch.cat([second % width - x, torch.div(second, width, rounding_mode="floor") - y], 2)
             step = step.to(flat.dtype)
             point = point + 0.25 * step / step.square().sum(2, keepdim=True).sqrt()
+        elif self.decode == "dark":
+            point = point + _dark_step(heatmaps, x, y)
         return point * (scores > 0).to(flat.dtype), scores[..., 0]
+
+
+def _dark_step(heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The step of :func:`pose.heatmap.decode` by ``dark`` from the highest pixels.
+
+    Args:
+        heatmaps: (N, K, h, w).
+        x, y: (N, K, 1) of the highest pixels.
+
+    Returns:
+        (N, K, 2).
+    """
+    height, width = int(heatmaps.shape[2]), int(heatmaps.shape[3])
+    blur = torch.from_numpy(blur_matrix())  # (15, 5)
+    side = blur.shape[0]
+    margin = side // 2
+    padded = F.pad(heatmaps, (margin, margin, margin, margin)).flatten(2)
+    span = torch.arange(side)
+    window = (span[:, None] * (width + 2 * margin) + span).flatten()
+    patch = padded.gather(2, y * (width + 2 * margin) + x + window).unflatten(2, (side, side))
+    log = torch.matmul(torch.matmul(blur.t(), patch), blur).clamp(min=1e-10).log().flatten(2)
+
+    def at(line: int, column: int) -> Tensor:
+        place = 5 * (line + 2) + column + 2
+        return log[..., place : place + 1]
+
+    center = at(0, 0)
+    dx, dy = (at(0, 1) - at(0, -1)) / 2, (at(1, 0) - at(-1, 0)) / 2
+    dxx, dyy = (at(0, 2) - 2 * center + at(0, -2)) / 4, (at(2, 0) - 2 * center + at(-2, 0)) / 4
+    dxy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    determinant = dxx * dyy - dxy * dxy
+    usable = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant != 0)
+    step = torch.cat([dxy * dy - dyy * dx, dxy * dx - dxx * dy], 2)
+    return step / torch.where(usable, determinant, torch.ones_like(determinant)) * usable.to(step.dtype)
 
 
 class CropKeypoints(nn.Module):

@@ -48,7 +48,7 @@ def load_detector(
 
     Args:
         name: :data:`SHIPPED` or the name of a detector in ``data/weights/index.json``; a checkpoint (.pth) of
-            :class:`pose.detection.detector.PersonDetector`; an ONNX file, see
+            :class:`pose.detection.detector.PersonDetector`; an ONNX file, of ``tools/export_detector.py`` or see
             :class:`~pose.inference.onnx_detector.OnnxDetector`; or a detection model of torchvision, such as
             ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
@@ -70,17 +70,36 @@ def load_detector(
         raise OptionError("no detector comes with this repository; give a file or the name of one of torchvision's")
     file = Path(name if ours is None else ours.checkpoint)
     if file.suffix == ".onnx":
-        from pose.inference.onnx_detector import OnnxDetector
-
-        return OnnxDetector(file, least, class_name=class_name, pixels=pixels)
+        return _in_onnx(file, threshold, class_name, pixels)
     if pixels is not None:
         raise OptionError(f"{name}: only a detector in an ONNX file is told its pixels (--detector-pixels)")
     if file.suffix == ".pth":
-        if class_name != PERSON_CLASS:
-            raise OptionError(f"{name}: finds persons alone, no {class_name!r}; leave --detector-class out")
+        _persons_alone(name, class_name)
         from pose.detection.detector import PersonDetector
 
         return PersonDetector.from_checkpoint(file, threshold=threshold, native=native)
     from pose.inference.torchvision_detector import TorchvisionDetector
 
     return TorchvisionDetector(name, weights, least, device, class_name)
+
+
+def _in_onnx(file: Path, threshold: float | None, class_name: str, pixels: str | None) -> Detector:
+    """A detector in an ONNX file: this project's own by its metadata, or another's by its outputs."""
+    from pose.detection.exported import ExportedDetector, is_ours
+    from pose.onnx_format import open_session
+
+    session = open_session(file)
+    if is_ours(session):
+        _persons_alone(file, class_name)
+        if pixels is not None:
+            raise OptionError(f"{file}: says itself what its pixels are; leave --detector-pixels out")
+        return ExportedDetector(file, threshold, session)
+    from pose.inference.onnx_detector import OnnxDetector
+
+    least = DEFAULT_THRESHOLD if threshold is None else threshold
+    return OnnxDetector(file, least, class_name=class_name, pixels=pixels, session=session)
+
+
+def _persons_alone(name: str | Path, class_name: str) -> None:
+    if class_name != PERSON_CLASS:
+        raise OptionError(f"{name}: finds persons alone, no {class_name!r}; leave --detector-class out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ class OnnxDetector:
         overlap: Boxes that overlap a better one by more than this IoU are left out, where the file does not do it.
         class_name: The class that is looked for: its name in the file, or its number.
         pixels: One of :data:`PIXELS`; None for the one that belongs to the layout.
+        session: The file in ONNX Runtime, where it is opened already.
 
     Raises:
         CheckpointError: The file is missing, no ONNX model, or of no known layout.
@@ -48,11 +50,12 @@ class OnnxDetector:
         overlap: float = 0.6,
         class_name: str = PERSON_CLASS,
         pixels: str | None = None,
+        session: Any = None,
     ) -> None:
         self.path = Path(path)
         self.threshold = threshold
         self.overlap = overlap
-        self.session = open_session(path)
+        self.session = session or open_session(path)
         entry, *others = self.session.get_inputs()
         self.name, self.batched = entry.name, len(entry.shape) == 4
         self.type = {"tensor(float)": np.float32, "tensor(float16)": np.float16}.get(entry.type)

@@ -70,10 +70,15 @@ class DynamicBranch(nn.Module):
 
     def values(self, averages: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """(N, C_in x ``pool_size``^2) averages to what :meth:`forward` returns."""
+        scale, phi = self.vectors(averages)
+        return scale, None if phi is None else phi.unflatten(1, self.phi_shape)
+
+    def vectors(self, averages: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """:meth:`values`, with Phi - I as (N, B L L L_k)."""
         hidden = self.reduce(averages)
         hidden = hidden * _hard_sigmoid(self.gate(hidden))
         scale = None if self.to_lambda is None else _hard_sigmoid(self.to_lambda(hidden))
-        return scale, None if self.to_phi is None else self.to_phi(hidden).unflatten(1, self.phi_shape)
+        return scale, None if self.to_phi is None else self.to_phi(hidden)
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedBranch:
         """Its form for native training."""
@@ -91,17 +96,23 @@ class BranchForm(nn.Module):
 
     def __init__(self, branch: DynamicBranch) -> None:
         super().__init__()
-        self.branch = branch
-        self.to_lambda, self.to_phi = branch.to_lambda, branch.to_phi
+        self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """As :meth:`DynamicBranch.forward`."""
+        return self.branch.values(self._averages(x))
+
+    def vectors(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """As :meth:`DynamicBranch.vectors`, of (N, C_in, H, W)."""
+        return self.branch.vectors(self._averages(x))
+
+    def _averages(self, x: Tensor) -> Tensor:
         if self.branch.pool_size == 1:
-            return self.branch.values(x.mean((2, 3)))
+            return x.mean((2, 3))
         height, width = int(x.shape[2]), int(x.shape[3])
         pixel = torch.eye(height * width, device=x.device).view(1, -1, height, width)
         parts = F.adaptive_avg_pool2d(pixel, self.branch.pool_size).view(height * width, -1)
-        return self.branch.values((x.flatten(2) @ parts).flatten(1))
+        return (x.flatten(2) @ parts).flatten(1)
 
 
 def default_latent_channels(in_channels: int, out_channels: int, pool_size: int, rule: str, elements: int = 1) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.graph_forms import GraphForms
+from pose.models.dynamic.graph_forms import GraphForms, convolve
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
 from pose.models.norm import scale_and_shift
@@ -81,10 +81,12 @@ class FoldedDynamicConv2d(PerImageConv2d):
         return NativeDynamicConv2d(self, activation) if is_known(self) else None
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
-        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: itself or a chain."""
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a computed kernel or a chain."""
+        if forms.batch == "any":
+            return self
         pointwise = self.kernel_size == (1, 1) and self.groups == 1
         form = forms.pointwise if pointwise else forms.depthwise if self.groups > 1 else forms.spatial
-        return ChainForm(self, forms.copied_pixels) if form == "chain" else self
+        return ChainForm(self, forms) if form == "chain" else OneImageForm(self, forms)
 
     def shared_bank(self) -> Tensor | None:
         """The kernels (K, values) that the shares mix, where nothing else of the layer depends on the image."""
@@ -114,25 +116,47 @@ class NativeDynamicConv2d(NativeLayer):
         program.add_dynamic(self.shape, *attention, self.bank, self.bias, self.biases)
 
 
+class OneImageForm(nn.Module):
+    """A :class:`FoldedDynamicConv2d` of one image, in a graph: a convolution with a computed kernel, a constant bias.
+
+    Args:
+        layer: The layer.
+        forms: ``pointwise`` is used.
+    """
+
+    def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
+        super().__init__()
+        self.layer, self.forms = layer, forms
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C_in, H, W) to (1, C_out, H', W')."""
+        layer = self.layer
+        shares = layer.attend(x)
+        shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+        kernel = (shares @ layer.bank).reshape(shape)
+        geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        y = convolve(layer.pad(x), kernel, layer.bias, *geometry, self.forms)
+        return y if layer.biases is None else y + (shares @ layer.biases).reshape(1, -1, 1, 1)
+
+
 class ChainForm(nn.Module):
     """A :class:`FoldedDynamicConv2d`, mostly a depthwise one, as a chain of constant convolutions.
 
     Args:
         layer: The layer.
-        copied_pixels: From so many on, kernels up to 3 x 3 are computed; None for never.
+        forms: ``copied_pixels`` is used: from so many on, kernels up to 3 x 3 are computed.
     """
 
-    def __init__(self, layer: FoldedDynamicConv2d, copied_pixels: int | None = None) -> None:
+    def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
         super().__init__()
-        self.layer = layer
-        self.copied_pixels = copied_pixels
+        self.layer, self.forms = layer, forms
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C_out, H', W')."""
-        layer = self.layer
+        layer, copied = self.layer, self.forms.copied_pixels
         pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
-        if self.copied_pixels is not None and max(layer.kernel_size) <= 3 and pixels >= self.copied_pixels:
-            return layer(x)
+        if copied is not None and max(layer.kernel_size) <= 3 and pixels >= copied:
+            return OneImageForm(layer, self.forms)(x)
         shares = layer.attend(x)
         x, y = layer.pad(x), None
         shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)

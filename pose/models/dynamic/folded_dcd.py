@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.dcd_branch import DynamicBranch
+from pose.models.dynamic.dcd_graph import OneImageDCD
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
@@ -143,8 +144,7 @@ class FoldedDCDConv2d(PerImageConv2d):
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: factors, an assembled kernel or either."""
-        decomposed = "factors" if forms.batch == "any" else forms.decomposed
-        return self if decomposed == "fewest" else ChosenForm(self, decomposed == "factors")
+        return FactorsForm(self) if forms.batch == "any" else OneImageDCD(self, forms)
 
     def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDCDConv2d | None:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`, for one block and 'same' padding."""
@@ -153,25 +153,21 @@ class FoldedDCDConv2d(PerImageConv2d):
         return NativeDCDConv2d(self, activation, bank_dtype) if known else None
 
 
-class ChosenForm(nn.Module):
-    """A :class:`FoldedDCDConv2d` in a graph, always by its factors or always by an assembled kernel.
+class FactorsForm(nn.Module):
+    """A :class:`FoldedDCDConv2d` in a graph of any number of images, always by its factors.
 
     Args:
         layer: The layer.
-        factors: Which of the two.
     """
 
-    def __init__(self, layer: FoldedDCDConv2d, factors: bool) -> None:
+    def __init__(self, layer: FoldedDCDConv2d) -> None:
         super().__init__()
-        self.layer, self.factors, self.branch = layer, factors, layer.branch
+        self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
-        layer = self.layer
-        scale, phi = self.branch(x)
-        if self.factors:
-            return layer.factorized(x, scale, layer.mix(phi))
-        return layer.convolve(x, *layer.assembled(scale, layer.mix(phi)))
+        scale, phi = self.layer.branch(x)
+        return self.layer.factorized(x, scale, self.layer.mix(phi))
 
 
 class NativeDCDConv2d(NativeLayer):

@@ -18,6 +18,7 @@ class GraphForms(NamedTuple):
         spatial: All other layers: ``computed`` or ``chain``.
         decomposed: ``assembled``, a computed kernel; ``factors``, which need none; or ``fewest`` multiply-adds of both.
         copied_pixels: From so many pixels on, kernels up to 3 x 3 are computed rather than a chain; None for never.
+        computed_bias: Whether a convolution's bias may be computed as its weight may; else it is added afterwards.
         batch: ``one`` image, or ``any`` number of them by unfolding, which is slower.
     """
 
@@ -26,7 +27,12 @@ class GraphForms(NamedTuple):
     spatial: str = "computed"
     decomposed: str = "fewest"
     copied_pixels: int | None = None
+    computed_bias: bool = True
     batch: str = "one"
+
+
+COMPUTED = GraphForms()
+"""Computed kernels everywhere: what every converter takes."""
 
 
 def convolve_one_image(
@@ -37,31 +43,37 @@ def convolve_one_image(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
+    forms: GraphForms = COMPUTED,
 ) -> Tensor:
     """:func:`~pose.models.dynamic.per_image_conv.convolve_per_image` of one image, in operations that converters know.
 
     No indexing among them: pnnx makes of ``weight[0]`` a layer that ncnn lacks.
     """
     kernel = weight.reshape([int(side) for side in weight.shape[1:]])
-    return F.conv2d(x, kernel, None if bias is None else bias.reshape(-1), stride, padding, dilation, groups)
+    if bias is not None and forms.computed_bias:
+        return convolve(x, kernel, bias.reshape(-1), stride, padding, dilation, groups, forms)
+    y = convolve(x, kernel, None, stride, padding, dilation, groups, forms)
+    return y if bias is None else y + bias.reshape(1, -1, 1, 1)
 
 
-def multiply_one_image(
+def convolve(
     x: Tensor,
-    weight: Tensor,
+    kernel: Tensor,
     bias: Tensor | None,
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
+    forms: GraphForms,
 ) -> Tensor:
-    """:func:`convolve_one_image`, with layers of single pixels as a matrix product."""
-    if tuple(weight.shape[3:]) != (1, 1) or groups > 1 or padding != (0, 0) or stride != (1, 1):
-        return convolve_one_image(x, weight, bias, stride, padding, dilation, groups)
+    """A convolution of one image with a kernel (C_out, C_in / groups, kh, kw), or the matrix product that it is."""
+    rows, columns = int(kernel.shape[0]), int(kernel.shape[1])
+    pointwise = tuple(kernel.shape[2:]) == (1, 1) and groups == 1 and padding == (0, 0) and stride == (1, 1)
+    if forms.pointwise != "product" or not pointwise:
+        return F.conv2d(x, kernel, bias, stride, padding, dilation, groups)
     height, width = int(x.shape[2]), int(x.shape[3])
-    y = torch.matmul(weight.flatten(2), x.flatten(2))
-    y = y if bias is None else y + bias.reshape(1, -1, 1)
-    return y.reshape(1, int(weight.shape[1]), height, width)
+    y = torch.matmul(kernel.reshape(rows, columns), x.reshape(columns, height * width))
+    return (y if bias is None else y + bias.reshape(-1, 1)).reshape(1, rows, height, width)
 
 
 def convolve_any_batch(

@@ -1,0 +1,101 @@
+"""The project's own person detector in an ONNX file, run by ONNX Runtime; torch is not needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose.detection.letterbox import letterbox, to_image
+from pose.detection.suppression import suppress
+from pose.errors import CheckpointError
+from pose.onnx_format import open_session
+
+METADATA_KEY = "person_detector"
+"""The entry of an ONNX file's metadata that holds :class:`DetectorFile`."""
+
+MAX_PERSONS = 100
+"""Boxes a picture, as COCO's evaluation counts them."""
+
+
+@dataclass(frozen=True)
+class DetectorFile:
+    """What a file says of itself.
+
+    Args:
+        input_area: The network's input has at most so many pixels; its shape is the picture's.
+        threshold: Boxes of a lower score are left out.
+        overlap: Of two boxes with a larger IoU the worse is left out.
+        longest_side: No side of the input is longer.
+        size_divisor: Both sides are multiples of it.
+        gray: What the input is where the picture is not.
+    """
+
+    input_area: int
+    threshold: float
+    overlap: float
+    longest_side: int
+    size_divisor: int
+    gray: int
+
+    def to_json(self) -> str:
+        """The text for :data:`METADATA_KEY`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> DetectorFile:
+        """Reads what :meth:`to_json` wrote; entries that are not known are passed over.
+
+        Raises:
+            ValueError, TypeError, KeyError: The text is not such metadata.
+        """
+        known = json.loads(text)
+        return cls(**{name: type_(known[name]) for name, type_ in _TYPES.items()})
+
+
+_TYPES = {
+    "input_area": int,
+    "threshold": float,
+    "overlap": float,
+    "longest_side": int,
+    "size_divisor": int,
+    "gray": int,
+}
+
+
+def is_ours(session: Any) -> bool:
+    """Whether an ONNX Runtime session is of a file of this kind."""
+    return METADATA_KEY in session.get_modelmeta().custom_metadata_map
+
+
+class ExportedDetector:
+    """Finds persons as :class:`pose.detection.detector.PersonDetector` does.
+
+    Args:
+        path: A file of ``tools/export_detector.py``.
+        threshold: Boxes of a lower score are left out; None takes the file's.
+        session: The file where it is opened already.
+
+    Raises:
+        CheckpointError: The file is missing, broken or not such a detector.
+    """
+
+    def __init__(self, path: str | Path, threshold: float | None = None, session: Any = None) -> None:
+        self.session = session or open_session(path)
+        try:
+            text = self.session.get_modelmeta().custom_metadata_map[METADATA_KEY]
+            self.known = DetectorFile.from_json(text)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"{path}: not a person detector of this project ({error!r})") from error
+        self.threshold = self.known.threshold if threshold is None else threshold
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 BGR to (N, 5) float64 x, y, width, height in its pixels and the score, the best first."""
+        pixels, scale = letterbox(image, self.known.input_area)
+        (found,) = self.session.run(None, {"images": np.ascontiguousarray(pixels[None, ..., ::-1])})
+        boxes = found[0][found[0, :, 4] > max(self.threshold, 1e-6)]
+        kept = suppress(boxes, np.zeros(len(boxes), np.int64), self.known.overlap)[:MAX_PERSONS]
+        return to_image(boxes[kept].astype(np.float64), scale, image.shape)

@@ -1,0 +1,108 @@
+"""The person detector as an ONNX file, from pixels to boxes: pictures to persons without torch, and inside a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pose.detection.detector import PersonDetector, load_network
+from pose.detection.exported import METADATA_KEY, DetectorFile, ExportedDetector
+from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR
+from pose.detection.network import STRIDE
+from pose.detection.targets import corners
+from pose.export.errors import ExportError
+from pose.export.onnx_file import TOLERANCE
+from pose.files import replacing
+from pose.models.deploy.folding import deploy
+from pose.prediction import MEAN, STD
+from pose.runtimes.session import require
+
+MOST_BOXES = 200
+"""Candidates that a file gives: twice the persons that are looked for, since they may overlap."""
+
+CHECKED_SIZES = ((320, 256), (224, 352), (416, 32))
+"""Width and height of the pictures that a file is compared on."""
+
+
+class PixelsToBoxes(nn.Module):
+    """Pictures of any size that is a multiple of 32 to boxes that may still overlap.
+
+    Args:
+        network: A :class:`~pose.detection.network.DetectionNet`, folded.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", 255 * torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(STD)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(1, H, W, 3) uint8 RGB to (1, 200, 5): x1, y1, x2, y2 in input pixels and the score, the best first.
+
+        What is no peak of the map has the score 0.
+        """
+        maps = self.network((images.permute(0, 3, 1, 2).float() - self.mean) / self.std)
+        scores = maps[:, :1].sigmoid()
+        peaks = scores * (F.max_pool2d(scores, 3, 1, 1) == scores).to(scores.dtype)
+        ranked, places = F.pad(peaks.flatten(1), (0, MOST_BOXES)).topk(MOST_BOXES)  # a map may have fewer cells
+        boxes = F.pad(corners(maps[:, 1:]).flatten(2), (0, MOST_BOXES)) * STRIDE
+        boxes = boxes.gather(2, places[:, None].expand(-1, 4, -1))
+        return torch.cat([boxes, ranked[:, None]], 1).transpose(1, 2)
+
+
+def export_detector(checkpoint: str | Path, path: str | Path) -> float:
+    """Writes a trained detector as an ONNX file and compares the boxes that the two find.
+
+    Args:
+        checkpoint: Of ``tools/train_detector.py``, or the weights that come with the project.
+        path: Replaced only by a file that has passed the comparison.
+
+    Returns:
+        The largest difference of a box, in pixels, or of a score, on random pictures.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged or not a detector's.
+        ExportError: The answers differ by more than 1e-4 of the longest side.
+        OptionError: ONNX is not installed.
+        OutputError: The file cannot be written.
+    """
+    onnx = require("onnx", "export")
+    from pose.export import batch_scan
+
+    network, settings = load_network(checkpoint)
+    folded = deploy(network, fused=False, channels_last=False)
+    graph = PixelsToBoxes(folded).eval()
+    sample = torch.zeros(1, 256, 320, 3, dtype=torch.uint8)
+    axes = {"images": {1: "height", 2: "width"}}
+    file = batch_scan.trace(graph, sample, ["images"], ["boxes"], free=False, axes=axes)
+    test = settings.test
+    known = DetectorFile(test.input_area, test.threshold, test.overlap, LONGEST_SIDE, SIZE_DIVISOR, GRAY)
+    onnx.helper.set_model_props(file, {METADATA_KEY: known.to_json()})
+    onnx.checker.check_model(file, full_check=True)
+    with replacing(path) as temporary:
+        onnx.save(file, str(temporary))
+        difference = compare(temporary, PersonDetector(folded, test))
+        if not difference <= TOLERANCE * LONGEST_SIDE:
+            raise ExportError(f"{path}: boxes differ from PyTorch's by {difference:.3g} pixels; not written")
+    return difference
+
+
+def compare(path: str | Path, reference: PersonDetector) -> float:
+    """The largest difference of a box in pixels or of a score between a file and PyTorch, both without a threshold."""
+    generator = np.random.default_rng(0)
+    exported = ExportedDetector(path, threshold=0.0)
+    reference.settings = reference.settings.for_figures()
+    exported.threshold = reference.settings.threshold
+    worst = 0.0
+    for width, height in CHECKED_SIZES:
+        image = generator.integers(0, 255, (height, width, 3), np.uint8)
+        ours, theirs = exported(image), reference(image)
+        if len(ours) != len(theirs):
+            raise ExportError(f"{path}: {len(ours)} boxes where PyTorch finds {len(theirs)}; not written")
+        worst = max(worst, float(np.abs(ours - theirs).max(initial=0)))
+    return worst
