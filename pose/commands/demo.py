@@ -70,6 +70,8 @@ def main() -> int:
     quiet_opencv()
     least = DEFAULT_THRESHOLD if arguments.box_threshold is None else arguments.box_threshold
     boxes = CocoBoxes(arguments.boxes, least) if arguments.boxes not in (None, WHOLE) else None
+    for notice in boxes.notices if boxes else ():
+        warn(notice)
     source = open_input(arguments.input, boxes is None, warn, boxes.size_of if boxes else None)
     video = source if isinstance(source, VideoSource) else None
     if arguments.html and not video:
