@@ -64,15 +64,15 @@ def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: 
         for told in load_initial(trainer.model, *start, skeleton=settings.skeleton()):
             distributed.say(told)
     seed_everything(schedule.seed + distributed.shard()[0])
-    train_loader, test_set, broken = prepare_data(settings, check_data)
+    data = prepare_data(settings, check_data)
 
     def test(model: nn.Module) -> dict[str, float]:
-        return evaluate.test(model, test_set, settings, device).figures
+        return evaluate.test(model, data.test_set, settings, device).figures
 
     return Task(
         settings=settings,
         trainer=trainer,
-        loader=train_loader,
+        loader=data.train_loader,
         learn=learn,
         rate_at=scaled_rate(schedule),
         test=test,
@@ -81,10 +81,11 @@ def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: 
         shown=("AP",),
         unit="persons",
         batches=batches,
-        broken=broken,
+        broken=data.broken,
         begin_epoch=partial(begin_epoch, trainer, schedule),
         sheet=partial(prediction_sheet, settings=settings, device=device),
         sheet_every=schedule.sheet_every,
+        told=data.told,
         stated={KEYPOINTS: list(settings.skeleton().keypoints)},
         stored_settings=stored_settings,
     )
