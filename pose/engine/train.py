@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pose import heatmap
+from pose.checkpoint import KEYPOINTS
 from pose.config import Settings, stored_settings
 from pose.datasets.loading.loader import Batch, batches
 from pose.engine import distributed, evaluate
-from pose.engine.initial import KEYPOINTS, load_initial
+from pose.engine.initial import load_initial
 from pose.engine.loop import run
 from pose.engine.random_state import seed_everything
 from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
