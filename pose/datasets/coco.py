@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pose.datasets.annotations import AnnotatedPersons, check_somebody, counts, persons_in
+from pose.datasets.categories import person_category
 from pose.datasets.detections import detected_boxes
 from pose.errors import DataError
 from pose.files import read_json
@@ -116,7 +117,11 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, an
 
 
 def read_detections(
-    path: str | Path, annotations: str | Path, skeleton: Skeleton, box_threshold: float = 0.0
+    path: str | Path,
+    annotations: str | Path,
+    skeleton: Skeleton,
+    box_threshold: float = 0.0,
+    category: str | int | None = None,
 ) -> tuple[Persons, tuple[str, ...]]:
     """Detected persons on the pictures of an annotation file, boxes as they are (docs/protocol.md#detected-box).
 
@@ -129,6 +134,8 @@ def read_detections(
         annotations: The annotation file whose pictures are meant.
         skeleton: What the keypoints will be.
         box_threshold: The lowest score that is kept.
+        category: The persons' in the annotation file, by name or id; its id is theirs among detections, too, where
+            these use it.
 
     Returns:
         The persons, and a line for each kind of boxes that were left out, with their count.
@@ -141,8 +148,10 @@ def read_detections(
             f"{path}: detections file not found; data/README.md says where the published one is, "
             "or take the annotated boxes (tools/test.py --boxes annotated)"
         )
-    found = detected_boxes(read_json(path, "detections file"), path, box_threshold)
-    image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
+    tables = read_tables(annotations)
+    number = person_category(tables, annotations, category)["id"] if category is not None else None
+    found = detected_boxes(read_json(path, "detections file"), path, box_threshold, number)
+    image_ids, file_names, image_sizes = _image_table(tables, annotations)
     known = _rows_of(found.image_ids, image_ids) >= 0
     if len(found) and not known.any():
         raise DataError(

@@ -53,15 +53,18 @@ class DetectedBoxes:
         return DetectedBoxes(self.image_ids[kept], self.boxes[kept], self.scores[kept], (*self.notices, notice))
 
 
-def detected_boxes(records: Any, path: str | Path, threshold: float = 0.0) -> DetectedBoxes:
+def detected_boxes(
+    records: Any, path: str | Path, threshold: float = 0.0, category: int | None = None
+) -> DetectedBoxes:
     """The boxes of a results list in COCO's format, ``image_id``, ``category_id``, ``bbox`` and ``score``.
 
-    Of several categories persons are 1; a record without one is a person. Boxes without a finite width and height
-    above 0 are left out and counted, and so are those of other categories.
+    Of several categories persons are ``category`` where it is among them, else 1; a record without one is a person.
+    Boxes without a finite width and height above 0 are left out and counted, and so are those of other categories.
 
     Args:
         records: What the file holds.
         path: For messages.
+        category: The id of the persons in the annotation file, which a detector may or may not know.
         threshold: Boxes of a lower score are left out, as somebody chose.
 
     Raises:
@@ -70,7 +73,8 @@ def detected_boxes(records: Any, path: str | Path, threshold: float = 0.0) -> De
     try:
         if not isinstance(records, list):
             raise TypeError("it is no list")
-        number = only_category((record.get("category_id") for record in records), path)
+        used = [record.get("category_id") for record in records]
+        number = only_category(used, path, category if category in used else None)
         chosen = [record for record in records if record.get("category_id", number) == number]
         kept = [row for row in map(_row, chosen) if row[1][4] >= threshold]
         rows = np.array([values for _, values in kept], np.float64).reshape(-1, 5)

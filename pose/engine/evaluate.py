@@ -97,7 +97,7 @@ def open_test_set(settings: Settings, split: Split, boxes: str | None = None) ->
     if boxes == ANNOTATED:
         persons, notices = read_annotations(annotations, skeleton, data.category), ()
     else:
-        persons, notices = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold)
+        persons, notices = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold, data.category)
     return TestSet(split, boxes, notices, make_test_loader(settings, split, persons))
 
 

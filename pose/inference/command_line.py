@@ -10,6 +10,7 @@ from pose.config_files import SUFFIXES
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
 from pose.inference.predictor import Predictor
+from pose.options import OptionError
 from pose.runtimes.files import RUNTIMES
 from pose.weights import shipped
 
@@ -102,6 +103,11 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
     """
     options, device, threshold = parse_options(arguments.cfg_options), arguments.device, arguments.box_threshold
+    if options and arguments.config is not None and arguments.checkpoint is None:
+        raise OptionError(
+            f"{arguments.config}: an exported file keeps the choices that it was made with, {next(iter(options))} "
+            "changes nothing; leave --cfg-options out, or export anew with it"
+        )
     native = options.get("test.native") is True
     detector: Detector = whole_image
     if arguments.detector:
