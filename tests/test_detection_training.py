@@ -221,6 +221,12 @@ def test_the_projects_configuration_is_read_and_wrong_ones_are_named():
     assert settings.to_dict() == make_detector_settings(settings.to_dict()).to_dict()
     with pytest.raises(OptionError, match="train.epoch.*epochs"):
         make_detector_settings({"train": {"epoch": 3}})
+    for wrong in (dict(precision="float8"), dict(max_gradient_norm=-1.0), dict(max_gradient_norm=float("nan"))):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            make_detector_settings({"train": wrong})
+    for wrong in (dict(channels=5), dict(channels=[8, 0, 8]), dict(kernel_size=4), dict(blocks=-1)):
+        with pytest.raises(OptionError, match=f"{next(iter(wrong))} must"):
+            make_detector_settings({"model": wrong}).build_model()
     with pytest.raises(OptionError, match="repeats"):
         make_detector_settings({"train": {"repeats": 2}})
     rates = [settings.train.learning_rate_at(step, 1000) for step in (0, settings.train.warm_up, 999)]

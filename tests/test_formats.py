@@ -104,6 +104,18 @@ def test_yolo(tmp_path):
         FORMATS["yolo"].write(dataset(COCO), out, WriteOptions())
 
 
+def test_images_that_are_not_there_are_no_links(tmp_path, run_tool):
+    with pytest.raises(DataError, match="none/sub/0.jpg"):
+        FORMATS["yolo"].write(dataset(), tmp_path / "y", WriteOptions(tmp_path / "none"))
+    FORMATS["coco"].write(dataset(), tmp_path / "a.json", WriteOptions())
+    for tool in ("convert_annotations.py", "check_dataset.py"):
+        status, _, error = run_tool(
+            tool, tmp_path / "a.json", "--images", tmp_path / "none", "--out", tmp_path / "x.json"
+        )
+        assert status == 2 and error.count("\n") == 1 and "none: no such folder" in error
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_yolo_leaves_nothing_outside_the_image(tmp_path):
     given = dataset(HAND, tmp_path / "images")
     given.keypoints[0, 0, :2] = -3, 5

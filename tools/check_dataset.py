@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pose.command_line import count
 from pose.errors import DataError, command
-from pose.files import check_outputs, make_folder
+from pose.files import check_folder, check_outputs, make_folder
 from pose.formats.dataset import PoseDataset
 from pose.formats.options import ReadOptions
 from pose.formats.table import READABLE, read_dataset
@@ -43,12 +44,16 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of the images: draws examples, and finds duplicates")
     parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other splits' annotations")
     parser.add_argument("--against-images", type=Path, help="folder of their images (default: --images)")
-    parser.add_argument("--near", type=int, default=NEAR, help="bits of 64 that like images differ in (%(default)s)")
+    parser.add_argument(
+        "--near", type=count(0, 64), default=NEAR, help="bits of 64 that like images differ in (%(default)s)"
+    )
     parser.add_argument("--no-hashes", action="store_true", help="look for no duplicates")
     parser.add_argument("--out", type=Path, default=Path("check"), help="folder for the page (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.against and arguments.images is None:
         raise OptionError("--against: needs --images, the folder of the images")
+    check_folder(arguments.images, "--images")
+    check_folder(arguments.against_images, "--against-images")
     check_outputs([arguments.out / PAGE], [arguments.annotations, *arguments.against])
     make_folder(arguments.out)
     skeleton = None if arguments.skeleton is None else choose_skeleton(arguments.skeleton, "--skeleton")
@@ -78,10 +83,10 @@ def tell(dataset: PoseDataset, persons: PersonCheck, pairs: PairCheck, exchanged
     for rule, rows in persons.left_out.items():
         if len(rows):
             print(f"  left out: {len(rows):,} {rule}")
-    for what, count in dataset.left_out.items():
-        if count:
-            print(f"  not read as it was: {count:,} {what}")
-    print("  sizes: " + ", ".join(f"{count:,} {name}" for name, count in persons.sizes.items()))
+    for what, number in dataset.left_out.items():
+        if number:
+            print(f"  not read as it was: {number:,} {what}")
+    print("  sizes: " + ", ".join(f"{number:,} {name}" for name, number in persons.sizes.items()))
     print(f"  {len(persons.cut):,} touch the image's edge; {len(persons.outside):,} have joints outside their box")
     for word, found in (("wrong", pairs.wrong), ("missing", pairs.missing)):
         for one, other in found:

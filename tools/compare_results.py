@@ -21,12 +21,12 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from pose.datasets.images import read_image
-from pose.errors import DataError, command
+from pose.errors import command
 from pose.evaluation.analysis.two_results import TwoResults, compare_results, format_comparison
 from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.matching import Truth, read_truth
 from pose.evaluation.results import Results, check_results, read_results
-from pose.files import check_outputs, make_folder, write_json
+from pose.files import check_folder, check_outputs, make_folder, write_json
 from pose.inference.images import write_image
 from pose.options import OptionError
 from pose.skeleton import Skeleton, choose_skeleton
@@ -53,8 +53,7 @@ def main() -> None:
         raise OptionError("--resamples must be at least 100 and --show at least 0")
     if arguments.images and not arguments.out:
         raise OptionError("--images needs --out, the folder for the drawn pictures")
-    if arguments.images and not arguments.images.is_dir():
-        raise DataError(f"{arguments.images}: no such folder; give that of the pictures")
+    check_folder(arguments.images, "--images")
     out = arguments.out and make_folder(arguments.out)
     report = out and out / "comparison.json"
     read = [arguments.first, arguments.second, arguments.annotations, arguments.skeleton]

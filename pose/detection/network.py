@@ -55,6 +55,12 @@ class DetectionNet(nn.Module):
         frozen: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(channels, int) or len(channels) != 3 or min(channels) < 1:
+            raise ValueError(f"channels must be three numbers of at least 1, got {channels}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}; the nearest is {max(kernel_size - 1, 1)}")
+        if blocks < 0:
+            raise ValueError(f"blocks must not be negative, got {blocks}")
         backbone = MobileNetV2(width)
         stages, features = split(backbone)
         if not 0 <= frozen <= len(stages):

@@ -18,6 +18,7 @@ from pose.detection.labels import Source
 from pose.detection.letterbox import SIZE_DIVISOR
 from pose.detection.network import DetectionNet
 from pose.options import OptionError
+from pose.train_settings import PRECISIONS
 
 FIGURES_THRESHOLD = 0.01
 """Boxes of a lower score are no part of any figure."""
@@ -116,6 +117,10 @@ class TrainSettings:
         for name in ("warm_up", "seed", "checkpoint_minutes"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.max_gradient_norm is not None and not 0 < self.max_gradient_norm < inf:
+            raise ValueError(f"max_gradient_norm must be positive and finite, got {self.max_gradient_norm}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
 

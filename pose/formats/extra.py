@@ -89,8 +89,11 @@ def link_image(source: Path, target: Path) -> None:
     What stands there already as a link is replaced; a file stays and is an error, unless it is the same one.
 
     Raises:
+        DataError: The image is absent.
         OutputError: It cannot be put there.
     """
+    if not source.is_file():
+        raise missing_image(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_symlink():
