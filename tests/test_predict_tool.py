@@ -173,6 +173,12 @@ def test_parquet_has_the_same_rows(photos, project, tmp_path):
         assert row.keys() == wanted.keys() and row["image"] == wanted["image"] and row["error"] == wanted["error"]
         np.testing.assert_allclose(row["keypoints"], wanted["keypoints"], rtol=1e-5)
     assert json.loads(tables[0].schema.metadata[b"keypoints"])[0] == "nose"
+    contents = np.empty(2, object)  # as Ray Data gives it
+    contents[:] = [(photos / "a.png").read_bytes(), b"no picture"]
+    table = FindPoses(lambda: predictor)({"path": np.array(["x/a.png", "x/b.png"], object), "bytes": contents})
+    assert table.schema == tables[0].schema and table.column("image").to_pylist() == ["x/a.png", "x/b.png"]
+    np.testing.assert_allclose(table.column("keypoints")[0].as_py(), rows[0]["keypoints"], atol=2e-3)
+    assert "not a picture" in table.column("error")[1].as_py()
 
 
 def test_parquet_without_pyarrow_names_the_extra(photos, project, run_tool, monkeypatch, tmp_path):
