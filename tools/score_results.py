@@ -43,16 +43,16 @@ def main() -> None:
     check_outputs([report and report / PAGE], [arguments.results, arguments.annotations, arguments.skeleton])
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
     truth = load_annotations(arguments.annotations, skeleton, arguments.category, somebody=True)
-    for notice in truth.notices:
-        print(notice)
-    if truth.areas_from_boxes:
-        print(AREAS_FROM_BOXES)
+    about = _about(arguments.results)
+    notices = [*truth.notices, *[f"{arguments.annotations}: {AREAS_FROM_BOXES}"] * bool(truth.areas_from_boxes)]
+    for notice in notices:
+        if notice.removeprefix(f"{arguments.annotations}: ") not in about:  # where the stamp does not say it
+            print(notice)
     number = truth.person_category
     records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys(), number)
     figures = evaluate(records, truth, skeleton, arguments.backend)
     if notice := size_notice(records):
         print(notice)
-    about = _about(arguments.results)
     print(about)
     print(format_figures(figures))
     if report:

@@ -89,7 +89,7 @@ def main() -> int:
     total: int | None
     if isinstance(source, VideoSource):
         stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
-        pairs, total = poses_of_video(stream, source, boxes), source.frame_count
+        pairs, total = poses_of_video(stream, source, boxes, warn), source.frame_count
     else:
         pairs, total = poses_of_images(predictor, source, boxes), len(source)
 

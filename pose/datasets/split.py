@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ def hold_out(
     seed: int = 0,
     path: str | Path = "annotations",
     category: str | int | None = None,
+    alike: Iterable[tuple[int, int]] = (),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two annotation files of one: to train on, and to choose by.
 
@@ -32,15 +33,15 @@ def hold_out(
         seed: Of the choice, not negative.
         path: The file's, for messages.
         category: The persons', by name or id, see :func:`pose.datasets.annotations.persons_in`.
+        alike: Pairs of rows of ``images`` that look the same; such pictures, and those like them, stay on one side.
 
     Raises:
         DataError: It is no annotation file, or has not more than ``count`` pictures with a person that counts.
     """
     try:
-        labeled = {
-            person["image_id"] for person in persons_in(annotations, path, category=category).records if counts(person)
-        }
-        first_ids = ids_of_one_image(annotations["images"])
+        persons = persons_in(annotations, path, category=category).records
+        labeled = {person["image_id"] for person in persons if counts(person)}
+        first_ids = _together(ids_of_one_image(annotations["images"]), annotations["images"], alike)
         candidates = sorted({first for image_id, first in first_ids.items() if image_id in labeled})
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no annotation file in COCO's format: {error!r}") from error
@@ -61,3 +62,21 @@ def hold_out(
         }
 
     return part(False), part(True)
+
+
+def _together(
+    first_ids: Mapping[Any, Any], images: Sequence[Mapping[str, Any]], alike: Iterable[tuple[int, int]]
+) -> dict[Any, Any]:
+    """``first_ids`` with one id for all pictures that are alike, directly or by way of others."""
+    leads = {first: first for first in first_ids.values()}
+
+    def lead(image_id: Any) -> Any:
+        while leads[image_id] != image_id:
+            leads[image_id] = leads[leads[image_id]]
+            image_id = leads[image_id]
+        return image_id
+
+    for one, other in alike:
+        first, second = (lead(first_ids[images[row]["id"]]) for row in (one, other))
+        leads[max(first, second)] = min(first, second)
+    return {image_id: lead(first) for image_id, first in first_ids.items()}

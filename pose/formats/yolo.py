@@ -110,8 +110,8 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
         raise DataError(f"{dataset.images[int(np.argmin(sizes.min(1)))].file_name}: its size is unknown")
     lines, changed = _lines(dataset, sizes[dataset.owners])
     lost.update(changed)
-    stems = {Path(image.file_name).with_suffix("") for image in dataset.images}
-    if len(stems) < len(dataset.images):
+    names = {image.file_name for image in dataset.images}
+    if len({Path(name).with_suffix("") for name in names}) < len(names):
         raise DataError("two images differ in their suffix alone, so that they would share one label file; rename one")
     for number, (image, label) in enumerate(zip(dataset.images, targets, strict=True)):
         with replacing(label) as temporary:
