@@ -96,6 +96,15 @@ def test_persons_are_counted_by_rule():
     assert found.joints.sum() == found.trained.sum() == 2
 
 
+def test_a_width_and_height_of_0_bound_nothing(tmp_path, run_tool):
+    data = make_dataset(COCO, [ImageRecord("a.jpg", 0, 0)], [0] * 60, people(60))
+    found = check_persons(data)
+    assert found.trained.all() and not len(found.cut) and not len(found.off_image)
+    FORMATS["coco"].write(data, tmp_path / "a.json", WriteOptions())
+    status, said, error = run_tool("check_dataset.py", tmp_path / "a.json", "--out", tmp_path / "page")
+    assert status == 0 and "60 of 60 annotations train" in said, error
+
+
 def write_images(folder):
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -71,13 +71,13 @@ def test_what_says_nothing_is_not_turned(data):
     ],
 )
 def test_width_and_height_tell(tmp_path, orientation, said, corner, notice):
-    image, found = read_annotated(marked(tmp_path / "a.jpg", orientation), said)
+    image, found, _ = read_annotated(marked(tmp_path / "a.jpg", orientation), said)
     assert image.shape[:2] == (said[::-1] if any(said) else SIZE[::-1])
     assert (bright_corner(image), found) == (corner, notice)
 
 
 def test_smaller_and_square_ones(tmp_path):
-    image, notice = read_annotated(marked(tmp_path / "a.jpg", 6), SIZE[::-1], 2)
+    image, notice, _ = read_annotated(marked(tmp_path / "a.jpg", 6), SIZE[::-1], 2)
     assert (image.shape, notice, bright_corner(image)) == ((24, 16, 3), TURNED, (0, 1))
     assert read_annotated(marked(tmp_path / "b.jpg", 6, size=(40, 40)), (40, 40)).notice == UNSURE
 

@@ -75,9 +75,9 @@ class ImageFiles:
         size = self.size_of(path) if self.size_of else None
         if size is None:
             return as_image(path, self.upright)
-        image, notice = read_annotated(path, size)
-        self._notices.add([(notice, str(path))] if notice else [], self.warn)
-        return image
+        found = read_annotated(path, size)
+        self._notices.add([(found.notice, str(path))] if found.notice else [], self.warn)
+        return found.image
 
     def skip(self, error: DataError) -> None:
         """Counts and tells a picture that cannot be used; raises the error where it is the only one."""

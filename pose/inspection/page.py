@@ -51,7 +51,7 @@ class Examples:
                 return read_image(self.images / record.file_name)
             except DataError:
                 pass
-        return np.full((record.height, record.width, 3), 225, np.uint8)
+        return np.full((max(record.height, 1), max(record.width, 1), 3), 225, np.uint8)
 
     def person(self, row: int) -> str:
         """A person with keypoints and box."""
