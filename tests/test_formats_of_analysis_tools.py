@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -97,6 +98,19 @@ def test_openpose(tmp_path):
     assert lost["necks and pelvises made of two joints"] > 0
     with pytest.raises(DataError, match="none of OpenPose's joints"):
         FORMATS["openpose"].write(dataset(HAND), tmp_path / "hand", WriteOptions())
+
+
+def test_openpose_keeps_folders_where_names_need_them(tmp_path):
+    given = dataset(COCO)
+    for names, files in (
+        (("dir.v2/0001", "dir.v2/0002", "a/../b.jpg", "../c.jpg"), ["0001", "0002", "b", "c"]),
+        (("a/1.jpg", "b/1.jpg", "../2.jpg", "3.jpg"), ["2", "3", "a/1", "b/1"]),
+    ):
+        images = [ImageRecord(name, 40, 30) for name in names]
+        out = tmp_path / names[0][0] / "out"
+        FORMATS["openpose"].write(replace(given, images=tuple(images)), out, WriteOptions())
+        written = sorted(path.relative_to(out.parent).as_posix() for path in out.parent.rglob("*.json"))
+        assert written == [f"out/{file}_keypoints.json" for file in files]
 
 
 def test_deeplabcut_csv(tmp_path):

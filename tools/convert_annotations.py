@@ -32,7 +32,7 @@ from pose.formats.dataset import PoseDataset, with_skeleton
 from pose.formats.names import write_skeleton
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.skeleton_sheet import draw_skeleton_sheet
-from pose.formats.table import FORMATS, READABLE, WRITABLE, Format, input_format, output_format
+from pose.formats.table import FORMATS, READABLE, WRITABLE, Format, input_format, output_format, read_dataset
 from pose.inference.images import write_image
 from pose.options import OptionError
 from pose.skeleton import choose_skeleton
@@ -87,8 +87,8 @@ def main() -> None:
         rename_keypoints(arguments.annotations, source or choose_skeleton("coco"), target, arguments.out)
         return
     options = ReadOptions(source, arguments.images, arguments.category, arguments.joint_threshold)
-    assert read_as.read is not None and write_as.write is not None
-    dataset = read_as.read(arguments.annotations, options)
+    assert write_as.write is not None  # as WRITABLE says
+    dataset = read_dataset(arguments.annotations, read_as.name, options)
     dataset = dataset if target is None else with_skeleton(dataset, target)
     lost = write_as.write(dataset, arguments.out, WriteOptions(arguments.images, arguments.split, arguments.url_prefix))
     report(dataset, lost, arguments.out, write_as)

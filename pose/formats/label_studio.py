@@ -57,10 +57,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
                 raise
             raise DataError(f"{name} is not in Label Studio's format ({error!r})") from error
     skeleton = options.skeleton or skeleton_from_names(path.stem, builder.names or ["keypoint"])
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _add_task(name: str, task: Mapping[str, Any], options: ReadOptions, builder: Builder) -> None:

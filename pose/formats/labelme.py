@@ -27,15 +27,14 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     Raises:
         DataError: A file is not of this format, or points without a group are more than one person's.
     """
+    files = [file for file in _files(path) if path.is_file() or _is_file(file)]
+    if not files:
+        raise DataError(f"{path}: no file of LabelMe in it")
     builder = Builder()
-    for file in _files(path):
-        if _is_file(file):
-            _add(file, path if path.is_dir() else path.parent, builder)
+    for file in files:
+        _add(file, path if path.is_dir() else path.parent, builder)
     skeleton = options.skeleton or skeleton_from_names(path.stem, builder.names or ["keypoint"])
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _files(path: Path) -> list[Path]:

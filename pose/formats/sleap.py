@@ -57,10 +57,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     skeleton = options.skeleton or skeleton_from_names(
         chosen.name or path.stem, chosen.node_names, chosen.edge_inds, first=0
     )
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _files(path: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import read_results
 from pose.evaluation.saved_predictions import DECODERS, WAYS, SavedPredictions, load_predictions
 from pose.export.onnx_file import export_onnx
+from pose.formats.options import ReadOptions
+from pose.formats.table import read_dataset
 from pose.inference.boxes import CocoBoxes
 from pose.inference.predictor import Predictor
 from pose.inference.video.files import quiet_opencv, writing_video
@@ -120,6 +123,15 @@ def as_json(document: Any) -> bytes:
     return json.dumps(document).encode("utf-8", "surrogatepass")
 
 
+def as_xml(element: Any) -> str:
+    """XML of a list of tag, attributes and children; of anything else its text."""
+    if not isinstance(element, list) or len(element) < 2 or not isinstance(element[1], dict):
+        return escape(str(element))
+    tag, attributes, *children = element
+    pairs = "".join(f" {key}={quoteattr(str(value))}" for key, value in attributes.items())
+    return f"<{tag}{pairs}>{''.join(map(as_xml, children))}</{tag}>"
+
+
 class Targets:
     """One method a reader, named ``read_...``: takes the changes and raises what the reader raises.
 
@@ -154,6 +166,8 @@ class Targets:
         with writing_video(folder / "v.mp4", 10) as write:
             for frame in range(4):
                 write(spot(20 + 4 * frame, 40))
+        for name in ("a.png", "a.jpg"):
+            cv2.imwrite(str(folder / name), spot(40, 40))
         self.uploads = {
             "a.png": cv2.imencode(".png", spot(40, 40))[1].tobytes(),
             "a.jpg": cv2.imencode(".jpg", spot(40, 40))[1].tobytes(),
@@ -249,6 +263,81 @@ class Targets:
         path = self._write("network.onnx", model.SerializeToString(), breaks)
         predictor = Predictor.from_onnx(path, "cpu")
         predictor(np.zeros((40, 30, 3), np.uint8))
+
+    def _read_format(self, name: str, documents: list[Any], edits: list, breaks: list) -> None:
+        """One of a format's documents, changed."""
+        document = documents[edits[0][0] % len(documents)]
+        path = self._write(f"{name}.json", as_json(edited(document, edits)), breaks)
+        read_dataset(path, name, ReadOptions(images=self.folder))
+
+    def read_format_keypoints(self, edits: list, breaks: list) -> None:
+        found = {"width": 96, "height": 72, "box": [1, 2, 30, 40], "track_id": 3, "file_name": "a.png"}
+        documents = [
+            [{**each, **found} for each in self.results],
+            [{**each, "file_name": "a.png"} for each in self.results],
+        ]
+        self._read_format("keypoints", documents, edits, breaks)
+
+    def read_format_coco(self, edits: list, breaks: list) -> None:
+        self._read_format("coco", [self.annotations], edits, breaks)
+
+    def read_format_mpii(self, edits: list, breaks: list) -> None:
+        person = {"joints_vis": [1] * 16, "joints": [[5, 6]] * 16, "image": "a.png", "scale": 1.0, "center": [5, 5]}
+        self._read_format("mpii", [[person, person]], edits, breaks)
+
+    def read_format_aic(self, edits: list, breaks: list) -> None:
+        joints = {"keypoint_annotations": {"human1": [5, 6, 1] * 14}, "human_annotations": {"human1": [1, 2, 30, 40]}}
+        self._read_format("aic", [[{"image_id": "a", **joints}]], edits, breaks)
+
+    def read_format_labelme(self, edits: list, breaks: list) -> None:
+        shapes = [
+            {"label": "eye", "points": [[1, 2]], "shape_type": "point", "group_id": 1, "flags": {}},
+            {"label": "person", "points": [[1, 2], [30, 40]], "shape_type": "rectangle", "group_id": 1},
+        ]
+        file = {"version": "5.5", "imagePath": "../a.png", "imageWidth": 80, "imageHeight": 80, "shapes": shapes}
+        self._read_format("labelme", [file], edits, breaks)
+
+    def read_format_label_studio(self, edits: list, breaks: list) -> None:
+        size = {"original_width": 80, "original_height": 80}
+        place = {"x": 5, "y": 6, "width": 7, "height": 8}
+        regions = [
+            {
+                "id": "a",
+                "type": "keypointlabels",
+                "value": {**place, "keypointlabels": ["eye"]},
+                "parentID": "b",
+                **size,
+            },
+            {"id": "b", "type": "rectanglelabels", "value": {**place, "rectanglelabels": ["person"]}, **size},
+            {"type": "relation", "from_id": "a", "to_id": "b"},
+        ]
+        done = [{"result": regions, "updated_at": "2026-01-02"}, {"result": [], "updated_at": "2026-01-01"}]
+        task = {"id": 1, "data": {"image": "/data/local-files/?d=a.png"}, "annotations": done}
+        self._read_format("label-studio", [[task]], edits, breaks)
+
+    def read_format_cvat(self, edits: list, breaks: list) -> None:
+        """An element's tag, attributes and children as a document, which becomes XML again."""
+        points = ["points", {"label": "eye", "outside": "0", "occluded": "1", "points": "1.5,2.5"}]
+        skeleton = ["skeleton", {"label": "person", "frame": "3", "group_id": "4"}, points]
+        box = ["box", {"label": "person", "group_id": "4", "xtl": "1", "ytl": "2", "xbr": "30", "ybr": "40"}]
+        image = ["image", {"id": "0", "name": "a.png", "width": "80", "height": "80"}, skeleton, box]
+        track = ["track", {"id": "0", "label": "person"}, skeleton]
+        size = ["original_size", {}, ["width", {}, "80"], ["height", {}, "80"]]
+        whole = ["annotations", {}, size, image, track]
+        text = as_xml(edited(whole, edits)).encode("utf-8", "replace")
+        read_dataset(self._write("cvat.xml", text, breaks), "cvat")
+
+    def read_format_yolo(self, edits: list, breaks: list) -> None:
+        """The data file, which may be JSON, or the bytes of a label."""
+        folder = self.folder / "yolo"
+        for name in ("images", "labels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / "a.png").write_bytes((self.folder / "a.png").read_bytes())
+        fields = {"path": ".", "train": "images", "kpt_shape": [2, 3], "names": {"0": "person"}, "flip_idx": [1, 0]}
+        label = b"0 .5 .5 .2 .4 .5 .5 2 .1 .2 1\n"
+        (folder / "labels" / "a.txt").write_bytes(broken(label, breaks))
+        (folder / "data.yaml").write_bytes(as_json(fields if breaks else edited(fields, edits)))
+        read_dataset(folder, "yolo")
 
     def read_request(self, edits: list, breaks: list) -> None:
         """What a client may send to the page; an answer of 500 is a fault, and so is an upload that stays."""
