@@ -6,12 +6,13 @@ height of the annotation file tell which it was, except where they are equal or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from pose.datasets.image_names import find_image
 from pose.datasets.images import decode_checked, read_bytes, reduction_of
 from pose.errors import DataError
 
@@ -96,6 +97,26 @@ def read_annotated(path: str | Path, size: tuple[int, int], reduction: int = 1) 
             else "it is not the picture that was annotated"
         )
     )
+
+
+def read_named(root: str | Path, name: str, size: tuple[int, int], reduction: int = 1) -> AnnotatedImage:
+    """The picture that an annotation file means, the way up in which it was annotated.
+
+    Args:
+        root: The folder of the pictures.
+        name: Its ``file_name``, see :func:`~pose.datasets.image_names.find_image`.
+        size, reduction: As for :func:`read_annotated`.
+
+    Raises:
+        DataError: There is no such file, it cannot be read, or is of another size whichever way it is turned.
+    """
+    return read_annotated(find_image(str(root), name), size, reduction)
+
+
+def size_of(record: Mapping[str, Any]) -> tuple[int, int]:
+    """``width`` and ``height`` of an annotation file's image record; 0, 0 where it does not say both."""
+    width, height = (record.get(side) for side in ("width", "height"))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
 
 
 def _fits(image: np.ndarray, width: int, height: int, reduction: int) -> bool:

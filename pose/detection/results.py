@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from pose.datasets.images import read_image
+from pose.datasets.orientation import read_named, size_of
 from pose.errors import DataError
 from pose.files import read_json
 from pose.skeleton import PERSON_CATEGORY
@@ -45,9 +45,11 @@ def detect_data_set(detector: Detector, annotations: str | Path, images: str | P
         DataError: The file is not a COCO file, or a picture is absent or broken.
     """
     try:
-        table = [(image["id"], image["file_name"]) for image in read_json(annotations, "annotation file")["images"]]
-    except (KeyError, TypeError) as error:
+        records = read_json(annotations, "annotation file")["images"]
+        table = [(image["id"], (image["file_name"], size_of(image))) for image in records]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{annotations}: not a COCO annotation file ({error!r})") from error
-    ids, names = zip(*table, strict=True) if table else ((), ())
-    arrays = (read_image(Path(images, name)) for name in tqdm(names, unit="picture", leave=False, disable=None))
+    ids, files = zip(*table, strict=True) if table else ((), ())
+    shown = tqdm(files, unit="picture", leave=False, disable=None)
+    arrays = (read_named(images, *file).image for file in shown)
     return detect_arrays(detector, arrays, ids)
