@@ -138,6 +138,34 @@ def test_deeplabcut_of_a_video_has_every_frame(tmp_path):
     assert empty == {0, 1, 3, 4, 5}, "movement counts rows, so that frames without anyone have theirs"
 
 
+@pytest.mark.parametrize("names", [("1704205800123.jpg", "1704205800456.jpg"), ("a.jpg", "b.jpg"), ("1.jpg", "01.jpg")])
+def test_deeplabcut_of_names_that_number_no_frames(tmp_path, names):
+    images = [ImageRecord(name, 40, 30, identity) for name, identity in zip(names, (10**12, 3), strict=True)]
+    tracked = make_dataset(HAND, images, [1, 0], dataset(HAND).keypoints[:2], tracks=[4, 4])
+    lost = FORMATS["deeplabcut"].write(tracked, tmp_path / "a.csv", WriteOptions())
+    rows = list(csv.reader((tmp_path / "a.csv").open()))
+    assert [row[0] for row in rows[4:]] == ["0", "1"] and all(any(row[1:]) for row in rows[4:])
+    assert lost["frames without a number (rows in the images' order)"] == 2
+    assert float(rows[5][1]) == pytest.approx(tracked.keypoints[0, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("names", [("a_1.jpg", "b_2.jpg"), ("a/1.jpg", "b/1.jpg")])
+def test_deeplabcut_of_two_videos_is_refused(tmp_path, names):
+    images = [ImageRecord(name, 40, 30) for name in names]
+    tracked = make_dataset(HAND, images, [0, 1], dataset(HAND).keypoints[:2], tracks=[4, 4])
+    with pytest.raises(DataError, match="images of 2 videos"):
+        FORMATS["deeplabcut"].write(tracked, tmp_path / "a.csv", WriteOptions())
+
+
+def test_deeplabcut_of_a_track_twice_on_an_image_keeps_the_first(tmp_path):
+    given = dataset(HAND)
+    tracked = make_dataset(HAND, [ImageRecord("0.jpg", 40, 30)], [0, 0, 0], given.keypoints[:3], tracks=[4, 4, 9])
+    lost = FORMATS["deeplabcut"].write(tracked, tmp_path / "a.csv", WriteOptions())
+    (row,) = list(csv.reader((tmp_path / "a.csv").open()))[4:]
+    assert float(row[1]) == pytest.approx(given.keypoints[0, 0, 0], abs=1e-6)
+    assert lost["persons of a track that has another one on their image"] == 1
+
+
 def test_deeplabcut_hdf5(tmp_path):
     pandas = pytest.importorskip("pandas", reason="the extra formats")
     pytest.importorskip("tables", reason="the extra formats")
