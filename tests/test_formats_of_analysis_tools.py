@@ -69,6 +69,11 @@ def test_labelme(tmp_path):
     assert found.keypoints.tolist() == [[[1, 2, 2], [3, 4.5, 1]], [[5, 6, 2], [0, 0, 0]]]
     assert found.boxes[0].tolist() == [1, 2, 8, 6] and +found.left_out == {"shapes of kind 'polygon'": 1}
     assert found.skeleton.flip_pairs == ((0, 1),)
+    drawn = [shape("box", [1, 2], [3, 5], kind="rectangle"), shape("hat", [0, 0], [1, 1], kind="rectangle")]
+    shapes = [shape("eye", [1, 2]), *drawn]
+    labelme_file(tmp_path / "b.json", shapes)
+    found = read_dataset(tmp_path / "b.json")
+    assert found.boxes.tolist() == [[1, 2, 2, 3]] and +found.left_out == {"further rectangles of a person": 1}
     labelme_file(tmp_path / "b.json", [shape("eye", [1, 2]), shape("eye", [1, 2])])
     with pytest.raises(DataError, match="b.json: points without a group_id have 'eye' twice"):
         read_dataset(tmp_path / "b.json")
@@ -195,6 +200,21 @@ def test_sleap(tmp_path):
     assert (
         found.tracks.tolist() == [0, 0] and found.skeleton.limbs == ((0, 1),) and found.skeleton.flip_pairs == ((1, 2),)
     )
+
+
+def test_sleap_predictions_keep_their_scores(tmp_path):
+    sleap_io = pytest.importorskip("sleap_io", reason="the extra formats")
+    write_image(tmp_path, "0.png")
+    skeleton = sleap_io.Skeleton(["nose", "left_eye", "right_eye"], name="face")
+    video = sleap_io.Video.from_filename([str(tmp_path / "0.png")])
+    points = np.array([[1.5, 2.25], [3, 4], [np.nan, np.nan]])
+    found = sleap_io.PredictedInstance.from_numpy(points, skeleton, point_scores=np.array([0.75, 0.25, 0]), score=0.5)
+    sleap_io.Labels([sleap_io.LabeledFrame(video, 0, [found])]).save(str(tmp_path / "a.slp"))
+    for threshold, visibility, below in ((0.2, 2, {}), (0.3, 0, {"joints below the score 0.3 (unlabeled now)": 1})):
+        read = read_dataset(tmp_path / "a.slp", options=ReadOptions(joint_threshold=threshold))
+        assert read.keypoints[0, :, 2].tolist() == [2, visibility, 0] and read.scores.tolist() == [0.5]
+        np.testing.assert_array_equal(read.joint_scores, [[0.75, 0.25, np.nan]])
+        assert +read.left_out == below
 
 
 def test_deeplabcut_projects(tmp_path):

@@ -209,6 +209,11 @@ def found_joints(joint_scores: np.ndarray, threshold: float) -> np.ndarray:
     return np.where(joint_scores >= threshold, 2.0, 0.0)
 
 
+def below_threshold(threshold: float) -> str:
+    """What :attr:`PoseDataset.left_out` calls found joints that became unlabeled."""
+    return f"joints below the score {threshold:g} (unlabeled now)"
+
+
 def with_skeleton(dataset: PoseDataset, target: Skeleton) -> PoseDataset:
     """The same persons with another skeleton's keypoints, by name; what only one has is unlabeled and counted.
 

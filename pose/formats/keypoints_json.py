@@ -10,7 +10,7 @@ import numpy as np
 
 from pose.errors import DataError
 from pose.files import read_json, write_json
-from pose.formats.dataset import ImageRecord, PoseDataset, found_joints, make_dataset
+from pose.formats.dataset import ImageRecord, PoseDataset, below_threshold, found_joints, make_dataset
 from pose.formats.extra import measured
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.poses import to_coco_results
@@ -70,7 +70,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
         tracks.append(track)
     keypoints = np.reshape(points, (len(points), skeleton.num_keypoints, 3))
     seen = found_joints(keypoints[..., 2], options.joint_threshold)
-    left_out = Counter({f"joints below the score {options.joint_threshold:g} (unlabeled now)": int((seen == 0).sum())})
+    left_out = Counter({below_threshold(options.joint_threshold): int((seen == 0).sum())})
     return make_dataset(
         skeleton, images.values(), owners, np.dstack([keypoints[..., :2], seen]), left_out,
         boxes=boxes, scores=scores, joint_scores=keypoints[..., 2], tracks=tracks,

@@ -62,6 +62,9 @@ def _add(file: Path, root: Path, builder: Builder) -> None:
             points: dict[str, Point] = {}
             box = None
             for shape in shapes:
+                if shape["shape_type"] == "rectangle" and box is not None:
+                    builder.left_out["further rectangles of a person"] += 1
+                    continue
                 if shape["shape_type"] == "rectangle":
                     (x1, y1), (x2, y2) = shape["points"][0], shape["points"][-1 if len(shape["points"]) == 2 else 2]
                     box = [min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)]
