@@ -100,7 +100,10 @@ def _add_image(path: Path, image: Element, label: str, builder: Builder) -> None
         raise DataError(f"{path}: an <image> needs id, name, width and height ({error!r})") from error
     builder.add_image(record)
     grouped = [box for box in image.iter("box") if box.get("group_id", "0") != "0"]
-    boxes = {box.get("group_id"): _box(path, box) for box in grouped}
+    boxes: dict[str | None, list[float]] = {}
+    for box in sorted(grouped, key=lambda box: box.get("label") != label):  # the persons' own before other boxes
+        boxes.setdefault(box.get("group_id"), _box(path, box))
+    builder.left_out["further boxes of a person's group"] += len(grouped) - len(boxes)
     used = set()
     for shape in image:
         if shape.tag == "skeleton" and shape.get("label") == label:
