@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
-from pose.datasets.images import read_image
+from pose.datasets.image_names import find_image
+from pose.datasets.orientation import read_named, size_of
 from pose.errors import command
 from pose.evaluation.analysis.two_results import TwoResults, compare_results, format_comparison
 from pose.evaluation.coco_eval import load_annotations
@@ -79,9 +80,8 @@ def main() -> None:
             for side, images in zip(("first", "second"), shown, strict=True)
             for place, (image_id, _) in enumerate(images, 1)
         }
-        check_outputs(
-            drawings, [*read, *(arguments.images / truth.imgs[each]["file_name"] for each in drawings.values())]
-        )
+        drawn_on = [find_image(str(arguments.images), truth.imgs[each]["file_name"]) for each in drawings.values()]
+        check_outputs(drawings, [*read, *drawn_on])
         for path, image_id in drawings.items():
             drawn = _draw(image_id, annotated, sides, truth, arguments.images, skeleton)
             write_image(path, drawn)
@@ -112,7 +112,8 @@ def _draw(
     image_id: int, annotated: Truth, sides: list[Results], truth: COCO, images: Path, skeleton: Skeleton
 ) -> np.ndarray:
     """The annotation, the first and the second side by side."""
-    image = read_image(images / truth.imgs[image_id]["file_name"])
+    record = truth.imgs[image_id]
+    image = read_named(images, record["file_name"], size_of(record)).image
     own = annotated.counts & (annotated.image_ids == image_id)
     points = [np.concatenate([annotated.keypoints[own, :, :2], annotated.labeled[own][..., None]], axis=2)]
     for side in sides:

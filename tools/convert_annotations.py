@@ -89,7 +89,7 @@ def main() -> None:
         rename_keypoints(arguments.annotations, source or choose_skeleton("coco"), target, arguments.out)
         return
     options = ReadOptions(source, arguments.images, arguments.category, arguments.joint_threshold)
-    assert write_as.write is not None
+    assert write_as.write is not None  # as WRITABLE says
     dataset = read_dataset(arguments.annotations, read_as.name, options)
     dataset = dataset if target is None else with_skeleton(dataset, target)
     lost = write_as.write(dataset, arguments.out, WriteOptions(arguments.images, arguments.split, arguments.url_prefix))

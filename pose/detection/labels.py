@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pose.datasets.image_names import find_image
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
@@ -83,7 +84,7 @@ def read_sources(sources: Sequence[Source], root: str | Path) -> LabeledImages:
     paths, weights, boxes, kinds = [], [], [], []
     for source in sources:
         for name, (corners, kind) in sorted(_read_source(source, Path(root)).items()):
-            paths.append(str(Path(root, source.images, name)))
+            paths.append(find_image(str(Path(root, source.images)), name))
             weights.append(source.weight)
             boxes.append(corners)
             kinds.append(kind)

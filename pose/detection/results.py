@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pose.datasets.annotations import persons_in
 from pose.datasets.coco import read_detections, read_tables
-from pose.datasets.images import read_image
+from pose.datasets.orientation import read_named, size_of
 from pose.errors import DataError
 from pose.files import read_json
 from pose.skeleton import COCO, PERSON_CATEGORY
@@ -57,8 +57,9 @@ def detect_data_set(detector: Detector, annotations: str | Path, images: str | P
     ids = [image["id"] for image in table]
     if len(set(ids)) < len(ids):
         raise DataError(f"{annotations}: two image records have the same id; ids must be different")
-    paths = [Path(images, image["file_name"]) for image in table]
-    arrays = (read_image(path) for path in tqdm(paths, unit="picture", leave=False, disable=None))
+    files = [(image["file_name"], size_of(image)) for image in table]
+    shown = tqdm(files, unit="picture", leave=False, disable=None)
+    arrays = (read_named(images, *file).image for file in shown)
     return detect_arrays(detector, arrays, ids)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pose.datasets.images import missing_image
@@ -69,18 +69,6 @@ def measured(name: str, images: Path | None, number: int | None = None) -> Image
     if images is None:
         raise DataError(f"{name}: this format does not say how large an image is; give the image folder by --images")
     return ImageRecord(name, *image_size(images / name), number)
-
-
-def place_in(folder: Path, name: str) -> Path:
-    """Where a file with the name of an image goes in an output folder.
-
-    Raises:
-        DataError: It would lie elsewhere.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise DataError(f"{name}: a file of this image's name would be written outside {folder}; give it another name")
-    return folder / path
 
 
 def link_image(source: Path, target: Path) -> None:
