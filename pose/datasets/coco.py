@@ -118,7 +118,11 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, an
 
 
 def read_detections(
-    path: str | Path, annotations: str | Path, skeleton: Skeleton, box_threshold: float = 0.0
+    path: str | Path,
+    annotations: str | Path,
+    skeleton: Skeleton,
+    box_threshold: float = 0.0,
+    category: int | None = None,
 ) -> tuple[Persons, int]:
     """Detected persons on the pictures of an annotation file, boxes as they are (docs/protocol.md#detected-box).
 
@@ -128,6 +132,7 @@ def read_detections(
         annotations: The annotation file whose pictures are meant.
         skeleton: What the keypoints will be.
         box_threshold: The lowest score that is kept.
+        category: The persons', where the file uses it; else what :func:`pose.datasets.categories.only_category` says.
 
     Returns:
         The persons, and how many boxes were left out because the annotation file has no such picture.
@@ -147,7 +152,8 @@ def read_detections(
     image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
     try:
         categories = _whole_numbers([record["category_id"] for record in records])
-        number = only_category(set(categories.tolist()), path)
+        used = set(categories.tolist())
+        number = only_category(used, path, category if category in used else None)
         records = [record for record in records if record["category_id"] == number]
         owners = _whole_numbers([record["image_id"] for record in records])
         boxes = np.array([record["bbox"] for record in records] or np.empty((0, 4)), dtype=np.float64)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from pose.checkpoint import load_weights
 from pose.config import stored_settings
+from pose.datasets.orientation import ImageNotices
 from pose.detection.data import TrainingData, open_training_data
 from pose.detection.dataset import CanvasBatch, CanvasDataset, canvas_loader
 from pose.detection.detector import PersonDetector
@@ -86,6 +87,9 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     data = open_training_data(settings.data)
     if data.broken:
         tqdm.write(f"warning: {len(data.broken)} pictures cannot be used, the first: {data.broken[0]}")
+    notices = ImageNotices()
+    notices.add(data.cache.notices, tqdm.write)
+    notices.tell_counts(tqdm.write)
     dataset = CanvasDataset(
         data.images,
         data.cache,
