@@ -1,6 +1,9 @@
 """Training a detector to the end, stopped and resumed, and its tools."""
 
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +14,14 @@ import torch
 from small_project import run_tool
 
 from pose.checkpoint import load_checkpoint, save_checkpoint
+from pose.datasets.loading.loader import plain_batches
+from pose.detection.data import open_training_data
+from pose.detection.dataset import CanvasDataset, canvas_loader, collate
 from pose.detection.detector import PersonDetector, load_network
 from pose.detection.settings import load_detector_settings, make_detector_settings
 from pose.detection.train import make_trainer, train
 from pose.engine.progress import TrainingError
-from pose.errors import CheckpointError
+from pose.errors import CheckpointError, DataError
 from pose.options import OptionError
 
 __all__ = ["run_tool"]
@@ -141,11 +147,29 @@ def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, 
         train(settings, tmp_path / "whole", "cpu")
 
 
+def test_worker_processes_change_nothing(data, tmp_path):
+    settings = settings_of(data, epochs=1)
+    for workers in (0, 1):
+        chosen = replace(settings, data=replace(settings.data, workers=workers))
+        train(chosen, tmp_path / str(workers), "cpu")
+    assert cv2.getNumThreads() == 1
+    alone, shared = (load_checkpoint(tmp_path / str(workers) / "last.pth")["model"] for workers in (0, 1))
+    assert all(torch.equal(value, shared[name]) for name, value in alone.items())
+
+
+def test_a_worker_that_the_system_ends_is_told(data):
+    images = open_training_data(settings_of(data).data)
+    drawn = CanvasDataset(images.images, images.cache, images.train_rows, 12, (96, 96), settings_of(data).canvas)
+    with pytest.raises(DataError, match="the system ended a process that loads data.*lower data.workers"):
+        for _ in plain_batches(canvas_loader(drawn, 2, workers=1)):
+            for worker in multiprocessing.active_children():
+                assert worker.loads_data  # ends with this process, whoever refers to it
+                os.kill(worker.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("frozen", [1, 3])
 def test_remembered_features_are_those_of_the_pictures(data, frozen):
     """Two epochs of the same canvases, with features kept and computed anew."""
-    from pose.detection.data import open_training_data
-    from pose.detection.dataset import CanvasDataset, collate
     from pose.detection.repeated import RepeatedCanvases
     from pose.detection.train import learn
 

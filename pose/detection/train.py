@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from pose.checkpoint import load_weights
 from pose.config import stored_settings
+from pose.datasets.loading.loader import plain_batches
 from pose.datasets.orientation import ImageNotices
 from pose.detection.data import TrainingData, open_training_data
 from pose.detection.dataset import CanvasBatch, CanvasDataset, canvas_loader
@@ -110,6 +111,7 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
         trainer=trainer,
         loader=canvas_loader(dataset, schedule.batch_size, settings.data.workers),
         learn=learn,
+        batches=plain_batches,
         rate_at=rate_at,
         test=partial(validate, data=data, settings=settings, device=device),
         figures=(*FIGURES, *RECALLS),
