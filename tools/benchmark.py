@@ -30,6 +30,7 @@ from pose.benchmark import Case, Entry, compare, machine, table
 from pose.command_line import count
 from pose.config import Settings, load_settings
 from pose.errors import command
+from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
 from pose.models.pose_net import build_pose_net
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
+    check_outputs([arguments.write])
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     page = Page("Dynamic and static networks on a CPU", f"{machine()}, {threads}")
