@@ -1,7 +1,6 @@
 """Training a detector to the end, stopped and resumed, and its tools."""
 
 import json
-import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -27,6 +26,7 @@ from pose.options import OptionError
 __all__ = ["run_tool"]
 
 ROOT = Path(__file__).parents[1]
+NOWHERE = Path(__file__) / "out.json"
 
 
 SHORT = dict(epochs=3, canvases=12, canvas_size=[96, 96], batch_size=4, warm_up=2, average_decay=0.5)
@@ -157,14 +157,25 @@ def test_worker_processes_change_nothing(data, tmp_path):
     assert all(torch.equal(value, shared[name]) for name, value in alone.items())
 
 
+class Ended(CanvasDataset):
+    """Its worker is ended by the system at the third canvas."""
+
+    def __getitem__(self, place):
+        if place[1] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(place)
+
+
 def test_a_worker_that_the_system_ends_is_told(data):
     images = open_training_data(settings_of(data).data)
-    drawn = CanvasDataset(images.images, images.cache, images.train_rows, 12, (96, 96), settings_of(data).canvas)
+    drawn = Ended(images.images, images.cache, images.train_rows, 4, (96, 96), settings_of(data).canvas)
+    loader = canvas_loader(drawn, 1, workers=1)
     with pytest.raises(DataError, match="the system ended a process that loads data.*lower data.workers"):
-        for _ in plain_batches(canvas_loader(drawn, 2, workers=1)):
-            for worker in multiprocessing.active_children():
-                assert worker.loads_data  # ends with this process, whoever refers to it
-                os.kill(worker.pid, signal.SIGKILL)
+        list(plain_batches(loader))
+    assert all(
+        worker.loads_data for worker in loader._iterator._workers
+    )  # so it ends with this process, whoever refers to it
+    loader._iterator._shutdown_workers()  # torch would tell it again, whenever any child ends
 
 
 @pytest.mark.parametrize("frozen", [1, 3])
@@ -230,6 +241,11 @@ def test_averaged_weights_that_are_none_are_refused(data, tmp_path, average, sai
         ("pack_detector.py", ["none.pth", "none.pth"], "none.pth: is an input too"),
         ("detect.py", ["none.pth", "--annotations", "a.json", "--images", ".", "--out", "a.json"], "is an input too"),
         ("test_detector.py", ["none.pth", "--annotations", "a.json", "--out", "a.json"], "is an input too"),
+        ("detect.py", ["none.pth", "--annotations", "a.json", "--images", ".", "--out", NOWHERE], "cannot be written"),
+        ("test_detector.py", ["none.pth", "--out", NOWHERE], "cannot be written"),
+        ("pack_detector.py", ["none.pth", NOWHERE], "cannot be written"),
+        ("compare_classifiers.py", ["--write", NOWHERE], "cannot be written"),
+        ("detect.py", ["none.pth", "a.jpg", "--category", "person"], "--category belongs to --annotations"),
     ],
 )
 def test_tools_say_in_a_line_what_is_wrong(run_tool, tool, arguments, message):
