@@ -174,7 +174,7 @@ def test_a_worker_that_the_system_ends_is_told(data):
         list(plain_batches(loader))
     assert all(
         worker.loads_data for worker in loader._iterator._workers
-    )  # so it ends with this process, whoever refers to it
+    )  # so they end with this process
     loader._iterator._shutdown_workers()  # torch would tell it again, whenever any child ends
 
 
