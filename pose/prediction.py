@@ -12,15 +12,12 @@ from pose import heatmap
 from pose.checkpoint import load_weights
 from pose.config import Settings, TestSettings
 from pose.errors import CheckpointError
+from pose.models.pose_net import MEAN, STD
 from pose.options import OptionError
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's mean and standard deviation of RGB in [0, 1] (docs/protocol.md#color)."""
 
 
 def to_input(crops: Tensor, device: torch.device | str) -> Tensor:
-    """Crops as the network takes them.
+    """Crops as the network takes them (docs/protocol.md#color).
 
     Args:
         crops: (N, H, W, 3) uint8 BGR.

@@ -140,6 +140,20 @@ def test_persons_have_the_files_own_category(written, category):
     assert evaluate(answers(category), written(renamed(category)), COCO)["AP"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("who", ["everyone", "one"])
+def test_areas_from_boxes_are_counted_whoever_made_them(who):
+    file = make_file()
+    for person in file["annotations"][: 6 if who == "everyone" else 1]:
+        person["area"] = person["bbox"][2] * person["bbox"][3]
+    persons = persons_in(file, "people.json", COCO)
+    assert persons.areas_from_boxes == (6 if who == "everyone" else 1) and persons.notices == ()
+
+
+def test_area_0_on_all_persons_is_said_to_be_the_reason(written):
+    with pytest.raises(DataError, match=r"people\.json: area is 0 on all 6 persons with labelled keypoints"):
+        load_annotations(written(each(area=0)), COCO, somebody=True)
+
+
 def test_who_does_not_train_is_not_looked_for_either():
     file = make_file()
     first(area=0)(file)

@@ -148,8 +148,8 @@ def detections(tmp_path, file):
 
 
 def test_detected_boxes_are_used_as_they_are(detections):
-    persons, left_out = detections(detection(bbox=[-5.5, 20, 300, 40], score=0.25), detection(image_id=3))
-    assert left_out == 0
+    persons, notices = detections(detection(bbox=[-5.5, 20, 300, 40], score=0.25), detection(image_id=3))
+    assert notices == ()
     assert persons.boxes.tolist() == [[-5.5, 20, 300, 40], [10.5, 20, 30, 40]]
     assert persons.box_scores.tolist() == [0.25, 0.5]
     assert persons.image_ids[persons.image_index].tolist() == [7, 3]
@@ -158,21 +158,34 @@ def test_detected_boxes_are_used_as_they_are(detections):
 
 
 def test_other_categories_lower_scores_and_other_pictures_are_left_out(detections):
-    kept, left_out = detections(
+    kept, notices = detections(
         detection(score=0.3), detection(category_id=2), detection(score=0.2), detection(image_id=99), threshold=0.3
     )
     assert kept.box_scores.tolist() == [0.3]
-    assert left_out == 1
+    assert "1 boxes of other categories are left out; persons are 1" in notices[0]
+    assert "1 of 2 boxes are left out" in notices[1]
+    kept, notices = detections(detection(), detection(image_id=99), detection(image_id=98))
+    assert len(kept) == 1
+    assert "2 of 3 boxes are left out" in notices[0] and "picture 99 is on one that" in notices[0]
+
+
+@pytest.mark.parametrize("box", [[1, 2, 0, 4], [1, 2, -3, 4], [1, float("nan"), 3, 4], [1000, 2, 3, 4]])
+def test_one_box_without_size_is_left_out_and_counted(detections, box):
+    kept, notices = detections(detection(), detection(bbox=box), detection(score=0.1))
+    assert kept.box_scores.tolist() == [0.5, 0.1]
+    assert "1 of 3 boxes are left out" in notices[0] and "on picture 7 has no size" in notices[0]
 
 
 @pytest.mark.parametrize(
     ("records", "message"),
     [
         ([detection(image_id=99)], "none of its 1 boxes is on a picture of .*annotations.json"),
-        ([detection(bbox=[1, 2, 0, 4])], "has no size inside the picture"),
+        ([detection(bbox=[1, 2, 0, 4])], "on picture 7 has no size; remove it"),
         ([detection(bbox=[100, 2, 5, 4])], "has no size inside the picture"),
-        ([detection(bbox=[1, 2, float("inf"), 4])], "has no size inside the picture"),
+        ([detection(bbox=[1, 2, float("inf"), 4])] * 3, "has no size, and so do all 3"),
         ([{"image_id": 7}], "not a COCO detections file"),
+        ([detection(bbox=[1] * 8)], "not a COCO detections file"),
+        ([detection(image_id=10**30)], "not a COCO detections file"),
         ([detection(bbox="box")], "not a COCO detections file"),
         (["text"], "not a COCO detections file"),
     ],
@@ -189,9 +202,9 @@ def test_real_annotations_and_detections_have_the_published_counts(shared_data):
         for split in ("train", "val")
     ]
     assert counts == [140, 73]
-    persons, left_out = read_detections(
+    persons, notices = read_detections(
         root / "person_detection_results/COCO_val2017_detections_AP_H_56_person.json",
         root / "annotations/person_keypoints_val2017.json",
         COCO,
     )
-    assert (len(persons), left_out) == (980, 0)
+    assert (len(persons), notices) == (980, ())

@@ -13,8 +13,10 @@ import torch
 
 from pose.checkpoint import load_weights, save_checkpoint
 from pose.config import load_settings
+from pose.datasets.annotations import persons_in
 from pose.evaluation.results import check_results
 from pose.inference.video.files import writing_video
+from pose.skeleton import COCO
 
 DEMO = Path(__file__).parents[1] / "tools" / "demo.py"
 CONFIG = """
@@ -69,6 +71,24 @@ def boxes_file(path, *records):
 
 def results(folder):
     return json.loads((folder / "keypoints.json").read_text())
+
+
+def test_annotations_that_other_tools_read_hold_every_image_with_its_size(demo, tmp_path):
+    write_image(tmp_path / "in/1.png")
+    write_image(tmp_path / "in/2.png", 40, 90)
+    boxes = boxes_file(tmp_path / "boxes.json", {"image_id": 2, "bbox": [1, 2, 30, 40]})
+    assert demo(tmp_path / "in", "--boxes", boxes, "--coco", "--threshold", 0)[0] == 0
+    file = json.loads((tmp_path / "out/annotations.json").read_text())
+    assert file["images"] == [
+        {"id": 1, "file_name": "1.png", "width": 80, "height": 60},
+        {"id": 2, "file_name": "2.png", "width": 40, "height": 90},
+    ]
+    (found,), (record,) = file["annotations"], results(tmp_path / "out")
+    assert (found["image_id"], found["bbox"], found["area"]) == (2, [1, 2, 30, 40], 1200)
+    assert found["num_keypoints"] == 17 and found["score"] == record["score"]
+    assert (record["width"], record["height"]) == (40, 90)
+    (person,) = persons_in(file, "annotations.json", COCO).records
+    assert person["keypoints"][:2] == record["keypoints"][:2]
 
 
 def test_a_picture(demo, tmp_path):

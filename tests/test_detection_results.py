@@ -45,7 +45,7 @@ def test_other_categories_are_no_persons(tmp_path: Path, truth: Path) -> None:
     assert areas_from_boxes == 1
     others = [dict(BOX, image_id=7), dict(BOX, category_id=2, bbox=[0, 0, 8, 8])]
     boxes, left_out = read_boxes(write(tmp_path / "boxes.json", [BOX, *others]), truth)
-    assert boxes == [BOX] and left_out == 1
+    assert boxes == [BOX] and len(left_out) == 2  # a line for each of the others
     assert evaluate_boxes(persons, boxes)["recall"] == 1
     assert precision_recall(persons, boxes, [0.5]) == [(0.5, 1.0, 1.0)]
 
@@ -105,15 +105,14 @@ def test_images_are_found_and_turned_as_everywhere(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (dict(image_id=1.5), "not a whole number of 64 bits: 1.5"),
-        (dict(image_id=2**63), "not a whole number of 64 bits"),
-        (dict(category_id=None), "not a whole number of 64 bits: None"),
-        (dict(bbox=[1, 2, 3]), "a bbox is not four numbers"),
-        (dict(bbox=[[1], [2], [3], [4]]), "a bbox is not four numbers"),
+        (dict(image_id=1.5), "image_id must be a whole number, not 1.5"),
+        (dict(image_id=2**63), "too large"),
+        (dict(bbox=[1, 2, 3]), "a bbox must be x, y, width, height"),
+        (dict(bbox=[[1], [2], [3], [4]]), "not 'list'"),
         (dict(bbox=[1, 2, float("nan"), 4]), "has no size"),
         (dict(score=float("nan")), "no finite number as score"),
-        (dict(score=None), "no finite number as score"),
-        (dict(score=[0.5]), "a score not one"),
+        (dict(score=None), "not 'NoneType'"),
+        (dict(score=[0.5]), "not 'list'"),
         (dict(image_id=7), "none of its 1 boxes is on a picture"),
     ],
 )

@@ -172,9 +172,7 @@ def test_a_worker_that_the_system_ends_is_told(data):
     loader = canvas_loader(drawn, 1, workers=1)
     with pytest.raises(DataError, match="the system ended a process that loads data.*lower data.workers"):
         list(plain_batches(loader))
-    assert all(
-        worker.loads_data for worker in loader._iterator._workers
-    )  # so they end with this process
+    assert all(worker.loads_data for worker in loader._iterator._workers)  # so they end with this process
     loader._iterator._shutdown_workers()  # torch would tell it again, whenever any child ends
 
 

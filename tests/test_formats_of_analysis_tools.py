@@ -20,6 +20,44 @@ def write_image(folder, name):
     cv2.imwrite(str(folder / name), np.zeros((30, 40, 3), np.uint8))
 
 
+def test_mpii_s_own_file(tmp_path):
+    """As MATLAB wrote it: single structs without a list, visibility as a number, as text or empty."""
+    scipy_io = pytest.importorskip("scipy.io")
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((30, 40, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "b.jpg"), np.zeros((50, 60, 3), np.uint8))
+
+    def structs(*entries):
+        listed = np.empty(len(entries), object)
+        listed[:] = entries
+        return listed
+
+    def point(joint, x, y, **more):
+        return {"id": joint, "x": x, "y": y, **more}
+
+    several = structs(point(0, 11.5, 21.0, is_visible=1), point(1, 5.0, 6.0, is_visible="0"), point(9, 3.0, 4.0))
+    single = point(15, 8.0, 9.0, is_visible=np.zeros((0, 0)))
+    person = {"x1": 1, "y1": 2, "x2": 3, "y2": 4, "scale": 1.5, "objpos": {"x": 5, "y": 6}}
+    annolist = structs(
+        {"image": {"name": "a.jpg"}, "annorect": structs({**person, "annopoints": {"point": several}}, person)},
+        {"image": {"name": "b.jpg"}, "annorect": {**person, "annopoints": {"point": single}}},
+        {"image": {"name": "c.jpg"}, "annorect": np.zeros((0, 0))},
+        {"image": {"name": "d.jpg"}, "annorect": {**person, "annopoints": np.zeros((0, 0))}},
+    )
+    path = tmp_path / "mpii_human_pose_v1_u12_1.mat"
+    scipy_io.savemat(path, {"RELEASE": {"annolist": annolist, "img_train": [1, 1, 0, 0]}})
+    found = read_dataset(path, options=ReadOptions(images=tmp_path))
+    assert found.images == (ImageRecord("a.jpg", 40, 30), ImageRecord("b.jpg", 60, 50))
+    assert found.owners.tolist() == [0, 1] and found.skeleton.name == "mpii"
+    labeled = {joint: found.keypoints[0, joint].tolist() for joint in np.flatnonzero(found.labeled[0])}
+    assert labeled == {0: [10.5, 20, 2], 1: [4, 5, 1], 9: [2, 3, 2]}
+    assert found.keypoints[1, 15].tolist() == [7, 8, 2] and found.labeled[1].sum() == 1
+    assert found.left_out["images without labeled persons, such as the test split's"] == 2
+    assert found.left_out["persons without joints"] == 1
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"u12_1\.mat: not MPII's release"):
+        read_dataset(path, options=ReadOptions(images=tmp_path))
+
+
 def test_mpii(tmp_path):
     write_image(tmp_path, "a.jpg")
     joints = [[k + 1, 2 * k + 1] for k in range(16)]

@@ -78,8 +78,27 @@ def test_files_that_are_neither_kind_are_named(tmp_path, content):
 def test_a_missing_file_and_an_annotated_box_outside_its_picture_are_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.json"):
         CocoBoxes(tmp_path / "none.json")
-    with pytest.raises(DataError, match=r"f\.json.*no size inside its picture a\.jpg"):
+    with pytest.raises(DataError, match=r"f\.json.*\[200.0, 0.0, 9.0, 9.0\] on picture 10 has no size inside its"):
         CocoBoxes(annotation_file(tmp_path / "f.json", [[200, 0, 9, 9]]))
+
+
+def test_one_box_without_size_is_left_out_and_counted(tmp_path):
+    annotated = CocoBoxes(annotation_file(tmp_path / "a.json", [[200, 0, 9, 9], [1, 2, 9, 9]]))
+    found = [{"image_id": 7, "bbox": box} for box in ([1, 2, 0, 4], [1, 2, 9, 9])]
+    listed = CocoBoxes(results_file(tmp_path / "r.json", found))
+    for boxes, name in ((annotated, "a.jpg"), (listed, "7.jpg")):
+        assert len(boxes.of_image(name)) == 1
+        assert "1 of 2 boxes are left out" in boxes.notices[0] and "has no size" in boxes.notices[0]
+
+
+def test_records_are_read_by_the_rules_of_training(tmp_path):
+    path = annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=None)
+    boxes = CocoBoxes(path)
+    assert len(boxes.of_image("a.jpg")) == 1 and "iscrowd null" in boxes.notices[0]
+    with pytest.raises(DataError, match="needs x, y, width and height as 'bbox'"):
+        CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9] * 2]))
+    with pytest.raises(DataError, match="needs 0 or 1 as 'iscrowd'"):
+        CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=2))
 
 
 def test_boxes_for_other_pictures_or_frames_are_refused(tmp_path):

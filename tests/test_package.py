@@ -76,7 +76,7 @@ def test_metadata_names_version_extras_and_commands(wheel):
     names = {line.split()[1].partition(">")[0] for line in core}
     assert names == {"numpy", "opencv-python", "onnxruntime", "filelock", "tqdm"}
     commands = archive.read(f"{about}/entry_points.txt").decode()
-    for name in ("train", "test", "demo", "export", "serve"):
+    for name in ("train", "test", "demo", "predict", "export", "serve"):
         assert f"pose-{name} = pose.commands.entry:{name}\n" in commands
 
 

@@ -81,8 +81,44 @@ def test_the_stamp_names_the_files_and_every_choice(project, tool, tmp_path):
         "annotations_sha256": sha256(project / "data" / ANNOTATIONS),
     }
     assert {name: saved[name] for name in wanted} == wanted
-    assert set(saved) == {*wanted, "versions"} and saved["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert set(saved) == {*wanted, "areas_from_boxes", "notices", "versions"}
+    assert saved["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert "not as published: decode dark" in printed
+
+
+def test_areas_from_boxes_and_who_was_left_out_are_in_the_stamp(project, tool, tmp_path):
+    path = tmp_path / "data" / "annotations" / "person_keypoints_val2017.json"
+    path.parent.mkdir(parents=True)
+    truth = json.loads((project / "data" / ANNOTATIONS).read_text())
+    people = [person for person in truth["annotations"] if person["num_keypoints"]]
+    for person in people[1:]:
+        del person["area"]
+    people[0]["area"] = 0
+    truth["annotations"] += [{"id": 9999, "image_id": people[0]["image_id"], "category_id": 5}]
+    path.write_text(json.dumps(truth))
+    detections = json.loads((project / "data" / DETECTIONS).read_text())
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([*detections, {**detections[0], "bbox": [1, 2, 0, 3]}]))
+    options = ["--boxes", boxes, "--cfg-options", f"data.val.annotations={path}"]
+    status, printed, error = tool(*options)
+    assert (status, error) == (0, "")
+    saved = json.loads((tmp_path / "out" / "results.protocol.json").read_text())["protocol"]
+    assert saved["areas_from_boxes"] == len(people) - 1
+    assert "areas from boxes: OKS forgives by the boxes' areas" in printed
+    left_out = "\n".join(saved["notices"])
+    for line in (
+        f"person_keypoints_val2017.json: {len(people) - 1} persons without an area",
+        "person_keypoints_val2017.json: 1 persons of area 0: neither train nor are looked for",
+        "1 annotations of category 5 are left out",
+        f"boxes.json: 1 of {len(detections) + 1} boxes are left out",
+    ):
+        assert line in left_out and line in printed
+    assert TestProtocol.from_dict(saved).describe() in printed
+    for person in people:
+        person["area"] = 0
+    path.write_text(json.dumps(truth))
+    status, _, error = tool(*options)
+    assert status == 2 and f"area is 0 on all {len(people)} persons with labelled keypoints" in error
 
 
 def test_each_choice_reaches_the_network_s_answers(tool, tmp_path):

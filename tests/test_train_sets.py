@@ -222,6 +222,10 @@ def test_training_on_several_sets_stopped_by_sigterm_ends_with_the_weights_of_a_
     assert "training set person_keypoints_train2017: 8 persons with 136 joints, drawn 2.25 times\n" in said
     assert "training set person_keypoints_train2017: 4 persons with 44 joints, drawn 1.5 times; left out: " in said
     assert "1 pictures held out" in said
+    told = json.loads((tmp_path / "straight" / "data.json").read_text())
+    assert told.keys() == {"training", "validation"}
+    assert all(f"{split} set {line}\n" in said for split, lines in told.items() for line in lines)
+    assert "areas from boxes" in told["validation"][-1]
     learn, steps = Trainer.learn, []
 
     def learn_and_raise(self, *batch):

@@ -80,7 +80,7 @@ def tell(dataset: PoseDataset, persons: PersonCheck, pairs: PairCheck, exchanged
             print(f"  left out: {len(rows):,} {rule}")
     for what, count in dataset.left_out.items():
         if count:
-            print(f"  not read: {count:,} {what}")
+            print(f"  not read as it was: {count:,} {what}")
     print("  sizes: " + ", ".join(f"{count:,} {name}" for name, count in persons.sizes.items()))
     print(f"  {len(persons.cut):,} touch the image's edge; {len(persons.outside):,} have joints outside their box")
     for word, found in (("wrong", pairs.wrong), ("missing", pairs.missing)):

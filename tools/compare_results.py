@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("second", type=Path, help="results file that is compared with it")
     parser.add_argument("annotations", type=Path, help="annotation file")
     parser.add_argument("--skeleton", default="coco", help="built-in skeleton or skeleton file (default: coco)")
+    parser.add_argument("--category", help="the persons' category, name or id (default: the one with keypoints)")
     parser.add_argument("--resamples", type=int, default=1000, help="draws of pictures for the intervals")
     parser.add_argument("--show", type=int, default=5, help="pictures to name where each is the better one")
     parser.add_argument("--images", type=Path, help="folder of the pictures, to draw those")
@@ -59,7 +60,7 @@ def main() -> None:
     read = [arguments.first, arguments.second, arguments.annotations, arguments.skeleton]
     check_outputs([report], read)
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
-    truth = load_annotations(arguments.annotations)
+    truth = load_annotations(arguments.annotations, skeleton, arguments.category)
     sides = [_read(path, truth, skeleton) for path in (arguments.first, arguments.second)]
     names = _names(arguments.first, arguments.second)
     found = compare_results(*sides, truth, skeleton, arguments.resamples)
@@ -89,8 +90,9 @@ def main() -> None:
 
 
 def _read(path: Path, truth: COCO, skeleton: Skeleton) -> Results:
-    records = read_results(path, skeleton.num_keypoints, truth.imgs.keys())
-    return Results(*check_results(records, skeleton.num_keypoints))
+    number = truth.person_category
+    records = read_results(path, skeleton.num_keypoints, truth.imgs.keys(), number)
+    return Results(*check_results(records, skeleton.num_keypoints, category_id=number))
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:

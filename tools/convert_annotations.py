@@ -126,7 +126,7 @@ def report(dataset: PoseDataset, lost: Counter[str], out: Path, write_as: Format
         f"{out}: {persons:,} persons with {joints:,} labelled keypoints on {len(dataset.images):,} images, "
         f"skeleton {dataset.skeleton.name} ({dataset.skeleton.num_keypoints} keypoints), as {write_as.name}"
     )
-    for title, counts in (("not read", dataset.left_out), ("not written as it was", lost)):
+    for title, counts in (("not read as it was", dataset.left_out), ("not written as it was", lost)):
         told = [f"{count:,} {what}" for what, count in counts.items() if count]
         if told:
             print(f"  {title}: {'; '.join(told)}")

@@ -28,13 +28,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("skeleton", help="skeleton file, or a built-in skeleton's name")
     parser.add_argument("annotations", type=Path, nargs="+", help="annotation files, two or more")
+    parser.add_argument("--category", help="the persons' category, name or id (default: the one with keypoints)")
     parser.add_argument("--out", type=Path, help="skeleton file to write")
     arguments = parser.parse_args()
     if len(arguments.annotations) < 2:
         raise DataError("one annotation file tells nothing of how annotators differ; give two or more")
     check_outputs([arguments.out], [arguments.skeleton, *arguments.annotations])
     skeleton = choose_skeleton(arguments.skeleton)
-    truths = [read_truth(load_annotations(path), skeleton) for path in arguments.annotations]
+    truths = [
+        read_truth(load_annotations(path, skeleton, arguments.category), skeleton) for path in arguments.annotations
+    ]
     sigmas, counts = estimate_sigmas(*gather_repeats(truths))
     for name, sigma, count in zip(skeleton.keypoints, sigmas, counts, strict=True):
         print(f"{name:<16} {sigma:.4f}  from {count:,} persons{'  (few)' if count < FEW else ''}")

@@ -51,7 +51,7 @@ def main() -> None:
     backend = arguments.backend or saved.protocol.backend
     check_backend(backend)
     annotations = arguments.annotations or Path(saved.annotations)
-    truth = load_annotations(annotations)
+    truth = load_annotations(annotations, saved.skeleton, arguments.category)
     changes: dict[str, object] = {"backend": backend}
     if sha256(annotations) != saved.protocol.annotations_sha256:
         print(f"{annotations} is not the file that the test was run on: the figures are against this one")
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}-threshold", nargs="+", type=share)
     parser.add_argument("--backend", choices=CHOICES["backend"], help="library for the figures (default: the test's)")
     parser.add_argument("--annotations", type=Path, help="annotation file (default: the test's)")
+    parser.add_argument("--category", help="the persons' category, name or id (default: the one with keypoints)")
     parser.add_argument("--images", type=Path, help="folder of the pictures (default: the test's)")
     parser.add_argument("--report", type=Path, help="folder for a page on the test, or on one set of choices")
     parser.add_argument("--out", type=Path, help="JSON file for the figures with their protocols")

@@ -18,7 +18,7 @@ from pose.errors import DataError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import BACKENDS, check_backend
 from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
-from pose.evaluation.protocol import TestProtocol
+from pose.evaluation.protocol import AREAS_FROM_BOXES, TestProtocol
 from pose.evaluation.results import Results, check_results, read_results, size_notice
 from pose.files import check_outputs, read_json
 from pose.skeleton import choose_skeleton
@@ -41,14 +41,14 @@ def main() -> None:
     report = arguments.report and check_report_folder(arguments.report)
     check_outputs([report and report / PAGE], [arguments.results, arguments.annotations, arguments.skeleton])
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
-    truth = load_annotations(arguments.annotations, skeleton, arguments.category)
+    truth = load_annotations(arguments.annotations, skeleton, arguments.category, somebody=True)
     for notice in truth.notices:
         print(notice)
+    if truth.areas_from_boxes:
+        print(AREAS_FROM_BOXES)
     number = truth.person_category
     records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys(), number)
     figures = evaluate(records, truth, skeleton, arguments.backend)
-    if figures["AP"] < 0:
-        raise DataError(f"{arguments.annotations}: has no person to look for, so there is no AP")
     if notice := size_notice(records):
         print(notice)
     about = _about(arguments.results)

@@ -52,8 +52,8 @@ def main() -> int:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
         truth = read_truth(annotations, arguments.category)
         results, left_out = read_boxes(arguments.boxes, annotations, truth.category)
-        if left_out:
-            print(f"left out: {left_out} boxes of pictures that {annotations} does not have")
+        for line in left_out:
+            print(line)
     else:
         _, settings = load_network(arguments.checkpoint)
         test, root = settings.test, Path(settings.data.root)

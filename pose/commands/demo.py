@@ -56,6 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--video-format", choices=[suffix[1:] for suffix in CODECS], default="mp4",
                         help="browsers play webm alone, which takes longer to write (default: mp4)")  # fmt: skip
     parser.add_argument("--csv", action="store_true", help="write keypoints.csv too")
+    parser.add_argument("--coco", action="store_true", help="write annotations.json too, which other tools read")
     parser.add_argument("--html", action="store_true", help="write a page to look through a video, for any browser")
     parser.add_argument("--show", action="store_true", help="show a window; q or Escape stops")
     parser.add_argument("--profile", action="store_true", help="print where the time went")
@@ -70,6 +71,8 @@ def main() -> int:
     quiet_opencv()
     least = DEFAULT_THRESHOLD if arguments.box_threshold is None else arguments.box_threshold
     boxes = CocoBoxes(arguments.boxes, least) if arguments.boxes not in (None, WHOLE) else None
+    for notice in boxes.notices if boxes else ():
+        warn(notice)
     source = open_input(arguments.input, boxes is None, warn, boxes.size_of if boxes else None)
     video = source if isinstance(source, VideoSource) else None
     if arguments.html and not video:
@@ -103,6 +106,8 @@ def main() -> int:
         )
         if arguments.csv:
             writes.append(stack.enter_context(outputs.csv_file(out / "keypoints.csv", skeleton)))
+        if arguments.coco:
+            writes.append(stack.enter_context(outputs.annotation_file(out / "annotations.json", skeleton, threshold)))
         if arguments.html and video:
             page = html_file(out / f"{video.title}.html", video.title, skeleton, video.fps, total, video.size)
             writes.append(stack.enter_context(page))
@@ -142,7 +147,7 @@ def refuse_overwriting(source: ImageFiles | VideoSource, drawn: Path) -> None:
 def outputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
     """Every file that will be written, drawn pictures among them."""
     images = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, ImageFiles) else [drawn]
-    tables = ["keypoints.csv"] if arguments.csv else []
+    tables = ["keypoints.csv"] * arguments.csv + ["annotations.json"] * arguments.coco
     pages = [f"{source.title}.html"] if arguments.html and isinstance(source, VideoSource) else []
     return [*images, *(out / name for name in ("keypoints.json", *tables, *pages))]
 

@@ -36,6 +36,11 @@ def serve() -> None:
     _run("serve")
 
 
+def predict() -> None:
+    """``pose-predict``: :mod:`pose.commands.predict`."""
+    _run("predict")
+
+
 def _run(name: str) -> None:
     """Runs a command; a library of an extra that is not installed is told in one line with exit status 2."""
     try:

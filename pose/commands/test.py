@@ -52,15 +52,12 @@ def main() -> None:
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)
     test_set = evaluate.open_test_set(settings, split, boxes)
-    if test_set.left_out:
-        print(f"{test_set.left_out} boxes are on pictures that {data.path(split.annotations)} does not name: left out")
-    protocol = evaluate.stamp(settings, test_set, arguments.config, arguments.checkpoint)
-    evaluate.read_truth(settings, split)  # what is wrong with it is told before the network runs
+    protocol = evaluate.stamp(settings, test_set, arguments.config, arguments.checkpoint)  # reads the annotations
     model = ready_for_testing(model, settings.test, device)
     run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
     if run.saved is not None:
         run.saved.save(keep)
-    write_results(out, run.results.records())
+    write_results(out, run.results.records(run.truth.person_category))
     shares = pck(run.results, run.truth, skeleton) if skeleton.sigmas_estimated else {}
     measures = run.measures
     shares |= {measure.name: measure.mean for measure in measures}

@@ -5,7 +5,7 @@
     python tools/train.py CONFIG --cfg-options data.root=/data/coco train.batch_size=64
     torchrun --nproc-per-node 4 tools/train.py CONFIG
 
-The work folder gets last.pth, best.pth, metrics.csv and TensorBoard's files
+The work folder gets last.pth, best.pth, metrics.csv, data.json (who was left out and why) and TensorBoard's files
 (`tensorboard --logdir work_dirs`). Ctrl-C and SIGTERM save and leave; --resume goes on exactly
 where they, or a crash, left it.
 """

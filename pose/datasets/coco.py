@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pose.datasets.annotations import AnnotatedPersons, counts, persons_in
-from pose.datasets.categories import only_category
+from pose.datasets.annotations import AnnotatedPersons, check_somebody, counts, persons_in
+from pose.datasets.categories import person_category
+from pose.datasets.detections import detected_boxes
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
@@ -84,10 +85,8 @@ def read_annotations(path: str | Path, skeleton: Skeleton, category: str | int |
 def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, annotated: AnnotatedPersons) -> Persons:
     """:func:`read_annotations` of a file that is read already; ``path`` is for messages."""
     image_ids, file_names, image_sizes = _image_table(file, path)
+    check_somebody(annotated, path)
     kept = [record for record in annotated.records if counts(record)]
-    if not kept:
-        left_out = f" ({'; '.join(annotated.notices)})" if annotated.notices else ""
-        raise DataError(f"{path}: no person with labelled keypoints; is this a keypoint annotation file?{left_out}")
     ids = np.array([annotation["id"] for annotation in kept], dtype=np.int64)
     boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
     keypoints = np.array([annotation["keypoints"] for annotation in kept], dtype=np.float32)
@@ -122,9 +121,12 @@ def read_detections(
     annotations: str | Path,
     skeleton: Skeleton,
     box_threshold: float = 0.0,
-    category: int | None = None,
-) -> tuple[Persons, int]:
+    category: str | int | None = None,
+) -> tuple[Persons, tuple[str, ...]]:
     """Detected persons on the pictures of an annotation file, boxes as they are (docs/protocol.md#detected-box).
+
+    Boxes that have no size inside their picture, are of another category or on a picture that the annotation file
+    does not name are left out.
 
     Args:
         path: A COCO results file with ``bbox`` and ``score``, such as SimpleBaseline's published
@@ -132,87 +134,48 @@ def read_detections(
         annotations: The annotation file whose pictures are meant.
         skeleton: What the keypoints will be.
         box_threshold: The lowest score that is kept.
-        category: The persons', where the file uses it; else what :func:`pose.datasets.categories.only_category` says.
+        category: The persons' in the annotation file, by name or id; its id is theirs among detections, too, where
+            these use it.
 
     Returns:
-        The persons, and how many boxes were left out because the annotation file has no such picture.
+        The persons, and a line for each kind of boxes that were left out, with their count.
 
     Raises:
-        DataError: A file is missing or not of its format, no box is on the pictures, or a box has
-            no size or lies outside its picture.
+        DataError: A file is missing or not of its format, or no box is on the pictures or has a size there.
     """
     if not Path(path).is_file():
         raise DataError(
             f"{path}: detections file not found; data/README.md says where the published one is, "
             "or take the annotated boxes (tools/test.py --boxes annotated)"
         )
-    records = read_json(path, "detections file")
-    if not isinstance(records, list):
-        raise DataError(f"{path}: not a COCO detections file: needs a list, not {type(records).__name__}")
-    image_ids, file_names, image_sizes = _image_table(read_tables(annotations), annotations)
-    try:
-        categories = _whole_numbers([record["category_id"] for record in records])
-        used = set(categories.tolist())
-        number = only_category(used, path, category if category in used else None)
-        records = [record for record in records if record["category_id"] == number]
-        owners = _whole_numbers([record["image_id"] for record in records])
-        boxes = np.array([record["bbox"] for record in records] or np.empty((0, 4)), dtype=np.float64)
-        scores = np.array([record["score"] for record in records], dtype=np.float64)
-        if boxes.shape != (len(records), 4) or scores.shape != (len(records),):
-            raise ValueError("a bbox is not four numbers, or a score not one")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, DataError):
-            raise
+    tables = read_tables(annotations)
+    number = person_category(tables, annotations, category)["id"] if category is not None else None
+    found = detected_boxes(read_json(path, "detections file"), path, box_threshold, number)
+    image_ids, file_names, image_sizes = _image_table(tables, annotations)
+    known = _rows_of(found.image_ids, image_ids) >= 0
+    if len(found) and not known.any():
         raise DataError(
-            f"{path}: not a COCO detections file: needs a list of image_id, category_id, bbox and score ({error!r})"
-        ) from error
-    _refuse(~np.isfinite(scores), lambda row: f"{path}: a box on picture {owners[row]} has no finite number as score")
-    kept = scores >= box_threshold
-    owners, boxes, scores = owners[kept], boxes[kept], scores[kept]
-    rows = _rows_of(owners, image_ids)
-    known = rows >= 0
-    if len(owners) and not known.any():
-        raise DataError(
-            f"{path}: none of its {len(owners)} boxes is on a picture of {annotations}; "
+            f"{path}: none of its {len(found)} boxes is on a picture of {annotations}; "
             "choose the detections made for these pictures"
         )
-    rows, boxes, scores = rows[known], boxes[known], scores[known]
+    found = found.without(~known, path, f"is on one that {annotations} does not name")
+    rows = _rows_of(found.image_ids, image_ids)
     limits = image_sizes[rows]
-    usable = np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1)
-    usable &= (boxes[:, :2] < limits).all(1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(1)
-    _refuse(
-        ~usable,
-        lambda row: (
-            f"{path}: the box {boxes[row].tolist()} on picture {image_ids[rows[row]]} has no size inside the "
-            "picture; remove it"
-        ),
-    )
+    limits = np.where((limits == 0).all(1, keepdims=True), np.inf, limits)  # of unknown size
+    outside = (found.boxes[:, :2] >= limits).any(1) | (found.boxes[:, :2] + found.boxes[:, 2:] <= 0).any(1)
+    found = found.without(outside, path, "has no size inside the picture")
+    rows = rows[~outside]
     persons = Persons(
         image_ids=image_ids,
         file_names=file_names,
         image_sizes=image_sizes,
         image_index=rows,
         annotation_ids=np.full(len(rows), -1, dtype=np.int64),
-        boxes=boxes,
-        box_scores=scores,
+        boxes=found.boxes,
+        box_scores=found.scores,
         keypoints=np.zeros((len(rows), skeleton.num_keypoints, 3), dtype=np.float32),
     )
-    return persons, int((~known).sum())
-
-
-def _whole_numbers(values: list[Any]) -> np.ndarray:
-    """(N,) int64.
-
-    Raises:
-        ValueError: One is none, or beyond 64 bits.
-    """
-    if not values:
-        return np.empty(0, np.int64)
-    numbers = np.array(values)
-    if numbers.dtype != np.int64 or numbers.ndim != 1:
-        wrong = next((value for value in values if type(value) is not int), values[0])
-        raise ValueError(f"not a whole number of 64 bits: {wrong!r:.80}")
-    return numbers
+    return persons, found.notices
 
 
 def read_tables(path: str | Path) -> dict[str, Any]:

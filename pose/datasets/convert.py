@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.datasets.annotations import persons_in
+from pose.datasets.annotations import persons_as_written
 from pose.errors import DataError
 from pose.skeleton import Skeleton
 
@@ -41,7 +41,7 @@ def as_skeleton(
     places = [target.keypoints.index(name) for name in shared]
 
     try:
-        annotated = persons_in(annotations, path, source)
+        annotated = persons_as_written(annotations, path, source)
         read = dict(zip(annotated.rows, annotated.records, strict=True))
 
         def convert(row: int, person: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def as_skeleton(
                 return dict(person)
             converted = np.zeros((target.num_keypoints, 3))
             converted[places] = np.asarray(read[row]["keypoints"], np.float64).reshape(-1, 3)[taken]
-            kept = {key: read[row][key] for key in ("id", "area", "iscrowd")}
+            kept = {key: read[row][key] for key in ("id", "iscrowd")}
             count = int((converted[:, 2] > 0).sum())
             return {**person, **kept, "keypoints": converted.ravel().tolist(), "num_keypoints": count}
 

@@ -51,9 +51,14 @@ def read_bytes(path: str | Path) -> bytes:
         raise missing_image(path) from error
     except OSError as error:
         raise DataError(f"{path}: picture cannot be read ({error.strerror or error})") from error
+    check_complete(data, path)
+    return data
+
+
+def check_complete(data: bytes, path: str | Path) -> None:
+    """Raises DataError where a JPEG or PNG ends before its end mark; ``path`` is for the message."""
     if _is_cut_off(data):
         raise DataError(f"{path}: picture is cut off ({len(data)} bytes, no end mark); fetch it again")
-    return data
 
 
 def decode_checked(data: bytes, path: str | Path, orient: bool = False, reduction: int = 1) -> np.ndarray:

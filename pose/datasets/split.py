@@ -14,7 +14,11 @@ from pose.errors import DataError
 
 
 def hold_out(
-    annotations: Mapping[str, Any], count: int, seed: int = 0, path: str | Path = "annotations"
+    annotations: Mapping[str, Any],
+    count: int,
+    seed: int = 0,
+    path: str | Path = "annotations",
+    category: str | int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two annotation files of one: to train on, and to choose by.
 
@@ -27,12 +31,15 @@ def hold_out(
         count: Pictures to hold out.
         seed: Of the choice, not negative.
         path: The file's, for messages.
+        category: The persons', by name or id, see :func:`pose.datasets.annotations.persons_in`.
 
     Raises:
         DataError: It is no annotation file, or has not more than ``count`` pictures with a person that counts.
     """
     try:
-        labeled = {person["image_id"] for person in persons_in(annotations, path).records if counts(person)}
+        labeled = {
+            person["image_id"] for person in persons_in(annotations, path, category=category).records if counts(person)
+        }
         first_ids = ids_of_one_image(annotations["images"])
         candidates = sorted({first for image_id, first in first_ids.items() if image_id in labeled})
     except (KeyError, TypeError, AttributeError) as error:

@@ -103,7 +103,7 @@ def held_out(
         if not each.hold_out:
             continue
         path = Path(root, each.annotations)
-        file = _split(read_tables(path), path, each.hold_out)[1]
+        file = _split(read_tables(path), path, each.hold_out, category)[1]
         annotated = _annotated(file, each, path, skeleton, category)
         persons, _ = _as_skeleton(file, annotated, each, path, Path(root), skeleton)
         by_id = {annotation["id"]: annotation for annotation in annotated.records}
@@ -138,7 +138,7 @@ def _read(
     path = root / each.annotations
     file = whole = read_tables(path)
     if each.hold_out:
-        file = _split(whole, path, each.hold_out)[0]
+        file = _split(whole, path, each.hold_out, category)[0]
     annotated = _annotated(file, each, path, skeleton, category)
     persons, unsure = _as_skeleton(file, annotated, each, path, root, skeleton)
     labeled = persons.keypoints[..., 2] > 0
@@ -154,8 +154,10 @@ def _read(
     return persons, (line, *annotated.notices)
 
 
-def _split(file: dict[str, Any], path: Path, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    return hold_out(file, count, path=path)
+def _split(
+    file: dict[str, Any], path: Path, count: int, category: str | int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return hold_out(file, count, path=path, category=category)
 
 
 def _annotated(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pose.datasets.annotations import AnnotatedPersons, persons_in
+from pose.datasets.annotations import AnnotatedPersons, boxes_in, persons_in
 from pose.datasets.categories import person_category
 from pose.datasets.coco import read_detections, read_tables
 from pose.datasets.image_names import plain_name
@@ -76,13 +76,13 @@ def read_persons(path: str | Path, category: str | int | None = None) -> tuple[l
 
     Args:
         path: The file.
-        category: The persons' by name or id, see :func:`pose.datasets.annotations.persons_in`.
+        category: The persons' by name or id, see :func:`pose.datasets.annotations.boxes_in`.
 
     Raises:
         DataError: The file or a record cannot be read by the rules of docs/custom_dataset.md#rules; names the record.
     """
     file = read_tables(path)
-    persons = persons_in(file, path, category=category)
+    persons = boxes_in(file, path, category)
     return listed_images(file, path), persons
 
 
@@ -101,17 +101,16 @@ class BoxTruth(NamedTuple):
 
 
 def read_truth(path: str | Path, category: str | int | None = None) -> BoxTruth:
-    """The persons of a COCO file, see :func:`read_persons`."""
+    """The persons of a COCO file, see :func:`pose.datasets.annotations.persons_in`."""
     file = read_tables(path)
     persons = persons_in(file, path, category=category)
-    return BoxTruth(
-        {"images": file["images"], "annotations": persons.records}, persons.areas_from_boxes, persons.category["id"]
-    )
+    areas = sum(file["annotations"][row].get("area") is None for row in persons.rows)
+    return BoxTruth({"images": file["images"], "annotations": persons.records}, areas, persons.category["id"])
 
 
 def read_boxes(
     path: str | Path, annotations: str | Path, category: int = PERSON_CATEGORY
-) -> tuple[list[dict[str, Any]], int]:
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Boxes of COCO's results format on the pictures of an annotation file.
 
     Args:
@@ -121,7 +120,7 @@ def read_boxes(
             the persons' too.
 
     Returns:
-        The results, and how many were left out because the annotation file has no such picture.
+        The results, and a line for each kind of boxes that were left out, with their count.
 
     Raises:
         DataError: As :func:`pose.datasets.coco.read_detections`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,6 @@ class PersonDetector:
             test = replace(test, threshold=threshold)
         return cls(network, test, device)
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Boxes of the persons on a picture.
 
@@ -69,10 +68,23 @@ class PersonDetector:
         Returns:
             (N, 5) float64 x, y, width, height in pixels of the picture, inside it, and the score; the best first.
         """
-        pixels, scale = letterbox(image, self.settings.input_area)
-        maps = self.network(to_input(torch.from_numpy(pixels)[None], self.device))
-        (found,) = decode(maps, STRIDE, self.settings.threshold, self.settings.overlap)
-        return to_image(found.double().cpu().numpy(), scale, image.shape)
+        return self.of_images([image])[0]
+
+    @torch.inference_mode()
+    def of_images(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """:meth:`__call__` of several pictures; those whose input has one size go through the network together."""
+        drawn = [letterbox(image, self.settings.input_area) for image in images]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for row, (pixels, _) in enumerate(drawn):
+            alike.setdefault(pixels.shape, []).append(row)
+        boxes: list[np.ndarray] = [np.zeros((0, 5))] * len(images)
+        for rows in alike.values():
+            batch = torch.from_numpy(np.stack([drawn[row][0] for row in rows]))
+            maps = self.network(to_input(batch, self.device))
+            every = decode(maps, STRIDE, self.settings.threshold, self.settings.overlap)
+            for row, found in zip(rows, every, strict=True):
+                boxes[row] = to_image(found.double().cpu().numpy(), drawn[row][1], images[row].shape)
+        return boxes
 
 
 def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[DetectionNet, DetectorSettings]:

@@ -35,7 +35,7 @@ class TestSet:
     Attributes:
         split: What they are of.
         boxes: ``annotated``, or the detections file that their boxes are from.
-        left_out: Boxes that are on pictures which the annotations do not name.
+        notices: A line for each kind of detected boxes that were left out, with their count.
         loader: Their plain crops in order; several processes take batches in turn.
     """
 
@@ -43,7 +43,7 @@ class TestSet:
 
     split: Split
     boxes: str
-    left_out: int
+    notices: tuple[str, ...]
     loader: DataLoader[Batch | DataError]
 
     @property
@@ -95,10 +95,10 @@ def open_test_set(settings: Settings, split: Split, boxes: str | None = None) ->
     boxes = boxes or split.boxes
     annotations = data.path(split.annotations)
     if boxes == ANNOTATED:
-        persons, left_out = read_annotations(annotations, skeleton, data.category), 0
+        persons, notices = read_annotations(annotations, skeleton, data.category), ()
     else:
-        persons, left_out = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold)
-    return TestSet(split, boxes, left_out, make_test_loader(settings, split, persons))
+        persons, notices = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold, data.category)
+    return TestSet(split, boxes, notices, make_test_loader(settings, split, persons))
 
 
 def make_test_loader(settings: Settings, split: Split, persons: Persons) -> DataLoader[Batch | DataError]:
@@ -156,7 +156,7 @@ def read_truth(settings: Settings, split: Split) -> COCO:
     """The annotations that figures are computed against; kept for the next validation, until the file changes.
 
     Raises:
-        DataError: The file is missing, no annotation file or one of another skeleton.
+        DataError: The file is missing, no annotation file, one of another skeleton, or nobody in it is looked for.
         BackendError: ``test.backend`` is not installed.
     """
     check_backend(settings.test.backend)
@@ -167,7 +167,7 @@ def read_truth(settings: Settings, split: Split) -> COCO:
 
 @lru_cache(maxsize=1)
 def _read_truth(path: Path, changed: int | None, skeleton: Skeleton, category: str | int | None) -> COCO:
-    return load_annotations(path, skeleton, category)
+    return load_annotations(path, skeleton, category, somebody=True)
 
 
 def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | Path) -> TestProtocol:
@@ -182,6 +182,7 @@ def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | P
     data, skeleton = settings.data, settings.skeleton()
     annotated = test_set.boxes == ANNOTATED
     annotations = data.path(test_set.split.annotations)
+    truth = read_truth(settings, test_set.split)
     return TestProtocol(
         boxes=ANNOTATED if annotated else data.path(test_set.boxes).name,
         boxes_sha256=None if annotated else sha256(data.path(test_set.boxes)),
@@ -195,5 +196,13 @@ def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | P
         checkpoint_sha256=sha256(checkpoint),
         annotations=annotations.name,
         annotations_sha256=sha256(annotations),
+        areas_from_boxes=truth.areas_from_boxes,
+        notices=tuple(map(_without_folder, (*truth.notices, *test_set.notices))),
         versions=library_versions(),
     )
+
+
+def _without_folder(notice: str) -> str:
+    """A notice with the name of its file alone: a stamp is read on other machines."""
+    path, colon, rest = notice.partition(": ")
+    return f"{Path(path).name}{colon}{rest}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pose.checkpoint import load_checkpoint, load_state, trained_state
+from pose.checkpoint import KEYPOINTS, load_checkpoint, load_state, trained_state
 from pose.errors import CheckpointError
 from pose.models.dynamic.inflate import inflate, load_torchvision
 from pose.models.pose_net import PoseNet
@@ -19,9 +19,6 @@ from pose.skeleton import Skeleton, load_skeleton
 from pose.weights import shipped, shipped_names
 
 TORCHVISION = "torchvision:"
-
-KEYPOINTS = "keypoints"
-"""A checkpoint's names of its network's keypoints, in the order of the last layer's channels."""
 
 CLASSIFIER = "classifier."
 """What a classifier's state dict has in place of a head."""

@@ -15,8 +15,9 @@ from pose.engine.progress import Progress, check_work_dir, resume_run, save_best
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
 from pose.engine.signals import Stopped, StopSignals
 from pose.engine.task import RunSchedule, Task
-from pose.engine.work_dir import BEST, METRICS, locked, run_files
+from pose.engine.work_dir import BEST, DATA, METRICS, locked, run_files
 from pose.errors import DataError
+from pose.files import write_json
 from pose.models.dynamic.attention import attentions
 from pose.models.dynamic.inspection import watched
 
@@ -25,7 +26,8 @@ def run(prepare: Callable[[bool], Task], work_dir: str | Path, resume: bool = Fa
     """A training run: epochs, validation, checkpoints, and what people look at meanwhile.
 
     ``work_dir`` gets ``last.pth`` after every epoch and every so many minutes, ``previous.pth``, which is the one
-    before, ``best.pth``, ``metrics.csv`` and TensorBoard's files. SIGTERM and Ctrl-C save and end the run.
+    before, ``best.pth``, ``metrics.csv``, ``data.json``, which says who of the data was left out and why, and
+    TensorBoard's files. SIGTERM and Ctrl-C save and end the run.
 
     Args:
         prepare: Makes the network and opens the data; told whether the run starts afresh, so that the network takes
@@ -60,6 +62,8 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     schedule, trainer = task.schedule, task.trainer
     progress = resume_run(work_dir, task) if resume else Progress()
     report = Report(work_dir / METRICS, progress.epoch, task.figures) if distributed.is_main() else None
+    if report and task.told:
+        write_json(work_dir / DATA, task.told)
     eta = Eta(progress.epoch, schedule.epochs)
 
     def save() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,6 +56,7 @@ class Task:
         batches: The loader's batches, one epoch of them.
         broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
         begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
+        told: What was said of each split's data, who was left out and why among it, for the work folder's file.
         stated: What checkpoints state beside weights and settings: what the network's outputs are.
         stored_settings: Reads the settings of an older checkpoint as this version would write them.
         sheet: A picture (H, W, 3) uint8 BGR of what a network does, for TensorBoard.
@@ -75,6 +76,7 @@ class Task:
     batches: Callable[[DataLoader], Iterable[Any]] = iter
     broken: BrokenImages | None = None
     begin_epoch: Callable[[int], dict[str, float]] = _nothing
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)
     stored_settings: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     sheet: Callable[[nn.Module], np.ndarray] | None = None

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pose import heatmap
+from pose.checkpoint import KEYPOINTS
 from pose.config import Settings, stored_settings
 from pose.datasets.loading.loader import Batch, batches
 from pose.engine import distributed, evaluate
-from pose.engine.initial import KEYPOINTS, load_initial
+from pose.engine.initial import load_initial
 from pose.engine.loop import run
 from pose.engine.random_state import seed_everything
 from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
@@ -64,15 +65,15 @@ def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: 
         for told in load_initial(trainer.model, *start, skeleton=settings.skeleton()):
             distributed.say(told)
     seed_everything(schedule.seed + distributed.shard()[0])
-    train_loader, test_set, broken = prepare_data(settings, check_data)
+    data = prepare_data(settings, check_data)
 
     def test(model: nn.Module) -> dict[str, float]:
-        return evaluate.test(model, test_set, settings, device).figures
+        return evaluate.test(model, data.test_set, settings, device).figures
 
     return Task(
         settings=settings,
         trainer=trainer,
-        loader=train_loader,
+        loader=data.train_loader,
         learn=learn,
         rate_at=scaled_rate(schedule),
         test=test,
@@ -81,10 +82,11 @@ def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: 
         shown=("AP",),
         unit="persons",
         batches=batches,
-        broken=broken,
+        broken=data.broken,
         begin_epoch=partial(begin_epoch, trainer, schedule),
         sheet=partial(prediction_sheet, settings=settings, device=device),
         sheet_every=schedule.sheet_every,
+        told=data.told,
         stated={KEYPOINTS: list(settings.skeleton().keypoints)},
         stored_settings=stored_settings,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
@@ -9,21 +11,35 @@ from pose.datasets.image_folder import BrokenImages, broken_images
 from pose.datasets.loading.loader import Batch, CropDataset, make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
-from pose.engine.evaluate import TestSet, open_test_set
+from pose.engine.evaluate import TestSet, open_test_set, read_truth
 from pose.errors import DataError
+from pose.evaluation.protocol import AREAS_FROM_BOXES
 
 Loader = DataLoader[Batch | DataError]
 
 
-def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestSet, BrokenImages]:
-    """Opens both splits and says what they hold.
+class RunData(NamedTuple):
+    """The data of a run.
+
+    Attributes:
+        train_loader: Of the training persons.
+        test_set: The validation persons.
+        broken: Counts training pictures that cannot be used.
+        told: What was said of each split, who was left out and why among it: ``training`` and ``validation`` to lines.
+    """
+
+    train_loader: Loader
+    test_set: TestSet
+    broken: BrokenImages
+    told: dict[str, list[str]]
+
+
+def prepare_data(settings: Settings, check: bool = False) -> RunData:
+    """Opens both splits and says what they hold. What scoring will refuse is refused now.
 
     Args:
         settings: ``data``, ``augmentation``, ``train`` and ``test`` are used.
         check: Decode every picture now and tell which are broken.
-
-    Returns:
-        The loader of the training persons, the validation persons, and the count of broken training pictures.
 
     Raises:
         DataError: A file is missing or wrong, or too many pictures are broken; one of validation is too many.
@@ -48,10 +64,11 @@ def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestS
     distributed.say(
         f"training on {len(dataset)} persons, validating on {len(test_set.persons)} ({schedule.validation_boxes} boxes)"
     )
-    if test_set.left_out:
-        distributed.say(
-            f"{test_set.left_out} boxes are on pictures that the validation annotations do not name: left out"
-        )
+    truth = read_truth(settings, test_set.split) if distributed.is_main() else None
+    validated = [] if truth is None else [*truth.notices, *test_set.notices]
+    validated += [AREAS_FROM_BOXES] if truth is not None and truth.areas_from_boxes else []
+    for line in validated:
+        distributed.say(f"validation set {line}")
     broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
     broken.add(dataset.problems, distributed.say)
     if check:
@@ -59,7 +76,7 @@ def prepare_data(settings: Settings, check: bool = False) -> tuple[Loader, TestS
         in_test = _check("validation", test_set.loader.dataset, settings.data.workers)
         if in_test:
             raise DataError(f"{in_test[0]} ({len(in_test)} validation pictures are broken, none may be)")
-    return train_loader, test_set, broken
+    return RunData(train_loader, test_set, broken, {"training": list(read.told), "validation": validated})
 
 
 def make_train_dataset(settings: Settings) -> CropDataset:

@@ -10,7 +10,7 @@ from pose.errors import OutputError
 from pose.files import make_folder
 from pose.locks import HeldError, lock_file
 
-LAST, PREVIOUS, BEST, METRICS = "last.pth", "previous.pth", "best.pth", "metrics.csv"
+LAST, PREVIOUS, BEST, METRICS, DATA = "last.pth", "previous.pth", "best.pth", "metrics.csv", "data.json"
 
 
 class BusyError(OutputError):
@@ -30,7 +30,7 @@ def locked(work_dir: str | Path) -> Iterator[Path]:
     work_dir = make_folder(work_dir)
     try:
         with lock_file(work_dir / ".lock", wait=False):
-            for name in (LAST, PREVIOUS, BEST, METRICS):
+            for name in (LAST, PREVIOUS, BEST, METRICS, DATA):
                 for half in work_dir.glob(f".{Path(name).stem}.*"):
                     half.unlink()
             yield work_dir

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from pose.datasets.annotations import persons_in
+from pose.datasets.annotations import check_somebody, persons_in
 from pose.datasets.categories import person_category
 from pose.errors import DataError
 from pose.evaluation import oks
@@ -37,17 +37,24 @@ FIGURES = ("AP", "AP50", "AP75", "AP(M)", "AP(L)", "AR", "AR50", "AR75", "AR(M)"
 """The ten names, in pycocotools' order. M and L are areas of 32^2 to 96^2 and above 96^2 pixels."""
 
 
-def load_annotations(path: str | Path, skeleton: Skeleton | None = None, category: str | int | None = None) -> COCO:
+def load_annotations(
+    path: str | Path,
+    skeleton: Skeleton | None = None,
+    category: str | int | None = None,
+    somebody: bool = False,
+) -> COCO:
     """Read a COCO annotation file without pycocotools' prints, and without outlines: keypoints' figures need none.
 
     Args:
         path: The file.
         skeleton: Its keypoints are compared with it now; None leaves that to the scoring.
         category: The persons' by name or id, see :func:`pose.datasets.annotations.persons_in`.
+        somebody: Refuse a file in which nobody is looked for, whose AP would be -1.
 
     Returns:
         The file as it is, with attributes ``notices``, a line for each rule that changes or leaves out something in
-        the scoring, ``person_category``, the id of the persons' category, and ``source`` and ``wanted``, the arguments.
+        the scoring, ``areas_from_boxes``, how many persons have their box's area, ``person_category``, the id of the
+        persons' category, and ``source`` and ``wanted``, the arguments.
 
     Raises:
         DataError: It is missing, no JSON, lacks images or annotations, or a record cannot be read by the rules of
@@ -58,10 +65,13 @@ def load_annotations(path: str | Path, skeleton: Skeleton | None = None, categor
         if not isinstance(dataset, dict) or not isinstance(dataset.get(key), list):
             raise DataError(f"{path} has no list {key!r}: it is not a COCO annotation file")
     persons = persons_in(dataset, path, skeleton, category)
+    if somebody:
+        check_somebody(persons, path)
     for annotation in dataset["annotations"]:
         annotation.pop("segmentation", None)
     coco = indexed(dataset, str(path))
     coco.wanted, coco.notices, coco.person_category = category, persons.notices, persons.category["id"]
+    coco.areas_from_boxes = persons.areas_from_boxes
     return coco
 
 

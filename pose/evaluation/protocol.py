@@ -28,6 +28,11 @@ ESTIMATED_SIGMAS = (
     "go by PCK, or measure them with tools/estimate_sigmas.py"
 )
 
+AREAS_FROM_BOXES = (
+    "areas from boxes: OKS forgives by the boxes' areas, since the annotations have none of outlines, which fill about "
+    "half of their boxes; AP reads higher than COCO's"
+)
+
 BACKENDS = ("pycocotools", "faster-coco-eval")
 """Libraries that compute COCO's figures."""
 
@@ -119,6 +124,8 @@ class TestProtocol:
         model: The network's name or config.
         checkpoint, checkpoint_sha256: The weights' file name and hash.
         annotations, annotations_sha256: The annotation file's name and hash.
+        areas_from_boxes: How many annotated persons have their box's area, not an outline's.
+        notices: A line for each rule that changed or left out something, with its count (docs/custom_dataset.md#rules).
         versions: Library versions, see :func:`library_versions`.
 
     Raises:
@@ -146,6 +153,8 @@ class TestProtocol:
     checkpoint_sha256: str | None = None
     annotations: str | None = None
     annotations_sha256: str | None = None
+    areas_from_boxes: int = 0
+    notices: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -195,11 +204,14 @@ class TestProtocol:
             text.append(NOT_COMPARABLE)
         if self.sigmas_estimated:
             text.append(ESTIMATED_SIGMAS)
+        if self.areas_from_boxes:
+            text.append(f"{AREAS_FROM_BOXES} ({self.areas_from_boxes:,} persons)")
+        text += self.notices
         return "\n".join(text)
 
     def to_dict(self) -> dict[str, object]:
         """The fields as plain values that JSON can hold; :meth:`from_dict` reads them back."""
-        return asdict(self) | {"versions": dict(self.versions)}
+        return asdict(self) | {"notices": list(self.notices), "versions": dict(self.versions)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> TestProtocol:
@@ -211,7 +223,7 @@ class TestProtocol:
         unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
         if unknown:
             raise ValueError(f"a protocol has no field {unknown[0]!r}")
-        return cls(**values)
+        return cls(**{**values, "notices": tuple(values.get("notices", ()))})
 
 
 def library_versions() -> dict[str, str]:

@@ -25,7 +25,7 @@ def training_crops(settings: Settings, count: int) -> Tensor:
         DataError: The annotations or pictures cannot be used.
     """
     data, skeleton = settings.data, settings.skeleton()
-    persons, root, *_ = read_train_sets(data.train, data.root, skeleton)
+    persons, root, *_ = read_train_sets(data.train, data.root, skeleton, data.category)
     rows = np.random.default_rng(0).permutation(len(persons))[:count]
     size = tuple(data.input_size)
     dataset = CropDataset(persons.take(rows), root, skeleton, size, broken_share=data.broken_share)

@@ -19,9 +19,8 @@ from pose.export.head import CropKeypoints, KeypointNetwork
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
-from pose.models.pose_net import HEATMAP_STRIDE
+from pose.models.pose_net import HEATMAP_STRIDE, MEAN, STD
 from pose.onnx_format import METADATA_KEY, NetworkMetadata, probe
-from pose.prediction import MEAN, STD
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints",)}
 """What a file can answer with, and the names of its outputs."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pose.datasets.annotations import AREAS_FILLED, persons_as_written
 from pose.datasets.coco import check_tables, read_tables
 from pose.errors import DataError
 from pose.files import replacing, write_json
@@ -75,48 +76,43 @@ def _members(path: Path) -> list[str]:
 
 
 def from_tables(tables: Mapping[str, Any], path: Path, options: ReadOptions) -> PoseDataset:
-    """:func:`read` of a file that is read already; ``path`` is for messages."""
-    left_out: Counter[str] = Counter()
-    category = _category(tables, path, options.category)
-    chosen = []
-    for annotation in tables["annotations"]:
-        if category is not None and annotation.get("category_id") != category["id"]:
-            left_out[f"annotations of category {annotation.get('category_id')}"] += 1
-        else:
-            chosen.append(annotation)
-    width = max((len(annotation.get("keypoints") or ()) for annotation in chosen), default=0) // 3
-    skeleton = options.skeleton or _skeleton(tables, path, category, width)
-    beyond = width - skeleton.num_keypoints if skeleton is HALPE_BODY else 0
+    """:func:`read` of a file that is read already; ``path`` is for messages.
+
+    Records are read by the rules of training and scoring (docs/custom_dataset.md#rules); what they changed or left out
+    is in ``left_out``, but nobody is left out for having area 0 or no box.
+    """
+    persons = persons_as_written(tables, path, options.skeleton, options.category)
+    width = max((len(record["keypoints"]) for record in persons.records), default=0) // 3
+    skeleton = options.skeleton or _skeleton(path, persons.category, width)
+    count = skeleton.num_keypoints
+    beyond = max(width - count, 0)  # Halpe's, whose body is the first of them
+    left_out = Counter({what: count for what, count in persons.told.items() if what != AREAS_FILLED})
+    left_out.update(line.removeprefix(f"{path}: ") for line in persons.order)
     try:
         images = [
-            ImageRecord(relative_name(each["file_name"]), int(each["width"]), int(each["height"]), int(each["id"]))
+            ImageRecord(relative_name(each["file_name"]), int(each["width"]), int(each["height"]), each["id"])
             for each in tables["images"]
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: an image record needs id, file_name, width and height ({error!r})") from error
     rows = {image.id: row for row, image in enumerate(images)}
-    owners, keypoints, boxes, areas, crowd, ids, scores, tracks = [], [], [], [], [], [], [], []
-    for annotation in chosen:
-        name = f"{path}: annotation {annotation.get('id')}"
-        if annotation.get("image_id") not in rows:
-            raise DataError(f"{name} names the unknown image {annotation.get('image_id')}")
-        points = _points(annotation, skeleton, beyond, name)
-        left_out["face, hand and foot keypoints"] += beyond * bool(annotation.get("keypoints"))
-        left_out["face, hand and foot keypoints"] += sum(len(annotation.get(key) or ()) // 3 for key in _WHOLE_BODY)
-        left_out["outlines (segmentation)"] += bool(annotation.get("segmentation"))
-        box, area = annotation.get("bbox"), annotation.get("area")
-        owners.append(rows[annotation["image_id"]])
-        keypoints.append(points)
-        boxes.append(box if isinstance(box, list) and len(box) == 4 else [np.nan] * 4)
-        areas.append(area if isinstance(area, (int, float)) else np.nan)
-        crowd.append(bool(annotation.get("iscrowd")))
-        ids.append(annotation["id"] if isinstance(annotation.get("id"), int) else -1)
-        scores.append(annotation.get("score", np.nan))
-        tracks.append(annotation.get("track_id", -1))
+    written = [tables["annotations"][row] for row in persons.rows]
+    left_out["face, hand and foot keypoints"] += sum(
+        beyond * bool(each.get("keypoints")) + sum(len(each.get(key) or ()) // 3 for key in _WHOLE_BODY)
+        for each in written
+    )
+    left_out["outlines (segmentation)"] += sum(bool(each.get("segmentation")) for each in written)
+    keypoints = [record["keypoints"][: 3 * count] for record in persons.records]
     try:
         return make_dataset(
-            skeleton, images, owners, np.reshape(keypoints, (len(owners), skeleton.num_keypoints, 3)), left_out,
-            boxes=boxes, areas=areas, crowd=crowd, ids=ids, scores=scores, tracks=tracks,
+            skeleton, images, [rows[record["image_id"]] for record in persons.records],
+            np.reshape(np.array(keypoints, np.float64), (len(keypoints), count, 3)), left_out,
+            boxes=[record["bbox"] or [np.nan] * 4 for record in persons.records],
+            areas=[np.nan if each.get("area") is None else each["area"] for each in written],
+            crowd=[record["iscrowd"] for record in persons.records],
+            ids=[record["id"] for record in persons.records],
+            scores=[each.get("score", np.nan) for each in written],
+            tracks=[each.get("track_id", -1) for each in written],
         )  # fmt: skip
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
@@ -124,48 +120,12 @@ def from_tables(tables: Mapping[str, Any], path: Path, options: ReadOptions) -> 
         raise DataError(f"{path}: an annotation is not in COCO's keypoint format ({error!r})") from error
 
 
-def _category(tables: Mapping[str, Any], path: Path, name: str | None) -> Mapping[str, Any] | None:
-    """The category of the persons: the named one, the only one with keypoints, or 'person'; None for a lone one."""
-    categories: Sequence[Mapping[str, Any]] = tables.get("categories") or ()
-    if not isinstance(categories, list | tuple) or not all(isinstance(each, Mapping) for each in categories):
-        raise DataError(f"{path}: 'categories' must be a list of records")
-    if name is not None:
-        for category in categories:
-            if name in (category.get("name"), str(category.get("id"))):
-                return category
-        raise DataError(f"{path}: no category {name!r}; there are {', '.join(str(c.get('name')) for c in categories)}")
-    with_keypoints = [category for category in categories if category.get("keypoints")]
-    named = [category for category in with_keypoints or categories if category.get("name") == "person"]
-    found = named or with_keypoints or categories
-    if len(found) > 1:
-        raise DataError(
-            f"{path}: {len(found)} categories may be the persons ({', '.join(str(c.get('name')) for c in found)}); "
-            "choose one by --category"
-        )
-    return found[0] if found else None
-
-
-def _skeleton(tables: Mapping[str, Any], path: Path, category: Mapping[str, Any] | None, width: int) -> Skeleton:
-    if category is not None and category.get("keypoints") and width in (0, len(category["keypoints"])):
+def _skeleton(path: Path, category: Mapping[str, Any], width: int) -> Skeleton:
+    if category.get("keypoints") and width in (0, len(category["keypoints"])):
         return skeleton_from_names(path.stem, category["keypoints"], category.get("skeleton") or ())
     if width in _WITHOUT_NAMES:
         return _WITHOUT_NAMES[width]
     raise DataError(f"{path}: does not name its {width} keypoints; name their skeleton by --source")
-
-
-def _points(annotation: Mapping[str, Any], skeleton: Skeleton, beyond: int, name: str) -> np.ndarray:
-    """(K, 3) keypoints of an annotation, zeros where it has none."""
-    values = annotation.get("keypoints") or [0] * (3 * skeleton.num_keypoints)
-    if len(values) != 3 * (skeleton.num_keypoints + beyond):
-        raise DataError(
-            f"{name} has {len(values)} keypoint numbers, the skeleton {skeleton.name!r} needs "
-            f"{3 * skeleton.num_keypoints}; name this data set's own by --source"
-        )
-    try:
-        points = np.array(values, np.float64).reshape(-1, 3)[: skeleton.num_keypoints]
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name}: a keypoint is no number ({error})") from error
-    return points
 
 
 def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:

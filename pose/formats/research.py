@@ -13,7 +13,7 @@ import numpy as np
 from pose.errors import DataError
 from pose.files import read_json
 from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
-from pose.formats.extra import measured
+from pose.formats.extra import measured, need
 from pose.formats.options import ReadOptions
 from pose.formats.skeletons import AIC, MPII
 
@@ -22,7 +22,10 @@ _AIC_VISIBILITY = {1: 2, 2: 1, 3: 0}
 
 
 def recognizes_mpii(path: Path) -> bool:
-    """Whether it is MPII's annotations as SimpleBaseline and HRNet publish them."""
+    """Whether it is MPII's annotations, its own or as SimpleBaseline and HRNet publish them."""
+    if path.suffix == ".mat":
+        with open(path, "rb") as file:
+            return b"MATLAB" in file.read(116)
     return _begins(path, b'"joints_vis"') or _begins(path, b'"joints"')
 
 
@@ -42,11 +45,14 @@ def _begins(path: Path, word: bytes) -> bool:
 def read_mpii(path: Path, options: ReadOptions) -> PoseDataset:
     """Reads MPII's persons; its places count from 1 as MATLAB's do, so that 1 is taken off.
 
-    The files know seen-or-not, but not hidden: every labeled joint counts as seen. The size of an image is not in them.
+    The JSON files know seen-or-not, but not hidden: every labeled joint counts as seen. No file has images' sizes.
 
     Raises:
         DataError: It is not in that form, or the image folder is not given.
     """
+
+    if path.suffix == ".mat":
+        return _read_mpii_release(path, options)
 
     def person(record: dict[str, Any]) -> np.ndarray:
         places = np.array(record["joints"], np.float64).reshape(16, 2) - 1
@@ -61,6 +67,48 @@ def read_mpii(path: Path, options: ReadOptions) -> PoseDataset:
         owners.append(images.row(record["image"]))
     left_out = Counter({"centers and scales": len(records)})
     return make_dataset(options.skeleton or MPII, images.records, owners, np.reshape(points, (-1, 16, 3)), left_out)
+
+
+def _read_mpii_release(path: Path, options: ReadOptions) -> PoseDataset:
+    """MPII's own file: labeled joints that are not visible are hidden; head joints, of which it does not say, seen.
+
+    Raises:
+        DataError: It is no such file, or the image folder is not given.
+        MissingExtra: SciPy is not installed.
+    """
+    scipy_io = need("scipy.io", "MPII's .mat")
+    try:
+        release = scipy_io.loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
+        annotated = [(entry.image.name, _listed(entry.annorect)) for entry in _listed(release.annolist)]
+    except (KeyError, AttributeError, TypeError, ValueError, OSError, NotImplementedError) as error:
+        raise DataError(f"{path}: not MPII's release, whose RELEASE has an annolist ({error!r})") from error
+    images = _Images(path, options)
+    owners, points = [], []
+    left_out: Counter[str] = Counter()
+    for number, (name, persons) in enumerate(annotated):
+        labeled = [each for each in persons if hasattr(getattr(each, "annopoints", None), "point")]
+        left_out["images without labeled persons, such as the test split's"] += not labeled
+        left_out["head boxes, scales and centers"] += len(labeled)
+        left_out["persons without joints"] += len(persons) - len(labeled) if labeled else 0
+        for each in labeled:
+            points.append(_checked(path, number, partial(_mpii_joints, each.annopoints.point)))
+            owners.append(images.row(str(name)))
+    return make_dataset(options.skeleton or MPII, images.records, owners, np.reshape(points, (-1, 16, 3)), left_out)
+
+
+def _mpii_joints(listed: Any) -> np.ndarray:
+    """(16, 3) of a person's points, each with x, y, id and is_visible, which is a number, text, empty or missing."""
+    joints = np.zeros((16, 3))
+    for point in _listed(listed):
+        visible = getattr(point, "is_visible", "")
+        hidden = np.size(visible) == 1 and str(visible).strip() == "0"
+        joints[int(point.id)] = float(point.x) - 1, float(point.y) - 1, 1 if hidden else 2
+    return joints
+
+
+def _listed(value: Any) -> list[Any]:
+    """A MATLAB struct array as a list: SciPy gives a single struct as itself."""
+    return list(value.ravel()) if isinstance(value, np.ndarray) else [value]
 
 
 def read_aic(path: Path, options: ReadOptions) -> PoseDataset:

@@ -51,7 +51,7 @@ FORMATS = {
             keypoints_json.recognizes, keypoints_json.read, keypoints_json.write,
         ),
         Format("yolo", "YOLO-pose folder with data.yaml", yolo.recognizes, yolo.read, yolo.write, folder=True),
-        Format("mpii", "MPII's JSON as SimpleBaseline and HRNet have it", research.recognizes_mpii, research.read_mpii),
+        Format("mpii", "MPII's .mat, or its JSON as HRNet has it", research.recognizes_mpii, research.read_mpii),
         Format("aic", "AI Challenger's JSON", research.recognizes_aic, research.read_aic),
         Format("labelme", "LabelMe's JSON, a file or a folder of them", labelme.recognizes, labelme.read),
         Format("sleap", "project of SLEAP (.slp) or DeepLabCut (its folder or labels)", sleap.recognizes, sleap.read),

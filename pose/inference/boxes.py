@@ -104,12 +104,18 @@ class CocoBoxes:
     results list (``image_id``, ``bbox``, ``score``) belongs to the picture whose file name ends
     with the number ``image_id``. In a video either belongs to the frame of that number, from 0.
 
+    Records are read by the rules of training and testing: category, crowds, ids and boxes. Boxes of no size are left
+    out.
+
     Args:
         path: The file.
         threshold: Boxes of a lower score are left out; annotated ones have the score 1.
 
+    Attributes:
+        notices: A line for each rule that changed or left out something, with its count.
+
     Raises:
-        DataError: The file is missing, of neither kind, or holds a box of no size.
+        DataError: The file is missing, of neither kind, or holds no box that has a size.
     """
 
     def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
@@ -118,6 +124,7 @@ class CocoBoxes:
         self._images: ImageNames | None = None
         self._sizes: dict[int, tuple[int, int]] = {}
         self._id_by_frame: dict[int, int] | None = None
+        self.notices: tuple[str, ...] = ()
         self._named: set[int] = set()  # every picture that the file speaks of, whatever the scores
         try:
             if isinstance(content, list):
@@ -128,26 +135,23 @@ class CocoBoxes:
                 self._boxes = self._read_annotations(content)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             if isinstance(error, DataError):
-                raise DataError(f"{path}: {error}; correct or remove it") from error
+                raise
             raise DataError(
                 f"{path}: needs COCO's annotations (images, annotations) or a results list of image_id, bbox and "
                 f"score ({error!r})"
             ) from error
 
     def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
-        from pose.datasets.categories import only_category
+        from pose.datasets.detections import detected_boxes
 
-        number = only_category((record.get("category_id") for record in records), self.path)
-        rows = [
-            (int(record["image_id"]), *record["bbox"], record["score"])
-            for record in records
-            if record.get("category_id", number) == number
-        ]
-        self._named = {row[0] for row in rows}
-        return _by_image([row for row in rows if row[-1] >= threshold])
+        self._named = {int(record["image_id"]) for record in records}
+        found = detected_boxes(records, self.path, threshold)
+        self.notices = found.notices
+        return _by_image(found.image_ids, np.column_stack([found.boxes, found.scores]))
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
-        from pose.datasets.categories import person_category
+        from pose.datasets.annotations import boxes_in
+        from pose.datasets.detections import DetectedBoxes
         from pose.datasets.image_names import ImageNames
 
         images = {image["id"]: image for image in content["images"]}
@@ -155,23 +159,19 @@ class CocoBoxes:
         self._images = ImageNames(content["images"])
         self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
         self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._images.ids.items()}
-        number = person_category(content, self.path)["id"]
-        rows = [
-            (self._images.first.get(annotation["image_id"], annotation["image_id"]), *annotation["bbox"], 1.0)
-            for annotation in content["annotations"]
-            if annotation["category_id"] == number and not annotation.get("iscrowd", 0)
-        ]
-        found = _by_image(rows)
-        for image_id, boxes in found.items():
-            image = images[image_id]
-            if not image["width"] and not image["height"]:  # of unknown size
-                continue
-            clipped = clip_boxes(boxes[:, :4], (image["width"], image["height"]))
-            if (clipped[:, 2:] <= 0).any():
-                box = boxes[(clipped[:, 2:] <= 0).any(1).argmax(), :4].tolist()
-                raise DataError(f"the box {box} has no size inside its picture {image['file_name']}")
-            boxes[:, :4] = clipped
-        return found
+        persons = boxes_in(content, self.path)
+        kept = [person for person in persons.records if not person["iscrowd"]]
+        owners = np.array([person["image_id"] for person in kept], np.int64)
+        boxes = np.array([person["bbox"] for person in kept], np.float64).reshape(-1, 4)
+        sizes = np.array([self._sizes[owner] for owner in owners.tolist()], np.int64).reshape(-1, 2)
+        known = (sizes > 0).any(1)[:, None]
+        clipped = np.where(known, clip_boxes(boxes, np.where(known, sizes, 1)), boxes)
+        empty = (clipped[:, 2:] <= 0).any(1)
+        found = DetectedBoxes(owners, boxes, np.ones(len(boxes)), persons.notices)
+        found = found.without(empty, self.path, "has no size inside its picture")
+        self.notices = found.notices
+        first = [self._images.first.get(owner, owner) for owner in found.image_ids.tolist()]
+        return _by_image(np.array(first, np.int64), np.column_stack([clipped[~empty], found.scores]))
 
     def image_id(self, image: str | Path) -> int | None:
         """The file's id of a picture; None where the file does not speak of it."""
@@ -210,12 +210,8 @@ class CocoBoxes:
             )
 
 
-def _by_image(rows: Sequence[tuple[float, ...]]) -> dict[int, np.ndarray]:
-    """(image id, x, y, width, height, score) rows to (N, 5) boxes by image id, in their order."""
-    if any(len(row) != 6 for row in rows):
-        raise DataError("a bbox must be x, y, width, height")
-    ids = np.array([row[0] for row in rows], np.int64)
-    boxes = as_boxes([row[1:] for row in rows])
+def _by_image(ids: np.ndarray, boxes: np.ndarray) -> dict[int, np.ndarray]:
+    """(N, 5) boxes of images (N,) to the boxes of each image, in their order."""
     order = np.argsort(ids, kind="stable")
     unique, starts = np.unique(ids[order], return_index=True)
     return dict(zip(unique.tolist(), np.split(boxes[order], starts[1:]), strict=True)) if len(ids) else {}

@@ -10,6 +10,7 @@ from pose.config_files import SUFFIXES
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
 from pose.inference.predictor import Predictor
+from pose.options import OptionError
 from pose.runtimes.files import RUNTIMES
 from pose.weights import shipped
 
@@ -27,9 +28,19 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     kinds = "CONFIG CHECKPOINT, an exported FILE (.onnx, .xml ...), or nothing for the weights that come with this"
     what = f"{kinds}{'; then INPUT' if reads_input else ''}"
     parser.add_argument("network", nargs="*", metavar="CONFIG CHECKPOINT" + " INPUT" * reads_input, help=what)
+    add_detector_arguments(parser, reads_input)
+
+
+def add_detector_arguments(parser: argparse.ArgumentParser, reads_boxes: bool = False) -> None:
+    """Adds ``--weights`` and ``--device``, ``--boxes``, ``--detector`` and what belongs to them.
+
+    Args:
+        parser: Gets the arguments.
+        reads_boxes: Whether ``--boxes`` takes a file.
+    """
     parser.add_argument("--weights", metavar="NAME", help="which of the weights in data/weights (default: its own)")
     add_run_arguments(parser)
-    file = "a COCO-format file with person boxes, or " if reads_input else ""
+    file = "a COCO-format file with person boxes, or " if reads_boxes else ""
     parser.add_argument("--boxes", help=f"{file}'{WHOLE}': each image is one person")
     parser.add_argument(
         "--detector",
@@ -92,6 +103,11 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
     """
     options, device, threshold = parse_options(arguments.cfg_options), arguments.device, arguments.box_threshold
+    if options and arguments.config is not None and arguments.checkpoint is None:
+        raise OptionError(
+            f"{arguments.config}: an exported file keeps the choices that it was made with, {next(iter(options))} "
+            "changes nothing; leave --cfg-options out, or export anew with it"
+        )
     native = options.get("test.native") is True
     detector: Detector = whole_image
     if arguments.detector:
@@ -105,7 +121,7 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
             native,
         )
     elif arguments.config is None and not arguments.boxes:
-        detector = default_detector(threshold, native)
+        detector = default_detector(threshold, native, device)
     if arguments.config is None:
         ours = shipped(arguments.weights)
         print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")

@@ -22,17 +22,20 @@ SHIPPED = "shipped"
 """Names the detector that comes with the repository, whichever that is."""
 
 
-def default_detector(threshold: float | None = None, native: bool = False) -> Detector:
+def default_detector(threshold: float | None = None, native: bool = False, device: str = "cpu") -> Detector:
     """The detector that comes with the repository; without one, :func:`~pose.inference.boxes.whole_image`.
 
     Args:
         threshold: Boxes of a lower score are left out; None takes the detector's own.
         native: See :func:`load_detector`.
+        device: Likewise.
 
     Raises:
         CheckpointError: Its weights are missing or changed.
     """
-    return whole_image if shipped_detector() is None else load_detector(SHIPPED, threshold=threshold, native=native)
+    if shipped_detector() is None:
+        return whole_image
+    return load_detector(SHIPPED, threshold=threshold, native=native, device=device)
 
 
 def load_detector(
@@ -54,7 +57,7 @@ def load_detector(
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out; None takes a checkpoint's own, which was chosen on data, and
             0.5 of any other detector.
-        device: Where one of torchvision's computes.
+        device: Where one of torchvision's or a checkpoint computes.
         class_name: The class that is looked for, or its number in the detector's list.
         pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
         native: Run a checkpoint by native layers, which are compiled at first use, for half a minute; else in
@@ -76,8 +79,11 @@ def load_detector(
     if file.suffix == ".pth":
         _persons_alone(name, class_name)
         from pose.detection.detector import PersonDetector
+        from pose.device import choose_device
 
-        return PersonDetector.from_checkpoint(file, threshold=threshold, native=native)
+        where = choose_device(device)
+        where = where if where.type == "cuda" and not native else "cpu"
+        return PersonDetector.from_checkpoint(file, where, threshold, native)
     from pose.inference.torchvision_detector import TorchvisionDetector
 
     return TorchvisionDetector(name, weights, least, device, class_name)

@@ -25,7 +25,7 @@ from pose.inference.images import write_image
 from pose.inference.inputs import Frame
 from pose.inference.video.files import writing_video
 from pose.poses import Poses
-from pose.skeleton import Skeleton
+from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 Write = Callable[[Frame, Poses, np.ndarray], None]
 """Takes a frame, its poses and the frame with the poses drawn, (H, W, 3) uint8 BGR."""
@@ -43,7 +43,8 @@ def json_file(path: str | Path) -> Iterator[Write]:
     """A list in COCO's keypoint results format.
 
     A record has COCO's ``image_id``, ``category_id``, ``keypoints`` and ``score``, then ``box``,
-    ``box_score``, ``track_id`` in videos, and ``file_name`` or ``frame``. The box is not called
+    ``box_score``, ``track_id`` in videos, ``file_name`` or ``frame``, and the picture's ``width``
+    and ``height``. The box is not called
     ``bbox``: with that key pycocotools takes the list for box detections.
 
     Raises:
@@ -66,12 +67,60 @@ def records(frame: Frame, poses: Poses) -> list[dict[str, Any]]:
     """The records of one frame's persons, see :func:`json_file`."""
     found = poses.to_coco(frame.number)
     boxes, box_scores = poses.boxes.round(3).tolist(), poses.box_scores.round(5).tolist()
+    height, width = frame.image.shape[:2]
     where = {"frame": frame.number} if frame.path is None else {"file_name": frame.path.name}
     for row, record in enumerate(found):
-        record |= {"box": boxes[row], "box_score": box_scores[row], **where}
+        record |= {"box": boxes[row], "box_score": box_scores[row], **where, "width": width, "height": height}
         if poses.track_ids is not None:
             record["track_id"] = int(poses.track_ids[row])
     return found
+
+
+@contextmanager
+def annotation_file(path: str | Path, skeleton: Skeleton, threshold: float) -> Iterator[Write]:
+    """COCO's annotations: ``images`` with their sizes, those without persons among them, and what was found on them.
+
+    Labelling and analysis tools read it, where a results list means nothing to them. Joints from the threshold on are
+    seen, others not labelled; ``area`` is the box's, and ``score`` the person's.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    images: list[dict[str, Any]] = []
+    count = 0
+    limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
+    category = {"id": PERSON_CATEGORY, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write('{"annotations": [')
+
+        def write(frame: Frame, poses: Poses, drawn: np.ndarray) -> None:
+            nonlocal count
+            name = f"{frame.number:06}.jpg" if frame.path is None else frame.path.name
+            height, width = frame.image.shape[:2]
+            images.append({"id": frame.number, "file_name": name, "width": width, "height": height})
+            for record in records(frame, poses):
+                points = np.reshape(record["keypoints"], (-1, 3))
+                points[:, 2] = 2 * (points[:, 2] >= threshold)
+                points[points[:, 2] == 0] = 0
+                box = record["box"]
+                count += 1
+                person = {
+                    "id": count,
+                    "image_id": frame.number,
+                    "category_id": PERSON_CATEGORY,
+                    "iscrowd": 0,
+                    "bbox": box,
+                    "area": round(box[2] * box[3], 3),
+                    "num_keypoints": int((points[:, 2] > 0).sum()),
+                    "keypoints": points.ravel().tolist(),
+                    "score": record["score"],
+                }
+                if "track_id" in record:
+                    person["track_id"] = record["track_id"]
+                file.write(("" if count == 1 else ",") + "\n" + json.dumps(person))
+
+        yield write
+        file.write(f'\n], "images": {json.dumps(images)}, "categories": {json.dumps([category])}}}\n')
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def _left_out(dataset: PoseDataset, persons: PersonCheck, examples: Examples) ->
         f"{len(np.unique(dataset.owners[persons.trained])):,} of them with somebody who trains.</p>"
     )
     rows = [[rule, f"{len(found):,}"] for rule, found in persons.left_out.items()]
-    rows += [[f"not read: {what}", f"{count:,}"] for what, count in dataset.left_out.items() if count]
+    rows += [[f"not read as it was: {what}", f"{count:,}"] for what, count in dataset.left_out.items() if count]
     text += figure_table(["left out", "annotations"], rows)
     for rule, found in persons.left_out.items():
         text += f"<h3>{escape(rule)}</h3>{examples.shelf(found)}" if len(found) else ""

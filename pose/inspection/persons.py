@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pose.datasets.annotations import LEFT_OUT
 from pose.formats.dataset import PoseDataset
 
 SMALL, MEDIUM = 32**2, 96**2
@@ -16,6 +17,9 @@ EDGE = 2.0
 
 OUTSIDE = 0.1
 """A joint is outside its box where it lies beyond it by more than this share of the box's longer side."""
+
+
+NO_BOX = "box without size inside its image (training and scoring refuse such a file)"
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,13 @@ def check_persons(dataset: PoseDataset) -> PersonCheck:
     limits = limits[dataset.owners]
     boxes = dataset.boxes_or_extents()
     corners = boxes[:, :2] + boxes[:, 2:]
-    inside = (np.minimum(corners, limits) - np.maximum(boxes[:, :2], 0) > 0).all(1)
+    inside = (np.minimum(corners, np.where(limits > 0, limits, np.inf)) - np.maximum(boxes[:, :2], 0) > 0).all(1)
     left_out: dict[str, np.ndarray] = {}
     trained = np.ones(len(dataset), bool)
-    for rule, broken in (
-        ("crowd regions (left out of training, ignored in scoring)", dataset.crowd),
-        ("no labelled keypoint", ~dataset.labeled.any(1)),
-        ("area 0 or less", dataset.areas <= 0),
-        ("box without size inside its image", ~inside),
-    ):
+    values = dataset.crowd, dataset.labeled.sum(1), dataset.areas
+    rules = {name: rule(*values) for name, rule in LEFT_OUT.items()}
+    rules[NO_BOX] = ~inside
+    for rule, broken in rules.items():
         left_out[rule] = np.flatnonzero(broken & trained)
         trained &= ~broken
     areas = np.where(np.isfinite(dataset.areas), dataset.areas, boxes[:, 2] * boxes[:, 3])[trained]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pose import options
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
@@ -16,7 +18,12 @@ from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead
 
 BACKBONES = {"mobilenet_v2": MobileNetV2, "mobilenet_v3_small": MobileNetV3Small, "resnet": ResNet}
 HEADS = {"deconv": DeconvHead, "bottleneck": BottleneckHead}
+CHANNEL_ORDERS = ("rgb", "bgr")
 CONVS = {"static": StaticConvs, "dynamic": DynamicConvs, "dcd": DCDConvs, "condconv": CondConvs}
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's mean and standard deviation of RGB in [0, 1]: what networks take."""
 
 
 class PoseNet(nn.Module):
@@ -25,27 +32,52 @@ class PoseNet(nn.Module):
     Args:
         backbone: Images (N, 3, H, W) to features (N, C, H / s, W / s) with s its ``out_stride``, 32 as a rule.
         head: Features to heatmaps (N, K, H / 4, W / 4).
+        channel_order: ``rgb``, or ``bgr`` where the backbone takes BGR normalized by RGB's mean and deviation, as
+            SimpleBaseline's and HRNet's published ResNets do; the network's input is normalized RGB in either case.
 
     Raises:
-        ValueError: The head does not bring the backbone's features to stride 4.
+        ValueError: The head does not bring the backbone's features to stride 4, or there is no such order.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, channel_order: str = "rgb") -> None:
         super().__init__()
+        if channel_order not in CHANNEL_ORDERS:
+            raise ValueError(f"channel_order must be one of {', '.join(CHANNEL_ORDERS)}, got {channel_order!r}")
         if backbone.out_stride != HEATMAP_STRIDE * head.upsampling:
             raise ValueError(
                 f"a head that refines {head.upsampling} times needs features at stride "
                 f"{HEATMAP_STRIDE * head.upsampling}, the backbone's are at {backbone.out_stride}"
             )
+        self.input: nn.Module = nn.Identity() if channel_order == "rgb" else SwappedChannels()
         self.backbone = backbone
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised RGB, H and W multiples of 32, to heatmaps (N, K, H / 4, W / 4)."""
-        return self.head(self.backbone(x))
+        return self.head(self.backbone(self.input(x)))
 
 
-def build_pose_net(backbone: Mapping[str, Any], head: Mapping[str, Any], num_keypoints: int = 17) -> PoseNet:
+class SwappedChannels(nn.Module):
+    """RGB normalized by its own mean and deviation to BGR normalized by them as if it were RGB.
+
+    It stands before the backbone, whose padding thus has the zeros that it had in training. It has no weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = torch.tensor(MEAN), torch.tensor(STD)
+        kernel = torch.diag(std / std.flip(0)).flip(0)[:, :, None, None]
+        self.register_buffer("kernel", kernel, persistent=False)
+        self.register_buffer("shift", (mean.flip(0) - mean) / std, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to the same shape."""
+        return F.conv2d(x, self.kernel, self.shift)
+
+
+def build_pose_net(
+    backbone: Mapping[str, Any], head: Mapping[str, Any], num_keypoints: int = 17, channel_order: str = "rgb"
+) -> PoseNet:
     """A network from a configuration's ``model`` section.
 
     Args:
@@ -53,13 +85,14 @@ def build_pose_net(backbone: Mapping[str, Any], head: Mapping[str, Any], num_key
             ``type`` of convolutions (one of :data:`CONVS`) and its arguments; static if left out.
         head: Likewise, of :data:`HEADS`.
         num_keypoints: K.
+        channel_order: See :class:`PoseNet`.
 
     Raises:
         OptionError: A type or key does not exist or a value is refused; the message names it.
     """
     features = build_part(BACKBONES, backbone, "model.backbone")
     heatmaps = build_part(HEADS, head, "model.head", in_channels=features.out_channels, num_keypoints=num_keypoints)
-    return options.call(PoseNet, {}, "model", backbone=features, head=heatmaps)
+    return options.call(PoseNet, {"channel_order": channel_order}, "model", backbone=features, head=heatmaps)
 
 
 def build_part(

@@ -129,13 +129,14 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
         found = sorted(changes(stored_settings(before["settings"]), run.settings.to_dict())) if before else []
         found = [change for change in found if not change.startswith(FREE)]
         if before and before["data"]:
-            found += sorted(changes(before["data"], data, "contents of "))
+            known = {name: data[name] for name in data if name in before["data"]}  # an older version hashed fewer
+            found += sorted(changes(before["data"], known, "contents of "))
         _refuse(found, f"{run.folder} holds a run with other settings or data; choose another --work-dir")
     return runs
 
 
 def fingerprint(settings: Settings) -> dict[str, str]:
-    """Hashes of the files that decide what a run learns and is tested on: every split's annotations, the skeleton.
+    """Hashes of the files that decide what a run learns and is tested on: annotations, skeletons, boxes, the start.
 
     Raises:
         DataError: One is missing.
@@ -148,15 +149,29 @@ def fingerprint(settings: Settings) -> dict[str, str]:
             for place, each in enumerate(data.train)
             if each.extra_joints
         },
+        **{
+            f"train_skeleton{_number(place)}": Path(each.skeleton)
+            for place, each in enumerate(data.train)
+            if each.skeleton and Path(each.skeleton).is_file()
+        },
         "val_annotations": data.path(data.val.annotations),
         "test_annotations": data.path(data.tested.annotations),
         **({} if data.tested.boxes == ANNOTATED else {"boxes": data.path(data.tested.boxes)}),
+        **({} if data.val.boxes == ANNOTATED or data.test is None else {"val_boxes": data.path(data.val.boxes)}),
+        **({"initial_weights": initial} if (initial := _initial_file(settings)) else {}),
         **({"skeleton": Path(data.skeleton)} if Path(data.skeleton).is_file() else {}),
     }
     missing = next((path for path in paths.values() if not path.is_file()), None)
     if missing:
         raise DataError(f"{missing}: not found; see docs/custom_dataset.md")
     return {name: sha256(path) for name, path in paths.items()}
+
+
+def _initial_file(settings: Settings) -> Path | None:
+    """The file that a run starts from; None where it starts fresh or from weights with a name, which have a hash."""
+    wanted = settings.train.initial_weights
+    path = Path(wanted.rpartition("=")[2]) if wanted else None
+    return path if path and path.is_file() else None
 
 
 def _number(place: int) -> str:

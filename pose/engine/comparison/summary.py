@@ -13,7 +13,7 @@ from pose.engine.comparison.runs import Run
 from pose.engine.work_dir import BEST
 from pose.evaluation.bootstrap import ap_over_images
 from pose.evaluation.coco_eval import FIGURES
-from pose.evaluation.protocol import ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
+from pose.evaluation.protocol import AREAS_FROM_BOXES, ESTIMATED_SIGMAS, NOT_COMPARABLE, TestProtocol
 from pose.evaluation.significance import LEVEL, Interval, over_images, over_seeds
 from pose.files import replacing
 from pose.tables import table_lines
@@ -137,7 +137,7 @@ def format_table(summary: dict[str, Any]) -> str:
 
 def _legend(network: dict[str, Any]) -> list[str]:
     """What the figures are and how they were made."""
-    protocol = TestProtocol(**network["protocol"])
+    protocol = TestProtocol.from_dict(network["protocol"])
     boxes, chosen = protocol.boxes, "the last epoch, since there is no separate test split"
     if network["checkpoint"] == BEST:
         chosen = "the epoch with the best OKS AP on the validation split"
@@ -148,6 +148,7 @@ def _legend(network: dict[str, Any]) -> list[str]:
     ]
     warnings = [NOT_COMPARABLE] if protocol.annotated_boxes else []
     warnings += [ESTIMATED_SIGMAS] if protocol.sigmas_estimated else []
+    warnings += [AREAS_FROM_BOXES] if protocol.areas_from_boxes else []
     return [*notes, *(f"{warning[0].upper()}{warning[1:]}." for warning in warnings)]
 
 

@@ -200,7 +200,8 @@ def _video(predictor: Predictor, path: Path, name: str, most_frames: int, detect
     target = path.with_name("page.html")
     found: list[dict[str, Any]] = []
     count = 0
-    with html_file(target, name, predictor.network.skeleton, source.fps, source.frame_count, source.size) as write:
+    expected = min(source.frame_count, most_frames) if source.frame_count else source.frame_count
+    with html_file(target, name, predictor.network.skeleton, source.fps, expected, source.size) as write:
         for image in islice(source, most_frames):
             frame = Frame(count, image)
             poses = stream(count, image)
