@@ -63,7 +63,7 @@ def _regular(path: Path) -> Path:
 
 
 def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuses outputs that would destroy something: every tool calls it before its work.
+    """Refuses outputs that would destroy something or cannot be written: every tool calls it before its work.
 
     Args:
         outputs: Files that will be written; None is passed over.
@@ -72,8 +72,9 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
 
     Raises:
         OutputError: An output is one of the inputs or another output, by whatever name or link, or is there and is no
-            regular file.
+            regular file; or its folder cannot be written or made.
     """
+    proven: set[Path] = set()
     read = [Path(path) for path in inputs if path is not None]
     taken = {_identity(path): "an input" for path in read}
     folders = [path.resolve() for path in read if path.is_dir()]
@@ -87,6 +88,29 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
         if identity in taken:
             raise OutputError(f"{path}: is {taken[identity]} too; choose another name for what is written")
         taken[identity] = "another output"
+        folder = _existing(target.parent)
+        if folder not in proven:
+            _prove(folder, path)
+            proven.add(folder)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there: what is missing is made when a file is written."""
+    return next((each for each in (folder, *folder.parents) if os.path.lexists(each)), folder)
+
+
+def _prove(folder: Path, path: Path) -> None:
+    """Proves that files can be made in a folder that is there.
+
+    Raises:
+        OutputError: They cannot; names ``path``.
+    """
+    probe = folder / f".probe.{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
 
 
 def _identity(path: Path) -> tuple[int, int] | Path:
@@ -124,13 +148,11 @@ def make_folder(path: str | Path) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written as a folder ({error.strerror or error}); choose another place"
         ) from error
+    _prove(path, path)
     return path
 
 

@@ -33,7 +33,9 @@ def folder(tmp_path):
         for number in range(6):
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), rng.integers(0, 255, (60, 80 + number, 3), np.uint8))
     truth = {
-        "images": [{"id": number, "file_name": f"{number}.png", "width": 80, "height": 60} for number in range(6)],
+        "images": [
+            {"id": number, "file_name": f"{number}.png", "width": 80 + number, "height": 60} for number in range(6)
+        ],
         "annotations": [annotation(1, 0, [10, 10, 20, 40]), annotation(2, 0, [50, 0, 20, 20], iscrowd=1)],
     }
     found = {"0.png": [[11, 10, 20, 40, 0.9], [40, 20, 20, 30, 0.7], [60, 30, 9, 20, 0.4], [0, 0, 9, 9, 0.1]]}
@@ -58,6 +60,14 @@ def test_boxes_by_hand_and_a_detectors_become_one(folder):
         read_sources([Source("a", None, "nowhere.json")], folder)
     with pytest.raises(ValueError, match="annotations or boxes"):
         Source("a")
+    truth = json.loads((folder / "a.json").read_text())
+    truth["annotations"][0]["bbox"] = [10, 10, 20]
+    (folder / "bad.json").write_text(json.dumps(truth))
+    with pytest.raises(DataError, match=r"bad.json: .*annotation 1 needs x, y, width and height as 'bbox'"):
+        read_sources([Source("a", "bad.json", "found.json")], folder)
+    (folder / "short.json").write_text(json.dumps({"0.png": [[11, 10, 20, 40]]}))
+    with pytest.raises(DataError, match="short.json: boxes of 0.png are not lists of 5 numbers"):
+        read_sources([Source("a", "a.json", "short.json")], folder)
 
 
 def test_the_cache_holds_the_pictures_and_names_the_broken(folder):
@@ -73,6 +83,37 @@ def test_the_cache_holds_the_pictures_and_names_the_broken(folder):
     assert np.array_equal(again[0][0], cache[0][0])
     with pytest.raises(DataError, match="absent.png"):
         open_image_cache(folder / "cache", paths[1:2], 40)
+
+
+@pytest.mark.parametrize("damage", [lambda pixels: pixels.unlink(), lambda pixels: pixels.write_bytes(b"cut")])
+def test_a_cache_that_is_not_whole_is_made_again_and_others_are_told(folder, damage):
+    paths = [str(folder / "a" / "0.png"), str(folder / "a" / "1.png")]
+    told = []
+    cache, _ = open_image_cache(folder / "cache", paths, 40, tell=told.append)
+    (pixels,) = (folder / "cache").glob("*.bin")
+    image = cache[1][0].copy()
+    damage(pixels)
+    assert np.array_equal(open_image_cache(folder / "cache", paths, 40, tell=told.append)[0][1][0], image)
+    assert told == []
+    for _ in range(2):
+        open_image_cache(folder / "cache", paths[:1], 40, tell=told.append)
+    assert len(told) == 1 and pixels.name in told[0] and "delete what no training needs" in told[0]
+
+
+def test_too_few_images_to_hold_one_out_are_told(folder):
+    def settings(held_out, annotations="a.json"):
+        sources = (dict(images="a", annotations=annotations),)
+        return DataSettings(str(folder), sources, str(folder / "cache"), held_out=held_out)
+
+    assert len(open_training_data(settings(6)).held_out_rows) == 1
+    with pytest.raises(DataError, match=r"6 usable pictures to learn from and 0 held out of 6.*data.held_out=7"):
+        open_training_data(settings(7))
+    truth = json.loads((folder / "a.json").read_text())
+    (folder / "gone.json").write_text(
+        json.dumps({**truth, "images": [{**truth["images"][0], "file_name": "0none.png"}, *truth["images"][1:2]]})
+    )
+    with pytest.raises(DataError, match="0 usable pictures to learn from and 1 held out of 2"):
+        open_training_data(settings(2, "gone.json"))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -3,11 +3,17 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from small_project import run_tool
+from test_orientation import marked
 
-from pose.detection.results import detect_data_set, read_boxes, read_truth
+from pose.datasets.orientation import TURNED
+from pose.detection.annotated import read_boxes, read_truth
+from pose.detection.image_cache import open_image_cache
+from pose.detection.labels import Source, read_sources
+from pose.detection.results import detect_data_set
 from pose.detection.score import evaluate_boxes, precision_recall
 from pose.errors import DataError
 
@@ -35,27 +41,78 @@ def truth(tmp_path: Path) -> Path:
 
 
 def test_other_categories_are_no_persons(tmp_path: Path, truth: Path) -> None:
-    persons, areas_from_boxes = read_truth(truth)
+    persons, areas_from_boxes, _ = read_truth(truth)
     assert areas_from_boxes == 1
     others = [dict(BOX, image_id=7), dict(BOX, category_id=2, bbox=[0, 0, 8, 8])]
     boxes, left_out = read_boxes(write(tmp_path / "boxes.json", [BOX, *others]), truth)
-    assert boxes == [BOX] and left_out == 1
+    assert boxes == [BOX] and len(left_out) == 2  # a line for each of the others
     assert evaluate_boxes(persons, boxes)["recall"] == 1
     assert precision_recall(persons, boxes, [0.5]) == [(0.5, 1.0, 1.0)]
+
+
+def test_recall_is_of_the_persons_alone(truth: Path) -> None:
+    """The file as it is, with its dog: of one person, one is found."""
+    whole = json.loads(truth.read_text())
+    whole["annotations"][0]["area"] = 800
+    assert precision_recall(whole, [BOX], [0.5]) == [(0.5, 1.0, 1.0)]
+    assert precision_recall(whole, [dict(BOX, category_id=2)], [0.5], 7) == [(0.5, 0.0, 0.0)]
+
+
+def test_persons_may_be_of_any_category(tmp_path: Path, truth: Path, run_tool) -> None:
+    whole = json.loads(truth.read_text())
+    whole["categories"] = [dict(id=1, name="dog"), dict(id=3, name="person"), dict(id=5, name="rider")]
+    for annotation, number in zip(whole["annotations"], (3, 3, 1), strict=True):
+        annotation["category_id"] = number
+    for name in ("1.png", "2.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((64, 64, 3), np.uint8))
+    write(truth, whole)
+    found = detect_data_set(lambda image: np.array([[10, 10, 20, 40, 0.9]]), truth, tmp_path)
+    assert [record["category_id"] for record in found] == [3, 3]
+    assert detect_data_set(lambda image: np.ones((1, 5)), truth, tmp_path, "rider")[0]["category_id"] == 5
+    dogs = [dict(BOX, category_id=1, bbox=[0, 0, 8, 8])]
+    boxes = write(tmp_path / "boxes.json", [*found[:1], *dogs])
+    status, told, _ = run_tool("test_detector.py", "--boxes", boxes, "--annotations", truth)
+    assert status == 0 and "from 0.30 on: precision 1.000, recall 1.000" in told
+    status, _, told = run_tool("test_detector.py", "--boxes", boxes, "--annotations", truth, "--category", "horse")
+    assert status == 2 and f"{truth}: has no category 'horse'; it has 1 ('dog'), 3 ('person')" in told
+    sources = [Source(".", "truth.json")]
+    assert read_sources(sources, tmp_path).boxes[0].tolist() == [[10, 10, 30, 50], [40, 10, 60, 50]]
+    assert read_sources(sources, tmp_path, 1).boxes[0].tolist() == [[0, 0, 8, 8]]
+
+
+def test_images_are_found_and_turned_as_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Named as on Windows, and annotated upright though stored sideways: wide as stored, high as annotated."""
+    (tmp_path / "phone").mkdir()
+    marked(tmp_path / "phone" / "a.jpg", 6)
+    images = [dict(id=1, file_name="phone\\a.jpg", width=32, height=48)]
+    person = dict(id=1, image_id=1, category_id=1, bbox=[16, 0, 16, 24], area=384, iscrowd=0)
+    truth = write(tmp_path / "truth.json", dict(images=images, annotations=[person], categories=CATEGORIES))
+    shapes = []
+    detect_data_set(lambda image: shapes.append(image.shape) or np.empty((0, 5)), truth, tmp_path)
+    assert shapes == [(48, 32, 3)]
+    assert TURNED in capsys.readouterr().err
+    labels = read_sources([Source(".", "truth.json")], tmp_path)
+    cache, broken = open_image_cache(tmp_path / "cache", labels.paths, 64, labels.sizes)
+    assert not broken and cache.notices == [(TURNED, str(tmp_path / "phone" / "a.jpg"))]
+    x1, y1, x2, y2 = labels.boxes[0][0].astype(int)
+    image = cache[0][0]
+    assert image[y1:y2, x1:x2].min() > 200 and image.mean() < 100  # the bright corner, as it stands upright
+    others = np.array([[30, 48]])
+    with pytest.raises(DataError, match="a.jpg: picture is 48 x 32, its annotations say 30 x 48"):
+        open_image_cache(tmp_path / "cache", labels.paths, 64, others)
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (dict(image_id=1.5), "not a whole number of 64 bits: 1.5"),
-        (dict(image_id=2**63), "not a whole number of 64 bits"),
-        (dict(category_id=None), "not a whole number of 64 bits: None"),
-        (dict(bbox=[1, 2, 3]), "a bbox is not four numbers"),
-        (dict(bbox=[[1], [2], [3], [4]]), "a bbox is not four numbers"),
+        (dict(image_id=1.5), "image_id must be a whole number, not 1.5"),
+        (dict(image_id=2**63), "too large"),
+        (dict(bbox=[1, 2, 3]), "a bbox must be x, y, width, height"),
+        (dict(bbox=[[1], [2], [3], [4]]), "not 'list'"),
         (dict(bbox=[1, 2, float("nan"), 4]), "has no size"),
         (dict(score=float("nan")), "no finite number as score"),
-        (dict(score=None), "no finite number as score"),
-        (dict(score=[0.5]), "a score not one"),
+        (dict(score=None), "not 'NoneType'"),
+        (dict(score=[0.5]), "not 'list'"),
         (dict(image_id=7), "none of its 1 boxes is on a picture"),
     ],
 )

@@ -1,6 +1,8 @@
 """Training a detector to the end, stopped and resumed, and its tools."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +13,20 @@ import torch
 from small_project import run_tool
 
 from pose.checkpoint import load_checkpoint, save_checkpoint
+from pose.datasets.loading.loader import plain_batches
+from pose.detection.data import open_training_data
+from pose.detection.dataset import CanvasDataset, canvas_loader, collate
 from pose.detection.detector import PersonDetector, load_network
 from pose.detection.settings import load_detector_settings, make_detector_settings
 from pose.detection.train import make_trainer, train
 from pose.engine.progress import TrainingError
-from pose.errors import CheckpointError
+from pose.errors import CheckpointError, DataError
 from pose.options import OptionError
 
 __all__ = ["run_tool"]
 
 ROOT = Path(__file__).parents[1]
+NOWHERE = Path(__file__) / "out.json"
 
 
 SHORT = dict(epochs=3, canvases=12, canvas_size=[96, 96], batch_size=4, warm_up=2, average_decay=0.5)
@@ -141,11 +147,38 @@ def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, 
         train(settings, tmp_path / "whole", "cpu")
 
 
+def test_worker_processes_change_nothing(data, tmp_path):
+    settings = settings_of(data, epochs=1)
+    for workers in (0, 1):
+        chosen = replace(settings, data=replace(settings.data, workers=workers))
+        train(chosen, tmp_path / str(workers), "cpu")
+    assert cv2.getNumThreads() == 1
+    alone, shared = (load_checkpoint(tmp_path / str(workers) / "last.pth")["model"] for workers in (0, 1))
+    assert all(torch.equal(value, shared[name]) for name, value in alone.items())
+
+
+class Ended(CanvasDataset):
+    """Its worker is ended by the system at the third canvas."""
+
+    def __getitem__(self, place):
+        if place[1] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(place)
+
+
+def test_a_worker_that_the_system_ends_is_told(data):
+    images = open_training_data(settings_of(data).data)
+    drawn = Ended(images.images, images.cache, images.train_rows, 4, (96, 96), settings_of(data).canvas)
+    loader = canvas_loader(drawn, 1, workers=1)
+    with pytest.raises(DataError, match="the system ended a process that loads data.*lower data.workers"):
+        list(plain_batches(loader))
+    assert all(worker.loads_data for worker in loader._iterator._workers)  # so they end with this process
+    loader._iterator._shutdown_workers()  # torch would tell it again, whenever any child ends
+
+
 @pytest.mark.parametrize("frozen", [1, 3])
 def test_remembered_features_are_those_of_the_pictures(data, frozen):
     """Two epochs of the same canvases, with features kept and computed anew."""
-    from pose.detection.data import open_training_data
-    from pose.detection.dataset import CanvasDataset, collate
     from pose.detection.repeated import RepeatedCanvases
     from pose.detection.train import learn
 
@@ -206,6 +239,11 @@ def test_averaged_weights_that_are_none_are_refused(data, tmp_path, average, sai
         ("pack_detector.py", ["none.pth", "none.pth"], "none.pth: is an input too"),
         ("detect.py", ["none.pth", "--annotations", "a.json", "--images", ".", "--out", "a.json"], "is an input too"),
         ("test_detector.py", ["none.pth", "--annotations", "a.json", "--out", "a.json"], "is an input too"),
+        ("detect.py", ["none.pth", "--annotations", "a.json", "--images", ".", "--out", NOWHERE], "cannot be written"),
+        ("test_detector.py", ["none.pth", "--out", NOWHERE], "cannot be written"),
+        ("pack_detector.py", ["none.pth", NOWHERE], "cannot be written"),
+        ("compare_classifiers.py", ["--write", NOWHERE], "cannot be written"),
+        ("detect.py", ["none.pth", "a.jpg", "--category", "person"], "--category belongs to --annotations"),
     ],
 )
 def test_tools_say_in_a_line_what_is_wrong(run_tool, tool, arguments, message):

@@ -149,6 +149,15 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
     check_outputs([tmp_path / "out.pth"], [tmp_path / "circle"])  # an input that cannot be read says so when it is read
 
 
+def test_where_no_file_can_be_written_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for path in ("file/a.json", "file/deep/a.json"):
+        with pytest.raises(OutputError, match=r"a.json: cannot be written \(.*\); choose another place"):
+            check_outputs([tmp_path / path])
+    check_outputs([tmp_path / "new" / "deep" / "a.json"])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing is left by trying
+
+
 def test_an_image_in_a_folder_that_is_read_is_an_input(tmp_path):
     (tmp_path / "images" / "deep").mkdir(parents=True)
     image, other = tmp_path / "images" / "deep" / "a.PNG", tmp_path / "images" / "results.json"

@@ -32,6 +32,7 @@ from pose.benchmark import Case, Entry, compare, machine, table
 from pose.command_line import count
 from pose.config import Settings, load_settings
 from pose.errors import command
+from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
 from pose.models.native.inference.times import LayerTime, layer_times, peak
@@ -213,6 +214,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.layers and (arguments.threads > 1 or arguments.batch != [1]):
         raise OptionError("--layers times one picture on one thread; leave --threads and --batch out")
+    check_outputs([arguments.write])
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     page = Page("Dynamic and static networks on a CPU", f"{machine()}, {threads}")

@@ -41,6 +41,7 @@ from pose.export.formats import FORMATS
 from pose.export.onnx_file import export_onnx
 from pose.export.runtime_table import Network, average_precision, measure, rows, take_part
 from pose.export.runtimes import OPENERS
+from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.options import OptionError
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")
     parser.add_argument("--forms", nargs="+", choices=FORMATS, help="compare the forms of layers in these formats")
     arguments = parser.parse_args()
+    check_outputs([arguments.write])
     if arguments.all or arguments.forms:
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:

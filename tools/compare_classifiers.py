@@ -35,7 +35,7 @@ from pose.engine.inspection import MIXED, inspect
 from pose.engine.work_dir import LAST
 from pose.errors import command
 from pose.evaluation.significance import over_seeds
-from pose.files import make_folder
+from pose.files import check_outputs, make_folder
 from pose.models.complexity import measure
 from pose.options import OptionError
 from pose.tables import Page, table_lines
@@ -90,6 +90,7 @@ def main() -> int | None:
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare_classifiers"))
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
+    check_outputs([arguments.write])
     torch.set_num_threads(1)
     root = write_images(arguments.data, arguments.work_dir) if arguments.data in SHIPPED else Path(arguments.data)
     top1: dict[str, list[float]] = {name: [] for name in NETWORKS}

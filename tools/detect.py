@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("input", nargs="?", help="a picture, a folder or a quoted pattern")
     parser.add_argument("--annotations", type=Path, help="a COCO file: its pictures are looked through")
     parser.add_argument("--images", type=Path, help="the folder of that file's pictures")
+    parser.add_argument("--category", help="the persons' in that file, name or id (default: the one with keypoints)")
     parser.add_argument("--out", type=Path, help="default: detections, or detections.json of a data set")
     parser.add_argument("--threshold", type=share, help="least score of a box (default: the checkpoint's)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
@@ -48,16 +49,16 @@ def main() -> int:
         raise OptionError("give INPUT, or --annotations and --images")
     if (arguments.annotations is None) != (arguments.images is None):
         raise OptionError("--annotations and --images belong together")
-    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
-        raise OptionError(f"--threshold must be between 0 and 1, got {arguments.threshold}")
     whole_set = arguments.annotations is not None
+    if arguments.category is not None and not whole_set:
+        raise OptionError("--category belongs to --annotations")
     threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
     out = arguments.out or Path("detections.json" if whole_set else "detections")
     if whole_set:
         check_outputs([out], [arguments.checkpoint, arguments.annotations, arguments.images])
     detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
     if whole_set:
-        results = detect_data_set(detector, arguments.annotations, arguments.images)
+        results = detect_data_set(detector, arguments.annotations, arguments.images, arguments.category)
         write_json(out, results)
         print(f"{out}: {len(results)} boxes")
         return 0

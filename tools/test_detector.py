@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from pose.command_line import share
+from pose.detection.annotated import BoxTruth, read_boxes, read_truth
 from pose.detection.detector import PersonDetector, load_network
-from pose.detection.results import detect_data_set, read_boxes, read_truth
+from pose.detection.results import detect_data_set
 from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
 from pose.detection.settings import FIGURES_THRESHOLD, TestSettings
 from pose.device import choose_device
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--boxes", type=Path, help="measure this COCO results file instead of a checkpoint")
     parser.add_argument("--annotations", type=Path, help="a COCO file with boxes")
     parser.add_argument("--images", type=Path, help="the folder of its pictures")
+    parser.add_argument("--category", help="the persons' there, name or id (default: the one with keypoints)")
     parser.add_argument("--threshold", type=share, help="the score of the last lines; default: the checkpoint's")
     parser.add_argument("--out", type=Path, help="write the boxes, all from a score of .01 on, as a COCO results file")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
@@ -48,42 +50,45 @@ def main() -> int:
     if arguments.boxes is not None:
         if annotations is None:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")
-        results, left_out = read_boxes(arguments.boxes, annotations)
-        if left_out:
-            print(f"left out: {left_out} boxes of pictures that {annotations} does not have")
+        truth = read_truth(annotations, arguments.category)
+        results, left_out = read_boxes(arguments.boxes, annotations, truth.category)
+        for line in left_out:
+            print(line)
     else:
         _, settings = load_network(arguments.checkpoint)
         test, root = settings.test, Path(settings.data.root)
         annotations = annotations or root / settings.data.test_annotations
         images = arguments.images or root / settings.data.test_images
         check_outputs([arguments.out], [annotations, images])
+        category = settings.data.category if arguments.category is None else arguments.category
+        truth = read_truth(annotations, category)  # what is wrong with it is told before the network runs
         device = choose_device(arguments.device)
         detector = PersonDetector.from_checkpoint(arguments.checkpoint, device, FIGURES_THRESHOLD)
-        results = detect_data_set(detector, annotations, images)
+        results = detect_data_set(detector, annotations, images, category)
     if arguments.out:
         write_json(arguments.out, results)
-    truth, areas = read_truth(annotations)
-    if areas:
-        print(f"{annotations}: {areas} persons without an area: their boxes' areas are taken")
+    if truth.areas_from_boxes:
+        print(f"{annotations}: {truth.areas_from_boxes} persons without an area: their boxes' areas are taken")
     threshold = test.threshold if arguments.threshold is None else arguments.threshold
     report(truth, results, threshold)
     return 0
 
 
-def report(truth: dict, results: list[dict], threshold: float) -> None:
+def report(truth: BoxTruth, results: list[dict], threshold: float) -> None:
     """Prints everything."""
-    figures = evaluate_boxes(truth, results)
+    figures = evaluate_boxes(truth.file, results, truth.category)
     print("  ".join(f"{name} {figures[name]:.3f}" for name in FIGURES))
     for name, value in figures.items():
         if name not in FIGURES:
             print(f"{name} {value:.3f}")
     shown = [result for result in results if result["score"] >= threshold]
-    at_threshold = evaluate_boxes(truth, shown)
+    at_threshold = evaluate_boxes(truth.file, shown, truth.category)
     print(f"from a score of {threshold:.2f} on, {len(shown)} boxes:")
     for name, value in at_threshold.items():
         if name not in FIGURES:
             print(f"  {name} {value:.3f}")
-    for score, precision, recall in precision_recall(truth, results, [threshold, *np.arange(0.1, 0.75, 0.1)]):
+    scores = [threshold, *np.arange(0.1, 0.75, 0.1)]
+    for score, precision, recall in precision_recall(truth.file, results, scores, truth.category):
         print(f"  from {score:.2f} on: precision {precision:.3f}, recall {recall:.3f}")
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
-from pose.errors import OutputError, command
+from pose.errors import command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_eval import format_figures
 from pose.evaluation.pck import format_length_pck, pck
 from pose.evaluation.protocol import ANNOTATED
 from pose.evaluation.results import write_results
-from pose.files import check_outputs, make_folder, write_json
+from pose.files import check_outputs, write_json
 from pose.prediction import load_network, ready_for_testing
 
 
@@ -43,9 +43,9 @@ def main() -> None:
     split, name = (data.val, "validation") if arguments.validation else (data.tested, "test")
     separate = data.test is not None
     default = f"results_{name}.json" if separate else "results.json"
-    out = _writable(arguments.out or Path(arguments.checkpoint).with_name(default))
+    out = arguments.out or Path(arguments.checkpoint).with_name(default)
     report = arguments.report and check_report_folder(arguments.report)
-    keep = arguments.save_predictions and _writable(arguments.save_predictions)
+    keep = arguments.save_predictions
     written = [out, out.with_suffix(".protocol.json"), keep, report and report / PAGE]
     check_outputs(written, [*files_read(arguments, settings), *settings.data.image_folders()])
     skeleton = settings.skeleton()
@@ -86,15 +86,3 @@ def main() -> None:
 def _boxes(given: str | None) -> str | None:
     """A detections file as given on the command line is relative to the current folder, not to the data's root."""
     return given if given in (None, ANNOTATED) else str(Path(given).absolute())
-
-
-def _writable(out: Path) -> Path:
-    """A file to be written; what stands in its way is told before the network runs, not after.
-
-    Raises:
-        OutputError: It is a folder, or its folder cannot be written.
-    """
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; give the name of a file")
-    make_folder(out.parent)
-    return out

@@ -11,6 +11,7 @@ from pose.detection.image_cache import ImageCache, open_image_cache
 from pose.detection.labels import LabeledImages, read_sources
 from pose.detection.settings import DataSettings
 from pose.detection.targets import PERSON
+from pose.errors import DataError
 from pose.skeleton import PERSON_CATEGORY
 
 
@@ -60,12 +61,18 @@ def open_training_data(settings: DataSettings) -> TrainingData:
     """Reads labels and opens the cache, which the first time decodes every picture.
 
     Raises:
-        DataError: A file is missing or not of its format, or there is no usable picture.
+        DataError: A file is missing or not of its format, or there is no usable picture to learn from or to hold out.
         OptionError: ``sources`` is wrong.
         OutputError: The cache cannot be written.
     """
-    images = read_sources(settings.make_sources(), settings.root)
-    cache, broken = open_image_cache(settings.cache, images.paths, settings.longest_side)
+    images = read_sources(settings.make_sources(), settings.root, settings.category)
+    cache, broken = open_image_cache(settings.cache, images.paths, settings.longest_side, images.sizes)
     rows = np.arange(len(images))
     held_out = rows % settings.held_out == settings.held_out - 1
-    return TrainingData(images, cache, rows[~held_out & cache.usable], rows[held_out & cache.usable], broken)
+    learned, held = rows[~held_out & cache.usable], rows[held_out & cache.usable]
+    if not len(learned) or not len(held):
+        raise DataError(
+            f"{settings.root}: {len(learned)} usable pictures to learn from and {len(held)} held out of {len(images)}, "
+            f"and both are needed; data.held_out={settings.held_out} holds out every so many-th: lower it, or give more"
+        )
+    return TrainingData(images, cache, learned, held, broken)

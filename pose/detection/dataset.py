@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pose.datasets.loading.loader import worker_options
 from pose.datasets.loading.order import EpochBatches
 from pose.detection.canvas import CanvasSettings, compose
 from pose.detection.image_cache import ImageCache
@@ -86,13 +87,13 @@ def collate(canvases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Ca
 
 
 def canvas_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader[CanvasBatch]:
-    """Batches in an order by the dataset's seed; ``loader.batch_sampler`` is an ``EpochBatches``."""
+    """Batches in an order by the dataset's seed; ``loader.batch_sampler`` is an ``EpochBatches``.
+
+    :func:`pose.datasets.loading.loader.plain_batches` takes them. With workers, OpenCV uses one thread from here on.
+    """
     return DataLoader(
         dataset,
         batch_sampler=EpochBatches(len(dataset), batch_size, True, dataset.seed),
-        num_workers=workers,
         collate_fn=collate,
-        generator=torch.Generator(),  # else every iteration takes a number from the global one
-        multiprocessing_context="fork" if workers else None,
-        persistent_workers=workers > 0,
+        **worker_options(workers, train=True),
     )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from pose.datasets.image_names import find_image
+from pose.datasets.image_names import find_image, plain_name
+from pose.detection.annotated import read_persons
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import box_iou
-from pose.skeleton import PERSON_CATEGORY
 
 SAME = 0.5
 """A detector's box of at least this overlap (IoU) with one by hand is of the same person."""
@@ -29,7 +29,7 @@ class Source:
         annotations: A COCO file with boxes by hand: persons, and crowds, in which nothing is learned. Boxes without
             keypoints count, too.
         boxes: A JSON file from file names to lists of x, y, width, height, score: what other detectors found. Where
-            there are annotations as well, it adds persons that they do not have.
+            there are annotations as well, it adds persons that they do not have, in pixels as these count them.
         weight: How much more often than another's a picture of this data set is taken.
         sure: Boxes of at least this score are persons.
         unsure: Boxes of at least this score, and below ``sure``, may be persons: nothing is learned at their centers.
@@ -57,12 +57,14 @@ class LabeledImages:
 
     Attributes:
         paths: Their files.
+        sizes: (M, 2) int64 width and height as their boxes count pixels; 0, 0 where no annotation file says it.
         weights: (M,) float64, see :class:`Source`.
         boxes: M times (P, 4) float32 x1, y1, x2, y2 in pixels of the picture.
         kinds: M times (P,) int64, of :data:`~pose.detection.targets.PERSON`, ``UNSURE`` and ``REGION``.
     """
 
     paths: list[str]
+    sizes: np.ndarray
     weights: np.ndarray
     boxes: list[np.ndarray]
     kinds: list[np.ndarray]
@@ -71,63 +73,79 @@ class LabeledImages:
         return len(self.paths)
 
 
-def read_sources(sources: Sequence[Source], root: str | Path) -> LabeledImages:
+class _Labels(NamedTuple):
+    """What is known of a picture: its size, and boxes and kinds as in :class:`LabeledImages`."""
+
+    size: tuple[int, int]
+    boxes: np.ndarray
+    kinds: np.ndarray
+
+
+def read_sources(sources: Sequence[Source], root: str | Path, category: str | int | None = None) -> LabeledImages:
     """All data sets as one.
 
     Args:
         sources: The data sets.
         root: The folder that their paths are relative to.
+        category: The persons' in the annotation files, by name or id; None for what
+            :func:`pose.datasets.categories.person_category` says of each.
 
     Raises:
         DataError: A file is missing or not of its format, or there is no person at all.
     """
-    paths, weights, boxes, kinds = [], [], [], []
+    paths, weights, labels = [], [], []
     for source in sources:
-        for name, (corners, kind) in sorted(_read_source(source, Path(root)).items()):
+        for name, known in sorted(_read_source(source, Path(root), category).items()):
             paths.append(find_image(str(Path(root, source.images)), name))
             weights.append(source.weight)
-            boxes.append(corners)
-            kinds.append(kind)
-    if not any((kind == PERSON).any() for kind in kinds):
+            labels.append(known)
+    if not any((known.kinds == PERSON).any() for known in labels):
         raise DataError(f"{root}: no person in the training data; are these the right files?")
-    return LabeledImages(paths, np.array(weights), boxes, kinds)
+    sizes, boxes, kinds = (list(column) for column in zip(*labels, strict=True))
+    return LabeledImages(paths, np.array(sizes, np.int64), np.array(weights), boxes, kinds)
 
 
-def _read_source(source: Source, root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Boxes and kinds by file name."""
-    by_hand: dict[str, list[tuple[list[float], int]]] = {}
-    if source.annotations is not None:
-        by_hand = _read_annotations(root / source.annotations)
-    found: dict[str, Any] = {}
-    if source.boxes is not None:
-        found = read_json(root / source.boxes, "file of boxes")
-        if not isinstance(found, dict):
-            raise DataError(f"{root / source.boxes}: not a file of boxes: needs lists of boxes by file name")
+def _read_source(source: Source, root: Path, category: str | int | None) -> dict[str, _Labels]:
+    """What is known of pictures, by file name."""
+    by_hand = {} if source.annotations is None else _read_annotations(root / source.annotations, category)
+    found = {} if source.boxes is None else _read_found(root / source.boxes)
+    unknown = _Labels((0, 0), np.zeros((0, 4)), np.zeros(0, np.int64))
     merged = {}
     for name in by_hand.keys() | found.keys():
-        own = by_hand.get(name, [])
-        try:
-            others = np.array(found.get(name, []), np.float64).reshape(-1, 5)
-            boxes = np.array([box for box, _ in own], np.float64).reshape(-1, 4)
-        except ValueError as error:
-            raise DataError(f"{root / (source.boxes or '')}: boxes of {name} are not lists of 5 numbers") from error
-        merged[name] = _merge(boxes, np.array([kind for _, kind in own], np.int64), others, source)
+        own = by_hand.get(name, unknown)
+        boxes, kinds = _merge(own.boxes, own.kinds, found.get(name, np.zeros((0, 5))), source)
+        merged[name] = _Labels(own.size, boxes, kinds)
     return merged
 
 
-def _read_annotations(path: Path) -> dict[str, list[tuple[list[float], int]]]:
+def _read_found(path: Path) -> dict[str, np.ndarray]:
+    """(N, 5) x, y, width, height and score of what a detector found, by file name."""
+    file = read_json(path, "file of boxes")
+    if not isinstance(file, dict):
+        raise DataError(f"{path}: not a file of boxes: needs lists of boxes by file name")
+    found = {}
+    for name, boxes in file.items():
+        try:
+            found[plain_name(name)] = np.array(boxes, np.float64).reshape(len(boxes), 5)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}: boxes of {name} are not lists of 5 numbers") from error
+    return found
+
+
+def _read_annotations(path: Path, category: str | int | None) -> dict[str, _Labels]:
     """x, y, width, height and kind of each annotated person, by file name."""
-    file = read_json(path, "annotation file")
-    try:
-        names = {image["id"]: image["file_name"] for image in file["images"]}
-        boxes: dict[str, list[tuple[list[float], int]]] = {name: [] for name in names.values()}
-        for annotation in file["annotations"]:
-            if annotation["category_id"] == PERSON_CATEGORY:
-                kind = REGION if annotation.get("iscrowd", 0) else PERSON
-                boxes[names[annotation["image_id"]]].append((annotation["bbox"], kind))
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a COCO annotation file with boxes ({error!r})") from error
-    return boxes
+    listed, persons = read_persons(path, category)
+    names = {image.id: image.name for image in listed}
+    boxes: dict[str, list[list[float]]] = {image.name: [] for image in listed}
+    kinds: dict[str, list[int]] = {image.name: [] for image in listed}
+    for person in persons.records:
+        name = names[person["image_id"]]
+        boxes[name].append(person["bbox"])
+        kinds[name].append(REGION if person["iscrowd"] else PERSON)
+    return {
+        name: _Labels(size, np.array(boxes[name], np.float64).reshape(-1, 4), np.array(kinds[name], np.int64))
+        for _, name, size in listed
+    }
 
 
 def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -23,20 +23,23 @@ MATCH = 0.5
 """IoU from which a box has found a person, where one figure is asked for."""
 
 
-def evaluate_boxes(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def evaluate_boxes(
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], category: int = PERSON_CATEGORY
+) -> dict[str, float]:
     """Figures of boxes on annotated pictures.
 
     Args:
-        truth: A COCO file's contents. Every annotation that is no crowd is a person, labelled keypoints or not;
-            boxes in crowds do not count.
+        truth: A COCO file's contents. Every annotation of the category that is no crowd is a person, labelled keypoints
+            or not; boxes in crowds do not count.
         results: COCO's results format: ``image_id``, ``category_id``, ``bbox``, ``score``; all on pictures of truth.
+        category: The persons' in both; what is of others does not count.
 
     Returns:
         :data:`FIGURES` and :data:`RECALLS`. ``recall`` and ``recall_keypoints`` are the share of persons, and of those
         with labelled keypoints, that a box of IoU .5 and more has found, with at most 100 boxes a picture;
         ``recall_keypoints_s``, ``_m`` and ``_l`` of those of each size; -1 where there is no such person.
     """
-    evaluation, reference = _evaluation(truth, results)
+    evaluation, reference = _evaluation(truth, results, category)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
@@ -69,7 +72,10 @@ def _recalls(evaluation: COCOeval, reference: COCO) -> dict[str, float]:
 
 
 def precision_recall(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], thresholds: Sequence[float]
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    thresholds: Sequence[float],
+    category: int = PERSON_CATEGORY,
 ) -> list[tuple[float, float, float]]:
     """Precision and recall at IoU .5 of the boxes from each score on.
 
@@ -77,16 +83,17 @@ def precision_recall(
     nothing for the others.
 
     Args:
-        truth, results: See :func:`evaluate_boxes`.
+        truth, results, category: See :func:`evaluate_boxes`.
         thresholds: The scores.
 
     Returns:
         For each: the threshold, precision and recall; boxes in crowds count for neither.
     """
-    persons = sum(not annotation.get("iscrowd", 0) for annotation in truth["annotations"])
+    annotated = [each for each in truth["annotations"] if each["category_id"] == category]
+    persons = sum(not annotation.get("iscrowd", 0) for annotation in annotated)
     scores, right = np.empty(0), np.empty(0, bool)
     if results:
-        scores, right = _hits(truth, results)
+        scores, right = _hits(truth, results, category)
     rows = []
     for threshold in thresholds:
         kept = right[scores >= threshold]
@@ -100,27 +107,31 @@ def best_threshold(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]
     return max(rows, key=lambda row: 2 * row[1] * row[2] / max(row[1] + row[2], 1e-9))[0]
 
 
-def _hits(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def _hits(
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], category: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The scores of all boxes outside crowds, and whether each has found a person."""
-    evaluation, _ = _evaluation(truth, results)
+    evaluation, _ = _evaluation(truth, results, category)
     evaluation.params.iouThrs = np.array([MATCH])
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
     images = [image for image in evaluation.evalImgs if image is not None]
+    if not images:  # nothing is of the category
+        return np.empty(0), np.empty(0, bool)
     scores = np.concatenate([np.array(image["dtScores"], float) for image in images])
     right = np.concatenate([image["dtMatches"][0] > 0 for image in images])
     counts = ~np.concatenate([image["dtIgnore"][0].astype(bool) for image in images])
     return scores[counts], right[counts]
 
 
-def _evaluation(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> tuple[COCOeval, COCO]:
+def _evaluation(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], category: int) -> tuple[COCOeval, COCO]:
     """pycocotools' evaluation of persons' boxes, not yet run, and its reference."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
-        reference.dataset = {"info": {}, **truth, "categories": [{"id": PERSON_CATEGORY, "name": "person"}]}
+        reference.dataset = {"info": {}, **truth, "categories": [{"id": category, "name": "person"}]}
         reference.createIndex()
         found = reference.loadRes(list(results)) if results else COCO()
         evaluation = COCOeval(reference, found, "bbox")
-    evaluation.params.catIds, evaluation.params.imgIds = [PERSON_CATEGORY], sorted(reference.imgs)
+    evaluation.params.catIds, evaluation.params.imgIds = [category], sorted(reference.imgs)
     return evaluation, reference

@@ -34,6 +34,8 @@ class DataSettings:
         cache: The folder of the decoded pictures, some GB.
         longest_side: Pictures are kept no larger than this, in pixels.
         held_out: Every so many-th picture is not trained on but validated on, and the threshold is chosen on these.
+        category: The persons' in the annotation files, by name or id; None takes the category that has keypoints, or is
+            called person.
         test_annotations, test_images: What ``tools/test_detector.py`` measures on: a COCO file and its pictures.
         workers: Processes that put canvases together; 0 does it in the main process.
     """
@@ -43,6 +45,7 @@ class DataSettings:
     cache: str = "data/people/cache"
     longest_side: int = 320
     held_out: int = 50
+    category: str | int | None = None
     test_annotations: str = "coco_val2017_dev.json"
     test_images: str = "val2017"
     workers: int = 0

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from pose.checkpoint import load_weights
 from pose.config import stored_settings
+from pose.datasets.loading.loader import plain_batches
+from pose.datasets.orientation import ImageNotices
 from pose.detection.data import TrainingData, open_training_data
 from pose.detection.dataset import CanvasBatch, CanvasDataset, canvas_loader
 from pose.detection.detector import PersonDetector
@@ -86,6 +88,9 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     data = open_training_data(settings.data)
     if data.broken:
         tqdm.write(f"warning: {len(data.broken)} pictures cannot be used, the first: {data.broken[0]}")
+    notices = ImageNotices()
+    notices.add(data.cache.notices, tqdm.write)
+    notices.tell_counts(tqdm.write)
     dataset = CanvasDataset(
         data.images,
         data.cache,
@@ -106,6 +111,7 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
         trainer=trainer,
         loader=canvas_loader(dataset, schedule.batch_size, settings.data.workers),
         learn=learn,
+        batches=plain_batches,
         rate_at=rate_at,
         test=partial(validate, data=data, settings=settings, device=device),
         figures=(*FIGURES, *RECALLS),

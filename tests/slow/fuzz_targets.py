@@ -21,7 +21,7 @@ from tiny import TOOL_MODEL, person, write_coco
 from pose.checkpoint import load_weights
 from pose.config import load_settings, make_settings
 from pose.datasets.coco import read_annotations, read_detections
-from pose.detection.results import read_boxes, read_truth
+from pose.detection.annotated import read_boxes, read_truth
 from pose.detection.score import evaluate_boxes
 from pose.errors import PoseError
 from pose.evaluation.coco_eval import load_annotations

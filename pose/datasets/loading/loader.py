@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import Any, TypeVar
 
 import cv2
 import torch
@@ -21,6 +23,8 @@ from pose.datasets.loading.order import EpochBatches
 from pose.datasets.loading.shared_batches import AHEAD, SharedBatches
 from pose.datasets.workers import forking, start_worker, usable_workers
 from pose.errors import DataError
+
+Loaded = TypeVar("Loaded")
 
 
 def make_loader(
@@ -44,20 +48,35 @@ def make_loader(
     Raises:
         DataError: Training has fewer persons than one optimizer step needs.
     """
-    workers = usable_workers(workers)
-    if workers:
-        cv2.setNumThreads(1)  # here, not in the workers: a forked copy of a thread pool that was in use waits forever
+    options = worker_options(workers, train)
     return DataLoader(
         dataset,
         batch_sampler=EpochBatches(len(dataset), batch_size, train, seed, shard, accumulate, draws),
-        num_workers=workers,
-        multiprocessing_context=forking() if workers else None,
-        prefetch_factor=AHEAD if workers else None,
-        collate_fn=SharedBatches(workers, batch_size, dataset.input_size),
-        generator=torch.Generator(),  # else every iteration takes a number from the global one, which is the model's
-        persistent_workers=workers > 0 and train,
-        worker_init_fn=start_worker,
+        collate_fn=SharedBatches(options["num_workers"], batch_size, dataset.input_size),
+        **options,
     )
+
+
+def worker_options(workers: int, train: bool) -> dict[str, Any]:
+    """What torch's ``DataLoader`` is told of processes, whatever it loads.
+
+    With workers, OpenCV uses one thread from here on, in this process too.
+
+    Args:
+        workers: Processes; 0 loads in this one, as where a system cannot fork.
+        train: Whether they stay from epoch to epoch.
+    """
+    workers = usable_workers(workers)
+    if workers:
+        cv2.setNumThreads(1)  # here, not in the workers: a forked copy of a thread pool that was in use waits forever
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": forking() if workers else None,
+        "prefetch_factor": AHEAD if workers else None,
+        "generator": torch.Generator(),  # else every iteration takes a number from the global one, the model's
+        "persistent_workers": workers > 0 and train,
+        "worker_init_fn": start_worker,
+    }
 
 
 def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
@@ -66,23 +85,40 @@ def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
     Raises:
         DataError: A worker sent it instead of a batch, or the system ended a worker.
     """
-    waiting = iter(loader)
     notices, tell = getattr(loader.dataset, "notices", None), partial(tqdm.write, file=sys.stderr)
-    try:
-        while (batch := next(waiting, None)) is not None:
-            if isinstance(batch, DataError):
-                raise batch
-            taken = loader.collate_fn.take(batch)
+    with _ended_workers_told():
+        waiting = iter(loader)
+        try:
+            while (batch := next(waiting, None)) is not None:
+                if isinstance(batch, DataError):
+                    raise batch
+                taken = loader.collate_fn.take(batch)
+                if notices is not None:
+                    notices.add(taken.notices, tell)
+                yield taken
             if notices is not None:
-                notices.add(taken.notices, tell)
-            yield taken
-        if notices is not None:
-            notices.tell_counts(tell)
+                notices.tell_counts(tell)
+        finally:
+            del waiting  # ends its workers now, not when the last traceback that leads here is forgotten
+
+
+def plain_batches(loader: DataLoader[Loaded]) -> Iterator[Loaded]:
+    """The batches of any loader with :func:`worker_options`, as they are.
+
+    Raises:
+        DataError: The system ended a worker.
+    """
+    with _ended_workers_told():
+        yield from loader
+
+
+@contextmanager
+def _ended_workers_told() -> Iterator[None]:
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
             "the system ended a process that loads data, as it does when memory runs out; lower data.workers"
         ) from error
-    finally:
-        del waiting  # ends its workers now, not when the last traceback that leads here is forgotten
