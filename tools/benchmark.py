@@ -136,8 +136,8 @@ def resnet(batch: int) -> Iterator[Case]:
 
 
 def small(batch: int) -> Iterator[Case]:
-    """The network of the weights that come with the repository, built from its configurations."""
-    ours = shipped()
+    """The network of the smallest weights that come with the repository, built from its configurations."""
+    ours = shipped("lsp_small")
 
     def settings(kind: str) -> Settings:
         config = ours.config.with_name(f"mobilenet_v2_x0.5_type_b_{kind}.py")
