@@ -26,6 +26,9 @@ EXTRAS = {
     "scipy": "compare",
     "flask": "serve",
     "werkzeug": "serve",
+    "optuna": "tune",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "psutil": "test",
 }
 """Which extra of setup.py installs a module that the core of the package does without."""
