@@ -11,12 +11,11 @@ from pose import options
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.backbones.mobilenet_v3 import MobileNetV3Small
 from pose.models.backbones.resnet import ResNet
-from pose.models.dynamic.makers import CondConvs, ConvMaker, DCDConvs, DynamicConvs, StaticConvs
+from pose.models.dynamic.makers import CONVS, ConvMaker
 from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead
 
 BACKBONES = {"mobilenet_v2": MobileNetV2, "mobilenet_v3_small": MobileNetV3Small, "resnet": ResNet}
 HEADS = {"deconv": DeconvHead, "bottleneck": BottleneckHead}
-CONVS = {"static": StaticConvs, "dynamic": DynamicConvs, "dcd": DCDConvs, "condconv": CondConvs}
 
 
 class PoseNet(nn.Module):
@@ -50,7 +49,8 @@ def build_pose_net(backbone: Mapping[str, Any], head: Mapping[str, Any], num_key
 
     Args:
         backbone: ``type`` (one of :data:`BACKBONES`), the constructor's arguments, and ``conv``: the
-            ``type`` of convolutions (one of :data:`CONVS`) and its arguments; static if left out.
+            ``type`` of convolutions (one of :data:`~pose.models.dynamic.makers.CONVS`) and its arguments; static if
+            left out.
         head: Likewise, of :data:`HEADS`.
         num_keypoints: K.
 
