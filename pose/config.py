@@ -187,13 +187,15 @@ def read_sections(
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
 
 
-def stored_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+def stored_settings(
+    stored: Mapping[str, Any], make: Callable[[Mapping[str, Any]], Any] = make_settings
+) -> dict[str, Any]:
     """What :meth:`Settings.to_dict` gave an older version, as this one would give it.
 
     Options have their new names, and those that did not exist then the defaults, which change nothing.
     Settings that cannot be read any more come back as they are.
     """
     try:
-        return make_settings(stored).to_dict()
+        return make(stored).to_dict()
     except OptionError:
         return dict(stored)

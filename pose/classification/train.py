@@ -15,7 +15,8 @@ from pose.classification.dataset import ImageDataset, LabeledBatch
 from pose.classification.evaluate import FIGURES, accuracy, test_loader
 from pose.classification.folder import check_classes, list_images
 from pose.classification.initial import load_initial
-from pose.classification.settings import ClassifierSettings, TrainSettings
+from pose.classification.settings import ClassifierSettings, TrainSettings, make_classifier_settings
+from pose.config import stored_settings
 from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.loader import batches, make_loader
 from pose.engine import distributed
@@ -96,6 +97,7 @@ def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) ->
         broken=BrokenImages(data.broken_share, len(images)),
         begin_epoch=begin,
         stated={CLASSES: list(images.classes)},
+        stored=partial(stored_settings, make=make_classifier_settings),
     )
 
 

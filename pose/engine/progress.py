@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pose.checkpoint import load_newest, save_checkpoint
-from pose.config import stored_settings
 from pose.datasets.loading.order import EpochBatches
 from pose.engine import distributed
 from pose.engine.random_state import random_state, restore_random_state
@@ -125,7 +124,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     task.trainer.load_state_dict(checkpoint, path)
     try:
         progress = _stored_progress(checkpoint, task.chosen_by)
-        before = stored_settings(checkpoint["settings"])
+        before = task.stored(checkpoint["settings"])
         seed, random = before["train"]["seed"], checkpoint["random"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from pose.config import stored_settings
 from pose.datasets.image_folder import BrokenImages
 from pose.datasets.loading.order import EpochBatches
 from pose.engine.trainer import Trainer
@@ -57,6 +58,7 @@ class Task:
         broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
         begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
         stated: What checkpoints state beside weights and settings.
+        stored: The settings that a checkpoint keeps, as this version would keep them.
         sheet: A picture (H, W, 3) uint8 BGR of what a network does, for TensorBoard.
         sheet_every: Epochs between two of them, shown after validations; 0 for none.
     """
@@ -75,6 +77,7 @@ class Task:
     broken: BrokenImages | None = None
     begin_epoch: Callable[[int], dict[str, float]] = _nothing
     stated: Mapping[str, Any] = field(default_factory=dict)
+    stored: Callable[[Mapping[str, Any]], dict[str, Any]] = stored_settings
     sheet: Callable[[nn.Module], np.ndarray] | None = None
     sheet_every: int = 0
 
