@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from pose.config import Settings
+from pose.evaluation.calibration import JointCalibration
 from pose.export.errors import ExportError
 from pose.export.onnx_file import describe, export_onnx
 from pose.files import replacing
@@ -47,15 +48,20 @@ def export_web_page(
         The largest difference of a score to PyTorch's.
 
     Raises:
-        ExportError: The network does not export, or the package is not to be had.
+        ExportError: The network does not export, its calibration cannot be used, or the package is not to be had.
         OutputError: The page cannot be written.
     """
+    shown = _calibration(calibration, settings.test.flip)
     with tempfile.TemporaryDirectory() as folder:
         files = _package_files(Path(package) if package else _fetched(folder))
         network = Path(folder, "network.onnx")
         difference = export_onnx(model, settings, network, "keypoints", calibration=calibration)
         known = json.loads(describe(settings, "keypoints", calibration=calibration)[METADATA_KEY])
-        metadata = {"input_size": known["input_size"], **{k: known["skeleton"][k] for k in ("keypoints", "limbs")}}
+        metadata = {
+            "input_size": known["input_size"],
+            **{key: known["skeleton"][key] for key in ("keypoints", "limbs")},
+            "calibration": shown,
+        }
         parts = {
             "METADATA": json.dumps(metadata).replace("<", "\\u003c"),
             "LIBRARY": _packed(files[LIBRARY]),
@@ -69,6 +75,17 @@ def export_web_page(
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return difference
+
+
+def _calibration(values: Mapping[str, Any] | None, flip: bool) -> dict[str, Any] | None:
+    """The calibration that the page computes with; None where there is none, or one of scores made otherwise."""
+    if values is None:
+        return None
+    try:
+        calibration = JointCalibration.from_dict(values)
+    except ValueError as error:
+        raise ExportError(f"the checkpoint's calibration cannot be used ({error}); make it again") from error
+    return calibration.to_dict() if calibration.flip == flip else None
 
 
 def _packed(contents: bytes) -> str:
