@@ -59,10 +59,10 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             middle[:, 2] = np.minimum(first[:, 2], second[:, 2])
             points[:, BODY_25.index(name)] = np.where(middle[:, 2:] > 0, middle, 0)
             made += int((middle[:, 2] > 0).sum())
-    places = [name.with_suffix("") for name in inner_names(dataset.images)]
-    short = len({place.name for place in places}) == len(places)
+    stems = [name.with_suffix("") for name in inner_names(dataset.images)]
+    short = len({stem.name for stem in stems}) == len(stems)
     make_folder(path)
-    for row, place in enumerate(places):
+    for row, stem in enumerate(stems):
         people = [
             {
                 "person_id": [int(kept.tracks[person])],
@@ -71,7 +71,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             }
             for person in np.flatnonzero(kept.owners == row)
         ]
-        write_json(path / f"{place.name if short else place}_keypoints.json", {"version": 1.3, "people": people})
+        write_json(path / f"{stem.name if short else stem}_keypoints.json", {"version": 1.3, "people": people})
     unknown = [names.index(name) for name in names if name not in BODY_25]
     return Counter(
         {
