@@ -19,6 +19,7 @@ from torch import nn
 
 from pose.config import Settings
 from pose.detection.exported import ExportedDetector
+from pose.evaluation.calibration import JointCalibration
 from pose.export.detector_file import export_detector
 from pose.export.errors import ExportError
 from pose.export.onnx_file import describe, export_onnx
@@ -57,9 +58,11 @@ def export_web_page(
 
     Raises:
         CheckpointError: The detector's checkpoint cannot be used.
-        ExportError: A network does not export, or the package is not to be had, or not the one that it should be.
+        ExportError: A network does not export, the calibration cannot be used, or the package is not to be had, or not
+            the one that it should be.
         OutputError: The page cannot be written.
     """
+    shown = _calibration(calibration, settings.test.flip)
     with tempfile.TemporaryDirectory() as folder:
         files = _package_files(Path(package) if package else _fetched(folder))
         network = Path(folder, "network.onnx")
@@ -68,8 +71,12 @@ def export_web_page(
         finder = Path(folder, "detector.onnx")
         if detector is not None:
             export_detector(detector, finder)
-        metadata = {"input_size": known["input_size"], **{k: known["skeleton"][k] for k in ("keypoints", "limbs")}}
-        metadata["detector"] = asdict(ExportedDetector(finder).known) if detector is not None else None
+        metadata = {
+            "input_size": known["input_size"],
+            **{key: known["skeleton"][key] for key in ("keypoints", "limbs")},
+            "calibration": shown,
+            "detector": asdict(ExportedDetector(finder).known) if detector is not None else None,
+        }
         parts = {
             "METADATA": json.dumps(metadata).replace("<", "\\u003c"),
             "LIBRARY": _packed(files[LIBRARY]),
@@ -84,6 +91,17 @@ def export_web_page(
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return difference
+
+
+def _calibration(values: Mapping[str, Any] | None, flip: bool) -> dict[str, Any] | None:
+    """The calibration that the page computes with; None where there is none, or one of scores made otherwise."""
+    if values is None:
+        return None
+    try:
+        calibration = JointCalibration.from_dict(values)
+    except ValueError as error:
+        raise ExportError(f"the checkpoint's calibration cannot be used ({error}); make it again") from error
+    return calibration.to_dict() if calibration.flip == flip else None
 
 
 def _packed(contents: bytes) -> str:

@@ -1,9 +1,11 @@
 // A picture or a camera in, skeletons out: detector, crops, network and drawing, all in the page.
 const PADDING = 1.25; // of a box, as in training
-const DRAWN_SCORE = 0.2;
+const DRAWN_SCORE = 0.2; // where no calibration tells another
 const element = (id) => document.getElementById(id);
 const metadata = JSON.parse(element("metadata").textContent);
 const [width, height] = metadata.input_size;
+const calibration = metadata.calibration;
+const threshold = calibration ? calibration.threshold : DRAWN_SCORE;
 const canvas = element("canvas");
 const context = canvas.getContext("2d");
 const cropped = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -87,6 +89,17 @@ function cropOf([x, y, boxWidth, boxHeight]) {
   };
 }
 
+// A joint's raw score as the probability that it is right: linear between the knots, the last value beyond them.
+function calibrated(score, joint) {
+  if (!calibration) return score;
+  const [knots, values] = [calibration.scores[joint], calibration.probabilities[joint]];
+  const next = knots.findIndex((knot) => knot > score);
+  if (next < 0) return values[values.length - 1];
+  if (next === 0) return values[0];
+  const share = (score - knots[next - 1]) / (knots[next] - knots[next - 1]);
+  return values[next - 1] + share * (values[next] - values[next - 1]);
+}
+
 async function predict({ ort, session }, source, box) {
   const { factor, left, top } = cropOf(box);
   const half = (1 - factor) / 2; // a canvas counts from the corner of a pixel
@@ -98,7 +111,7 @@ async function predict({ ort, session }, source, box) {
   const found = [];
   for (let i = 0; i < keypoints.data.length; i += 3) {
     const [x, y, score] = keypoints.data.slice(i, i + 3);
-    found.push([(x - left) / factor, (y - top) / factor, score]);
+    found.push([(x - left) / factor, (y - top) / factor, calibrated(score, i / 3)]);
   }
   return found;
 }
@@ -108,7 +121,7 @@ function draw(keypoints, box) {
   context.lineWidth = size;
   context.strokeStyle = "#888";
   context.strokeRect(...box);
-  const seen = ([, , score]) => score > DRAWN_SCORE;
+  const seen = ([, , score]) => score >= threshold;
   context.strokeStyle = "#00c8ff";
   for (const [from, to] of metadata.limbs) {
     if (!seen(keypoints[from]) || !seen(keypoints[to])) continue;
