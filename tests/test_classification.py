@@ -2,6 +2,8 @@
 
 import csv
 import os
+import runpy
+import shutil
 from pathlib import Path
 
 import cv2
@@ -21,7 +23,7 @@ from pose.classification.settings import ImageAugmentation, load_classifier_sett
 from pose.classification.train import Mixing, make_trainer, train
 from pose.datasets.loading.loader import batches, make_loader
 from pose.engine.initial import load_initial
-from pose.errors import CheckpointError, DataError
+from pose.errors import CheckpointError, DataError, OutputError
 from pose.models.classifier import build_classifier
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
@@ -303,6 +305,42 @@ def test_a_classifier_starts_a_pose_backbone(tmp_path, conv):
         start_classifier(given, str(tmp_path / "pose.pth"))
     fresh = build_classifier(DYNAMIC, 3)
     assert "classifier of 3 classes starts fresh" in start_classifier(fresh, str(tmp_path / "c.pth"))[0]
+
+
+def test_rows_of_a_classifier_are_taken_where_its_classes_have_the_same_names(tmp_path):
+    given = build_classifier(TINY, 3)
+    save_checkpoint(tmp_path / "c.pth", {"model": given.state_dict(), "classes": ["cat", "dog", "owl"]})
+    for classes, kept in (
+        (("cat", "dog", "owl"), True),
+        (("cat", "dog", "yak"), False),
+        (("dog", "cat", "owl"), False),
+    ):
+        fresh = build_classifier(TINY, 3)
+        told = start_classifier(fresh, str(tmp_path / "c.pth"), classes=classes)
+        assert same(dict(fresh.backbone.state_dict()), dict(given.backbone.state_dict()))
+        assert torch.equal(fresh.classifier.conv.weight, given.classifier.conv.weight) == kept
+        assert told == [] if kept else "3 classes starts fresh: " in told[0] and "is of other classes" in told[0]
+
+
+def test_the_comparison_of_classifiers_is_of_the_folders_classes(tmp_path):
+    tool = runpy.run_path(str(ROOT / "tools" / "compare_classifiers.py"))
+    pixels, labels = np.zeros((20, 8, 8)), np.arange(20) % 4
+    tool["SHIPPED"]["digits"] = (lambda: (pixels, labels), "a package")
+    (tmp_path / "digits_images").mkdir()
+    (tmp_path / "digits_images" / "train").write_text("in the way of a folder")
+    with pytest.raises(OutputError, match="cannot be written"):
+        tool["write_images"]("digits", tmp_path)
+    assert not (tmp_path / "digits_images" / "whole").exists()
+    (tmp_path / "digits_images" / "train").unlink()
+    root = tool["write_images"]("digits", tmp_path)
+    assert len(list_images(root / "train")) == 16
+    few = tool["rows_of"]({"static": [0.5]}, root)[0][1]
+    for number in range(4, 400):
+        (root / "val" / str(number)).mkdir()
+        shutil.copy(next(root.glob("train/*/*.png")), root / "val" / str(number))
+    assert tool["rows_of"]({"static": [0.5]}, root)[0][1] != few  # parameters count the folder's classes
+    assert tool["title_of"]("digits") == "Classifiers on handwritten digits"
+    assert tool["title_of"]("data/pets/") == "Classifiers on the images of pets"
 
 
 def test_the_papers_recipes_are_read_and_wrong_options_named():

@@ -48,6 +48,9 @@ def test_other_categories_are_no_persons(tmp_path: Path, truth: Path) -> None:
     assert boxes == [BOX] and len(left_out) == 2  # a line for each of the others
     assert evaluate_boxes(persons, boxes)["recall"] == 1
     assert precision_recall(persons, boxes, [0.5]) == [(0.5, 1.0, 1.0)]
+    whole = json.loads(truth.read_text())
+    whole["annotations"][0]["num_keypoints"] = 5  # and no keypoints: a file of boxes may say so
+    assert evaluate_boxes(read_truth(write(truth, whole)).file, boxes)["recall_keypoints"] == 1
 
 
 def test_recall_is_of_the_persons_alone(truth: Path) -> None:

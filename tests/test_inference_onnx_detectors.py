@@ -7,6 +7,7 @@ from spot import spot
 from pose.errors import CheckpointError, PoseError
 from pose.inference.detector import load_detector
 from pose.inference.onnx_detector import PIXELS, OnnxDetector
+from pose.onnx_format import open_session
 from pose.options import OptionError
 
 onnx = pytest.importorskip("onnx")
@@ -192,3 +193,17 @@ def test_files_and_options_that_are_wrong_are_named(tmp_path):
         OnnxDetector(save_detector(tmp_path / "a.onnx", {"a": chosen()}), pixels="rgb255")
     with pytest.raises(OptionError, match="--detector-pixels"):
         load_detector("ssdlite320_mobilenet_v3_large", pixels=next(iter(PIXELS)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_device_reaches_the_runtime(tmp_path, monkeypatch, device):
+    path = save_detector(tmp_path / "five.onnx", {"a": turned(grid(1, 15))})
+    asked = []
+
+    def opened(path, device="auto", threads=0):
+        asked.append(device)
+        return open_session(path, "cpu", threads)
+
+    monkeypatch.setattr("pose.onnx_format.open_session", opened)
+    load_detector(str(path), device=device)
+    assert asked == [device]

@@ -357,3 +357,10 @@ def test_a_signal_ends_the_tool_and_takes_its_folder_along(tmp_path, sent):
     process.send_signal(sent)
     assert process.wait(timeout=60) in (0, 128 + sent), process.stderr.read()
     assert not list((tmp_path / "uploads").glob("poses.*"))
+
+
+@pytest.mark.parametrize(("host", "shown"), [("::1", "http://[::1]:80/"), ("127.0.0.1", "http://127.0.0.1:80/")])
+def test_the_address_that_is_shown_can_be_opened(host, shown):
+    from pose.commands.serve import address
+
+    assert address(host, 80) == shown

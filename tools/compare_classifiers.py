@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -37,6 +36,7 @@ from pose.engine.work_dir import LAST
 from pose.errors import command
 from pose.evaluation.significance import over_seeds
 from pose.files import check_outputs, make_folder, write_json
+from pose.inference.images import write_image
 from pose.models.complexity import measure
 from pose.options import OptionError
 from pose.tables import Page, table_lines
@@ -118,7 +118,7 @@ def main() -> int | None:
             for how, value in rows.items() if name == DYNAMIC else ():
                 mixed.setdefault(how, []).append(value)
     hours = (time.process_time() - started) / 3600
-    page = Page("Classifiers on handwritten digits", f"{machine()}, one thread, {60 * hours:.0f} minutes of processor")
+    page = Page(title_of(arguments.data), f"{machine()}, one thread, {60 * hours:.0f} minutes of processor")
     images = [list_images(root / split) for split in ("train", "val")]
     page.add(
         f"{arguments.data}: {len(images[0])} images to train on, {len(images[1])} held out, {arguments.epochs} epochs, "
@@ -134,6 +134,11 @@ def main() -> int | None:
 
 
 COMPARED = ("difference to static", "95 % interval")
+
+
+def title_of(data: str) -> str:
+    """The heading of the page."""
+    return "Classifiers on handwritten digits" if data in SHIPPED else f"Classifiers on the images of {Path(data).name}"
 
 
 def write_images(name: str, work_dir: Path) -> Path:
@@ -154,7 +159,7 @@ def write_images(name: str, work_dir: Path) -> Path:
     for place, row in enumerate(order.tolist()):
         split = "val" if place % CHOSEN_EVERY == 0 else "train"
         folder = make_folder(root / split / str(labels[row])) if place < 500 else root / split / str(labels[row])
-        cv2.imwrite(str(folder / f"{row}.png"), pixels[row].astype(np.uint8))
+        write_image(folder / f"{row}.png", pixels[row].astype(np.uint8))
     (root / "whole").touch()
     return root
 
@@ -200,9 +205,10 @@ def tested(settings: ClassifierSettings, folder: Path, aggregations: bool) -> di
 def rows_of(top1: dict[str, list[float]], root: Path) -> list[list[str]]:
     """A line for each network."""
     rows = []
+    classes = len(list_images(root / "val").classes)
     for name, values in top1.items():
         settings = settings_of(name, root, 0, 1)
-        cost = measure(settings.build_model(10).eval(), torch.zeros(1, 3, 32, 32))[0]
+        cost = measure(settings.build_model(classes).eval(), torch.zeros(1, 3, 32, 32))[0]
         row = [name, f"{cost.parameters / 1e3:.0f} k", f"{cost.madds / 1e6:.2f} M", spread(values)]
         rows.append([*row, *(difference(values, top1[STATIC]).split(" | ") if name != STATIC else ("", ""))])
     return rows

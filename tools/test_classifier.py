@@ -24,8 +24,8 @@ import torch
 from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.classification.evaluate import accuracy, test_loader
 from pose.classification.folder import check_classes, list_images
+from pose.classification.initial import CLASSES
 from pose.classification.settings import load_classifier_settings
-from pose.classification.train import CLASSES
 from pose.command_line import add_config_arguments, parse_options
 from pose.device import choose_device
 from pose.engine.inspection import MIXED, TABLES, figure_table, inspect, use_table

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from pose.classification.dataset import ImageDataset, LabeledBatch
 from pose.classification.evaluate import FIGURES, accuracy, test_loader
 from pose.classification.folder import check_classes, list_images
-from pose.classification.initial import load_initial
+from pose.classification.initial import CLASSES, load_initial
 from pose.classification.settings import ClassifierSettings, TrainSettings, make_classifier_settings
 from pose.config import stored_settings
 from pose.datasets.image_folder import BrokenImages
@@ -26,9 +26,6 @@ from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
 from pose.engine.task import Task
 from pose.engine.trainer import Trainer
 from pose.prediction import to_input
-
-CLASSES = "classes"
-"""A checkpoint's names of the network's classes, in the order of its logits."""
 
 
 def train(
@@ -64,7 +61,7 @@ def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) ->
     trainer = make_trainer(settings, device, classes)
     if fresh and schedule.initial_weights:
         start = schedule.initial_weights, schedule.initial_noise, schedule.initial_balanced
-        for told in load_initial(trainer.model, *start):
+        for told in load_initial(trainer.model, *start, images.classes):
             distributed.say(told)
     seed_everything(schedule.seed + distributed.shard()[0])
     loader = make_loader(

@@ -58,7 +58,7 @@ def main() -> None:
             server = make_server(arguments.host, 0, app, threaded=True, fd=listening.fileno())
             port = listening.getsockname()[1]
             with contextlib.suppress(KeyboardInterrupt):  # also one that comes before the server listens for it
-                print(f"open http://{arguments.host}:{port}/ in a browser; Ctrl-C stops", flush=True)
+                print(f"open {address(arguments.host, port)} in a browser; Ctrl-C stops", flush=True)
                 server.serve_forever()
     if threading.active_count() > 1:  # requests that nobody waits for: Python's own end would abort within torch
         print("stopped", flush=True)
@@ -80,6 +80,11 @@ def share_heaps() -> None:
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def address(host: str, port: int) -> str:
+    """The page's; colons of an IPv6 address need brackets around them (RFC 3986, 3.2.2)."""
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def listen(host: str, port: int) -> socket.socket:

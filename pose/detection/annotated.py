@@ -104,7 +104,11 @@ def read_truth(path: str | Path, category: str | int | None = None) -> BoxTruth:
     """The persons of a COCO file, see :func:`pose.datasets.annotations.persons_in`."""
     file = read_tables(path)
     persons = persons_in(file, path, category=category)
-    areas = sum(file["annotations"][row].get("area") is None for row in persons.rows)
+    written = [file["annotations"][row] for row in persons.rows]
+    for record, before in zip(persons.records, written, strict=True):
+        if not before.get("keypoints") and isinstance(before.get("num_keypoints"), int):
+            record["num_keypoints"] = before["num_keypoints"]  # a file of boxes says how many, and not where
+    areas = sum(before.get("area") is None for before in written)
     return BoxTruth({"images": file["images"], "annotations": persons.records}, areas, persons.category["id"])
 
 

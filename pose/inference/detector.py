@@ -57,7 +57,8 @@ def load_detector(
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out; None takes a checkpoint's own, which was chosen on data, and
             0.5 of any other detector.
-        device: Where one of torchvision's or a checkpoint computes.
+        device: Where it computes; an ONNX file on ``cpu``, or with anything else on a GPU where the installed runtime
+            has one.
         class_name: The class that is looked for, or its number in the detector's list.
         pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
         native: Run a checkpoint by native layers, which are compiled at first use, for half a minute; else in
@@ -73,7 +74,7 @@ def load_detector(
         raise OptionError("no detector comes with this repository; give a file or the name of one of torchvision's")
     file = Path(name if ours is None else ours.checkpoint)
     if file.suffix == ".onnx":
-        return _in_onnx(file, threshold, class_name, pixels)
+        return _in_onnx(file, threshold, class_name, pixels, device)
     if pixels is not None:
         raise OptionError(f"{name}: only a detector in an ONNX file is told its pixels (--detector-pixels)")
     if file.suffix == ".pth":
@@ -89,12 +90,12 @@ def load_detector(
     return TorchvisionDetector(name, weights, least, device, class_name)
 
 
-def _in_onnx(file: Path, threshold: float | None, class_name: str, pixels: str | None) -> Detector:
+def _in_onnx(file: Path, threshold: float | None, class_name: str, pixels: str | None, device: str) -> Detector:
     """A detector in an ONNX file: this project's own by its metadata, or another's by its outputs."""
     from pose.detection.exported import ExportedDetector, is_ours
     from pose.onnx_format import open_session
 
-    session = open_session(file)
+    session = open_session(file, device)
     if is_ours(session):
         _persons_alone(file, class_name)
         if pixels is not None:
