@@ -90,8 +90,9 @@ class WheelOfItsPlatform(bdist_wheel):
 
     def finalize_options(self) -> None:
         """Settles whether it holds any."""
+        ahead = builds_ahead()
+        self.distribution.has_ext_modules = lambda: ahead
         super().finalize_options()
-        self.root_is_pure = not builds_ahead()
 
     def get_tag(self) -> tuple[str, str, str]:
         """Any Python 3: the libraries know torch alone."""
