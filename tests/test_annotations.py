@@ -172,6 +172,7 @@ def test_who_does_not_train_is_not_looked_for_either():
         (first(bbox=[1] * 8), "as 'bbox'"),
         (first(bbox=[1, 2, 1e30, 4]), "as 'bbox'"),
         (first(iscrowd=7), "needs 0 or 1 as 'iscrowd'"),
+        (first(keypoints=[10**400, 5, 2] * 17), "annotation 1 has a keypoint that is no finite number"),
         (first(keypoints=[1e30, 5, 2] * 17), "annotation 1 has a keypoint that is no finite number"),
         (lambda file: file["images"][0].pop("id"), "an image record needs id"),
     ],

@@ -1,5 +1,7 @@
 """What the page of a data set finds: each fault is put in and must be told, and good data must be free of it."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from small_project import run_tool as run_tool
 from pose.formats.dataset import ImageRecord, make_dataset
 from pose.formats.options import WriteOptions
 from pose.formats.table import FORMATS
-from pose.inspection.duplicates import find_duplicates, hash_images, perceptual_hash
+from pose.inspection.duplicates import ImageFile, find_duplicates, hash_images, perceptual_hash
 from pose.inspection.persons import check_persons
 from pose.inspection.sides import check_exchanged, check_pairs
 from pose.skeleton import COCO
@@ -96,6 +98,15 @@ def test_persons_are_counted_by_rule():
     assert found.joints.sum() == found.trained.sum() == 2
 
 
+def test_a_width_and_height_of_0_bound_nothing(tmp_path, run_tool):
+    data = make_dataset(COCO, [ImageRecord("a.jpg", 0, 0)], [0] * 60, people(60))
+    found = check_persons(data)
+    assert found.trained.all() and not len(found.cut) and not len(found.off_image)
+    FORMATS["coco"].write(data, tmp_path / "a.json", WriteOptions())
+    status, said, error = run_tool("check_dataset.py", tmp_path / "a.json", "--out", tmp_path / "page")
+    assert status == 0 and "60 of 60 annotations train" in said, error
+
+
 def write_images(folder):
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -114,7 +125,7 @@ def write_images(folder):
 def test_like_images_are_found(tmp_path):
     files = write_images(tmp_path / "images")
     (tmp_path / "images" / "9.jpg").write_bytes(b"no image")
-    hashes, mirrored, broken = hash_images([*files, tmp_path / "images" / "9.jpg"])
+    hashes, mirrored, broken = hash_images([ImageFile(path) for path in [*files, tmp_path / "images" / "9.jpg"]])
     found = find_duplicates(hashes, mirrored)
     assert [(each.first, each.second, each.mirrored) for each in sorted(found, key=lambda each: each.first)] == [
         (0, 5, False),
@@ -150,6 +161,28 @@ def test_the_tool_writes_the_page(tmp_path, run_tool):
     ]:
         status, _, error = run_tool(tool, *arguments, "--out", folder)
         assert status == 2 and message in error
+
+
+def test_other_splits_have_their_own_images_and_the_same_category(tmp_path, run_tool):
+    """A split whose images lie elsewhere, in a format that has to measure them, and which holds two classes."""
+    files = write_images(tmp_path / "images")
+    images = [ImageRecord(file.name, 180, 140) for file in files[:5]]
+    given = make_dataset(COCO, images, np.arange(60) % 5, people(60))
+    FORMATS["coco"].write(given, tmp_path / "a.json", WriteOptions())
+    tables = json.loads((tmp_path / "a.json").read_text())
+    cat = {**tables["categories"][0], "id": 7, "name": "cat"}
+    (tmp_path / "a.json").write_text(json.dumps({**tables, "categories": [*tables["categories"], cat]}))
+    found = [{"image_id": 1, "score": 1, "keypoints": people(1)[0].ravel().tolist(), "file_name": "other.jpg"}]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    (tmp_path / "elsewhere").mkdir()
+    files[0].rename(tmp_path / "elsewhere" / "other.jpg")
+    files[5].rename(files[0])  # the same image, smaller: of another size than was annotated
+    (tmp_path / "b.json").write_text((tmp_path / "a.json").read_text().replace("0.jpg", "other.jpg"))
+    splits = ("--against", tmp_path / "found.json", tmp_path / "b.json", "--against-images", tmp_path / "elsewhere")
+    options = ("--images", tmp_path / "images", "--category", "person", "--out", tmp_path / "page")
+    status, said, error = run_tool("check_dataset.py", tmp_path / "a.json", *options, *splits)
+    assert status == 0, error
+    assert "like images: 1 pairs across splits, 0 within one" in said
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -112,6 +112,14 @@ def test_saved_predictions_of_another_shape(tmp_path: Path, changed: dict, said:
     assert len(load_predictions(tmp_path / "saved.npz")) == 2
 
 
+def test_predictions_saved_before_the_last_decoder_existed_are_read_without_it(tmp_path: Path) -> None:
+    saved(points=np.ones((2, len(WAYS), len(DECODERS) - 1, 17, 2), np.float32)).save(tmp_path / "saved.npz")
+    found = load_predictions(tmp_path / "saved.npz")
+    assert len(found.predictions(found.varied(decode=DECODERS[-2])).keypoints) == 2
+    with pytest.raises(DataError, match=f"{DECODERS[-1]!r} did not exist"):
+        found.varied(decode=DECODERS[-1])
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a,b\n1,2\n", None])
 def test_a_damaged_table_of_figures(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "metrics.csv"

@@ -45,6 +45,17 @@ def test_the_difference_and_where_it_is_are_told(project, run_tool, tmp_path):
     assert [path.name for path in (tmp_path / "out").glob("*.jpg")] == [f"second_better_1_{changed}.jpg"]
 
 
+def test_pictures_are_found_by_the_names_of_other_systems(project, run_tool, tmp_path):
+    truth = json.loads((project / "data" / ANNOTATIONS).read_text())
+    for image in truth["images"]:
+        image["file_name"] = f"D:\\coco\\{image['file_name']}"
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    drawn = ["--images", project / "data" / "val2017", "--out", tmp_path / "out"]
+    results = [project / "worse.json", project / "perfect.json", tmp_path / "truth.json"]
+    status, _, error = run_tool("compare_results.py", *results, "--resamples", 100, *drawn)
+    assert (status, error) == (0, "") and len([*(tmp_path / "out").glob("*.jpg")]) == 1
+
+
 def test_bad_input_is_one_line(project, run_tool, tmp_path):
     results, annotations = project / "perfect.json", project / "data" / ANNOTATIONS
     for arguments, named in (

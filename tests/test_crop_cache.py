@@ -1,6 +1,7 @@
 """The crop cache and reduced decoding: faster ways to the same crops, which move nothing and are never out of date."""
 
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -113,6 +114,22 @@ def test_everything_that_a_crop_shows_lies_in_the_neighbourhood(persons, dataset
             assert crop.scale[0] / SIZE[0] >= steps[row] - 1e-9
             half_bodies += not np.allclose(crop.center, persons.boxes[row, :2] + persons.boxes[row, 2:] / 2)
     assert (half_bodies > 100) == (settings is not None)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("settings", [Augmentation(), None])
+@pytest.mark.parametrize("options", [{}, {"reduced_decode": True}, {"cached": False, "reduced_decode": True}])
+def test_pictures_of_unknown_size_give_the_crops_of_known_ones(root, persons, dataset, suffix, settings, options):
+    """A width and height of 0 leave a region unbounded, and what a decoder made smaller is known from the file."""
+    for path in (root / "pictures").iterdir():
+        cv2.imwrite(str(path.with_suffix(f".{suffix}")), cv2.imread(str(path)))
+    known = replace(persons, file_names=np.char.replace(persons.file_names, b"jpg", suffix.encode()))
+    unknown = replace(known, image_sizes=np.zeros_like(known.image_sizes))
+    sets = [dataset(settings, persons=each, **options) for each in (known, unknown)]
+    for row in range(len(persons)):
+        crops = [each[0, row].crops[0].numpy() for each in sets]
+        assert crops[0].max() > 100
+        np.testing.assert_array_equal(*crops)
 
 
 def test_reach_is_the_box_of_a_turning_rectangle():

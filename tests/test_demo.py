@@ -91,6 +91,15 @@ def test_annotations_that_other_tools_read_hold_every_image_with_its_size(demo, 
     assert person["keypoints"][:2] == record["keypoints"][:2]
 
 
+def test_one_box_outside_the_picture_is_left_out_and_told(demo, tmp_path):
+    image, found = write_image(tmp_path / "in/7.png"), {"image_id": 7, "bbox": [1, 2, 30, 40]}
+    others = [{**found, "bbox": box} for box in ([900, 2, 5, 4], [1, 2, 0, 4])]
+    boxes = boxes_file(tmp_path / "boxes.json", found, *others)
+    status, errors = demo(image, "--boxes", boxes)
+    assert status == 0 and "1 of 2 boxes are left out" in errors and "1 of 3 boxes are left out" in errors
+    assert [record["box"] for record in results(tmp_path / "out")] == [[1, 2, 30, 40]]
+
+
 def test_a_picture(demo, tmp_path):
     status, errors = demo(write_image(tmp_path / "in/street.png"))
     assert (status, errors) == (0, "")

@@ -1,6 +1,7 @@
 """Boxes to target maps and back, the detector's loss, and its network."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from pose.detection.decode import decode
 from pose.detection.network import DetectionNet
 from pose.detection.targets import NOTHING, PERSON, REGION, UNSURE, encode, loss
+from pose.engine.trainer import Trainer
 from pose.models.deploy.folding import deploy
+from pose.models.native.training.layers import available
 
 SIZE, STRIDE = (24, 32), 8
 
@@ -122,18 +125,26 @@ def test_the_network_folded_and_from_its_first_features_answers_the_same(frozen)
     assert maps[:, 0].sigmoid().mean() < 0.05  # nearly all is background before training
 
 
-def test_frozen_layers_stay_and_the_others_learn():
+@pytest.mark.parametrize("native", [False, True])
+def test_frozen_stages_stay_and_the_others_learn_folded_or_not(native):
+    if native and not available():
+        pytest.skip("needs a compiler")
     torch.manual_seed(0)
-    network = DetectionNet(width=0.5, channels=(32, 32, 16), blocks=1, frozen=1).train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    network = DetectionNet(width=0.5, channels=(32, 32, 16), blocks=1, frozen=2)
+    trainer = Trainer(
+        network,
+        torch.device("cpu"),
+        loss=lambda maps: maps.square().mean(),
+        optimizer=partial(torch.optim.Adam, lr=1e-2),
+        frozen=network.frozen_parts,
+        native=native,
+    )
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
     for _ in range(2):
-        network(torch.randn(2, 3, 64, 64)).square().mean().backward()
-        optimizer.step()
-    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
-    assert not any(name.startswith("stages.0") for name in changed)
-    assert {name for name, _ in network.named_parameters() if not name.startswith("stages.0")} <= changed
-    network.load_state_dict({name: value + 0.1 for name, value in before.items()})
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.allclose(network.stages[0](images), torch.nn.Sequential(*network.stages[0])(images), atol=1e-3)
+        trainer.learn(torch.randn(2, 3, 64, 64))
+    changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+    frozen = ("stages.0", "stages.1")
+    assert not any(name.startswith(frozen) for name in changed)
+    assert {name for name, _ in trainer.model.named_parameters() if not name.startswith(frozen)} <= changed
+    assert len(trainer.frozen._folded) == (2 if native else 0)

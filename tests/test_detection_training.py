@@ -17,7 +17,7 @@ from pose.datasets.loading.loader import plain_batches
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, canvas_loader, collate
 from pose.detection.detector import PersonDetector, load_network
-from pose.detection.settings import load_detector_settings, make_detector_settings
+from pose.detection.settings import load_detector_settings, make_detector_settings, stored_detector_settings
 from pose.detection.train import make_trainer, train
 from pose.engine.progress import TrainingError
 from pose.errors import CheckpointError, DataError
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 NOWHERE = Path(__file__) / "out.json"
 
 
-SHORT = dict(epochs=3, canvases=12, canvas_size=[96, 96], batch_size=4, warm_up=2, average_decay=0.5)
+SHORT = dict(epochs=3, canvases=12, canvas_size=[96, 96], batch_size=4, warm_up=0.5, average_decay=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +182,14 @@ def test_remembered_features_are_those_of_the_pictures(data, frozen):
     from pose.detection.repeated import RepeatedCanvases
     from pose.detection.train import learn
 
-    settings = make_detector_settings({**settings_of(data).to_dict(), "model": dict(width=0.5, frozen=frozen)})
+    settings = replace(settings_of(data, native=True), model=dict(width=0.5, frozen=frozen))
     images = open_training_data(settings.data)
     drawn = CanvasDataset(images.images, images.cache, images.train_rows, 4, (96, 96), settings.canvas)
     losses = []
     for kept in (False, True):
         trainer = make_trainer(settings, "cpu")
         trainer.set_learning_rate(1e-3)
-        trainer.model.train()
+        trainer.train()
         dataset = RepeatedCanvases(drawn, 3, trainer.model) if kept else drawn
         places = [(epoch, row) if kept else (epoch // 3, row) for epoch in (0, 1, 2, 3) for row in range(4)]
         batches = [collate([dataset[(*place, 0)] for place in places[start : start + 4]]) for start in range(0, 16, 4)]
@@ -259,9 +259,22 @@ def test_the_projects_configuration_is_read_and_wrong_ones_are_named():
     assert settings.to_dict() == make_detector_settings(settings.to_dict()).to_dict()
     with pytest.raises(OptionError, match="train.epoch.*epochs"):
         make_detector_settings({"train": {"epoch": 3}})
+    for wrong in (dict(precision="float8"), dict(max_gradient_norm=-1.0), dict(max_gradient_norm=float("nan"))):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            make_detector_settings({"train": wrong})
+    for wrong in (dict(channels=5), dict(channels=[8, 0, 8]), dict(kernel_size=4), dict(blocks=-1)):
+        with pytest.raises(OptionError, match=f"{next(iter(wrong))} must"):
+            make_detector_settings({"model": wrong}).build_model()
     with pytest.raises(OptionError, match="repeats"):
         make_detector_settings({"train": {"repeats": 2}})
-    rates = [settings.train.learning_rate_at(step, 1000) for step in (0, settings.train.warm_up, 999)]
-    assert rates[1] == pytest.approx(settings.train.learning_rate)
-    assert rates[0] < 0.1 * rates[1]
-    assert rates[2] < 1e-4 * rates[1]
+    rates = [settings.train.learning_rate_at(*place, 100) for place in ((0, 0), (1, 0), (1, 99))]  # two epochs
+    assert rates[0] < 0.1 * rates[1] and rates[2] < 1e-3 * rates[1]
+    with pytest.raises(OptionError, match=r"warm_up counts epochs, .* 20; got 100"):
+        make_detector_settings({"train": {"warm_up": 100}})
+
+
+def test_what_a_checkpoint_of_the_schedules_in_steps_says_is_read():
+    old = {"canvas": {}, "train": dict(epochs=68, canvases=1024, batch_size=8, warm_up=100, canvas_size=[256, 256])}
+    assert stored_detector_settings(old).train.warm_up == pytest.approx(100 / 128)
+    now = make_detector_settings({"train": {"warm_up": 3.0}})
+    assert stored_detector_settings(now.to_dict()) == now

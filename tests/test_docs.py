@@ -154,3 +154,10 @@ def test_generated_pages_name_their_command_and_nothing_else_is_among_them():
         first, *_ = page.read_text().splitlines()
         assert first.startswith("<!-- ") and "replaces the" in first, page.name
         assert f"--write docs/tables/{page.name}\n" in page.read_text(), page.name
+
+
+def test_tests_that_are_named_exist():
+    named = {found for page in PAGES for found in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text())}
+    assert len(named) > 30
+    texts = sources()
+    assert {each for each in named if f"\ndef {each[1]}(" not in texts.get(each[0], "")} == set()

@@ -11,9 +11,10 @@ from torch import nn
 
 from pose.config import Settings, make_settings
 from pose.engine.trainer import Trainer
-from pose.models import native, pose_net
+from pose.models import native
 from pose.models.complexity import Complexity, measure
 from pose.models.deploy.folding import deploy
+from pose.models.dynamic import makers
 from pose.models.dynamic.attention import KernelAttention
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.dynamic.inflate import inflate
@@ -65,7 +66,7 @@ class OmniConvs(SelectedConvs):
 
 @pytest.fixture(autouse=True)
 def _omni(monkeypatch):
-    monkeypatch.setitem(pose_net.CONVS, "omni", OmniConvs)
+    monkeypatch.setitem(makers.CONVS, "omni", OmniConvs)
     torch.manual_seed(0)
 
 

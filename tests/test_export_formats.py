@@ -17,6 +17,7 @@ from pose.export import formats
 from pose.export.errors import ExportError
 from pose.export.formats import FORMATS, export_file
 from pose.export.forms import in_forms, one_image
+from pose.inference.exported_network import ExportedNetwork
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.options import OptionError
@@ -70,6 +71,25 @@ def test_a_predictor_takes_a_file(written, name):
     poses = Predictor.from_file(path)(image)
     assert poses.keypoints.shape == (1, 17, 3) and np.isfinite(poses.keypoints).all()
     assert poses.skeleton == settings.skeleton()
+
+
+@pytest.mark.parametrize("name", ["onnx-single", "openvino"])
+def test_a_file_may_end_in_keypoints_in_pixels_of_the_crop(written, tmp_path, name):
+    model, settings, heatmaps = written(name)
+    path = tmp_path / f"keypoints{FORMATS[name].suffix}"
+    assert export_file(model, settings, path, name, output="keypoints") <= 1e-4
+    crops = np.random.default_rng(0).integers(0, 255, (3, INPUT_SIZE[1], INPUT_SIZE[0], 3), np.uint8)
+    (answer,) = open_file(path)(crops)
+    assert answer.shape == (3, 17, 3)
+    points, scores = ExportedNetwork(path)(crops)
+    expected = ExportedNetwork(heatmaps)(crops)
+    np.testing.assert_allclose(scores, expected[1], atol=1e-4)
+    assert (np.abs(points - expected[0]).max(2) < 1e-3).mean() > 0.95  # an equal peak may be found at either place
+
+
+def test_what_cannot_end_in_keypoints_names_what_can(tmp_path):
+    with pytest.raises(OptionError, match="ncnn: gives heatmaps; keypoints are for onnx, onnx-single, openvino"):
+        export_file(*small_network(), tmp_path / "a.param", "ncnn", output="keypoints")
 
 
 @pytest.mark.parametrize("forms", [

@@ -2,6 +2,8 @@
 
 import json
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from small_project import run_tool as run_tool
 
 from pose.errors import DataError
-from pose.formats.dataset import ImageRecord, make_dataset, with_skeleton
+from pose.formats.dataset import ImageRecord, make_dataset, relative_name, with_skeleton
 from pose.formats.names import limbs_from_numbers, pairs_by_name, skeleton_from_names, write_skeleton
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.table import FORMATS, read_dataset
@@ -31,13 +33,18 @@ def dataset(skeleton=COCO, folder=None):
     boxes = np.hstack([limits * 0.125, limits * [0.5, 0.7]])
     boxes[2] = np.nan
     areas = np.array([100.5, 200, np.nan, 30, 4000])
-    if folder is not None:
-        for image in images:
-            (folder / image.file_name).parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(folder / image.file_name), np.zeros((image.height, image.width, 3), np.uint8))
     crowd = [False, False, False, False, True]
     keypoints = np.dstack([points, visibility])
-    return make_dataset(skeleton, images, owners, keypoints, boxes=boxes, areas=areas, crowd=crowd, ids=[7, 3, 9, 4, 5])
+    made = make_dataset(skeleton, images, owners, keypoints, boxes=boxes, areas=areas, crowd=crowd, ids=[7, 3, 9, 4, 5])
+    if folder is not None:
+        write_images(made, folder)
+    return made
+
+
+def write_images(given, folder):
+    for image in given.images:
+        (folder / image.file_name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / image.file_name), np.zeros((image.height, image.width, 3), np.uint8))
 
 
 def by_place(given):
@@ -102,6 +109,66 @@ def test_yolo(tmp_path):
     assert len(read_dataset(out).images) == 8, "a second split joins the first"
     with pytest.raises(DataError, match="has kpt_shape"):
         FORMATS["yolo"].write(dataset(COCO), out, WriteOptions())
+
+
+def test_images_that_are_not_there_are_no_links(tmp_path, run_tool):
+    FORMATS["coco"].write(dataset(), tmp_path / "a.json", WriteOptions())
+    for tool in ("convert_annotations.py", "check_dataset.py"):
+        status, _, error = run_tool(
+            tool, tmp_path / "a.json", "--images", tmp_path / "none", "--out", tmp_path / "x.json"
+        )
+        assert status == 2 and error.count("\n") == 1 and "none: no such folder" in error
+    assert not (tmp_path / "x.json").exists()
+
+
+def renamed(given, *names):
+    """The same persons on images of other names."""
+    images = [replace(image, file_name=name) for image, name in zip(given.images, names, strict=True)]
+    return replace(given, images=tuple(images))
+
+
+def test_yolo_keeps_images_of_other_folders_within_it(tmp_path):
+    """A set beside its images, one that escapes, one of another machine, and one of another YOLO folder."""
+    images, out = tmp_path / "work" / "images", tmp_path / "work" / "yolo"
+    given = dataset(HAND)
+    given = renamed(given, *(Path(image.file_name).name for image in given.images))
+    write_images(given, images)
+    names = ["../images/0.jpg", "images/1.jpg", "sub\\..\\..\\..\\2.jpg", "/data/images/train/3.jpg"]
+    moved = renamed(given, *names)
+    before = {*tmp_path.rglob("*")}
+    lost = FORMATS["yolo"].write(moved, out, WriteOptions(images))
+    assert all(path.is_relative_to(out) for path in {*tmp_path.rglob("*")} - before)
+    assert lost["images that are not in the folder of images (labels alone)"] == 1
+    (out / "images" / "train" / "2.jpg").symlink_to(images / "2.jpg")
+    found = read_dataset(out)
+    assert_same_persons(found, given, 1e-4)
+    assert [image.file_name for image in found.images] == [
+        f"images/train/{name}.jpg" for name in ("0", "1", "2", "data/train/3")
+    ]
+    again, _ = there_and_back("yolo", found, tmp_path / "again", write_options=WriteOptions(out))
+    assert_same_persons(again, given, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["yolo", "openpose"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.jpg", "a.png", "b.jpg", "c.jpg"], r"images a\.jpg and a\.png would share the file of a"),
+        (["../a.jpg", "a.jpg", "b.jpg", "c.jpg"], r"\.\./a\.jpg and a\.jpg would share"),
+        (["a.jpg", "..", "b.jpg", "c.jpg"], "called '..', which names no file"),
+        (["a.jpg", "", "b.jpg", "c.jpg"], "called '', which names no file"),
+    ],
+)
+def test_images_that_would_share_a_file_are_refused(tmp_path, name, names, message):
+    with pytest.raises(DataError, match=message):
+        FORMATS[name].write(renamed(dataset(), *names), tmp_path / "out", WriteOptions())
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_go_back_and_forth(tmp_path):
+    assert relative_name("a\\..\\b\\.\\c.jpg") == "b/c.jpg"
+    assert relative_name("../images/c.jpg") == "../images/c.jpg", "it says where the image is"
+    assert relative_name("C:\\data\\..\\c.jpg") == relative_name("//c.jpg") == "c.jpg"
 
 
 def test_yolo_leaves_nothing_outside_the_image(tmp_path):
@@ -248,12 +315,15 @@ def test_the_tool(tmp_path, run_tool):
     assert cv2.imread(str(tmp_path / "hand.png")).shape[0] > 100
     status, said, error = run_tool(tool, tmp_path / "y", tmp_path / "b.json")
     assert status == 0, error
+    bad = tmp_path / "bad.json"
+    bad.write_text('[{"image_id": 1, "score": 1, "keypoints": "x"}]')
     assert_same_persons(read_dataset(tmp_path / "b.json"), given, 1e-4)
     for arguments, message in [
         ((tmp_path / "y", tmp_path / "y", "--to", "yolo"), "the input is in this folder"),
         ((tmp_path / "a.json", tmp_path / "a.json"), "is an input too"),
         ((tmp_path / "a.json", tmp_path / "b.xyz"), "--to: say which format"),
         ((tmp_path / "a.json",), "OUT: say what to write"),
+        ((bad, tmp_path / "b.json"), "bad.json: record 0 needs"),
         ((tmp_path / "images", tmp_path / "b.json"), "in none of the formats"),
         ((tmp_path / "a.json", tmp_path / "a.json" / "y", "--to", "yolo"), "cannot be written"),
     ]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -106,6 +107,11 @@ def test_labelme(tmp_path):
     assert found.keypoints.tolist() == [[[1, 2, 2], [3, 4.5, 1]], [[5, 6, 2], [0, 0, 0]]]
     assert found.boxes[0].tolist() == [1, 2, 8, 6] and +found.left_out == {"shapes of kind 'polygon'": 1}
     assert found.skeleton.flip_pairs == ((0, 1),)
+    drawn = [shape("box", [1, 2], [3, 5], kind="rectangle"), shape("hat", [0, 0], [1, 1], kind="rectangle")]
+    shapes = [shape("eye", [1, 2]), *drawn]
+    labelme_file(tmp_path / "b.json", shapes)
+    found = read_dataset(tmp_path / "b.json")
+    assert found.boxes.tolist() == [[1, 2, 2, 3]] and +found.left_out == {"further rectangles of a person": 1}
     labelme_file(tmp_path / "b.json", [shape("eye", [1, 2]), shape("eye", [1, 2])])
     with pytest.raises(DataError, match="b.json: points without a group_id have 'eye' twice"):
         read_dataset(tmp_path / "b.json")
@@ -137,6 +143,19 @@ def test_openpose(tmp_path):
         FORMATS["openpose"].write(dataset(HAND), tmp_path / "hand", WriteOptions())
 
 
+def test_openpose_keeps_folders_where_names_need_them(tmp_path):
+    given = dataset(COCO)
+    for names, files in (
+        (("dir.v2/0001", "dir.v2/0002", "a/../b.jpg", "../c.jpg"), ["0001", "0002", "b", "c"]),
+        (("a/1.jpg", "b/1.jpg", "../2.jpg", "3.jpg"), ["2", "3", "a/1", "b/1"]),
+    ):
+        images = [ImageRecord(name, 40, 30) for name in names]
+        out = tmp_path / names[0][0] / "out"
+        FORMATS["openpose"].write(replace(given, images=tuple(images)), out, WriteOptions())
+        written = sorted(path.relative_to(out.parent).as_posix() for path in out.parent.rglob("*.json"))
+        assert written == [f"out/{file}_keypoints.json" for file in files]
+
+
 def test_deeplabcut_csv(tmp_path):
     given = dataset(HAND)
     lost = FORMATS["deeplabcut"].write(given, tmp_path / "a.csv", WriteOptions())
@@ -160,6 +179,34 @@ def test_deeplabcut_of_a_video_has_every_frame(tmp_path):
     assert {*rows[1][1:]} == {"track_4", "track_9"}
     empty = {number for number, row in enumerate(rows[4:]) if not any(row[1:])}
     assert empty == {0, 1, 3, 4, 5}, "movement counts rows, so that frames without anyone have theirs"
+
+
+@pytest.mark.parametrize("names", [("1704205800123.jpg", "1704205800456.jpg"), ("a.jpg", "b.jpg"), ("1.jpg", "01.jpg")])
+def test_deeplabcut_of_names_that_number_no_frames(tmp_path, names):
+    images = [ImageRecord(name, 40, 30, identity) for name, identity in zip(names, (10**12, 3), strict=True)]
+    tracked = make_dataset(HAND, images, [1, 0], dataset(HAND).keypoints[:2], tracks=[4, 4])
+    lost = FORMATS["deeplabcut"].write(tracked, tmp_path / "a.csv", WriteOptions())
+    rows = list(csv.reader((tmp_path / "a.csv").open()))
+    assert [row[0] for row in rows[4:]] == ["0", "1"] and all(any(row[1:]) for row in rows[4:])
+    assert lost["frames without a number (rows in the images' order)"] == 2
+    assert float(rows[5][1]) == pytest.approx(tracked.keypoints[0, 0, 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("names", [("a_1.jpg", "b_2.jpg"), ("a/1.jpg", "b/1.jpg")])
+def test_deeplabcut_of_two_videos_is_refused(tmp_path, names):
+    images = [ImageRecord(name, 40, 30) for name in names]
+    tracked = make_dataset(HAND, images, [0, 1], dataset(HAND).keypoints[:2], tracks=[4, 4])
+    with pytest.raises(DataError, match="images of 2 videos"):
+        FORMATS["deeplabcut"].write(tracked, tmp_path / "a.csv", WriteOptions())
+
+
+def test_deeplabcut_of_a_track_twice_on_an_image_keeps_the_first(tmp_path):
+    given = dataset(HAND)
+    tracked = make_dataset(HAND, [ImageRecord("0.jpg", 40, 30)], [0, 0, 0], given.keypoints[:3], tracks=[4, 4, 9])
+    lost = FORMATS["deeplabcut"].write(tracked, tmp_path / "a.csv", WriteOptions())
+    (row,) = list(csv.reader((tmp_path / "a.csv").open()))[4:]
+    assert float(row[1]) == pytest.approx(given.keypoints[0, 0, 0], abs=1e-6)
+    assert lost["persons of a track that has another one on their image"] == 1
 
 
 def test_deeplabcut_hdf5(tmp_path):
@@ -191,6 +238,21 @@ def test_sleap(tmp_path):
     assert (
         found.tracks.tolist() == [0, 0] and found.skeleton.limbs == ((0, 1),) and found.skeleton.flip_pairs == ((1, 2),)
     )
+
+
+def test_sleap_predictions_keep_their_scores(tmp_path):
+    sleap_io = pytest.importorskip("sleap_io", reason="the extra formats")
+    write_image(tmp_path, "0.png")
+    skeleton = sleap_io.Skeleton(["nose", "left_eye", "right_eye"], name="face")
+    video = sleap_io.Video.from_filename([str(tmp_path / "0.png")])
+    points = np.array([[1.5, 2.25], [3, 4], [np.nan, np.nan]])
+    found = sleap_io.PredictedInstance.from_numpy(points, skeleton, point_scores=np.array([0.75, 0.25, 0]), score=0.5)
+    sleap_io.Labels([sleap_io.LabeledFrame(video, 0, [found])]).save(str(tmp_path / "a.slp"))
+    for threshold, visibility, below in ((0.2, 2, {}), (0.3, 0, {"joints below the score 0.3 (unlabeled now)": 1})):
+        read = read_dataset(tmp_path / "a.slp", options=ReadOptions(joint_threshold=threshold))
+        assert read.keypoints[0, :, 2].tolist() == [2, visibility, 0] and read.scores.tolist() == [0.5]
+        np.testing.assert_array_equal(read.joint_scores, [[0.75, 0.25, np.nan]])
+        assert +read.left_out == below
 
 
 def test_deeplabcut_projects(tmp_path):

@@ -51,6 +51,20 @@ def test_cvat_images(tmp_path):
         assert +found.left_out == {"shapes of kind 'box' of no person": 1}
 
 
+def test_cvat_groups_with_several_boxes(tmp_path):
+    """The persons' own label comes first, then the first; the others are counted."""
+    box = '<box label="{}" group_id="4" xtl="{}" ytl="2" xbr="9" ybr="7"/>'.format
+    for boxes, left in (
+        (box("person", 1) + box("person", 3), 1),
+        (box("head", 3) + box("person", 1), 1),
+        (box("head", 1) + box("hat", 3), 1),
+    ):
+        image = f'<image id="0" name="a.jpg" width="40" height="30">{SKELETON}{boxes}</image>'
+        found = read_dataset(cvat_file(tmp_path / "a.xml", image))
+        assert found.boxes.tolist() == [[left, 2, 8, 5]]
+        assert +found.left_out == {"further boxes of a person's group": 1}
+
+
 def test_cvat_videos(tmp_path):
     frame = '<skeleton frame="{}" keyframe="1" outside="{}">' + POINTS.format(1) + "</skeleton>"
     body = f'<track id="5" label="person">{frame.format(0, 0)}{frame.format(7, 0)}{frame.format(8, 1)}</track>'
@@ -112,6 +126,42 @@ def test_label_studio_ties_points_to_persons(tmp_path):
     assert found.keypoints.tolist() == [[[100, 10, 2], [100, 10, 2]]] * 2
     assert found.boxes[0].tolist() == [100, 10, 40, 40] and np.isnan(found.boxes[1]).all()
     assert +found.left_out == {"regions of type 'textarea'": 1}
+
+
+def test_label_studio_persons_with_several_rectangles(tmp_path):
+    results = [
+        region("head", "head", "rectanglelabels"), region("box", "person", "rectanglelabels", parentID="head"),
+        region("a", "nose", parentID="box"), region("b", "cat", "rectanglelabels"), region("c", "nose", parentID="b"),
+    ]  # fmt: skip
+    results[1]["value"]["width"] = 30
+    path = label_studio_file(tmp_path / "a.json", results)
+    found = read_dataset(path, options=ReadOptions(category="person"))
+    assert found.boxes.tolist() == [[100, 10, 60, 40]]
+    assert +found.left_out == {
+        "persons whose rectangle is not called 'person'": 1, "further rectangles of a person": 1,
+    }  # fmt: skip
+    assert +read_dataset(path).left_out == {"further rectangles of a person": 1}
+
+
+@pytest.mark.parametrize("kind", ["annotations", "predictions"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_label_studio_takes_the_version_that_was_changed_last(tmp_path, kind, order):
+    versions = [
+        {"result": [region("a", label)], "created_at": "2026-01-09T08:00:00Z", "updated_at": time}
+        for label, time in (("old", "2026-01-10T09:59:59.9Z"), ("new", "2026-01-10T10:00:00.1Z"), ("none", None))
+    ]
+    path = label_studio_file(tmp_path / "a.json", [], **{"annotations": [], kind: versions[::order]})
+    found = read_dataset(path)
+    assert found.skeleton.keypoints == ("new",) and +found.left_out == {"older versions of annotations": 2}
+
+
+def test_label_studio_predictions_have_scores(tmp_path):
+    results = [region("a", "nose", score=0.9), region("b", "neck", parentID="a", score=0.1)]
+    path = label_studio_file(tmp_path / "a.json", [], annotations=[], predictions=[{"result": results}])
+    found = read_dataset(path)
+    assert found.joint_scores.tolist() == [[0.9, 0.1]] and found.labeled.tolist() == [[True, False]]
+    assert +found.left_out == {"joints below the score 0.2 (unlabeled now)": 1}
+    assert read_dataset(path, options=ReadOptions(joint_threshold=0.1)).labeled.all()
 
 
 def test_label_studio_without_ties(tmp_path):

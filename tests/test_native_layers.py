@@ -26,9 +26,11 @@ from pose.models.native.inference.layers import (
     NativeLayer,
     NativeModule,
     NativeSequence,
+    NativeSqueezeExcitation,
     interleave,
     pack_panels,
 )
+from pose.models.native.inference.times import layer_times
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
 from pose.prediction import ready_for_testing
@@ -306,6 +308,28 @@ def test_the_sources_that_a_source_includes_are_packaged():
     setup = (folder.parents[2] / "setup.py").read_text()
     assert {Path(name).suffix for name in (*included, "layers.cpp")} == {".h", ".cpp"}
     assert '"*.cpp", "*.h"' in setup
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_layer_of_a_network_is_timed_and_the_answer_stays(kind, threads):
+    threads(1)
+    model, x = network_of(kind), torch.randn(1, 3, 64, 32)
+    deployed = deploy(model)
+    before = deployed(x)
+    layers = layer_times(deployed, x, runs=1)
+    kinds = NativeLayer | NativeSqueezeExcitation
+    assert len(layers) == sum(isinstance(part, kinds) for part in deployed.modules())
+    stem = next(part for part in deployed.modules() if isinstance(part, NativeLayer))
+    assert layers[0].size == (32, 16)
+    assert layers[0].multiply_adds == 32 * 16 * 3 * stem.geometry[0] * stem.geometry[1] * stem.out_channels
+    assert all(layer.seconds > 0 and layer.weight_bytes > 0 and layer.image_bytes > 0 for layer in layers)
+    assert torch.equal(deployed(x), before)
+
+
+def test_layers_are_timed_with_one_thread(threads):
+    threads(2)
+    with pytest.raises(ValueError, match="one thread"):
+        layer_times(deploy(network_of("static")), torch.randn(1, 3, 64, 32))
 
 
 def test_a_test_runs_native_layers_where_its_settings_say_so():

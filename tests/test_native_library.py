@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pose.models import native
-from pose.models.native import NativeError, load
+from pose.models.native import NativeError, ahead, load
 
 SOURCE = 'extern "C" int pose_test() { return %d; }\n'
 
@@ -59,3 +59,40 @@ def test_a_build_that_was_killed_is_no_hindrance_to_the_next(cache, tmp_path, mo
     process.wait()
     load(source)
     assert len(list(cache.glob("*.so"))) == 1
+
+
+AVX2 = frozenset({"sse2", "avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"})
+AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+
+def test_a_library_built_ahead_is_one_that_the_processor_can_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "FOLDER", tmp_path)
+    assert ahead.find("tiny", AVX512) is None
+    (tmp_path / "tiny.avx2.so").touch()
+    (tmp_path / "tiny.avx512.so").touch()
+    assert ahead.find("tiny", AVX512) == tmp_path / "tiny.avx512.so"
+    assert ahead.find("tiny", AVX512 - {"avx512vl"}) == tmp_path / "tiny.avx2.so"
+    assert ahead.find("tiny", AVX2 - {"fma"}) is None
+    assert ahead.find("tiny", frozenset()) is None  # a system that does not tell
+    assert ahead.find("other", AVX512) is None  # of other sources, or another torch
+
+
+def test_a_library_built_ahead_is_loaded_without_a_compiler(cache, tmp_path, monkeypatch, capsys):
+    source = copy_of_the_project(tmp_path / "one", monkeypatch)
+    monkeypatch.setattr(ahead, "FOLDER", tmp_path / "built")
+    monkeypatch.setattr(ahead, "processor_features", lambda: AVX2)
+    libraries = {native.name_of((source,), native.FLAGS): ((source,), native.FLAGS)}
+    made = ahead.build_all(libraries, tmp_path / "built")
+    assert [path.suffixes[0] for path in made] == [".avx512", ".avx2"]  # compiled for both, whatever this processor is
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(native.torch.ops, "load_library", lambda path: loaded.append(path))
+    loaded = []
+    load(source)
+    assert loaded == [str(made[1])] and not cache.exists()
+
+
+def test_what_cannot_be_built_ahead_is_told_and_left_out(cache, tmp_path, monkeypatch, capsys):
+    source = copy_of_the_project(tmp_path / "one", monkeypatch, "no C++")
+    assert ahead.build_all({"tiny": ((source,), native.FLAGS)}, tmp_path / "built") == []
+    assert capsys.readouterr().err.count("no native layers ahead") == 2
+    assert not list((tmp_path / "built").iterdir())

@@ -1,6 +1,9 @@
 """Pictures with an EXIF mark: read the way in which they were annotated, and counted."""
 
 import json
+import re
+from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,9 +13,13 @@ from tiny import INPUT_SIZE, write_tiny_set
 from pose.datasets.coco import read_annotations
 from pose.datasets.loading.loader import CropDataset, batches, make_loader
 from pose.datasets.orientation import TURNED, UNSURE, ImageNotices, exif_orientation, read_annotated
+from pose.detection.results import detect_data_set
 from pose.errors import DataError
+from pose.formats.dataset import ImageRecord, make_dataset
+from pose.formats.skeleton_sheet import draw_skeleton_sheet
 from pose.inference.boxes import CocoBoxes
 from pose.inference.inputs import ImageFiles
+from pose.inspection.page import Examples
 from pose.skeleton import COCO
 
 SIZE = (48, 32)
@@ -71,13 +78,13 @@ def test_what_says_nothing_is_not_turned(data):
     ],
 )
 def test_width_and_height_tell(tmp_path, orientation, said, corner, notice):
-    image, found = read_annotated(marked(tmp_path / "a.jpg", orientation), said)
+    image, found, _ = read_annotated(marked(tmp_path / "a.jpg", orientation), said)
     assert image.shape[:2] == (said[::-1] if any(said) else SIZE[::-1])
     assert (bright_corner(image), found) == (corner, notice)
 
 
 def test_smaller_and_square_ones(tmp_path):
-    image, notice = read_annotated(marked(tmp_path / "a.jpg", 6), SIZE[::-1], 2)
+    image, notice, _ = read_annotated(marked(tmp_path / "a.jpg", 6), SIZE[::-1], 2)
     assert (image.shape, notice, bright_corner(image)) == ((24, 16, 3), TURNED, (0, 1))
     assert read_annotated(marked(tmp_path / "b.jpg", 6, size=(40, 40)), (40, 40)).notice == UNSURE
 
@@ -87,6 +94,47 @@ def test_the_true_reason_of_another_size(tmp_path):
         read_annotated(marked(tmp_path / "a.jpg", 1), SIZE[::-1])
     with pytest.raises(DataError, match=r"say 30 x 30; it is not the picture"):
         read_annotated(marked(tmp_path / "a.jpg", 6), (30, 30))
+
+
+def test_whoever_draws_an_annotated_picture_draws_it_as_it_was_annotated(tmp_path):
+    """A picture that was annotated upright, by a name with a backslash, and the same without a mark."""
+    for folder in ("marked", "upright"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+    path = marked(tmp_path / "marked" / "sub" / "a.jpg", 6)
+    encoded = cv2.imencode(".png", cv2.imread(str(path)))[1].tobytes()
+    (tmp_path / "upright" / "sub" / "a.jpg").write_bytes(encoded)  # decoders go by what is in it
+    points = np.column_stack([np.linspace(2, 30, 17), np.linspace(2, 46, 17), np.full(17, 2)])
+    data = make_dataset(COCO, [ImageRecord("sub\\a.jpg", *SIZE[::-1])], [0], points[None])
+    image = {"id": 1, "file_name": "sub\\a.jpg", "width": SIZE[1], "height": SIZE[0]}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [image]}))
+
+    def detected(root):
+        return detect_data_set(
+            lambda image: np.array([[*image[:9, :4, 0].ravel()[:4], 1.0]]), tmp_path / "a.json", root
+        )
+
+    for draw in (partial(draw_skeleton_sheet, data), lambda root: Examples(data, root).person(0), detected):
+        one, other = (np.asarray(draw(tmp_path / folder)) for folder in ("marked", "upright"))
+        np.testing.assert_array_equal(one, other)
+    blank = draw_skeleton_sheet(data, tmp_path / "nowhere")
+    assert (blank != draw_skeleton_sheet(data, tmp_path / "marked")).any()
+
+
+def test_no_other_way_leads_from_an_annotation_file_to_a_picture():
+    """Pictures that nobody annotated, of a folder or of classes, are all that read_image is for."""
+    root = Path(__file__).parents[1]
+    callers = {
+        path.relative_to(root).as_posix()
+        for folder in ("pose", "tools")
+        for path in (root / folder).rglob("*.py")
+        if re.search(r"(?<!def )\bread_image\(", path.read_text(encoding="utf-8"))
+    }
+    assert callers == {
+        "pose/classification/dataset.py",
+        "pose/detection/image_cache.py",
+        "pose/inference/images.py",
+        "tools/quickstart.py",
+    }
 
 
 def test_they_are_counted_once_each():

@@ -128,6 +128,18 @@ def test_processes_share_the_parts_and_a_killed_one_is_gone_on_with(project, pho
     assert summarize(out, parts)["pictures"] == len(rows_of(out)) == 7
 
 
+def test_nobody_on_a_picture_is_a_row_without_persons(project, photos):
+    predictor = Predictor.from_config(project / "tiny.py", project / "tiny.pth", device="cpu")
+    empty = as_image(photos / "b.png")
+    predictor.detector = lambda image: np.array([[0, 0, 9, 9, 0.5]])[: int((image != empty).any())]
+    finder = FindPoses(predictor)
+    rows = finder.finish(finder.begin([(name, photos / name) for name in NAMES[:5]]))
+    counts = [len(row["scores"]) for row in rows]
+    assert sorted(set(counts)) == [0, 1]
+    assert [len(row["keypoints"]) for row in rows] == [len(row["boxes"]) for row in rows] == counts
+    assert any(not row["scores"] and row["error"] is None for row in rows)
+
+
 def test_another_run_in_the_folder_is_refused(photos, tool, tmp_path):
     out = tmp_path / "out"
     assert tool(photos, out)[0] == 0
@@ -173,6 +185,12 @@ def test_parquet_has_the_same_rows(photos, project, tmp_path):
         assert row.keys() == wanted.keys() and row["image"] == wanted["image"] and row["error"] == wanted["error"]
         np.testing.assert_allclose(row["keypoints"], wanted["keypoints"], rtol=1e-5)
     assert json.loads(tables[0].schema.metadata[b"keypoints"])[0] == "nose"
+    contents = np.empty(2, object)  # as Ray Data gives it
+    contents[:] = [(photos / "a.png").read_bytes(), b"no picture"]
+    table = FindPoses(lambda: predictor)({"path": np.array(["x/a.png", "x/b.png"], object), "bytes": contents})
+    assert table.schema == tables[0].schema and table.column("image").to_pylist() == ["x/a.png", "x/b.png"]
+    np.testing.assert_allclose(table.column("keypoints")[0].as_py(), rows[0]["keypoints"], atol=2e-3)
+    assert "not a picture" in table.column("error")[1].as_py()
 
 
 def test_parquet_without_pyarrow_names_the_extra(photos, project, run_tool, monkeypatch, tmp_path):

@@ -76,7 +76,7 @@ def train_in_child(root, work_dir):
     raise SystemExit(128 + summary["stopped"] if summary["stopped"] else 0)
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+def wait_for(path: Path, seconds: float = 600) -> None:
     """Until the file exists."""
     end = time.monotonic() + seconds
     while not path.exists():

@@ -1,5 +1,7 @@
 import json
 
+import cv2
+import numpy as np
 import pytest
 from small_project import run_tool as run_tool
 
@@ -57,6 +59,34 @@ def test_pictures_without_anyone_who_counts_are_not_held_out():
 def test_some_are_left_to_train_on(count):
     with pytest.raises(DataError, match=f"cannot hold out {count} of 10"):
         hold_out(annotations(), count)
+
+
+def test_pictures_that_are_alike_stay_on_one_side():
+    alike = [(1, 3), (3, 5), (7, 9), (2, 11)]  # rows; 2 has nobody who counts
+    for seed in range(8):
+        fit, held = hold_out(annotations(), 3, seed, alike=alike)
+        there = {image["id"] - 100 for image in held["images"]}
+        for group in ({1, 3, 5}, {7, 9}, {2, 11}):
+            assert there & group in (set(), group)
+        assert len(fit["images"]) + len(held["images"]) == 20
+
+
+def test_files_of_other_names_with_one_picture_stay_on_one_side(tmp_path, run_tool):
+    whole = annotations(6)
+    for number in range(6):
+        pixels = np.random.default_rng(number if number != 5 else 1).integers(0, 255, (6, 8, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), cv2.resize(pixels, (80 + number, 60)))
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(whole))
+    held = set()
+    for seed in range(6):
+        status, out, _ = run_tool("split_dataset.py", path, "--hold-out", 1, "--images", tmp_path, "--seed", seed)
+        assert status == 0 and "1 pairs of pictures look the same" in out
+        images = json.loads((tmp_path / "people_held_out.json").read_text())["images"]
+        held.add(tuple(image["file_name"] for image in images))
+    assert held == {("1.jpg", "5.jpg"), ("3.jpg",)}
+    status, _, error = run_tool("split_dataset.py", path, "--hold-out", 1, "--images", tmp_path / "none")
+    assert status == 2 and "none: is no folder" in error
 
 
 def test_the_tool_writes_both_beside_the_file(tmp_path, run_tool):

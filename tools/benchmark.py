@@ -3,13 +3,15 @@
     MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8000000000 OMP_WAIT_POLICY=PASSIVE python tools/benchmark.py
     ... python tools/benchmark.py --rounds 40 --write docs/tables/inference.md
     ... python tools/benchmark.py --cases imagenet --batch 8 32 --write docs/tables/batches.md
+    ... python tools/benchmark.py --layers --cases pose --write docs/tables/layers.md
 
 Every ratio compares networks of one architecture, input, batch, number of threads and memory format in one
 process, all deployed, so that normalization is folded in all of them. "ratio" is to the static network of the same
 form, native to native and torch to torch; beside it stands the time over that of the static network in torch. They
 run in turns, forwards in even rounds and backwards in odd ones. A time is the median of its runs; the spread is that
 of the rounds' ratios, from the lower to the upper quartile. With one thread the times are processor time; with more
-they are wall time.
+they are wall time. With --layers the native networks are taken apart instead: what each layer takes, and how near that
+is to what the processor does at most.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 # isort: split
 import argparse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,10 @@ from pose.errors import command
 from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
+from pose.models.native.inference.times import LayerTime, layer_times, peak
 from pose.models.pose_net import build_pose_net
-from pose.tables import Page
+from pose.options import OptionError
+from pose.tables import Page, table_lines
 from pose.weights import shipped
 
 TORCH, NATIVE = "static, torch", "static, native"
@@ -132,8 +136,8 @@ def resnet(batch: int) -> Iterator[Case]:
 
 
 def small(batch: int) -> Iterator[Case]:
-    """The network of the weights that come with the repository, built from its configurations."""
-    ours = shipped()
+    """The network of the smallest weights that come with the repository, built from its configurations."""
+    ours = shipped("lsp_small")
 
     def settings(kind: str) -> Settings:
         config = ours.config.with_name(f"mobilenet_v2_x0.5_type_b_{kind}.py")
@@ -153,6 +157,50 @@ CASES: dict[str, Callable[[int], Iterator[Case]]] = {
 """The cases that can be timed, each a function of the batch size."""
 
 
+def layer_table(title: str, layers: Sequence[LayerTime], most: float) -> list[str]:
+    """A Markdown table with a row for each layer and one for all of them.
+
+    Args:
+        title: What was timed.
+        layers: In the order in which they run.
+        most: Multiply-adds a second that the processor does at most.
+    """
+    total = sum(layer.seconds for layer in layers)
+    products, weights = (sum(getattr(layer, name) for layer in layers) for name in ("multiply_adds", "weight_bytes"))
+    all_layers = LayerTime("all layers", "", (0, 0), total, products, weights, 0)
+    rows = []
+    for layer in (*layers, all_layers):
+        rate = layer.multiply_adds / layer.seconds
+        rows.append(
+            [
+                *(layer.name, layer.what, " x ".join(map(str, layer.size)) if layer.what else ""),
+                *(f"{1e3 * layer.seconds:.3f}", f"{100 * layer.seconds / total:.1f}"),
+                *(f"{1e-9 * rate:.1f}", f"{100 * rate / most:.0f}"),
+                *(f"{1e-6 * layer.weight_bytes:.2f}", f"{1e-6 * layer.image_bytes:.2f}" if layer.what else ""),
+            ]
+        )
+    columns = [
+        "layer",
+        "",
+        "answer",
+        "ms",
+        "% of time",
+        "G multiply-adds / s",
+        "% of peak",
+        "weights, MB",
+        "images, MB",
+    ]
+    return [f"**{title}; peak {1e-9 * most:.1f} G multiply-adds / s**", "", *table_lines(columns, rows, 3), ""]
+
+
+def take_apart(case: Case, runs: int) -> Iterator[list[str]]:
+    """The tables of :func:`layer_table` of a case's native float32 networks."""
+    x = torch.randn((1, *case.shape[1:]), generator=torch.Generator().manual_seed(0))
+    for name in (NATIVE, "dynamic, native", "decomposed, native"):
+        layers = layer_times(case.entries[name].network, x, runs)
+        yield layer_table(f"{case.title}, {case.shape[2]} x {case.shape[3]}: {name}", layers, peak())
+
+
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,8 +209,11 @@ def main() -> None:
     parser.add_argument("--threads", type=count(), default=1, help="threads of torch (default: 1)")
     parser.add_argument("--rounds", type=count(), default=20, help="turns (default: 20)")
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
+    parser.add_argument("--layers", action="store_true", help="what each layer of the native networks takes")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
+    if arguments.layers and (arguments.threads > 1 or arguments.batch != [1]):
+        raise OptionError("--layers times one picture on one thread; leave --threads and --batch out")
     check_outputs([arguments.write])
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
@@ -170,7 +221,11 @@ def main() -> None:
     for batch in arguments.batch:
         for name in arguments.cases:
             for case in CASES[name](batch):
-                page.add(*table(case, compare(case, arguments.rounds, arguments.runs)))
+                if arguments.layers:
+                    for lines in take_apart(case, arguments.rounds * arguments.runs):
+                        page.add(*lines)
+                else:
+                    page.add(*table(case, compare(case, arguments.rounds, arguments.runs)))
     page.write(arguments.write)
 
 

@@ -120,7 +120,9 @@ def shipped_networks(data: Path | None) -> dict[str, Network]:
     plain = json.dumps(networks["base"].settings.model)  # whose dynamic layers become decomposed ones
     settings = replace(networks["base"].settings, model=json.loads(plain.replace('"dynamic"', '"dcd"')))
     torch.manual_seed(0)
-    networks["decomposed"] = Network(settings.build_model().eval(), settings, trained=False)
+    decomposed = settings.build_model().eval()
+    torch.nn.init.normal_(decomposed.head.final.weight, std=0.1)  # else it answers next to nothing
+    networks["decomposed"] = Network(decomposed, settings, trained=False)
     return networks
 
 

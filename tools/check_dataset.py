@@ -16,16 +16,19 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from pose.command_line import count
+from pose.datasets.image_names import find_image
 from pose.errors import DataError, command
-from pose.files import check_outputs, make_folder
+from pose.files import check_folder, check_outputs, make_folder
 from pose.formats.dataset import PoseDataset
 from pose.formats.options import ReadOptions
 from pose.formats.table import READABLE, read_dataset
-from pose.inspection.duplicates import NEAR, find_duplicates, hash_images, split_duplicates
+from pose.inspection.duplicates import NEAR, ImageFile, find_duplicates, hash_images, split_duplicates
 from pose.inspection.page import PAGE, duplicate_section, write_page
 from pose.inspection.persons import PersonCheck, check_persons
 from pose.inspection.sides import ExchangeCheck, PairCheck, check_exchanged, check_pairs
@@ -43,12 +46,16 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of the images: draws examples, and finds duplicates")
     parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other splits' annotations")
     parser.add_argument("--against-images", type=Path, help="folder of their images (default: --images)")
-    parser.add_argument("--near", type=int, default=NEAR, help="bits of 64 that like images differ in (%(default)s)")
+    parser.add_argument(
+        "--near", type=count(0, 64), default=NEAR, help="bits of 64 that like images differ in (%(default)s)"
+    )
     parser.add_argument("--no-hashes", action="store_true", help="look for no duplicates")
     parser.add_argument("--out", type=Path, default=Path("check"), help="folder for the page (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.against and arguments.images is None:
         raise OptionError("--against: needs --images, the folder of the images")
+    check_folder(arguments.images, "--images")
+    check_folder(arguments.against_images, "--against-images")
     check_outputs([arguments.out / PAGE], [arguments.annotations, *arguments.against])
     make_folder(arguments.out)
     skeleton = None if arguments.skeleton is None else choose_skeleton(arguments.skeleton, "--skeleton")
@@ -63,7 +70,8 @@ def main() -> None:
     tell(dataset, persons, pairs, exchanged)
     duplicates = duplicate_section([], [], [], [])
     if arguments.images is not None and not arguments.no_hashes:
-        others = [read_dataset(path, options=ReadOptions(skeleton, arguments.images)) for path in arguments.against]
+        of_others = replace(options, images=arguments.against_images or arguments.images)
+        others = [read_dataset(path, options=of_others) for path in arguments.against]
         duplicates = compare_images(dataset, others, arguments)
     page = write_page(
         arguments.out, arguments.annotations.name, dataset, arguments.images, persons, pairs, exchanged, duplicates
@@ -78,10 +86,10 @@ def tell(dataset: PoseDataset, persons: PersonCheck, pairs: PairCheck, exchanged
     for rule, rows in persons.left_out.items():
         if len(rows):
             print(f"  left out: {len(rows):,} {rule}")
-    for what, count in dataset.left_out.items():
-        if count:
-            print(f"  not read as it was: {count:,} {what}")
-    print("  sizes: " + ", ".join(f"{count:,} {name}" for name, count in persons.sizes.items()))
+    for what, number in dataset.left_out.items():
+        if number:
+            print(f"  not read as it was: {number:,} {what}")
+    print("  sizes: " + ", ".join(f"{number:,} {name}" for name, number in persons.sizes.items()))
     print(f"  {len(persons.cut):,} touch the image's edge; {len(persons.outside):,} have joints outside their box")
     for word, found in (("wrong", pairs.wrong), ("missing", pairs.missing)):
         for one, other in found:
@@ -89,13 +97,21 @@ def tell(dataset: PoseDataset, persons: PersonCheck, pairs: PairCheck, exchanged
     print(f"  {len(exchanged.exchanged):,} persons whose left and right seem exchanged ({exchanged.accuracy:.0%} told)")
 
 
+def image_files(dataset: PoseDataset, folder: Path) -> list[ImageFile]:
+    """A data set's images as files."""
+    return [
+        ImageFile(Path(find_image(str(folder), image.file_name)), (image.width, image.height))
+        for image in dataset.images
+    ]
+
+
 def compare_images(dataset: PoseDataset, others: list[PoseDataset], arguments: argparse.Namespace) -> str:
     """The page's part about duplicates, of this data set and of other splits."""
     folder = arguments.against_images or arguments.images
-    files = [arguments.images / image.file_name for image in dataset.images]
+    files = image_files(dataset, arguments.images)
     splits = [0] * len(files)
     for number, other in enumerate(others, 1):
-        files += [folder / image.file_name for image in other.images]
+        files += image_files(other, folder)
         splits += [number] * len(other.images)
     hashes, mirrored, broken = hash_images(files)
     across, within = split_duplicates(find_duplicates(hashes, mirrored, arguments.near), np.array(splits))

@@ -7,7 +7,8 @@
 Trains the same small MobileNetV2 with every kind of convolution, by tools/train_classifier.py's engine, each with
 every seed, and tells top-1 on the images held out, what differs from the static network with 95 % intervals over the
 seeds, and top-1 of the dynamic network with its kernels mixed in other ways (DY-CNN, Table 3). Runs that are finished
-are not trained again. --write FILE makes a page of it.
+are not trained again, and one that was stopped goes on. --write FILE makes a page of it. Beside each run's folder lies
+its configuration, for tools/test_classifier.py --inspect.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pose.engine.inspection import MIXED, inspect
 from pose.engine.work_dir import LAST
 from pose.errors import command
 from pose.evaluation.significance import over_seeds
-from pose.files import check_outputs, make_folder
+from pose.files import check_outputs, make_folder, write_json
 from pose.inference.images import write_image
 from pose.models.complexity import measure
 from pose.options import OptionError
@@ -56,7 +57,14 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 CHOSEN_EVERY = 5
 """Every so many-th image of a package's data set is held out."""
 
-DIFFERENCES = ((DYNAMIC, "dynamic, K = 4, tau 1"), ("dynamic, K = 4, tau 30 to 1", "dynamic, K = 4, tau 1"))
+DIFFERENCES = (
+    (DYNAMIC, "dynamic, K = 4, tau 1"),
+    ("dynamic, K = 4, tau 30 to 1", "dynamic, K = 4, tau 1"),
+    ("dynamic, K = 4, tau 30 to 1", DYNAMIC),
+    ("dynamic, K = 8, tau 30", "dynamic, K = 2, tau 30"),
+    ("decomposed (DCD)", DYNAMIC),
+    ("CondConv, K = 8", DYNAMIC),
+)
 """Compared with each other, too, beside each with the static network."""
 
 
@@ -100,6 +108,7 @@ def main() -> int | None:
         for name in NETWORKS:
             settings = settings_of(name, root, seed, arguments.epochs)
             folder = arguments.work_dir / f"{arguments.data.replace('/', '_')}_{arguments.epochs}" / f"{name}_{seed}"
+            write_json(make_folder(folder.parent) / f"{folder.name}.json", settings.to_dict())
             if not (folder / LAST).exists() or load_checkpoint(folder / LAST)["epoch"] < arguments.epochs:
                 stopped = train(settings, folder, "cpu", resume=True)["stopped"]
                 if stopped:

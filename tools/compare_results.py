@@ -20,13 +20,14 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
-from pose.datasets.images import read_image
-from pose.errors import DataError, command
+from pose.datasets.image_names import find_image
+from pose.datasets.orientation import read_named, size_of
+from pose.errors import command
 from pose.evaluation.analysis.two_results import TwoResults, compare_results, format_comparison
 from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.matching import Truth, read_truth
 from pose.evaluation.results import Results, check_results, read_results
-from pose.files import check_outputs, make_folder, write_json
+from pose.files import check_folder, check_outputs, make_folder, write_json
 from pose.inference.images import write_image
 from pose.options import OptionError
 from pose.skeleton import Skeleton, choose_skeleton
@@ -53,8 +54,7 @@ def main() -> None:
         raise OptionError("--resamples must be at least 100 and --show at least 0")
     if arguments.images and not arguments.out:
         raise OptionError("--images needs --out, the folder for the drawn pictures")
-    if arguments.images and not arguments.images.is_dir():
-        raise DataError(f"{arguments.images}: no such folder; give that of the pictures")
+    check_folder(arguments.images, "--images")
     out = arguments.out and make_folder(arguments.out)
     report = out and out / "comparison.json"
     read = [arguments.first, arguments.second, arguments.annotations, arguments.skeleton]
@@ -80,9 +80,8 @@ def main() -> None:
             for side, images in zip(("first", "second"), shown, strict=True)
             for place, (image_id, _) in enumerate(images, 1)
         }
-        check_outputs(
-            drawings, [*read, *(arguments.images / truth.imgs[each]["file_name"] for each in drawings.values())]
-        )
+        drawn_on = [find_image(str(arguments.images), truth.imgs[each]["file_name"]) for each in drawings.values()]
+        check_outputs(drawings, [*read, *drawn_on])
         for path, image_id in drawings.items():
             drawn = _draw(image_id, annotated, sides, truth, arguments.images, skeleton)
             write_image(path, drawn)
@@ -113,7 +112,8 @@ def _draw(
     image_id: int, annotated: Truth, sides: list[Results], truth: COCO, images: Path, skeleton: Skeleton
 ) -> np.ndarray:
     """The annotation, the first and the second side by side."""
-    image = read_image(images / truth.imgs[image_id]["file_name"])
+    record = truth.imgs[image_id]
+    image = read_named(images, record["file_name"], size_of(record)).image
     own = annotated.counts & (annotated.image_ids == image_id)
     points = [np.concatenate([annotated.keypoints[own, :, :2], annotated.labeled[own][..., None]], axis=2)]
     for side in sides:

@@ -25,9 +25,10 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from pose.command_line import share
 from pose.datasets.convert import as_skeleton
 from pose.errors import OutputError, command
-from pose.files import check_outputs, read_json, write_json
+from pose.files import check_folder, check_outputs, read_json, write_json
 from pose.formats.dataset import PoseDataset, with_skeleton
 from pose.formats.names import write_skeleton
 from pose.formats.options import ReadOptions, WriteOptions
@@ -59,7 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a YOLO-pose folder")
     parser.add_argument("--url-prefix", default=WriteOptions.url_prefix, help="of images in Label Studio (%(default)s)")
     parser.add_argument(
-        "--joint-threshold", type=float, default=DRAWN_SCORE, help="found joints below are unlabelled (%(default)s)"
+        "--joint-threshold", type=share, default=DRAWN_SCORE, help="found joints below are unlabelled (%(default)s)"
     )
     parser.add_argument(
         "--write-skeleton", type=Path, metavar="FILE", help="write the skeleton file too, and FILE.png to check it by"
@@ -79,6 +80,7 @@ def main() -> None:
     read_as = input_format(arguments.annotations, arguments.read_as)
     write_as = output_format(arguments.out, arguments.write_as)
     sheet = arguments.write_skeleton and arguments.write_skeleton.with_suffix(".png")
+    check_folder(arguments.images, "--images")
     inputs = [arguments.annotations, arguments.source, arguments.target, arguments.images]
     files = [arguments.write_skeleton, sheet]
     check_outputs(files if write_as.folder else [arguments.out, *files], inputs)
@@ -87,7 +89,7 @@ def main() -> None:
         rename_keypoints(arguments.annotations, source or choose_skeleton("coco"), target, arguments.out)
         return
     options = ReadOptions(source, arguments.images, arguments.category, arguments.joint_threshold)
-    assert write_as.write is not None
+    assert write_as.write is not None  # as WRITABLE says
     dataset = read_dataset(arguments.annotations, read_as.name, options)
     dataset = dataset if target is None else with_skeleton(dataset, target)
     lost = write_as.write(dataset, arguments.out, WriteOptions(arguments.images, arguments.split, arguments.url_prefix))

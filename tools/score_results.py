@@ -20,7 +20,7 @@ from pose.evaluation.coco_backend import BACKENDS, check_backend
 from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
 from pose.evaluation.protocol import AREAS_FROM_BOXES, TestProtocol
 from pose.evaluation.results import Results, check_results, read_results, size_notice
-from pose.files import check_outputs, read_json
+from pose.files import check_folder, check_outputs, read_json
 from pose.skeleton import choose_skeleton
 
 UNKNOWN = "how these results were made is not known"
@@ -39,19 +39,20 @@ def main() -> None:
     arguments = parser.parse_args()
     check_backend(arguments.backend)
     report = arguments.report and check_report_folder(arguments.report)
+    check_folder(arguments.images, "--images")
     check_outputs([report and report / PAGE], [arguments.results, arguments.annotations, arguments.skeleton])
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
     truth = load_annotations(arguments.annotations, skeleton, arguments.category, somebody=True)
-    for notice in truth.notices:
-        print(notice)
-    if truth.areas_from_boxes:
-        print(AREAS_FROM_BOXES)
+    about = _about(arguments.results)
+    notices = [*truth.notices, *[f"{arguments.annotations}: {AREAS_FROM_BOXES}"] * bool(truth.areas_from_boxes)]
+    for notice in notices:
+        if notice.removeprefix(f"{arguments.annotations}: ") not in about:  # where the stamp does not say it
+            print(notice)
     number = truth.person_category
     records = read_results(arguments.results, skeleton.num_keypoints, truth.imgs.keys(), number)
     figures = evaluate(records, truth, skeleton, arguments.backend)
     if notice := size_notice(records):
         print(notice)
-    about = _about(arguments.results)
     print(about)
     print(format_figures(figures))
     if report:

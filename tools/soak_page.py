@@ -65,7 +65,8 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="a Markdown file for the figures; it is replaced")
     parser.add_argument("serve", nargs="*", metavar="-- ARGUMENT", help="arguments of tools/serve.py")
     arguments = parser.parse_args()
-    page = Page("The page under load", f"{machine()}; `tools/serve.py {' '.join(arguments.serve)}`".rstrip())
+    command_line = " ".join(["tools/serve.py", *arguments.serve])
+    page = Page("The page under load", f"{machine()}; `{command_line}`")
     rng = random.Random(arguments.seed)
     kinds = rng.choices(list(SHARES), list(SHARES.values()), k=arguments.requests)
     with tempfile.TemporaryDirectory(prefix="soak.") as folder, serving(arguments.serve, Path(folder)) as (pid, port):

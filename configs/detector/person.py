@@ -16,6 +16,7 @@ train = dict(
     canvases=1024,
     repeats=4,
     batch_size=8,
+    warm_up=0.78,
     initial_backbone="data/people/init/mobilenetv2_movenet_lightning.pth",
     native=True,
 )

@@ -12,7 +12,8 @@ Without CONFIG and CHECKPOINT the weights in data/weights are used, and their de
 a detector or boxes, and with --boxes whole, the whole picture is taken as one person's box. A detector is one of
 torchvision's, by name, or an ONNX file as torchvision or YOLO export it. A boxes file is an annotation file, matched by
 file name, or a results list, whose image_id is the number that a picture's name ends with, or a video's frame counted
-from 0. Pictures that cannot be read are named and left out; the exit status is then 1.
+from 0. Pictures that cannot be read are named and left out; the exit status is then 1. Of a file with several
+pictures the first is taken.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def main() -> int:
     total: int | None
     if isinstance(source, VideoSource):
         stream = StreamPredictor(predictor, source.fps, arguments.detect_every, arguments.smooth)
-        pairs, total = poses_of_video(stream, source, boxes), source.frame_count
+        pairs, total = poses_of_video(stream, source, boxes, warn), source.frame_count
     else:
         pairs, total = poses_of_images(predictor, source, boxes), len(source)
 

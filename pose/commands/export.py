@@ -27,6 +27,7 @@ from pose.export.onnx_file import CHECKED_BATCHES, OUTPUTS, export_onnx
 from pose.export.web_page import export_web_page
 from pose.files import check_outputs
 from pose.options import OptionError
+from pose.weights import shipped_detector
 
 
 @command
@@ -56,23 +57,32 @@ def main() -> None:
         type=Path,
         help="for --format web: the .tgz of npm pack onnxruntime-web (default: npm fetches it)",
     )
+    parser.add_argument(
+        "--web-detector",
+        help="for --format web: a person detector's checkpoint, or none (default: the one that comes with the project)",
+    )
     parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint)")
     arguments = parser.parse_args()
     settings = settings_from(arguments)
     kind = find_format(arguments.format)
     out = arguments.out or Path(arguments.checkpoint).with_suffix(kind.suffix)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
-    if arguments.format != "onnx" and (arguments.output != "heatmaps" or arguments.int8 is not None):
-        raise OptionError(f"--format {arguments.format}: --output and --int8 are for onnx")
+    if arguments.format != "onnx" and arguments.int8 is not None:
+        raise OptionError(f"--format {arguments.format}: --int8 is for onnx")
+    if arguments.format == "web" and arguments.output != "heatmaps":
+        raise OptionError("--format web: the page ends in skeletons; leave --output out")
     model = settings.build_model()
     calibration = load_weights(model, arguments.checkpoint).get("calibration")
     if arguments.format == "web":
-        difference = export_web_page(model, settings, out, arguments.web_runtime, calibration)
+        ours = shipped_detector()
+        detector = arguments.web_detector or (ours and ours.checkpoint)
+        detector = None if detector == "none" else detector
+        difference = export_web_page(model, settings, out, arguments.web_runtime, detector, calibration)
         print(f"largest difference of a score to PyTorch in ONNX Runtime: {difference:.2e}")
         print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
     if kind.writer is not None:
-        checked = export_file(model, settings, out, arguments.format, calibration)
+        checked = export_file(model, settings, out, arguments.format, calibration, output=arguments.output)
         told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} at batch 1"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
         print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")

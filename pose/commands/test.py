@@ -57,6 +57,7 @@ def main() -> None:
     run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
     if run.saved is not None:
         run.saved.save(keep)
+    assert run.truth is not None  # there is one process
     write_results(out, run.results.records(run.truth.person_category))
     shares = pck(run.results, run.truth, skeleton) if skeleton.sigmas_estimated else {}
     measures = run.measures

@@ -245,4 +245,4 @@ def _boxes_and_areas(records: list[dict[str, Any]], path: str | Path) -> int:
 
 def _no_box(record: Mapping[str, Any], path: str | Path) -> DataError:
     what = f"annotation {record.get('id')} needs x, y, width and height as 'bbox', not {_short(record['bbox'])}"
-    return not_coco(path, f"{what}, which has no size")
+    return not_coco(path, f"{what}")

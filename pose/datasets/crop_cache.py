@@ -165,12 +165,14 @@ def _cut(
 ) -> list[tuple[int, bytes | str, np.ndarray | None, np.ndarray | None]]:
     """The cached parts of a picture, one for each of its persons: row, JPEG (or what is wrong), scale and offset."""
     try:
-        image = images.read(images.persons.image_index[rows[0]])
+        image = images.read(images.persons.image_index[rows[0]]).image
     except DataError as error:
         return [(int(row), str(error), None, None) for row in rows]
+    limits = np.array(image.shape[1::-1])
+    firsts = np.minimum(regions[rows, :2], limits - 1)  # regions of a picture of unknown size may go beyond it
+    lasts = np.minimum(regions[rows, 2:], limits)
     results = []
-    for row in rows.tolist():
-        left, top, right, bottom = regions[row].tolist()
+    for row, (left, top), (right, bottom) in zip(rows.tolist(), firsts.tolist(), lasts.tolist(), strict=True):
         part = image[top:bottom, left:right]
         size = np.array((right - left, bottom - top))
         if steps[row] > 1:

@@ -14,6 +14,9 @@ MARGIN = 2
 """Pixels around what the crops cover, for interpolation."""
 
 
+_FARTHEST = 1 << 31  # pixels, beyond every picture
+
+
 def reach(scales: np.ndarray, degrees: float) -> np.ndarray:
     """Half the width and height of what a rectangle covers when it turns by up to ``degrees`` both ways.
 
@@ -67,7 +70,8 @@ def crop_regions(
         settings: What augmentation may do; None for the plain crop.
 
     Returns:
-        regions (N, 4) int64: first column and row, and those behind the last, within the picture;
+        regions (N, 4) int64: first column and row, and those behind the last, within the picture, or as far as the
+        crops reach to the right and below where its width and height are 0, not known;
         steps (N,): picture pixels per pixel of the finest crop.
     """
     aspect_ratio = input_size[0] / input_size[1]
@@ -90,7 +94,8 @@ def crop_regions(
         low[rows] = np.minimum(low[rows], middles - far)
         high[rows] = np.maximum(high[rows], middles + far)
         steps[rows] = np.minimum(steps[rows], sizes[:, 0] * smallest / input_size[0])
-    limits = persons.image_sizes[persons.image_index]
+    sizes = persons.image_sizes[persons.image_index].astype(np.int64)
+    limits = np.where((sizes == 0).all(1, keepdims=True), _FARTHEST, sizes)
     first = np.clip(np.floor(low), 0, limits - 1).astype(np.int64)
     last = np.clip(np.ceil(high) + 1, first + 1, limits).astype(np.int64)
     return np.concatenate([first, last], axis=1), steps

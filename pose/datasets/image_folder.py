@@ -16,7 +16,7 @@ import numpy as np
 from pose.datasets.coco import Persons
 from pose.datasets.image_names import find_image
 from pose.datasets.images import missing_image
-from pose.datasets.orientation import read_annotated
+from pose.datasets.orientation import AnnotatedImage, read_annotated
 from pose.datasets.workers import usable_workers
 from pose.errors import DataError
 
@@ -88,7 +88,7 @@ class ImageFolder:
         self.root = str(root)
         self.reduced_decode = reduced_decode
         self.notices: list[tuple[str, str]] = []
-        self._last: tuple[str, int, np.ndarray] | None = None
+        self._last: tuple[str, int, AnnotatedImage] | None = None
         if not Path(root).is_dir():
             raise DataError(f"{root}: picture folder not found; see data/README.md for the layout")
 
@@ -101,7 +101,7 @@ class ImageFolder:
         paths = map(self.path, np.unique(self.persons.image_index))
         return [missing_image(path) for path in paths if not os.path.isfile(path)]
 
-    def read(self, index: int, reduction: int = 1) -> np.ndarray:
+    def read(self, index: int, reduction: int = 1) -> AnnotatedImage:
         """A picture, by its row in the table of pictures.
 
         Args:
@@ -109,7 +109,7 @@ class ImageFolder:
             reduction: As for :func:`~pose.datasets.images.read_image`.
 
         Returns:
-            (h, w, 3) uint8 BGR, turned by its EXIF mark where its annotations were made so.
+            The picture, turned by its EXIF mark where its annotations were made so.
 
         Raises:
             DataError: It is absent, broken or of another size than its annotations say.
@@ -118,20 +118,20 @@ class ImageFolder:
         if self._last is not None and self._last[:2] == (path, reduction):  # in order, a picture's persons follow
             return self._last[2]
         width, height = self.persons.image_sizes[index].tolist()
-        image, notice = read_annotated(path, (width, height), reduction)
-        if notice:
-            self.notices.append((notice, path))
-        self._last = (path, reduction, image)
-        return image
+        found = read_annotated(path, (width, height), reduction)
+        if found.notice:
+            self.notices.append((found.notice, path))
+        self._last = (path, reduction, found)
+        return found
 
     def view(self, row: int, step: float) -> View:
         """The whole picture of a person; see :class:`Source`."""
         index = self.persons.image_index[row]
         reduction = reduction_for(step) if self.reduced_decode else 1
-        image = self.read(index, reduction)
-        if reduction == 1 or image.shape[0] == self.persons.image_sizes[index, 1]:
+        image, _, reduced = self.read(index, reduction)
+        if reduced == 1:
             return View(image)
-        scale = np.full(2, 1 / reduction)
+        scale = np.full(2, 1 / reduced)
         return View(image, scale, (scale - 1) / 2)
 
 

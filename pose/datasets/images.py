@@ -85,7 +85,7 @@ def _is_cut_off(data: bytes) -> bool:
     place = len(_JPEG)
     while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in (b"\xda", b""):
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")  # a segment; a thumbnail has an end mark too
-    return b"\xff\xd9" not in data[place:]  # which coded pixels never contain
+    return data.rfind(b"\xff\xd9", place) < 0  # which coded pixels never contain; from behind, where it mostly is
 
 
 def missing_image(path: str | Path) -> DataError:
@@ -97,8 +97,13 @@ def decode_image(data: np.ndarray, orient: bool = False, reduction: int = 1) -> 
     """Decodes the bytes of a picture, (n,) uint8; None where they are none. See :func:`read_image`."""
     if not len(data):
         return None
-    flags = _COLOR[reduction if data[:2].tobytes() == _JPEG else 1]
+    flags = _COLOR[reduction_of(data[:2].tobytes(), reduction)]
     return cv2.imdecode(data, flags | (0 if orient else cv2.IMREAD_IGNORE_ORIENTATION))
+
+
+def reduction_of(data: bytes, reduction: int) -> int:
+    """What :func:`decode_image` divides the sides by: ``reduction`` where the bytes begin a JPEG, else 1."""
+    return reduction if data.startswith(_JPEG) else 1
 
 
 def warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:

@@ -33,7 +33,11 @@ def clean_keypoints(
     rows = [row for row, record in enumerate(records) if record.get("keypoints")]
     length = 3 * (skeleton.num_keypoints if skeleton else _usual_count(records, rows, category))
     lists = [_flat(records[row], length, path, skeleton, told) for row in rows]
-    before = np.array(lists, np.float64).reshape(len(rows), length // 3, 3)
+    try:
+        before = np.array(lists, np.float64).reshape(len(rows), length // 3, 3)
+    except OverflowError as error:  # a whole number beyond all floats
+        row = next(row for row, flat in zip(rows, lists, strict=True) if max(map(abs, flat)) > LARGEST)
+        raise _no_pixels(records[row], path) from error
     points = before.copy()
     seen, known = points[..., 2], np.isfinite(points[..., :2]).all(2)
     rules = {
@@ -45,11 +49,7 @@ def clean_keypoints(
     unlabeled, fraction, origin, empty = rules.values()
     bad = (seen > 0) & ~unlabeled & ~(known & (np.abs(points[..., :2]) <= LARGEST).all(2))
     if bad.any():
-        row = rows[int(bad.any(1).argmax())]
-        raise DataError(
-            f"{path}: annotation {records[row]['id']} has a keypoint that is no finite number of pixels; "
-            "correct or remove it"
-        )
+        raise _no_pixels(records[rows[int(bad.any(1).argmax())]], path)
     points[..., 2][fraction] = 2
     points[unlabeled | origin, 2] = 0
     points[empty | (unlabeled & ~known), :2] = 0
@@ -71,6 +71,11 @@ def clean_keypoints(
     told["persons without keypoints: neither train nor are looked for"] += sum(
         not records[row]["iscrowd"] for row in without
     )
+
+
+def _no_pixels(record: Mapping[str, Any], path: str | Path) -> DataError:
+    what = f"annotation {record['id']} has a keypoint that is no finite number of pixels"
+    return DataError(f"{path}: {what}; correct or remove it")
 
 
 def _usual_count(records: Sequence[Mapping[str, Any]], rows: Sequence[int], category: Mapping[str, Any]) -> int:

@@ -6,13 +6,14 @@ height of the annotation file tell which it was, except where they are equal or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from pose.datasets.images import decode_checked, read_bytes
+from pose.datasets.image_names import find_image
+from pose.datasets.images import decode_checked, read_bytes, reduction_of
 from pose.errors import DataError
 
 TURNED = "turned upright by their EXIF mark, as their annotations' width and height say"
@@ -25,10 +26,12 @@ class AnnotatedImage(NamedTuple):
     Attributes:
         image: (H, W, 3) uint8 BGR.
         notice: :data:`TURNED`, :data:`UNSURE` or nothing.
+        reduction: What its sides were divided by.
     """
 
     image: np.ndarray
     notice: str = ""
+    reduction: int = 1
 
 
 def exif_orientation(data: bytes) -> int:
@@ -75,15 +78,16 @@ def read_annotated(path: str | Path, size: tuple[int, int], reduction: int = 1) 
         DataError: The file cannot be read, or is of another size whichever way it is turned.
     """
     data = read_bytes(path)
+    reduction = reduction_of(data, reduction)
     orientation = exif_orientation(data)
     image = decode_checked(data, path, False, reduction)
     width, height = size
     if size == (0, 0) or _fits(image, width, height, reduction):
         unsure = orientation != 1 and (orientation < 5 or width == height)
-        return AnnotatedImage(image, UNSURE if unsure else "")
+        return AnnotatedImage(image, UNSURE if unsure else "", reduction)
     exchanged = _fits(image, height, width, reduction)
     if exchanged and orientation >= 5:
-        return AnnotatedImage(decode_checked(data, path, True, reduction), TURNED)
+        return AnnotatedImage(decode_checked(data, path, True, reduction), TURNED, reduction)
     found = "" if reduction == 1 else f" (at 1/{reduction})"
     raise DataError(
         f"{path}: picture is {image.shape[1]} x {image.shape[0]}{found}, its annotations say {width} x {height}; "
@@ -95,8 +99,28 @@ def read_annotated(path: str | Path, size: tuple[int, int], reduction: int = 1) 
     )
 
 
+def read_named(root: str | Path, name: str, size: tuple[int, int], reduction: int = 1) -> AnnotatedImage:
+    """The picture that an annotation file means, the way up in which it was annotated.
+
+    Args:
+        root: The folder of the pictures.
+        name: Its ``file_name``, see :func:`~pose.datasets.image_names.find_image`.
+        size, reduction: As for :func:`read_annotated`.
+
+    Raises:
+        DataError: There is no such file, it cannot be read, or is of another size whichever way it is turned.
+    """
+    return read_annotated(find_image(str(root), name), size, reduction)
+
+
+def size_of(record: Mapping[str, Any]) -> tuple[int, int]:
+    """``width`` and ``height`` of an annotation file's image record; 0, 0 where it does not say both."""
+    width, height = (record.get(side) for side in ("width", "height"))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
+
+
 def _fits(image: np.ndarray, width: int, height: int, reduction: int) -> bool:
-    return image.shape[:2] in ((height, width), (-(-height // reduction), -(-width // reduction)))
+    return image.shape[:2] == (-(-height // reduction), -(-width // reduction))
 
 
 class ImageNotices:

@@ -27,6 +27,8 @@ class TrainSet:
         confidence_weight: Joints with a confidence weigh as much in the loss instead of 1.
         hold_out: How many pictures training leaves out, to validate on: ``tools/split_dataset.py CONFIG`` writes those
             of all sets to ``data.val.annotations``. They are the same for the same file and number.
+        share: The share of the other pictures with a person that counts to learn from, the same ones for the same
+            file; those of a smaller share are among those of a larger one.
 
     Raises:
         ValueError: A value is out of range.
@@ -40,6 +42,7 @@ class TrainSet:
     least_confidence: float = 0.3
     confidence_weight: bool = False
     hold_out: int = 0
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < float("inf"):
@@ -48,6 +51,8 @@ class TrainSet:
             raise ValueError(f"least_confidence must be between 0 and 1, got {self.least_confidence}")
         if self.hold_out < 0:
             raise ValueError(f"hold_out must not be negative, got {self.hold_out}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pose.datasets.annotations import AnnotatedPersons, persons_in
 from pose.datasets.coco import Persons, persons_of, read_tables
-from pose.datasets.split import hold_out
+from pose.datasets.split import first_share, hold_out
 from pose.datasets.train_set import TrainSet
 from pose.errors import DataError
 from pose.files import read_json
@@ -139,6 +139,9 @@ def _read(
     file = whole = read_tables(path)
     if each.hold_out:
         file = _split(whole, path, each.hold_out, category)[0]
+    images = len(file["images"])
+    if each.share < 1:
+        file = first_share(file, each.share, path, category)
     annotated = _annotated(file, each, path, skeleton, category)
     persons, unsure = _as_skeleton(file, annotated, each, path, root, skeleton)
     labeled = persons.keypoints[..., 2] > 0
@@ -146,6 +149,7 @@ def _read(
         "annotations without a person to train on": len(file["annotations"]) - len(persons),
         f"joints below confidence {each.least_confidence:g}": unsure,
         "pictures held out": each.hold_out,
+        f"pictures that are not of the share {each.share:g}": images - len(file["images"]),
     }
     line = f"{each.name}: {len(persons):,} persons with {int(labeled.sum()):,} joints"
     line += f", drawn {each.weight:g} times" if each.weight != 1 else ""

@@ -15,7 +15,7 @@ from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.detection.decode import decode
 from pose.detection.letterbox import letterbox, to_image
 from pose.detection.network import STRIDE, DetectionNet
-from pose.detection.settings import DetectorSettings, TestSettings, changed, make_detector_settings
+from pose.detection.settings import DetectorSettings, TestSettings, changed, stored_detector_settings
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
@@ -104,7 +104,7 @@ def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -
     sections = checkpoint.get("settings", {})
     if not isinstance(sections, Mapping) or "canvas" not in sections:
         raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
-    settings = make_detector_settings(changed(sections, overrides or {}))
+    settings = stored_detector_settings(changed(sections, overrides or {}))
     network = settings.build_model()
     load_state(network, trained_state(checkpoint), path)
     return network, settings

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.detection.frozen import FrozenSequence
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual
@@ -40,10 +39,11 @@ class DetectionNet(nn.Module):
         channels: Of the pyramid's features at strides 32, 16 and 8.
         blocks: Inverted residuals on the features at stride 8.
         kernel_size: Of the pyramid's depthwise convolutions.
-        frozen: How many of the backbone's three stages, from the first on, keep their weights in training.
+        frozen: How many of the backbone's three stages, from the first on, are to keep their weights in training.
 
     Attributes:
         stages: The backbone's layers up to stride 8, on to 16, on to 32.
+        frozen_parts: Names of the stages that are to keep their weights, as a trainer takes them.
     """
 
     def __init__(
@@ -55,16 +55,23 @@ class DetectionNet(nn.Module):
         frozen: int = 0,
     ) -> None:
         super().__init__()
+        if isinstance(channels, int) or len(channels) != 3 or min(channels) < 1:
+            raise ValueError(f"channels must be three numbers of at least 1, got {channels}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}; the nearest is {max(kernel_size - 1, 1)}")
+        if blocks < 0:
+            raise ValueError(f"blocks must not be negative, got {blocks}")
         backbone = MobileNetV2(width)
         stages, features = split(backbone)
         if not 0 <= frozen <= len(stages):
             raise ValueError(f"frozen must be from 0 to {len(stages)} stages, got {frozen}")
         if any(count % 4**level for level, count in enumerate(features[:frozen])):
             raise ValueError(f"frozen: {features[:frozen]} channels cannot be packed at width {width}; freeze fewer")
-        self.stages = nn.ModuleList(FrozenSequence(*stage) if i < frozen else stage for i, stage in enumerate(stages))
+        self.stages = nn.ModuleList(stages)
         maker = StaticConvs()
         strides = (32, 16, 8)
         self.frozen, self._channels = frozen, features
+        self.frozen_parts = tuple(f"stages.{stage}" for stage in range(frozen))
         self.laterals = nn.ModuleList(
             ConvNormAct(maker(inputs, outputs, 1, role="lateral", input_stride=stride), outputs)
             for inputs, outputs, stride in zip(reversed(features), channels, strides, strict=True)
@@ -104,6 +111,10 @@ class DetectionNet(nn.Module):
             x = F.interpolate(merge(x), scale_factor=2.0, mode="nearest")
             x = x + self.laterals[level + 1](features[1 - level])
         return self.final(self.head(x))
+
+    def chains(self) -> list[list[nn.Module]]:
+        """The layers of each stage, which run one after another, see :class:`pose.engine.frozen.FrozenParts`."""
+        return [list(stage.children()) for stage in self.stages]
 
     def frozen_features(self, x: Tensor) -> Tensor:
         """What the frozen stages make of pictures, as one tensor: :meth:`forward` goes on from it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from math import cos, inf, pi
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pose.detection.labels import Source
 from pose.detection.letterbox import SIZE_DIVISOR
 from pose.detection.network import DetectionNet
 from pose.options import OptionError
+from pose.train_settings import Schedule
 
 FIGURES_THRESHOLD = 0.01
 """Boxes of a lower score are no part of any figure."""
@@ -66,26 +66,16 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """The schedule.
+class TrainSettings(Schedule):
+    """How a detector is trained; what is not named here is :class:`~pose.train_settings.Schedule`'s.
 
     Args:
-        epochs: How many.
         canvases: Canvases an epoch.
         canvas_size: Width and height of a canvas, multiples of 32.
         repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``: what frozen stages make of them is
             kept in memory and not computed again, and no workers.
-        batch_size: Canvases a step.
-        learning_rate: Of Adam, at its highest: it rises in a straight line over ``warm_up`` steps, then falls to 0 by
-            a cosine over the rest of the training.
-        warm_up: Those steps.
-        validate_every: Epochs between validations on the pictures held out; the last is always validated.
-        patience: Stop after so many validations in a row without a better AP50; None trains all epochs.
-        seed: Of all chance.
         initial_backbone: A file of torchvision's names with a MobileNetV2's weights, of width 1; None for chance.
         initial_weights: A checkpoint of this network to start from instead.
-        checkpoint_minutes: The longest time without a checkpoint; every epoch ends with one.
-        max_gradient_norm, average_decay, precision, native: See :class:`pose.engine.trainer.Trainer`.
     """
 
     epochs: int = 20
@@ -93,40 +83,23 @@ class TrainSettings:
     canvas_size: tuple[int, int] = (256, 256)
     repeats: int = 1
     batch_size: int = 16
-    learning_rate: float = 1e-3
-    warm_up: int = 100
+    schedule: str = "cosine"
+    warm_up: float = 0.8
     validate_every: int = 5
-    patience: int | None = None
-    seed: int = 0
     initial_backbone: str | None = None
-    initial_weights: str | None = None
-    checkpoint_minutes: float = 10.0
     max_gradient_norm: float | None = 10.0
     average_decay: float = 0.998
-    precision: str = "float32"
-    native: bool = False
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "canvases", "repeats", "batch_size", "validate_every"):
+        super().__post_init__()
+        for name in ("canvases", "repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1, got {self.patience}")
         if any(side < SIZE_DIVISOR or side % SIZE_DIVISOR for side in self.canvas_size):
             raise ValueError(f"canvas_size must be two multiples of {SIZE_DIVISOR}, got {self.canvas_size}")
-        if not 0 < self.learning_rate < inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        for name in ("warm_up", "seed", "checkpoint_minutes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must be at least 0 and below 1, got {self.average_decay}")
-
-    def learning_rate_at(self, step: int, steps: int) -> float:
-        """The rate of a step, counted from 0, of so many."""
-        if step < self.warm_up:
-            return self.learning_rate * (step + 1) / self.warm_up
-        return self.learning_rate * (1 + cos(pi * (step - self.warm_up) / max(steps - self.warm_up, 1))) / 2
+        if self.warm_up > self.epochs:
+            raise ValueError(f"warm_up counts epochs, of which there are {self.epochs}; got {self.warm_up:g}")
 
 
 @dataclass(frozen=True)
@@ -202,6 +175,20 @@ def make_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
     if not isinstance(model, Mapping):
         raise OptionError(f"model: needs a dict, got {model!r}")
     return DetectorSettings(model=dict(model), **made)
+
+
+def stored_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
+    """The settings of a checkpoint's sections. The warm-up was counted in steps once, and has the name of it still.
+
+    Raises:
+        OptionError: A key is unknown or a value cannot be; names the nearest right key.
+    """
+    train = sections.get("train")
+    if isinstance(train, Mapping) and "warm_up" in train and "schedule" not in train:
+        default = TrainSettings()
+        steps = train.get("canvases", default.canvases) // train.get("batch_size", default.batch_size)
+        sections = {**sections, "train": {**train, "warm_up": train["warm_up"] / max(steps, 1)}}
+    return make_detector_settings(sections)
 
 
 def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from pose.detection.network import STRIDE
 from pose.detection.repeated import RepeatedCanvases
 from pose.detection.results import detect_arrays
 from pose.detection.score import FIGURES, RECALLS, evaluate_boxes
-from pose.detection.settings import DetectorSettings, make_detector_settings
+from pose.detection.settings import DetectorSettings, stored_detector_settings
 from pose.detection.targets import encode, loss
 from pose.engine.loop import run
 from pose.engine.random_state import seed_everything
+from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
 from pose.engine.task import Task
 from pose.engine.trainer import Trainer
 from pose.models.deploy.folding import deploy
@@ -69,16 +71,8 @@ def make_trainer(settings: DetectorSettings, device: torch.device | str, fresh: 
         load_weights(network, schedule.initial_weights)
     elif fresh and schedule.initial_backbone:
         load_backbone(network, schedule.initial_backbone)
-    return Trainer(
-        network,
-        torch.device(device),
-        loss=loss,
-        precision=schedule.precision,
-        max_gradient_norm=schedule.max_gradient_norm,
-        average_decay=schedule.average_decay,
-        channels_last=torch.device(device).type == "cpu",
-        native=schedule.native,
-    )
+    schedule = replace(schedule, frozen=(*schedule.frozen, *network.frozen_parts))
+    return trainer_of(schedule, network, torch.device(device), loss=loss)
 
 
 def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> Task:
@@ -103,22 +97,20 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     if schedule.repeats > 1:
         dataset = RepeatedCanvases(dataset, schedule.repeats, trainer.model)
 
-    def rate_at(epoch: int, batch: int, batches: int) -> float:
-        return schedule.learning_rate_at(epoch * batches + batch, schedule.epochs * batches)
-
     return Task(
         settings=settings,
         trainer=trainer,
         loader=canvas_loader(dataset, schedule.batch_size, settings.data.workers),
         learn=learn,
         batches=plain_batches,
-        rate_at=rate_at,
+        rate_at=scaled_rate(schedule),
         test=partial(validate, data=data, settings=settings, device=device),
         figures=(*FIGURES, *RECALLS),
         chosen_by="AP50",
         shown=("AP", "AP50", "recall"),
         unit="canvases",
-        stored_settings=partial(stored_settings, make=make_detector_settings),
+        begin_epoch=partial(begin_epoch, trainer, schedule),
+        stored_settings=partial(stored_settings, make=stored_detector_settings),
     )
 
 

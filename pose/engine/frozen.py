@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +19,13 @@ class FrozenParts:
     """Keeps parts of a network from learning.
 
     Their weights get no gradient, and their normalisation uses and keeps its running statistics. Where everything that
-    the backbone does first is frozen, nothing is kept for a backward pass through it, and with ``fold`` it runs folded
+    the network does first is frozen, nothing is kept for a backward pass through it, and with ``fold`` it runs folded
     by native layers, neighbours in one call.
 
     Args:
-        model: The network. A backbone with ``blocks`` runs its children in the order in which they are registered, as
-            all backbones here do.
+        model: The network. What it does first is what its ``chains`` say: sequences of layers, one after another from
+            the input on, each layer called with the output of the one before. Without them a backbone with ``blocks``
+            runs its children in the order in which they are registered, as all backbones here do.
         names: Of the parts, e.g. ``backbone.stem``, or patterns such as ``backbone.blocks.[0-5]``.
         fold: Run the frozen beginning folded, see :func:`pose.models.deploy.folding.deploy`; on a CPU in float32.
 
@@ -40,7 +43,7 @@ class FrozenParts:
             self.parts += found
         self._fold = fold
         self._beginning = _frozen_beginning(model, self.parts)
-        self._folded: nn.Module | None = None
+        self._folded: list[nn.Module] = []
         for part in self.parts:
             part.requires_grad_(False)
 
@@ -51,14 +54,14 @@ class FrozenParts:
         """
         for part in self.parts:
             part.eval()
-        self._folded = None
+        self._folded = []
 
     def release(self) -> None:
         """Lets the parts learn from now on."""
         for part in self.parts:
             part.requires_grad_(True)
             part.train()
-        self.parts, self._beginning, self._folded = [], [], None
+        self.parts, self._beginning, self._folded = [], [], []
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -66,39 +69,52 @@ class FrozenParts:
         if not self._fold or not self._beginning:
             yield
             return
-        if self._folded is None:
-            self._folded = deploy(nn.Sequential(*self._beginning))
-        first, *others = self._beginning
-        first.forward = self._run
-        for part in others:
-            part.forward = _as_it_is
+        if not self._folded:
+            self._folded = [deploy(nn.Sequential(*layers)) for layers in self._beginning]
+        for layers, folded in zip(self._beginning, self._folded, strict=True):
+            first, *others = layers
+            first.forward = partial(_run, folded)
+            for part in others:
+                part.forward = _as_it_is
         try:
             yield
         finally:
-            for part in self._beginning:
+            for part in chain.from_iterable(self._beginning):
                 del part.forward
 
-    def _run(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self._folded(x).contiguous(memory_format=torch.channels_last)
+
+def _run(folded: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return folded(x).contiguous(memory_format=torch.channels_last)
 
 
 def _as_it_is(x: Tensor) -> Tensor:
     return x
 
 
-def _frozen_beginning(model: nn.Module, frozen: Sequence[nn.Module]) -> list[nn.Module]:
-    """What the backbone does first, as far as all of it is frozen; layers without weights count where they stand."""
+def _frozen_beginning(model: nn.Module, frozen: Sequence[nn.Module]) -> list[list[nn.Module]]:
+    """What the network does first, as far as all of it is frozen; layers without weights count where they stand."""
     still = {id(parameter) for part in frozen for parameter in part.parameters()}
+    beginning: list[list[nn.Module]] = []
+    for layers in _chains(model):
+        held = [all(id(parameter) in still for parameter in layer.parameters()) for layer in layers]
+        count = held.index(False) if False in held else len(layers)
+        if count:
+            beginning.append(layers[:count])
+        if count < len(layers):
+            break
+    return beginning
+
+
+def _chains(model: nn.Module) -> list[list[nn.Module]]:
+    """The sequences of layers from the input on, see :class:`FrozenParts`."""
+    own = getattr(model, "chains", None)
+    if own is not None:
+        return own()
     backbone = getattr(model, "backbone", None)
     if not isinstance(getattr(backbone, "blocks", None), nn.Sequential):
         return []
     steps: list[nn.Module] = []
     for child in backbone.children():
         steps += list(child) if isinstance(child, nn.Sequential) else [child]
-    beginning: list[nn.Module] = []
-    for step in steps:
-        if any(id(parameter) not in still for parameter in step.parameters()):
-            break
-        beginning.append(step)
-    return beginning
+    return [steps]

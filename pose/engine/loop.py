@@ -26,8 +26,8 @@ def run(prepare: Callable[[bool], Task], work_dir: str | Path, resume: bool = Fa
     """A training run: epochs, validation, checkpoints, and what people look at meanwhile.
 
     ``work_dir`` gets ``last.pth`` after every epoch and every so many minutes, ``previous.pth``, which is the one
-    before, ``best.pth``, ``metrics.csv``, ``data.json``, which says who of the data was left out and why, and
-    TensorBoard's files. SIGTERM and Ctrl-C save and end the run.
+    before, ``best.pth``, ``metrics.csv``, ``data.json``, which says who of the data was left out and why, and the
+    loggers' files. SIGTERM and Ctrl-C save and end the run.
 
     Args:
         prepare: Makes the network and opens the data; told whether the run starts afresh, so that the network takes
@@ -61,7 +61,10 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     """:func:`run` in a folder that is this run's; the best figures."""
     schedule, trainer = task.schedule, task.trainer
     progress = resume_run(work_dir, task) if resume else Progress()
-    report = Report(work_dir / METRICS, progress.epoch, task.figures) if distributed.is_main() else None
+    report = None
+    if distributed.is_main():
+        stored = task.settings.to_dict()
+        report = Report(work_dir / METRICS, progress.epoch, task.figures, schedule.loggers, stored)
     if report and task.told:
         write_json(work_dir / DATA, task.told)
     eta = Eta(progress.epoch, schedule.epochs)
@@ -93,6 +96,8 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
         progress.next_epoch()
         save()  # last: a kill before it repeats the epoch, and everything that was written is written again
         distributed.say(line(row, schedule.epochs, eta.left(progress.epoch), task.unit, task.shown))
+        if task.chosen_by in row and task.enough(epoch, row):
+            break
     if progress.epoch < schedule.epochs and _is_over(schedule, progress):
         ended = f"early stop after epoch {progress.epoch} of {schedule.epochs}"
         distributed.say(f"{ended}: no better {task.chosen_by} in {schedule.patience} validations")

@@ -1,16 +1,17 @@
-"""What people look at while a network trains: a file of figures, TensorBoard's curves, a line an epoch."""
+"""What people look at while a network trains: a file of figures, a logger's curves, a line an epoch."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pose.errors import DataError, OutputError
+from pose.engine.loggers import open_loggers, told
+from pose.errors import DataError
 from pose.files import replacing
 from pose.models.dynamic.inspection import KernelUse
 
@@ -22,12 +23,14 @@ ENTROPY = "attention_entropy"
 
 
 class Report:
-    """Writes ``metrics.csv`` and TensorBoard's files.
+    """Writes ``metrics.csv`` and what the loggers keep.
 
     Args:
         path: The file of figures.
         epochs: Epochs that are done: rows and points of later ones are dropped.
         figures: The names of what a validation measures.
+        loggers: Of :data:`pose.train_settings.LOGGERS`.
+        settings: Of the run, as plain values, for loggers that keep them.
 
     Attributes:
         uses: How each dynamic layer used its kernels in the last validation of this process.
@@ -37,14 +40,20 @@ class Report:
         DataError: What is there is no such table.
     """
 
-    def __init__(self, path: Path, epochs: int, figures: Sequence[str]) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # costs a second to import
-
+    def __init__(
+        self,
+        path: Path,
+        epochs: int,
+        figures: Sequence[str],
+        loggers: Sequence[str] = ("tensorboard",),
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = path
         self.columns = (*TRAINED, *figures, ENTROPY)
         self.uses: list[KernelUse] = []
         self._keep_rows(epochs)
-        self.board = SummaryWriter(str(path.parent), purge_step=epochs + 1)
+        with told(path.parent):
+            self.loggers = open_loggers(loggers, path.parent, epochs, settings or {})
 
     def _keep_rows(self, epochs: int) -> None:
         rows = []
@@ -69,45 +78,39 @@ class Report:
         Raises:
             OutputError: It cannot be written, e.g. because the disk is full.
         """
-        with self._told():
+        values = {f"{'train' if name in TRAINED else 'val'}/{name}": value for name, value in row.items()}
+        epoch = int(values.pop("train/epoch"))
+        with told(self.path.parent):
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns).writerow(row)
-            for name, value in row.items():
-                if name != "epoch":
-                    self.board.add_scalar(f"{'train' if name in TRAINED else 'val'}/{name}", value, row["epoch"])
-            self.board.flush()
+            for logger in self.loggers:
+                logger.add_scalars(values, epoch)
 
     def add_attention(self, epoch: int, uses: Sequence[KernelUse]) -> None:
-        """Shows TensorBoard how evenly each dynamic layer used its kernels in a validation: 0 one, 1 all alike.
+        """Shows how evenly each dynamic layer used its kernels in a validation: 0 one, 1 all alike.
 
         Raises:
             OutputError: It cannot be written.
         """
         self.uses = list(uses)
-        with self._told():
-            for use in uses:
-                self.board.add_scalar(f"attention_entropy/{use.name}", use.entropy, epoch)
+        with told(self.path.parent):
+            for logger in self.loggers if uses else ():
+                logger.add_scalars({f"attention_entropy/{use.name}": use.entropy for use in uses}, epoch)
 
     def add_sheet(self, epoch: int, image: np.ndarray) -> None:
-        """Shows TensorBoard a picture, (H, W, 3) uint8 BGR.
+        """Shows a picture, (H, W, 3) uint8 BGR.
 
         Raises:
             OutputError: It cannot be written.
         """
-        with self._told():
-            self.board.add_image("validation crops", image[..., ::-1], epoch, dataformats="HWC")
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"{self.path.parent}: cannot be written ({error.strerror or error})") from error
+        with told(self.path.parent):
+            for logger in self.loggers:
+                logger.add_image("validation crops", np.ascontiguousarray(image[..., ::-1]), epoch)
 
     def close(self) -> None:
-        """Ends TensorBoard's thread; what it can no longer write is lost."""
-        with contextlib.suppress(OSError):  # told before, by add
-            self.board.close()
+        """Ends the loggers; what they can no longer write is lost."""
+        for logger in self.loggers:
+            logger.close()
 
 
 class Eta:

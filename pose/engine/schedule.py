@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pose.engine import distributed
+from pose.engine.loggers import check_loggers
 from pose.engine.optimizer import optimizer_of
 from pose.engine.trainer import Trainer
 from pose.models.dynamic.attention import attentions, linear_temperature, set_temperature
@@ -31,8 +32,9 @@ def trainer_of(schedule: Schedule, model: nn.Module, device: torch.device, **giv
         given: Further arguments of the trainer.
 
     Raises:
-        OptionError: The device does not offer what is asked for.
+        OptionError: The device does not offer what is asked for, or a logger is not installed.
     """
+    check_loggers(schedule.loggers)
     options = {name: getattr(schedule, name) for name in TRAINER_OPTIONS}
     return Trainer(model, device, optimizer=optimizer_of(schedule), **options, **given)
 

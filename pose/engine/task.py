@@ -23,6 +23,7 @@ class RunSchedule(Protocol):
     patience: int | None
     checkpoint_minutes: float
     seed: int
+    loggers: tuple[str, ...]
 
 
 class RunSettings(Protocol):
@@ -36,6 +37,10 @@ class RunSettings(Protocol):
 
 def _nothing(epoch: int) -> dict[str, float]:
     return {}
+
+
+def _never(epoch: int, figures: Mapping[str, float]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Task:
         unit: What a batch is of, in the plural.
         batches: The loader's batches, one epoch of them.
         broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
+        enough: Told the epoch, from 1, and the figures of each validation; True ends the run there.
         begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
         told: What was said of each split's data, who was left out and why among it, for the work folder's file.
         stated: What checkpoints state beside weights and settings: what the network's outputs are.
@@ -75,6 +81,7 @@ class Task:
     unit: str
     batches: Callable[[DataLoader], Iterable[Any]] = iter
     broken: BrokenImages | None = None
+    enough: Callable[[int, Mapping[str, float]], bool] = _never
     begin_epoch: Callable[[int], dict[str, float]] = _nothing
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stated: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def train(
     device: torch.device | str,
     resume: bool = False,
     check_data: bool = False,
+    enough: Callable[[int, Mapping[str, float]], bool] | None = None,
 ) -> dict[str, Any]:
     """Trains a pose network, see :func:`pose.engine.loop.run`; epochs are chosen by AP.
 
@@ -43,6 +45,7 @@ def train(
         resume: Go on after ``last.pth`` where there is one; on a CPU with the very weights that a run without a
             stop would have had.
         check_data: Decode every picture before training and tell which are broken.
+        enough: Told the epoch, from 1, and the figures of each validation; True ends the run there.
 
     Returns:
         ``best``: the figures of the best validation, with ``epoch``, or None; ``checkpoint``: where it is;
@@ -52,10 +55,16 @@ def train(
         PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
     """
     device = torch.device(device)
-    return run(partial(_prepare, settings, device, check_data), work_dir, resume)
+    return run(partial(_prepare, settings, device, check_data, enough), work_dir, resume)
 
 
-def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: bool) -> Task:
+def _prepare(
+    settings: Settings,
+    device: torch.device,
+    check_data: bool,
+    enough: Callable[[int, Mapping[str, float]], bool] | None,
+    fresh: bool,
+) -> Task:
     """The network and the data of a run."""
     schedule = settings.train
     seed_everything(schedule.seed)
@@ -89,6 +98,7 @@ def _prepare(settings: Settings, device: torch.device, check_data: bool, fresh: 
         told=data.told,
         stated={KEYPOINTS: list(settings.skeleton().keypoints)},
         stored_settings=stored_settings,
+        **({} if enough is None else {"enough": enough}),
     )
 
 

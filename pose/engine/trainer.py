@@ -224,7 +224,8 @@ class Trainer:
         if "optimizer" not in state:
             raise CheckpointError(f"{path}: holds weights only, no training run to resume")
         own = [
-            {name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in self.optimizer.param_groups
         ]
         try:
             _check_kind(own, state["optimizer"]["param_groups"])

@@ -193,7 +193,7 @@ def check_results(
         raise ResultsError(f"{source}: wanted a list of records, got {type(results).__name__}")
     for index, record in enumerate(results):
         _check_record(record, f"{source}: record {index}")
-    ids = np.fromiter((record["image_id"] for record in results), np.int64, len(results))
+    ids = _whole(results, "image_id", source)
     lengths = np.fromiter((len(record["keypoints"]) for record in results), np.int64, len(results))
     count = num_keypoints if num_keypoints is not None else int(lengths[0]) // 3 if results else 0
     length = 3 * count
@@ -204,7 +204,7 @@ def check_results(
             index = int(wrong.argmax())
             raise ResultsError(f"{source}: record {index} (image {ids[index]}) {say.format(index=index)}")
 
-    categories = np.fromiter((record["category_id"] for record in results), np.int64, len(results))
+    categories = _whole(results, "category_id", source)
     refuse(categories != category_id, f"is of another category than {category_id}")
     if image_ids is not None:
         known = np.fromiter(image_ids, np.int64, len(image_ids))
@@ -219,6 +219,14 @@ def check_results(
     refuse(~(np.isfinite(keypoints).all(axis=1) & np.isfinite(scores)), "holds NaN, infinity or null")
     refuse(_repeated(ids, keypoints, scores), "is the same as an earlier record")
     return ids, keypoints.reshape(len(results), count, 3), scores
+
+
+def _whole(results: Sequence[Mapping], key: str, source: str) -> np.ndarray:
+    """(N,) int64 of a field that is known to be whole numbers."""
+    try:
+        return np.fromiter((record[key] for record in results), np.int64, len(results))
+    except OverflowError as error:
+        raise ResultsError(f"{source}: a record has a number beyond 2^63 as {key!r}") from error
 
 
 def _check_record(record: object, name: str) -> None:

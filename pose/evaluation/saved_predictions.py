@@ -77,7 +77,8 @@ class SavedPredictions:
         boxes: (N, 4) float64 x, y, width, height in pixels.
         box_scores: (N,) float64.
         annotation_ids: (N,) int64; -1 for detections.
-        points, joint_scores: As :func:`decode_every_way` gives them.
+        points, joint_scores: As :func:`decode_every_way` gives them; points of an older file may lack the last
+            decoders, which did not exist then.
     """
 
     protocol: TestProtocol
@@ -98,12 +99,13 @@ class SavedPredictions:
     def check(self) -> None:
         """Raises ValueError where an array has another shape or kind than it should, or holds NaN or infinity."""
         count, joints = self.image_ids.shape[:1], self.skeleton.num_keypoints
+        decoders = min(max(self.decoders, 1), len(DECODERS))
         wanted: dict[str, tuple[tuple[int, ...], type]] = {
             "image_ids": (count, np.integer),
             "boxes": ((*count, 4), np.floating),
             "box_scores": (count, np.floating),
             "annotation_ids": (count, np.integer),
-            "points": ((*count, len(WAYS), len(DECODERS), joints, 2), np.floating),
+            "points": ((*count, len(WAYS), decoders, joints, 2), np.floating),
             "joint_scores": ((*count, len(WAYS), joints), np.floating),
         }
         for name, (shape, kind) in wanted.items():
@@ -121,6 +123,11 @@ class SavedPredictions:
         if not isinstance(self.annotations, str) or not isinstance(self.images, str):
             raise ValueError("annotations and images must be paths")
 
+    @property
+    def decoders(self) -> int:
+        """How many of :data:`~pose.heatmap.DECODERS`, from the first on, made the points."""
+        return self.points.shape[2] if self.points.ndim > 2 else 0
+
     def bytes_per_person(self) -> int:
         """What a person takes in the file."""
         return sum(getattr(self, name)[:1].nbytes for name in _ARRAYS)
@@ -135,6 +142,8 @@ class SavedPredictions:
             protocol = replace(self.protocol, **changes)
         except ValueError as error:
             raise DataError(str(error)) from error
+        if DECODERS.index(protocol.decode) >= self.decoders:
+            raise DataError(f"decoder {protocol.decode!r} did not exist when these were saved; run the test again")
         if protocol.box_threshold < self.protocol.box_threshold:
             raise DataError(
                 f"boxes scoring below {self.protocol.box_threshold:g} were not saved; "

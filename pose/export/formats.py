@@ -23,7 +23,8 @@ from pose.config import Settings
 from pose.errors import OutputError, PoseError
 from pose.export.errors import ExportError
 from pose.export.forms import FORMS, in_forms
-from pose.export.onnx_file import CHECKED_BATCHES, TOLERANCE, describe
+from pose.export.head import EachImage
+from pose.export.onnx_file import CHECKED_BATCHES, TOLERANCE, as_pixels, describe, with_decoder
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
@@ -46,6 +47,7 @@ class Format:
         part: Suffix of a second file.
         inside: The metadata is in the file, not beside it.
         checked: It can be executed on this kind of machine.
+        keypoints: It can end in keypoints.
     """
 
     suffix: str
@@ -55,6 +57,7 @@ class Format:
     part: str | None = None
     inside: bool = False
     checked: bool = True
+    keypoints: bool = False
 
     def paths(self, path: str | Path) -> list[Path]:
         """Every file that is written for a name, the named one last."""
@@ -64,9 +67,9 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True),
-    "onnx-single": Format(".onnx", "onnx_single", "openvino", "ONNX Runtime", inside=True),
-    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin"),
+    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True),
+    "onnx-single": Format(".onnx", "onnx_single", "openvino", "ONNX Runtime", inside=True, keypoints=True),
+    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True),
     "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
     "litert": Format(".tflite", "litert", "litert", "LiteRT"),
@@ -98,10 +101,13 @@ def export_file(
     name: str,
     calibration: Mapping[str, Any] | None = None,
     forms: GraphForms | None = None,
+    output: str = "heatmaps",
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
-    The input is (1, 3, H, W) float32 normalized RGB, for ``torch`` (N, 3, H, W); the output are heatmaps.
+    The input is (1, 3, H, W) float32 normalized RGB, for ``torch`` (N, 3, H, W), and the output are heatmaps; or with
+    ``keypoints`` crops as they are, (1, H, W, 3) uint8 RGB, to (1, K, 3), as of
+    :func:`~pose.export.onnx_file.export_onnx`.
 
     Args:
         model: A pose network on the CPU; it stays as it is.
@@ -110,9 +116,11 @@ def export_file(
         name: A key of :data:`FORMATS` that has a writer.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         forms: Of the layers, in place of the format's, to compare them.
+        output: ``heatmaps``, or ``keypoints`` where the format has them.
 
     Returns:
-        The largest difference to PyTorch; None where the file cannot be run on this kind of machine.
+        The largest difference to PyTorch, of scores alone for keypoints; None where the file cannot be run on this kind
+        of machine.
 
     Raises:
         ExportError: The network does not convert, or the answers differ by more than 1e-4.
@@ -130,20 +138,27 @@ def export_file(
     reference = model.eval()
     deployed = deploy(model, fused=False, channels_last=False)
     network = in_forms(deployed, forms or FORMS[kind.forms]).eval()
+    x = torch.zeros(1, 3, height, width)
+    if output == "keypoints":
+        if not kind.keypoints:
+            able = ", ".join(key for key, other in FORMATS.items() if other.keypoints)
+            raise OptionError(f"--format {name}: gives heatmaps; keypoints are for {able}")
+        network, reference = (with_decoder(part, settings).eval() for part in (EachImage(network), reference))
+        x = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             made = Path(folder, path.name)
             try:
-                writer.write(network, torch.zeros(1, 3, height, width), made)
+                writer.write(network, x, made)
             except (PoseError, OSError):
                 raise
             except Exception as error:  # every converter has exceptions of its own
                 said = " ".join(str(error).split())[:300]
                 raise ExportError(f"{path}: the converter of {kind.runtime} refuses the network ({said})") from error
-            _describe(made, kind, describe(settings, "heatmaps", calibration=calibration))
-            difference = compare(made, reference, (width, height)) if kind.checked else None
+            _describe(made, kind, describe(settings, output, calibration=calibration))
+            difference = compare(made, reference, (width, height), output) if kind.checked else None
             if difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
@@ -175,22 +190,26 @@ def _describe(path: Path, kind: Format, entries: Mapping[str, str]) -> None:
 
 
 @torch.no_grad()
-def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int]) -> float:
+def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int], output: str = "heatmaps") -> float:
     """The largest difference between a file's answers in its runtime and PyTorch's.
 
     Args:
         path: The file.
-        reference: The network in PyTorch.
+        reference: The network in PyTorch, with the file's output.
         input_size: Width and height.
+        output: What the file gives; of keypoints only the scores are compared, see
+            :func:`pose.export.onnx_file.export_onnx`.
     """
     session = open_file(path, threads=1)
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for batch in (1,) if session.one_image else CHECKED_BATCHES:
         x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
+        x = as_pixels(x) if output == "keypoints" else x
         (answer,) = session(x.numpy())
         expected = reference(x).numpy()
         if answer.shape != expected.shape:
             raise ExportError(f"{path}: answers {answer.shape} where PyTorch answers {expected.shape}; not written")
-        worst = max(worst, float(np.abs(answer - expected).max()))
+        values = slice(2, None) if output == "keypoints" else slice(None)
+        worst = max(worst, float(np.abs(answer - expected)[..., values].max()))
     return worst

@@ -87,7 +87,7 @@ def _dark_step(heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
     padded = F.pad(heatmaps, (margin, margin, margin, margin)).flatten(2)
     span = torch.arange(side)
     window = (span[:, None] * (width + 2 * margin) + span).flatten()
-    patch = padded.gather(2, y * (width + 2 * margin) + x + window).unflatten(2, (side, side))
+    patch = padded.gather(2, y * (width + 2 * margin) + x + window).reshape(-1, int(heatmaps.shape[1]), side, side)
     log = torch.matmul(torch.matmul(blur.t(), patch), blur).clamp(min=1e-10).log().flatten(2)
 
     def at(line: int, column: int) -> Tensor:
@@ -101,7 +101,24 @@ def _dark_step(heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
     determinant = dxx * dyy - dxy * dxy
     usable = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2) & (determinant != 0)
     step = torch.cat([dxy * dy - dyy * dx, dxy * dx - dxx * dy], 2)
-    return step / torch.where(usable, determinant, torch.ones_like(determinant)) * usable.to(step.dtype)
+    kept = usable.to(step.dtype)
+    return step / (determinant * kept + (1 - kept)) * kept
+
+
+class EachImage(nn.Module):
+    """A network of one image for a batch whose size is known: it runs once for each.
+
+    Args:
+        network: (1, 3, H, W) to (1, K, h, w).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, K, h, w)."""
+        return torch.cat([self.network(image) for image in x.split(1)])
 
 
 class CropKeypoints(nn.Module):

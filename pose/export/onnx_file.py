@@ -84,14 +84,8 @@ def export_onnx(
             here = body is not None
         body = body or batch_scan.trace(one_image(network, runtime), x[:1], ["crop"], ["heatmaps"], free=False)
         network = batch_scan.PerImage(network(x[:1]).shape[1:])
-    test = settings.test
     if output == "keypoints":
-        choices = (settings.skeleton(), test.flip, test.flip_shift, test.decode)
-        try:
-            heads = KeypointNetwork(network, *choices), KeypointNetwork(reference, *choices)
-        except ValueError as error:
-            raise ExportError(str(error)) from error
-        network, reference = (CropKeypoints(head, MEAN, STD, HEATMAP_STRIDE) for head in heads)
+        network, reference = (with_decoder(part, settings) for part in (network, reference))
         x = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     names = OUTPUTS[output]
     file = batch_scan.trace(network.eval(), x, ["crops"], list(names), free=True)
@@ -114,6 +108,25 @@ def export_onnx(
                 f"{path}: answers differ from PyTorch's by {difference:.3g}, more than {TOLERANCE:g}; not written"
             )
     return difference
+
+
+def with_decoder(network: nn.Module, settings: Settings) -> CropKeypoints:
+    """A network that takes crops as they are and ends in keypoints, as ``settings.test`` says.
+
+    Raises:
+        ExportError: No graph has the decoder.
+    """
+    test = settings.test
+    try:
+        head = KeypointNetwork(network, settings.skeleton(), test.flip, test.flip_shift, test.decode)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+    return CropKeypoints(head, MEAN, STD, HEATMAP_STRIDE)
+
+
+def as_pixels(x: Tensor) -> Tensor:
+    """Normal random numbers (N, 3, H, W) as crops (N, H, W, 3) uint8."""
+    return (x * 64 + 128).clip(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
 def describe(
@@ -153,7 +166,7 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
     for batch in CHECKED_BATCHES:
         x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
         if output == "keypoints":
-            x = (x * 64 + 128).clip(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+            x = as_pixels(x)
         (answer,), expected = session.run(None, {"crops": x.numpy()}), reference(x).numpy()
         if output == "keypoints":
             answer, expected = answer[..., 2], expected[..., 2]

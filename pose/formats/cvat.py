@@ -53,10 +53,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     if frames:
         _add_tracks(path, root, frames, label, builder)
     skeleton = options.skeleton or _skeleton(root, label, builder)
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _root(path: Path) -> Element:
@@ -65,6 +62,8 @@ def _root(path: Path) -> Element:
             text = path.read_bytes()
         else:
             with zipfile.ZipFile(path) as archive:
+                if ARCHIVED not in archive.namelist():
+                    raise DataError(f"{path}: has no {ARCHIVED}; export it as 'CVAT for images' or 'CVAT for video'")
                 text = archive.read(ARCHIVED)
         if b"<!ENTITY" in text.replace(b"\0", b""):  # in UTF-16, too
             raise DataError(f"{path}: declares entities, which no file of CVAT does")
@@ -101,7 +100,10 @@ def _add_image(path: Path, image: Element, label: str, builder: Builder) -> None
         raise DataError(f"{path}: an <image> needs id, name, width and height ({error!r})") from error
     builder.add_image(record)
     grouped = [box for box in image.iter("box") if box.get("group_id", "0") != "0"]
-    boxes = {box.get("group_id"): _box(path, box) for box in grouped}
+    boxes: dict[str | None, list[float]] = {}
+    for box in sorted(grouped, key=lambda box: box.get("label") != label):  # the persons' own before other boxes
+        boxes.setdefault(box.get("group_id"), _box(path, box))
+    builder.left_out["further boxes of a person's group"] += len(grouped) - len(boxes)
     used = set()
     for shape in image:
         if shape.tag == "skeleton" and shape.get("label") == label:
@@ -124,13 +126,14 @@ def _add_tracks(path: Path, root: Element, tracks: list[Element], label: str, bu
         if track.get("label") != label or track.find("skeleton") is None:
             builder.left_out["tracks that are no skeletons of this label"] += 1
             continue
+        identity = _number(path, track, "id") if "id" in track.attrib else number
         for shape in track.iter("skeleton"):
             if shape.get("outside") == "1":
                 continue
-            frame = int(shape.get("frame", "0"))
+            frame = _number(path, shape, "frame")
             record = ImageRecord(f"frame_{frame:06}.jpg", width, height, frame + 1)
             builder.add_image(record)
-            builder.add_person(record.file_name, dict(_points(path, shape)), track=int(track.get("id", number)))
+            builder.add_person(record.file_name, dict(_points(path, shape)), track=identity)
 
 
 def _points(path: Path, skeleton: Element) -> Iterator[tuple[str, Point]]:
@@ -142,6 +145,14 @@ def _points(path: Path, skeleton: Element) -> Iterator[tuple[str, Point]]:
             raise DataError(f"{path}: the keypoint {name!r} has the points {place!r}, not x,y") from error
         visibility = 0 if point.get("outside") == "1" else 1 if point.get("occluded") == "1" else 2
         yield name, (x, y, visibility)
+
+
+def _number(path: Path, element: Element, name: str) -> int:
+    value = element.get(name, "0")
+    try:
+        return int(value)
+    except ValueError as error:
+        raise DataError(f"{path}: a <{element.tag}> has the {name} {value!r}, not a number") from error
 
 
 def _box(path: Path, box: Element) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -163,18 +164,54 @@ def extents(keypoints: np.ndarray) -> np.ndarray:
 
 
 def relative_name(name: str, roots: Sequence[str] = ()) -> str:
-    """A file name with forward slashes, without a drive, a leading slash or the first of ``roots`` it begins with."""
-    path = PurePosixPath(str(name).replace("\\", "/"))
+    """A file name with forward slashes, without a drive, a leading slash or the first of ``roots`` it begins with.
+
+    Folders that ``..`` leaves again are gone; a ``..`` before all others stays, since it says where the image is.
+    """
+    path = PurePosixPath(posixpath.normpath(str(name).replace("\\", "/")))
     for root in roots:
         if path.is_relative_to(root):
             return path.relative_to(root).as_posix()
-    parts = [part for part in path.parts if part != "/" and not part.endswith(":")]
-    return "/".join(parts)
+    return "/".join(part for part in path.parts if part.strip("/") and not part.endswith(":"))
+
+
+def inner_names(images: Iterable[ImageRecord], dropped: Sequence[str] = ()) -> list[PurePosixPath]:
+    """Where a folder that is written keeps images: :func:`relative_name` without ``..`` before it.
+
+    Args:
+        images: Whose names.
+        dropped: Folders that the format gives another meaning, left out of the names.
+
+    Raises:
+        DataError: Nothing is left of a name, or two differ in no more than their suffixes, so that in a format with a
+            file an image one would take the other's place.
+    """
+    first: dict[PurePosixPath, str] = {}
+    names = []
+    for image in images:
+        parts = PurePosixPath(relative_name(image.file_name)).parts
+        name = PurePosixPath(*(part for part in parts[:-1] if part not in ("..", *dropped)), *parts[-1:])
+        if name.name in ("", ".."):
+            raise DataError(f"an image is called {image.file_name!r}, which names no file; correct its file_name")
+        stem = name.with_suffix("")
+        if stem in first:
+            raise DataError(
+                f"the images {first[stem]} and {image.file_name} would share the file of {stem}: their names are the "
+                "same but for suffix or folder; rename one"
+            )
+        first[stem] = image.file_name
+        names.append(name)
+    return names
 
 
 def found_joints(joint_scores: np.ndarray, threshold: float) -> np.ndarray:
     """Visibilities of found joints: 2 from the threshold on, else 0."""
     return np.where(joint_scores >= threshold, 2.0, 0.0)
+
+
+def below_threshold(threshold: float) -> str:
+    """What :attr:`PoseDataset.left_out` calls found joints that became unlabeled."""
+    return f"joints below the score {threshold:g} (unlabeled now)"
 
 
 def with_skeleton(dataset: PoseDataset, target: Skeleton) -> PoseDataset:

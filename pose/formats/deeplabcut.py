@@ -9,10 +9,11 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from pose.errors import DataError
 from pose.files import replacing
 from pose.formats.dataset import PoseDataset
 from pose.formats.extra import need
@@ -23,26 +24,35 @@ _COORDINATES = ("x", "y", "likelihood")
 HDF_KEY = "df_with_missing"
 """Under which DeepLabCut keeps its table."""
 
+LONGEST = 24 * 60 * 60 * 120
+"""Larger numbers at the ends of names are no frames: a day of 120 frames a second has fewer."""
+
 
 def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:
     """Writes the table; what is not labeled is empty in CSV and NaN in HDF5.
 
     With tracks, the images are frames of a video by the numbers that their names end with, every frame from 0 on has a
-    row (movement counts rows and takes no note of their numbers), and a track is an individual. Without, a row is an
-    image, and its persons are individuals in their order, which says nothing of who is the same on the next one.
+    row (movement counts rows and takes no note of their numbers), and a track is an individual. Where the names number
+    no frames (times, say, or no numbers), the images are rows in their order. Without tracks likewise, and persons are
+    individuals in their order, which says nothing of who is the same on the next one.
 
     Returns:
         What the format cannot hold.
 
     Raises:
+        DataError: The images are of several videos.
         OutputError: The place cannot be written.
         MissingExtra: HDF5 needs pandas and PyTables.
     """
     kept = dataset.take(dataset.persons)
     tracked = bool(len(kept)) and bool((kept.tracks >= 0).all())
-    frames = _frames(dataset) if tracked else np.arange(len(dataset.images))
-    rows = frames[kept.owners]
+    numbered = _frames(dataset) if tracked else None
+    frames = np.arange(len(dataset.images)) if numbered is None else numbered
     individuals, names = _individuals(kept, tracked)
+    first = np.unique(np.stack([kept.owners, individuals]), axis=1, return_index=True)[1]
+    twice = len(kept) - len(first)
+    kept, individuals = kept.take(first), individuals[first]
+    rows = frames[kept.owners]
     table = np.full((int(frames.max(initial=-1)) + 1, len(names), dataset.skeleton.num_keypoints, 3), np.nan)
     scores = np.where(np.isfinite(kept.joint_scores), kept.joint_scores, 1.0)
     values = np.dstack([kept.keypoints[..., :2], scores])
@@ -65,15 +75,31 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             "names of images (rows are numbers)": len(dataset.images),
             "limbs": len(dataset.skeleton.limbs),
             "persons and regions without keypoints": int((~dataset.persons).sum()),
+            "persons of a track that has another one on their image": twice,
+            "frames without a number (rows in the images' order)": len(frames) if tracked and numbered is None else 0,
         }
     )
 
 
-def _frames(dataset: PoseDataset) -> np.ndarray:
-    """(M,) the number of each image's frame: what the names end with, or the ids where that is not different."""
-    found = [re.search(r"(\d+)$", Path(image.file_name).stem) for image in dataset.images]
-    numbers = np.array([int(match[1]) for match in found if match], np.int64)
-    return numbers if len(np.unique(numbers)) == len(dataset.images) else dataset.image_ids()
+def _frames(dataset: PoseDataset) -> np.ndarray | None:
+    """(M,) int64 frame numbers, which the images' names end with; None where they number no frames of a video.
+
+    Raises:
+        DataError: They number frames of several videos: names differ in more than the number.
+    """
+    stems = (PurePosixPath(image.file_name).with_suffix("").as_posix() for image in dataset.images)
+    found = [re.fullmatch(r"(.*?)(\d+)", stem) for stem in stems]
+    pairs = [(match[1], int(match[2])) for match in found if match]
+    if len(pairs) < len(found) or max(number for _, number in pairs) >= LONGEST:
+        return None
+    videos = list(dict.fromkeys(video for video, _ in pairs))
+    if len(videos) > 1:
+        raise DataError(
+            f"images of {len(videos)} videos ({videos[0]!r}, {videos[1]!r} ...), and a table is of one; write one for "
+            "each"
+        )
+    numbers = np.array([number for _, number in pairs], np.int64)
+    return numbers if len(np.unique(numbers)) == len(numbers) else None
 
 
 def _individuals(kept: PoseDataset, tracked: bool) -> tuple[np.ndarray, list[str]]:

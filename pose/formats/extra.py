@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pose.datasets.images import missing_image
@@ -71,26 +71,17 @@ def measured(name: str, images: Path | None, number: int | None = None) -> Image
     return ImageRecord(name, *image_size(images / name), number)
 
 
-def place_in(folder: Path, name: str) -> Path:
-    """Where a file with the name of an image goes in an output folder.
-
-    Raises:
-        DataError: It would lie elsewhere.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise DataError(f"{name}: a file of this image's name would be written outside {folder}; give it another name")
-    return folder / path
-
-
 def link_image(source: Path, target: Path) -> None:
     """Puts an image at another place: as a relative symbolic link, or as a copy where there are none.
 
     What stands there already as a link is replaced; a file stays and is an error, unless it is the same one.
 
     Raises:
+        DataError: The image is absent.
         OutputError: It cannot be put there.
     """
+    if not source.is_file():
+        raise missing_image(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_symlink():

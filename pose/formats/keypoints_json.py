@@ -10,7 +10,7 @@ import numpy as np
 
 from pose.errors import DataError
 from pose.files import read_json, write_json
-from pose.formats.dataset import ImageRecord, PoseDataset, found_joints, make_dataset
+from pose.formats.dataset import ImageRecord, PoseDataset, below_threshold, found_joints, make_dataset
 from pose.formats.extra import measured
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.poses import to_coco_results
@@ -47,23 +47,30 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
             values = np.array(record["keypoints"], np.float64)
             key = int(record["image_id"])
             score = float(record["score"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: record {number} needs image_id, keypoints and score ({error!r})") from error
+            box = np.array(record.get("box") or [np.nan] * 4, np.float64).reshape(4)
+            track = int(record.get("track_id", -1))
+            image = images.get(key) or _image(record, key, options)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{path}: record {number} needs image_id, keypoints and score, and numbers wherever it has a box, a "
+                f"track_id, a width and a height ({error!r})"
+            ) from error
         if values.size != 3 * skeleton.num_keypoints:
             raise DataError(
                 f"{path}: record {number} has {values.size // 3} keypoints, the skeleton {skeleton.name!r} "
                 f"{skeleton.num_keypoints}; name the network's own by --source"
             )
-        if key not in images:
-            images[key] = _image(record, key, options)
+        images[key] = image
         owners.append(rows.setdefault(key, len(rows)))
         points.append(values.reshape(-1, 3))
         scores.append(score)
-        boxes.append(record.get("box", [np.nan] * 4))
-        tracks.append(record.get("track_id", -1))
+        boxes.append(box)
+        tracks.append(track)
     keypoints = np.reshape(points, (len(points), skeleton.num_keypoints, 3))
     seen = found_joints(keypoints[..., 2], options.joint_threshold)
-    left_out = Counter({f"joints below the score {options.joint_threshold:g} (unlabeled now)": int((seen == 0).sum())})
+    left_out = Counter({below_threshold(options.joint_threshold): int((seen == 0).sum())})
     return make_dataset(
         skeleton, images.values(), owners, np.dstack([keypoints[..., :2], seen]), left_out,
         boxes=boxes, scores=scores, joint_scores=keypoints[..., 2], tracks=tracks,
@@ -71,7 +78,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
 
 
 def _image(record: dict[str, Any], key: int, options: ReadOptions) -> ImageRecord:
-    name = record.get("file_name", f"{record.get('frame', key):06}.jpg")
+    name = str(record.get("file_name", f"{record.get('frame', key):06}.jpg"))
     if "width" in record and "height" in record:
         return ImageRecord(name, int(record["width"]), int(record["height"]), key)
     return measured(name, options.images, key)

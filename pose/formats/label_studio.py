@@ -41,6 +41,8 @@ def recognizes(path: Path) -> bool:
 def read(path: Path, options: ReadOptions) -> PoseDataset:
     """Reads the newest annotation of each task, or its newest prediction where nobody annotated it.
 
+    A prediction's points with a score below the joint threshold become unlabeled.
+
     Raises:
         DataError: It is no export of tasks, or nothing says which of a task's points are one person.
     """
@@ -57,16 +59,13 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
                 raise
             raise DataError(f"{name} is not in Label Studio's format ({error!r})") from error
     skeleton = options.skeleton or skeleton_from_names(path.stem, builder.names or ["keypoint"])
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _add_task(name: str, task: Mapping[str, Any], options: ReadOptions, builder: Builder) -> None:
     done = [each for each in task.get("annotations") or () if not each.get("was_cancelled")]
     builder.left_out["skipped annotations"] += len(task.get("annotations") or ()) - len(done)
-    versions = done or list(task.get("predictions") or ())
+    versions = sorted(done or task.get("predictions") or (), key=_time)
     builder.left_out["older versions of annotations"] += max(len(versions) - 1, 0)
     results = versions[-1]["result"] if versions else []
     regions = [each for each in results if each.get("type") in (_POINT, _BOX)]
@@ -79,11 +78,22 @@ def _add_task(name: str, task: Mapping[str, Any], options: ReadOptions, builder:
     builder.add_image(ImageRecord(file_name, int(width), int(height)))
     for points, box in _persons(name, results, options.category, builder):
         places: dict[str, Point] = {}
+        scores: dict[str, float] = {}
         for region in points:
             value = region["value"]
-            seen = 1 if _HIDDEN in ((region.get("meta") or {}).get("text") or ()) else 2
-            places[value[_POINT][0]] = (value["x"] * width / 100, value["y"] * height / 100, seen)
-        builder.add_person(file_name, places, None if box is None else _box(box["value"], width, height))
+            label = value[_POINT][0]
+            seen = 1.0 if _HIDDEN in ((region.get("meta") or {}).get("text") or ()) else 2.0
+            if not done and region.get("score") is not None:
+                scores[label] = float(region["score"])
+                seen = min(seen, builder.found_visibility(scores[label], options.joint_threshold))
+            places[label] = (value["x"] * width / 100, value["y"] * height / 100, seen)
+        shown = None if box is None else _box(box["value"], width, height)
+        builder.add_person(file_name, places, shown, joint_scores=scores)
+
+
+def _time(version: Mapping[str, Any]) -> str:
+    """When an annotation was changed or a prediction made, as ISO 8601 has it, so that later ones are larger."""
+    return str(version.get("updated_at") or version.get("created_at") or "")
 
 
 def _file_name(data: Mapping[str, Any]) -> str:
@@ -136,10 +146,15 @@ def _persons(
         groups = {"": list(regions.values())}
     for group in groups.values():
         own = [each for each in group if each["type"] == _POINT]
-        boxes = [each for each in group if each["type"] == _BOX]
-        if not own or (category is not None and boxes and category not in boxes[0]["value"][_BOX]):
-            builder.left_out["rectangles without keypoints or of another label"] += 1
+        drawn = [each for each in group if each["type"] == _BOX]
+        boxes = [each for each in drawn if category is None or category in each["value"][_BOX]]
+        if not own:
+            builder.left_out["rectangles without keypoints"] += len(drawn)
             continue
+        if drawn and not boxes:
+            builder.left_out[f"persons whose rectangle is not called {category!r}"] += 1
+            continue
+        builder.left_out["further rectangles of a person"] += max(len(drawn) - 1, 0)
         labels = [each["value"][_POINT][0] for each in own]
         if len(set(labels)) < len(labels):
             twice = next(label for label in labels if labels.count(label) > 1)

@@ -27,19 +27,15 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     Raises:
         DataError: A file is not of this format, or points without a group are more than one person's.
     """
+    files = [file for file in _files(path) if path.is_file() or _is_file(file)]
+    if not files:
+        raise DataError(f"{path}: no file of LabelMe in it")
     builder = Builder()
-    files = _files(path)
-    own = [file for file in files if _is_file(file)]
-    if not own:
-        raise DataError(f"{path}: no file of LabelMe, JSON with shapes and imagePath")
-    builder.left_out["JSON files of other kinds"] += len(files) - len(own)
-    for file in own:
+    builder.left_out["JSON files of other kinds"] += len(_files(path)) - len(files)
+    for file in files:
         _add(file, path if path.is_dir() else path.parent, builder)
     skeleton = options.skeleton or skeleton_from_names(path.stem, builder.names or ["keypoint"])
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _files(path: Path) -> list[Path]:
@@ -67,6 +63,9 @@ def _add(file: Path, root: Path, builder: Builder) -> None:
             points: dict[str, Point] = {}
             box = None
             for shape in shapes:
+                if shape["shape_type"] == "rectangle" and box is not None:
+                    builder.left_out["further rectangles of a person"] += 1
+                    continue
                 if shape["shape_type"] == "rectangle":
                     (x1, y1), (x2, y2) = shape["points"][0], shape["points"][-1 if len(shape["points"]) == 2 else 2]
                     box = [min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)]

@@ -9,8 +9,7 @@ import numpy as np
 
 from pose.errors import DataError
 from pose.files import make_folder, write_json
-from pose.formats.dataset import PoseDataset
-from pose.formats.extra import place_in
+from pose.formats.dataset import PoseDataset, inner_names
 from pose.formats.options import WriteOptions
 
 BODY_25 = (
@@ -30,11 +29,13 @@ _EMPTY = ("face", "hand_left", "hand_right")
 def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:
     """Writes ``IMAGE_keypoints.json`` for every image into a folder; labeled joints have the confidence 1.
 
+    Images' own folders are kept where two images in different ones have the same name.
+
     Returns:
         What the format cannot hold, and the joints that were made.
 
     Raises:
-        DataError: The skeleton shares no name with BODY_25.
+        DataError: The skeleton shares no name with BODY_25, or two images would share a file.
         OutputError: The folder cannot be written.
     """
     names = list(dataset.skeleton.keypoints)
@@ -58,11 +59,10 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             middle[:, 2] = np.minimum(first[:, 2], second[:, 2])
             points[:, BODY_25.index(name)] = np.where(middle[:, 2:] > 0, middle, 0)
             made += int((middle[:, 2] > 0).sum())
-    stems = [image.file_name.rsplit(".", 1)[0] for image in dataset.images]
-    stems = [Path(stem).name for stem in stems] if len({Path(stem).name for stem in stems}) == len(stems) else stems
-    targets = [place_in(path, f"{stem}_keypoints.json") for stem in stems]
+    stems = [name.with_suffix("") for name in inner_names(dataset.images)]
+    short = len({stem.name for stem in stems}) == len(stems)
     make_folder(path)
-    for row, target in enumerate(targets):
+    for row, stem in enumerate(stems):
         people = [
             {
                 "person_id": [int(kept.tracks[person])],
@@ -71,7 +71,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
             }
             for person in np.flatnonzero(kept.owners == row)
         ]
-        write_json(target, {"version": 1.3, "people": people})
+        write_json(path / f"{stem.name if short else stem}_keypoints.json", {"version": 1.3, "people": people})
     unknown = [names.index(name) for name in names if name not in BODY_25]
     return Counter(
         {

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pose.datasets.images import read_image
+from pose.datasets.orientation import read_named
 from pose.errors import DataError
 from pose.formats.dataset import PoseDataset
 from pose.skeleton import SIDE_COLORS
@@ -61,7 +61,8 @@ def _view(
     view = np.full((height, width, 3), _PALE, np.uint8)
     if images is not None:
         try:
-            image = read_image(images / dataset.images[dataset.owners[row]].file_name, orient=True)
+            record = dataset.images[dataset.owners[row]]
+            image = read_named(images, record.file_name, (record.width, record.height)).image
         except DataError:
             return view, factor, low
         affine = np.array([[factor, 0, -factor * low[0]], [0, factor, -factor * low[1]]])

@@ -32,7 +32,8 @@ def recognizes(path: Path) -> bool:
 def read(path: Path, options: ReadOptions) -> PoseDataset:
     """Reads labeled frames; images are named relative to the project's folder, frames of videos by number.
 
-    Instances that a network found are read where a frame has no labeled ones.
+    Instances that a network found are read where a frame has no labeled ones, with their scores; their points below
+    the joint threshold become unlabeled.
 
     Raises:
         DataError: sleap-io cannot read it, or an image's size is not known.
@@ -57,10 +58,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     skeleton = options.skeleton or skeleton_from_names(
         chosen.name or path.stem, chosen.node_names, chosen.edge_inds, first=0
     )
-    try:
-        return builder.build(skeleton)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return builder.build(skeleton)
 
 
 def _files(path: Path) -> list[Path]:
@@ -80,12 +78,18 @@ def _add(file: Path, root: Path, frame: Any, labels: Any, options: ReadOptions, 
     builder.left_out["found instances beside labeled ones"] += len(frame.predicted_instances) if user else 0
     for instance in user or frame.predicted_instances:
         points: dict[str, Point] = {}
-        for name, (x, y) in zip(instance.skeleton.node_names, instance.numpy(), strict=True):
+        scores: dict[str, float] = {}
+        values = instance.numpy() if user else instance.numpy(scores=True)
+        for name, (x, y, *score) in zip(instance.skeleton.node_names, values.tolist(), strict=True):
             if np.isfinite([x, y]).all():
-                points[name] = (float(x), float(y), 2)
+                points[name] = (x, y, 2.0)
+                if score:
+                    scores[name] = score[0]
+                    points[name] = (x, y, builder.found_visibility(score[0], options.joint_threshold))
         track = -1 if instance.track is None else labels.tracks.index(instance.track)
         if points:
-            builder.add_person(record.file_name, points, track=track)
+            found = np.nan if user else float(instance.score)
+            builder.add_person(record.file_name, points, track=track, score=found, joint_scores=scores)
         else:
             builder.left_out["instances without a point"] += 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +77,6 @@ FORMATS = {
 }  # fmt: skip
 """By name; a path is of the first format that recognizes it."""
 
-_NOT_OF_THE_FORMAT = (
-    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What reading raises where a file is not what its format says, beside the lines of the formats' own."""
-
 READABLE = tuple(name for name, each in FORMATS.items() if each.read)
 WRITABLE = tuple(name for name, each in FORMATS.items() if each.write)
 
@@ -98,33 +93,59 @@ def read_dataset(path: str | Path, format_name: str | None = None, options: Read
         DataError: Nothing is there, no format knows it, or it is not of its format.
         OptionError: There is no format of this name to read.
     """
-    chosen = input_format(Path(path), format_name)
+    path = Path(path)
+    chosen = input_format(path, format_name)
     assert chosen.read is not None  # as READABLE says
+    with _told_about(path, f"is not in the format {chosen.name}"):
+        return chosen.read(path, options or ReadOptions())
+
+
+_BAD_INPUT = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, EOFError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What readers and their libraries raise about files that are not what they say; RuntimeError: encrypted archives."""
+
+
+@contextmanager
+def _told_about(path: Path, problem: str) -> Iterator[None]:
+    """Whatever goes wrong with a file is a DataError that names it."""
     try:
-        return chosen.read(Path(path), options or ReadOptions())
+        yield
+    except DataError as error:
+        if str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
     except PoseError:
         raise
-    except _NOT_OF_THE_FORMAT as error:
-        raise DataError(
-            f"{path}: cannot be read as {chosen.name} ({error!r:.200}); correct it, or name another format by --from"
-        ) from error
+    except _BAD_INPUT as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+        raise DataError(f"{path}: {problem} ({reason})") from error
 
 
 def input_format(path: Path, name: str | None = None) -> Format:
     """The format to read a path in; see :func:`read_dataset`."""
-    if name is not None:
-        if name not in READABLE:
-            raise OptionError(f"--from: no format {name!r} to read; there are {', '.join(READABLE)}")
-        return FORMATS[name]
-    if not path.exists():
-        raise DataError(f"{path}: annotation file not found; give its path or see data/README.md for how to get it")
-    try:
+    if name is not None and name not in READABLE:
+        raise OptionError(f"--from: no format {name!r} to read; there are {', '.join(READABLE)}")
+    with _told_about(path, "cannot be read"):
+        if not path.exists():
+            raise DataError(f"{path}: annotation file not found; give its path or see data/README.md for how to get it")
+        if name is not None:
+            return FORMATS[name]
         for each in FORMATS.values():
-            if each.recognizes is not None and each.recognizes(path):
+            if _recognizes(each, path):
                 return each
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); name its format by --from") from error
     raise DataError(f"{path}: in none of the formats that are known ({', '.join(READABLE)}); name one by --from")
+
+
+def _recognizes(each: Format, path: Path) -> bool:
+    """Whether a path holds a format; a folder by a file's name, as ``labels.json``, is none of its files."""
+    try:
+        return each.recognizes is not None and each.recognizes(path)
+    except OSError:
+        if path.is_dir():
+            return False
+        raise
 
 
 def output_format(path: Path, name: str | None = None) -> Format:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from pose.datasets.image_names import find_image
 from pose.errors import DataError
 from pose.files import make_folder, replacing
-from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
-from pose.formats.extra import image_size, link_image, need, place_in
+from pose.formats.dataset import ImageRecord, PoseDataset, inner_names, make_dataset
+from pose.formats.extra import image_size, link_image, need
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.yolo_files import (
     DATA_FILE,
@@ -40,7 +41,7 @@ def recognizes(path: Path) -> bool:
 
 
 def read(path: Path, options: ReadOptions) -> PoseDataset:
-    """Reads all splits of a folder, or the one of ``labels/SPLIT`` where only that has labels.
+    """Reads all splits of a folder.
 
     Raises:
         DataError: A file is missing or not of this format; the message names file and line.
@@ -51,7 +52,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     fields = read_fields(found)
     count, columns = keypoint_shape(found, fields)
     skeleton = skeleton_of(found, fields, count, options)
-    classes = class_names(fields)
+    classes = class_names(found, fields)
     person = person_class(found, classes, options.category)
     images: list[ImageRecord] = []
     owners: list[int] = []
@@ -83,6 +84,9 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
 def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:
     """Writes a folder with one split, visibility in the third column; images become links to those of the folder.
 
+    Readers take the last folder ``images`` of a path for the one beside ``labels`` (``img2label_paths`` in the file
+    above), so that images lie here without folders of this name of their own: ``../images/a.jpg`` as ``a.jpg``.
+
     Ultralytics' reader leaves out a whole image where one number is outside it, so joints outside become unlabeled and
     boxes are cut, both counted.
 
@@ -91,7 +95,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
 
     Raises:
         OutputError: The folder cannot be written.
-        DataError: An image has no size, or is absent.
+        DataError: An image has no size, or two would share a label file.
     """
     yaml = need("yaml", "the format yolo")
     lost = Counter(
@@ -103,21 +107,22 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
         }
     )
     labels, images = path / "labels" / options.split, path / "images" / options.split
-    targets = [place_in(labels, image.file_name).with_suffix(".txt") for image in dataset.images]
+    places = inner_names(dataset.images, dropped=("images",))
     make_folder(labels)
     sizes = np.array([(image.width, image.height) for image in dataset.images], np.float64).reshape(-1, 2)
     if not (sizes > 0).all():
         raise DataError(f"{dataset.images[int(np.argmin(sizes.min(1)))].file_name}: its size is unknown")
     lines, changed = _lines(dataset, sizes[dataset.owners])
     lost.update(changed)
-    stems = {Path(image.file_name).with_suffix("") for image in dataset.images}
-    if len(stems) < len(dataset.images):
-        raise DataError("two images differ in their suffix alone, so that they would share one label file; rename one")
-    for number, (image, label) in enumerate(zip(dataset.images, targets, strict=True)):
-        with replacing(label) as temporary:
+    for number, (place, image) in enumerate(zip(places, dataset.images, strict=True)):
+        with replacing(labels / place.with_suffix(".txt")) as temporary:
             temporary.write_text("".join(lines.get(number, [])), encoding="utf-8")
         if options.images is not None:
-            link_image(options.images / image.file_name, place_in(images, image.file_name))
+            source = Path(find_image(str(options.images), image.file_name))
+            if source.is_file():
+                link_image(source, images / place)
+            else:
+                lost["images that are not in the folder of images (labels alone)"] += 1
     skeleton = dataset.skeleton
     fields = {
         "path": str(path.resolve()),

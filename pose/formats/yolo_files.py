@@ -50,9 +50,13 @@ def keypoint_shape(path: Path, fields: Mapping[str, Any]) -> tuple[int, int]:
     return count, columns
 
 
-def class_names(fields: Mapping[str, Any]) -> dict[int, str]:
+def class_names(path: Path, fields: Mapping[str, Any]) -> dict[int, str]:
     names = fields.get("names") or {}
-    return {int(number): str(name) for number, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+    try:
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        return {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: names must be the classes in a list or by number, got {str(names)[:80]}") from error
 
 
 def person_class(path: Path, classes: Mapping[int, str], category: str | None) -> int:
@@ -116,7 +120,7 @@ def _listed(value: Any) -> list[str]:
 def label_rows(path: Path, columns: int) -> Iterator[np.ndarray]:
     if not path.is_file():
         return
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         try:

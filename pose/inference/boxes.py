@@ -79,10 +79,16 @@ def person_boxes(
     return np.concatenate([corners[kept, :2], size[kept], scores[kept, None].astype(np.float64)], axis=1)
 
 
+def touching(boxes: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of (N, 5) boxes touch the picture (H, W, 3)."""
+    height, width = image.shape[:2]
+    return (boxes[:, :2] < (width, height)).all(1) & (boxes[:, :2] + boxes[:, 2:4] > 0).all(1)
+
+
 def check_inside(boxes: np.ndarray, image: np.ndarray) -> None:
     """Raises DataError for the first of (N, 5) boxes that does not touch the picture (H, W, 3)."""
     height, width = image.shape[:2]
-    outside = (boxes[:, :2] >= (width, height)).any(1) | (boxes[:, :2] + boxes[:, 2:4] <= 0).any(1)
+    outside = ~touching(boxes, image)
     if outside.any():
         box = boxes[outside.argmax(), :4].tolist()
         raise DataError(f"the box {box} lies outside the picture of {width} x {height} pixels")

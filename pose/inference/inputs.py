@@ -84,9 +84,9 @@ class ImageFiles:
         size = self.size_of(path) if self.size_of else None
         if size is None:
             return as_image(path, self.upright)
-        image, notice = read_annotated(path, size)
-        self._notices.add([(notice, str(path))] if notice else [], self.warn)
-        return image
+        found = read_annotated(path, size)
+        self._notices.add([(found.notice, str(path))] if found.notice else [], self.warn)
+        return found.image
 
     def _tell_of_several(self, path: Path) -> None:
         if self._several_told or path.suffix.lower() not in _ANIMATED:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pose.errors import DataError
-from pose.inference.boxes import CocoBoxes, check_inside
+from pose.inference.boxes import CocoBoxes, check_inside, touching
 from pose.inference.inputs import Frame, ImageFiles, read_ahead
 from pose.inference.outputs import Stop, Write
 from pose.inference.predictor import Predictor
@@ -44,7 +44,7 @@ def poses_of_images(
         frames, own = [], []
         for frame in chunk:
             try:
-                found = None if boxes is None else _file_boxes(boxes, boxes.of_image(frame.path), frame)
+                found = None if boxes is None else _file_boxes(boxes, boxes.of_image(frame.path), frame, files.warn)
             except DataError as error:
                 files.skip(error)
                 continue
@@ -55,7 +55,10 @@ def poses_of_images(
 
 
 def poses_of_video(
-    predictor: StreamPredictor, source: VideoSource, boxes: CocoBoxes | None = None
+    predictor: StreamPredictor,
+    source: VideoSource,
+    boxes: CocoBoxes | None = None,
+    warn: Callable[[str], None] = print,
 ) -> Iterator[tuple[Frame, Poses]]:
     """Each frame with its poses and their tracks, in order.
 
@@ -63,15 +66,16 @@ def poses_of_video(
         predictor: Finds and follows them.
         source: The video.
         boxes: Of frames by their number; None asks the predictor's detector.
+        warn: Told about boxes outside their frame, which are left out.
 
     Raises:
-        DataError: A box lies outside the picture, or the file has boxes for none of the frames.
+        DataError: All boxes of a frame lie outside it, or the file has boxes for none of the frames.
     """
     if boxes is not None and source.frame_count is not None:
         boxes.check_frames(source.name, source.frame_count)
     frames = (Frame(number, image) for number, image in enumerate(source))
     for frame in read_ahead(frames, newest_only=source.live):
-        own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame)
+        own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame, warn)
         yield frame, predictor(frame.number, frame.image, own)
 
 
@@ -120,11 +124,16 @@ def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield chunk
 
 
-def _file_boxes(file: CocoBoxes, boxes: np.ndarray, frame: Frame) -> np.ndarray:
-    """The boxes, if they are inside the picture."""
+def _file_boxes(file: CocoBoxes, boxes: np.ndarray, frame: Frame, warn: Callable[[str], None]) -> np.ndarray:
+    """The boxes that touch the picture; the others are counted and told, an error where they are all."""
+    inside = touching(boxes, frame.image)
+    if inside.all():
+        return boxes
+    where = frame.path or f"frame {frame.number}"
     try:
         check_inside(boxes, frame.image)
     except DataError as error:
-        where = frame.path or f"frame {frame.number}"
-        raise DataError(f"{file.path}: {where}: {error}; correct or remove it") from error
-    return boxes
+        if not inside.any():
+            raise DataError(f"{file.path}: {where}: {error}; correct or remove it") from error
+        warn(f"{file.path}: {where}: {(~inside).sum():,} of {len(boxes):,} boxes are left out, {error}")
+    return boxes[inside]

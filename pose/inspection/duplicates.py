@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pose.datasets.images import read_image
+from pose.datasets.orientation import read_annotated
 from pose.errors import DataError
 
 NEAR = 6
@@ -52,22 +53,38 @@ def perceptual_hash(image: np.ndarray) -> int:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def hash_images(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+class ImageFile(NamedTuple):
+    """An image as its annotations count its pixels.
+
+    Attributes:
+        path: The file.
+        size: Width and height that the annotations say; 0, 0 where they do not know.
+    """
+
+    path: Path
+    size: tuple[int, int] = (0, 0)
+
+    def read(self) -> np.ndarray:
+        """(H, W, 3) uint8 BGR; raises DataError as :func:`~pose.datasets.orientation.read_annotated`."""
+        return read_annotated(self.path, self.size).image
+
+
+def hash_images(files: Sequence[ImageFile]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Hashes of image files, with progress.
 
     Returns:
         (M,) uint64 hashes and (M,) of the mirrored images, 0 where a file cannot be used; what was wrong with those.
     """
 
-    def both(path: Path) -> tuple[int, int, str]:
+    def both(file: ImageFile) -> tuple[int, int, str]:
         try:
-            image = read_image(path)
+            image = file.read()
         except DataError as error:
             return 0, 0, str(error)
         return perceptual_hash(image), perceptual_hash(image[:, ::-1]), ""
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        found = list(tqdm(pool.map(both, paths), total=len(paths), desc="hashing", unit="image", disable=None))
+        found = list(tqdm(pool.map(both, files), total=len(files), desc="hashing", unit="image", disable=None))
     hashes, mirrored = (np.array([each[side] for each in found], np.uint64) for side in (0, 1))
     return hashes, mirrored, [each[2] for each in found if each[2]]
 

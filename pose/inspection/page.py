@@ -11,14 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pose.datasets.images import read_image
+from pose.datasets.orientation import read_named
 from pose.errors import DataError
 from pose.evaluation.analysis.charts import bar_chart
 from pose.evaluation.analysis.report import STYLE, figure_table
 from pose.files import make_folder, replacing
 from pose.formats.dataset import PoseDataset
 from pose.formats.skeleton_sheet import draw_skeleton_sheet
-from pose.inspection.duplicates import Duplicate
+from pose.inspection.duplicates import Duplicate, ImageFile
 from pose.inspection.persons import PersonCheck
 from pose.inspection.sides import SURE, ExchangeCheck, PairCheck
 from pose.visualization import draw_skeletons
@@ -48,10 +48,10 @@ class Examples:
         record = self.dataset.images[row]
         if self.images is not None:
             try:
-                return read_image(self.images / record.file_name)
+                return read_named(self.images, record.file_name, (record.width, record.height)).image
             except DataError:
                 pass
-        return np.full((record.height, record.width, 3), 225, np.uint8)
+        return np.full((max(record.height, 1), max(record.width, 1), 3), 225, np.uint8)
 
     def person(self, row: int) -> str:
         """A person with keypoints and box."""
@@ -189,7 +189,7 @@ def _sides(
 
 
 def duplicate_section(
-    across: Sequence[Duplicate], within: Sequence[Duplicate], files: Sequence[Path], broken: Sequence[str]
+    across: Sequence[Duplicate], within: Sequence[Duplicate], files: Sequence[ImageFile], broken: Sequence[str]
 ) -> str:
     """The part of the page about images that look the same.
 
@@ -203,7 +203,7 @@ def duplicate_section(
     def pair(each: Duplicate) -> str:
         views = []
         for row in (each.first, each.second):
-            image = read_image(files[row])
+            image = files[row].read()
             factor = min(_LARGEST[0] / image.shape[1], _LARGEST[1] / image.shape[0])
             size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
             views.append(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
@@ -211,9 +211,8 @@ def duplicate_section(
         rims = [(0, high - len(view), 0, 4, cv2.BORDER_CONSTANT) for view in views]
         views = [cv2.copyMakeBorder(view, *rim, value=[255] * 3) for view, rim in zip(views, rims, strict=True)]
         mirrored = ", mirrored" if each.mirrored else ""
-        return _figure(
-            np.hstack(views), f"{files[each.first].name} and {files[each.second].name}: {each.distance} bits{mirrored}"
-        )
+        names = " and ".join(files[row].path.name for row in (each.first, each.second))
+        return _figure(np.hstack(views), f"{names}: {each.distance} bits{mirrored}")
 
     text = (
         f"<p>{len(files):,} images compared, {len(broken):,} could not be read.</p>"

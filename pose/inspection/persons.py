@@ -54,7 +54,7 @@ class PersonCheck:
 def check_persons(dataset: PoseDataset) -> PersonCheck:
     """Counts the persons of a data set."""
     limits = np.array([(image.width, image.height) for image in dataset.images], np.float64).reshape(-1, 2)
-    limits = limits[dataset.owners]
+    limits = np.where(limits > 0, limits, np.inf)[dataset.owners]  # 0: not known
     boxes = dataset.boxes_or_extents()
     corners = boxes[:, :2] + boxes[:, 2:]
     inside = (np.minimum(corners, np.where(limits > 0, limits, np.inf)) - np.maximum(boxes[:, :2], 0) > 0).all(1)

@@ -13,13 +13,12 @@ from pose import options
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.backbones.mobilenet_v3 import MobileNetV3Small
 from pose.models.backbones.resnet import ResNet
-from pose.models.dynamic.makers import CondConvs, ConvMaker, DCDConvs, DynamicConvs, StaticConvs
+from pose.models.dynamic.makers import CONVS, ConvMaker
 from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead
 
 BACKBONES = {"mobilenet_v2": MobileNetV2, "mobilenet_v3_small": MobileNetV3Small, "resnet": ResNet}
 HEADS = {"deconv": DeconvHead, "bottleneck": BottleneckHead}
 CHANNEL_ORDERS = ("rgb", "bgr")
-CONVS = {"static": StaticConvs, "dynamic": DynamicConvs, "dcd": DCDConvs, "condconv": CondConvs}
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -82,7 +81,8 @@ def build_pose_net(
 
     Args:
         backbone: ``type`` (one of :data:`BACKBONES`), the constructor's arguments, and ``conv``: the
-            ``type`` of convolutions (one of :data:`CONVS`) and its arguments; static if left out.
+            ``type`` of convolutions (one of :data:`~pose.models.dynamic.makers.CONVS`) and its arguments; static if
+            left out.
         head: Likewise, of :data:`HEADS`.
         num_keypoints: K.
         channel_order: See :class:`PoseNet`.

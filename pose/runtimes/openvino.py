@@ -31,12 +31,12 @@ def infer_request(path: str | Path, threads: int = 0) -> Any:
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """See :func:`infer_request`."""
-    require("openvino", "openvino")
-    metadata = read_details(path)
+    openvino, metadata = require("openvino", "openvino"), read_details(path)
     request = infer_request(path, threads)
 
     def run(images: np.ndarray) -> list[np.ndarray]:
         outputs = request.infer([images])
         return [outputs[index].copy() for index in range(len(outputs))]
 
-    return NetworkSession(run, metadata, one_image=True)
+    pixels = request.model_inputs[0].get_element_type() == openvino.Type.u8
+    return NetworkSession(run, metadata, one_image=True, gives_keypoints=pixels, takes_pixels=pixels)

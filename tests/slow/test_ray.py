@@ -1,5 +1,6 @@
 """examples/ray_poses.py on a local Ray: the rows are those of the predictor."""
 
+import os
 import runpy
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from pose import Predictor
 from pose.inference.boxes import whole_image
 
+os.environ.update(RAY_agent_register_timeout_ms="300000", RAY_raylet_start_wait_time_s="300")  # a busy machine
 ray = pytest.importorskip("ray.data")
 parquet = pytest.importorskip("pyarrow.parquet")
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ which keypoints of each person were correct; which persons were found at which O
 
 FREE = (
     *("data.workers", "test.batch_size", "test.native", "train.seed", "train.checkpoint_minutes"),
-    *("train.native", "train.recompute_kernels"),
+    *("train.native", "train.recompute_kernels", "train.loggers"),
 )
 """Options in which runs may differ: they change how long it takes, not what comes out (but for rounding), or are the
 seed itself."""
@@ -99,13 +99,14 @@ class Run:
         return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else ())}
 
 
-def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Path) -> list[Run]:
+def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Path, differ: str = "model") -> list[Run]:
     """Every network with every seed, all networks of a seed before the next one.
 
     Args:
-        networks: Settings by name, the baseline first; they may differ in ``model`` alone.
+        networks: Settings by name, the baseline first; they may differ in ``differ`` alone.
         seeds: Numbers from 0 on, no two alike.
         folder: Gets ``NAME/seed_N`` for each.
+        differ: A section of the settings.
 
     Raises:
         CompareError: They differ in something else, or a folder holds a run of other settings.
@@ -117,7 +118,7 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
         raise OptionError(f"--seeds: needs different numbers from 0 on, got {' '.join(map(str, seeds)) or 'none'}")
     (first, baseline), *others = networks.items()
     for name, settings in others:
-        _refuse(_differences(baseline, settings, but="model"), f"{first} and {name} are not trained and tested alike")
+        _refuse(_differences(baseline, settings, but=differ), f"{first} and {name} are not trained and tested alike")
     runs = [
         Run(name, seed, replace(settings, train=replace(settings.train, seed=seed)), folder / name / f"seed_{seed}")
         for seed in seeds

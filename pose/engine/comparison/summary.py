@@ -42,7 +42,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
     networks = {name: _network(list(done[name].values())) for name in names if done[name]}
     baseline = names[0]
     differences = {
-        name: _difference(done[name], done[baseline]) for name in names[1:] if done[name].keys() & done[baseline].keys()
+        name: difference(done[name], done[baseline]) for name in names[1:] if done[name].keys() & done[baseline].keys()
     }
     missing = [f"{run.name}, seed {run.seed}" for run in runs if run.result is None]
     return {"baseline": baseline, "networks": networks, "differences": differences, "missing": missing}
@@ -74,7 +74,12 @@ def _known(values: Sequence[float]) -> list[float]:
     return [math.nan if value < 0 else value for value in values]
 
 
-def _difference(runs: dict[int, Run], baseline: dict[int, Run]) -> dict[str, dict[str, Interval]]:
+def difference(runs: dict[int, Run], baseline: dict[int, Run]) -> dict[str, dict[str, Interval]]:
+    """Intervals of the differences in every figure, over the seeds that both have and, for AP and PCK, over pictures.
+
+    Args:
+        runs, baseline: Tested runs by seed.
+    """
     seeds = sorted(runs.keys() & baseline.keys())
     pairs = [(runs[seed].result["figures"], baseline[seed].result["figures"]) for seed in seeds]
     found = {}
@@ -108,7 +113,7 @@ def format_table(summary: dict[str, Any]) -> str:
         figures = list(next(iter(networks.values()))["figures"])
         rows = []
         for name, network in networks.items():
-            cells = [_spread(*network["figures"][figure][:2]) for figure in figures]
+            cells = [spread_text(*network["figures"][figure][:2]) for figure in figures]
             seeds, epochs = (" ".join(map(str, network[key])) for key in ("seeds", "epochs"))
             rows.append(
                 [name, f"{network['parameters'] / 1e6:.2f} M", seeds, epochs, *cells, f"{network['hours']:.2f}"]
@@ -117,8 +122,8 @@ def format_table(summary: dict[str, Any]) -> str:
         lines += ["", *_legend(next(iter(networks.values())))]
     if differences:
         rows = [
-            [name, figure, f"{100 * intervals['seeds'].mean:+.1f}", _range(intervals["seeds"]),
-             _range(intervals.get("pictures"))]
+            [name, figure, f"{100 * intervals['seeds'].mean:+.1f}", interval_text(intervals["seeds"]),
+             interval_text(intervals.get("pictures"))]
             for name, difference in differences.items()
             for figure, intervals in difference.items()
         ]  # fmt: skip
@@ -152,13 +157,15 @@ def _legend(network: dict[str, Any]) -> list[str]:
     return [*notes, *(f"{warning[0].upper()}{warning[1:]}." for warning in warnings)]
 
 
-def _spread(mean: float, deviation: float) -> str:
+def spread_text(mean: float, deviation: float) -> str:
+    """A mean with its deviation, in hundredths."""
     if math.isnan(mean):
         return "n/a"
     return f"{100 * mean:.1f}" if math.isnan(deviation) else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
 
 
-def _range(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
+    """An interval in hundredths; nothing where there is none."""
     if interval is None:
         return ""
     return "one seed" if math.isnan(interval.low) else f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
-from pose.datasets.images import read_image
+from pose.datasets.orientation import read_named, size_of
 from pose.evaluation.analysis.summary import Analysis
 from pose.skeleton import Skeleton
 from pose.visualization import draw_skeletons
@@ -56,7 +56,8 @@ def make_gallery(
 
     @lru_cache(maxsize=4)
     def read(image_id: int) -> np.ndarray:
-        return read_image(Path(images, annotations.imgs[image_id]["file_name"]))
+        record = annotations.imgs[image_id]
+        return read_named(images, record["file_name"], size_of(record)).image
 
     def crop(image_id: int, true: np.ndarray | None, found: np.ndarray | None) -> str:
         """Keypoints (K, 3) with a score of 0 or 1, of the annotation and of the result; either may be missing."""

@@ -101,7 +101,7 @@ def _row(name: str, image: np.ndarray, poses: Poses) -> Row:
         "error": None,
         "boxes": poses.boxes.round(3).tolist(),
         "box_scores": poses.box_scores.round(5).tolist(),
-        "keypoints": keypoints.reshape(len(keypoints), -1).tolist(),
+        "keypoints": keypoints.reshape(len(keypoints), 3 * keypoints.shape[1]).tolist(),
         "scores": scores.tolist(),
     }
 

@@ -246,3 +246,7 @@ class DCDConvs(SelectedConvs):
         if role == "depthwise":
             return partial(self.layer, reduction=self.depthwise_reduction)
         return partial(self.layer, latent_rule="root") if role in ("reduce", "restore") else self.layer
+
+
+CONVS = {"static": StaticConvs, "dynamic": DynamicConvs, "dcd": DCDConvs, "condconv": CondConvs}
+"""The makers by the name that a configuration's ``conv`` has as ``type``."""

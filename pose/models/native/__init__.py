@@ -18,13 +18,18 @@ from torch import nn
 
 from pose.errors import PoseError
 from pose.files import make_folder
+from pose.models.native import ahead
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "inference" / "layers.cpp"
-FLAGS = (
+_FLAGS = (
     *("-O3", "-march=native", "-fopenmp"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"),
 )
+FLAGS = (*_FLAGS, "-mtune=generic")
+"""The compiler's flags for inference; GCC tunes for AMD's processors by tearing multiply-adds apart."""
+TRAINING_FLAGS = (*_FLAGS, "-fassociative-math")
+"""Those for training, whose sums over images may be taken in any order."""
 ACTIVATIONS = {nn.Identity: 0, nn.ReLU: 1, nn.ReLU6: 2, nn.Hardswish: 3}
 """Codes of the activations that are fused into a native layer, as in the sources."""
 
@@ -35,30 +40,39 @@ class NativeError(PoseError, RuntimeError):
 
 @functools.cache
 def build() -> None:
-    """Compiles and loads the layers; about half a minute the first time, nothing later.
+    """Compiles and loads the layers; about half a minute the first time, nothing later or where a wheel brought them.
 
     Raises:
         NativeError: There is no compiler, or it failed.
     """
-    load(SOURCE)
+    load(SOURCE, flags=FLAGS)
 
 
-def load(*sources: Path) -> None:
+def load(*sources: Path, flags: Sequence[str] = FLAGS) -> None:
     """Loads sources below this folder as one library, named after the first; compiles it where there is none yet.
+
+    One that a wheel brought for this kind of processor is taken before one that is compiled here.
+
+    Args:
+        sources: C++ files.
+        flags: The compiler's.
 
     Raises:
         NativeError: As for :func:`build`.
     """
-    library = _folder() / f"{_name(sources)}.so"
+    if (built := ahead.find(name_of(sources, flags))) is not None:
+        torch.ops.load_library(str(built))
+        return
+    library = _folder() / f"{_name(sources, flags)}.so"
     try:
-        if library.is_file() or not _compile(sources, library):
+        if library.is_file() or not _compile(sources, flags, library):
             torch.ops.load_library(str(library))
     except Exception as error:  # whatever a compiler, ninja or the linker can say
         reason = str(error).strip().partition("\n")[0].partition(": [")[0]  # not the whole command that failed
         raise NativeError(f"native layers cannot be built ({reason}); a C++ compiler and ninja are needed") from error
 
 
-def _compile(sources: Sequence[Path], library: Path) -> bool:
+def _compile(sources: Sequence[Path], flags: Sequence[str], library: Path) -> bool:
     """Makes a library and loads it; False where another process made it meanwhile.
 
     It is compiled in a folder of its own and gets its name when it is whole: a build that is killed leaves neither half
@@ -78,7 +92,7 @@ def _compile(sources: Sequence[Path], library: Path) -> bool:
             cpp_extension.load(
                 library.stem,
                 [str(source) for source in sources],
-                extra_cflags=list(FLAGS),
+                extra_cflags=list(flags),
                 extra_include_paths=[str(FOLDER), str(sources[0].parent)],
                 build_directory=folder,
                 is_python_module=False,
@@ -94,17 +108,26 @@ def _folder() -> Path:
     return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cache, "pose_native")
 
 
-def _name(sources: Sequence[Path]) -> str:
-    """The library's name: other sources, another torch or processor needs another, and home folders are shared.
-
-    Where the sources lie is no part of it: all copies of the project with the same sources share one library.
-    """
+def _name(sources: Sequence[Path], flags: Sequence[str]) -> str:
+    """The name of the library that is compiled here: home folders are shared, and another processor needs another."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
-    processor = text.partition("flags")[2].partition("\n")[0] or platform.machine()
+    return name_of(sources, flags, text.partition("flags")[2].partition("\n")[0] or platform.machine())
+
+
+def name_of(sources: Sequence[Path], flags: Sequence[str], processor: str = "") -> str:
+    """A library's name: other sources, flags or another torch need another.
+
+    Where the sources lie is no part of it: all copies of the project with the same sources share one library.
+
+    Args:
+        sources: Below :data:`FOLDER`; all headers count that they may include.
+        flags: The compiler's.
+        processor: What it is compiled for; none for a library that is built ahead.
+    """
     headers = sorted([*FOLDER.glob("*.h"), *sources[0].parent.glob("*.h")])
     contents = (f"{file.relative_to(FOLDER)}\0{file.read_text()}" for file in (*sources, *headers))
-    parts = (*contents, *FLAGS, torch.__version__, processor)
+    parts = (*contents, *flags, torch.__version__, processor)
     return f"pose_native_{sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -41,31 +41,59 @@ inline void put(const ChannelRow& row, int64_t column, int64_t c, Value (&values
   store(row.sums + c, total);
 }
 
+// Adds what a row of taps makes of neighbouring pixels, the first of which lies at `line`.
+template <int K, int S, int kColumns>
+inline void tap_row(const ChannelRow& row, const float* line, int64_t a, int64_t c, Lanes (&values)[kColumns]) {
+  const float* taps = row.taps + a * K * row.channels + c;
+  Lanes tap[K];
+#pragma GCC unroll 8
+  for (int b = 0; b < K; ++b) tap[b] = load<Lanes>(taps + b * row.channels);
+#pragma GCC unroll 16
+  for (int j = 0; j < (kColumns - 1) * S + K; ++j) {
+    const Lanes value = load<Lanes>(line + j * row.channels);
+#pragma GCC unroll 8
+    for (int o = 0; o < kColumns; ++o)
+      if (j - o * S >= 0 && j - o * S < K) values[o] += value * tap[j - o * S];
+  }
+}
+
 // kColumns neighbouring values of a K x K kernel with stride S, all of whose columns lie inside the image. Channels are
-// the inner loop: so memory is read from beginning to end.
+// the inner loop, a line of the cache at a time: so memory is read from beginning to end, and a line is done with before
+// those of other pixels and taps, which fall into the same few places of the cache, push it out. A 3 x 3 kernel is too
+// quickly done for the processor to see what comes: what the next row of the answer needs is fetched meanwhile.
 template <int K, int S, int kColumns>
 inline void neighbours(const ChannelRow& row, int64_t column, int64_t begin, int64_t end) {
-  const float* corner = row.image + (row.top * row.width + column * S - K / 2) * row.channels;
+  constexpr int kHalves = kLanes < 16 ? 2 : 1;
+  const int64_t step = row.width * row.channels;
+  const float* corner = row.image + row.top * step + (column * S - K / 2) * row.channels;
+  const float* next = row.image + std::min(row.top + K, row.height - S) * step + column * S * row.channels;
   const int64_t first = std::max<int64_t>(-row.top, 0), last = std::min<int64_t>(row.height - row.top, K);
-  for (int64_t c = begin; c < end; c += kLanes) {
-    Lanes values[kColumns];
-    const Lanes bias = load<Lanes>(row.bias + c);
+  int64_t c = begin;
+  for (; c + kHalves * kLanes <= end; c += kHalves * kLanes) {
+    Lanes values[kHalves][kColumns];
+#pragma GCC unroll 2
+    for (int half = 0; half < kHalves; ++half) {
+      const Lanes bias = load<Lanes>(row.bias + c + half * kLanes);
 #pragma GCC unroll 8
-    for (int o = 0; o < kColumns; ++o) values[o] = bias;
-    for (int64_t a = first; a < last; ++a) {
-      const float* line = corner + a * row.width * row.channels + c;
-      const float* taps = row.taps + a * K * row.channels + c;
-      Lanes tap[K];
-#pragma GCC unroll 8
-      for (int b = 0; b < K; ++b) tap[b] = load<Lanes>(taps + b * row.channels);
-#pragma GCC unroll 16
-      for (int j = 0; j < (kColumns - 1) * S + K; ++j) {
-        const Lanes value = load<Lanes>(line + j * row.channels);
-#pragma GCC unroll 8
-        for (int o = 0; o < kColumns; ++o)
-          if (j - o * S >= 0 && j - o * S < K) values[o] += value * tap[j - o * S];
-      }
+      for (int o = 0; o < kColumns; ++o) values[half][o] = bias;
     }
+    if constexpr (K == 3) {
+#pragma GCC unroll 2
+      for (int a = 0; a < S; ++a)
+#pragma GCC unroll 16
+        for (int j = 0; j < kColumns * S; ++j) __builtin_prefetch(next + a * step + j * row.channels + c, 0, 2);
+    }
+    for (int64_t a = first; a < last; ++a)
+#pragma GCC unroll 2
+      for (int half = 0; half < kHalves; ++half)
+        tap_row<K, S, kColumns>(row, corner + a * step + c + half * kLanes, a, c + half * kLanes, values[half]);
+#pragma GCC unroll 2
+    for (int half = 0; half < kHalves; ++half) put<Lanes, kColumns>(row, column, c + half * kLanes, values[half]);
+  }
+  for (; c < end; c += kLanes) {
+    Lanes values[kColumns];
+    for (int o = 0; o < kColumns; ++o) values[o] = load<Lanes>(row.bias + c);
+    for (int64_t a = first; a < last; ++a) tap_row<K, S, kColumns>(row, corner + a * step + c, a, c, values);
     put<Lanes, kColumns>(row, column, c, values);
   }
 }

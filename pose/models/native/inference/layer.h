@@ -25,6 +25,7 @@ class Layer {
   // One image (1, C, H, W) channels_last to the next.
   virtual Tensor run(const Tensor& x, Flow& flow) const = 0;
   virtual bool wants_averages() const { return false; }
+  virtual bool adds_shortcut() const { return true; }
 };
 
 // How a layer meets an image and what follows.

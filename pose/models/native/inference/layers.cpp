@@ -14,6 +14,8 @@
 #include "channels.h"
 #include "decomposed.h"
 #include "layer.h"
+#include "peak.h"
+#include "program.h"
 
 namespace pose {
 namespace {
@@ -89,6 +91,7 @@ struct SqueezeExcitationLayer : Layer {
   SqueezeExcitationLayer(Tensor w1, Tensor b1, Tensor w2, Tensor b2) : w1(w1), b1(b1), w2(w2), b2(b2) {}
 
   bool wants_averages() const override { return true; }
+  bool adds_shortcut() const override { return false; }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
     const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);
@@ -111,146 +114,62 @@ struct SqueezeExcitationLayer : Layer {
   }
 };
 
-// Layers in a row, with shortcuts around some of them.
-class Program : public torch::CustomClassHolder {
- public:
-  void add_static(const std::vector<int64_t>& shape, const Tensor& weight, const Tensor& bias) {
-    const Shape read_shape = read(shape);
-    check_constant(weight, at::kFloat, read_shape.size());
-    check_constant(bias, at::kFloat, read_shape.panels() * kPanel);
-    add<StaticLayer>(read_shape, weight, bias);
-  }
+using Self = c10::intrusive_ptr<Program>;
 
-  void add_dynamic(const std::vector<int64_t>& shape, const std::optional<Tensor>& w1, const std::optional<Tensor>& b1,
-                   const Tensor& w2, const Tensor& b2, const Tensor& bank, const Tensor& bias,
-                   const std::optional<Tensor>& biases) {
-    const Attention attention = {w1.value_or(Tensor()), b1.value_or(Tensor()), w2, b2};
-    const Tensor mixed = biases.value_or(Tensor());
-    const Shape read_shape = read(shape);
-    const bool words = bank.scalar_type() == kWords;
-    const int64_t size = words ? panels_of(read_shape.size()) * kPanel : read_shape.size();
-    check_constant(bank, words ? kWords : at::kFloat, size * b2.size(0));
-    check_constant(bias, at::kFloat, read_shape.panels() * kPanel);
-    add<DynamicLayer>(read_shape, attention, bank, bias, mixed);
-  }
+// Size, stride, padding, dilation, inputs, outputs, depthwise, activation.
+Shape read(const std::vector<int64_t>& v) {
+  TORCH_CHECK(v.size() == 12, "a shape has twelve numbers");
+  return {{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}}, v[8], v[9], v[10] != 0, v[11]};
+}
 
-  void add_dcd(const std::vector<int64_t>& shape, int64_t pool_size, const std::vector<Tensor>& tensors,
-               const std::optional<Tensor>& to_lambda) {
-    const Shape read_shape = read(shape);
-    TORCH_CHECK(tensors.size() == 10, "a decomposed layer has ten constants");
-    check_constant(tensors[4], at::kFloat, read_shape.size());
-    add<DcdLayer>(read_shape, pool_size, tensors, to_lambda.value_or(Tensor()));
-  }
+void add_static(const Self& program, const std::vector<int64_t>& shape, const Tensor& weight, const Tensor& bias) {
+  const Shape read_shape = read(shape);
+  check_constant(weight, at::kFloat, read_shape.size());
+  check_constant(bias, at::kFloat, read_shape.panels() * kPanel);
+  program->add<StaticLayer>(read_shape, weight, bias);
+}
 
-  void add_squeeze(const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2) {
-    TORCH_CHECK(!steps_.empty() && steps_.back().kind != Step::kBegin,
-                "squeeze-and-excitation follows a layer, whose answer it scales in place");
-    add<SqueezeExcitationLayer>(w1, b1, w2, b2);
-  }
+void add_dynamic(const Self& program, const std::vector<int64_t>& shape, const std::optional<Tensor>& w1,
+                 const std::optional<Tensor>& b1, const Tensor& w2, const Tensor& b2, const Tensor& bank,
+                 const Tensor& bias, const std::optional<Tensor>& biases) {
+  const Attention attention = {w1.value_or(Tensor()), b1.value_or(Tensor()), w2, b2};
+  const Tensor mixed = biases.value_or(Tensor());
+  const Shape read_shape = read(shape);
+  const bool words = bank.scalar_type() == kWords;
+  const int64_t size = words ? panels_of(read_shape.size()) * kPanel : read_shape.size();
+  check_constant(bank, words ? kWords : at::kFloat, size * b2.size(0));
+  check_constant(bias, at::kFloat, read_shape.panels() * kPanel);
+  program->add<DynamicLayer>(read_shape, attention, bank, bias, mixed);
+}
 
-  // A block begins: its input, or what a program makes of it, is added by the layer before `end_block`.
-  void begin_block(const std::optional<c10::intrusive_ptr<Program>>& shortcut) {
-    steps_.push_back({Step::kBegin, nullptr, shortcut.value_or(c10::intrusive_ptr<Program>())});
-  }
+void add_dcd(const Self& program, const std::vector<int64_t>& shape, int64_t pool_size, const std::vector<Tensor>& tensors,
+             const std::optional<Tensor>& to_lambda) {
+  const Shape read_shape = read(shape);
+  TORCH_CHECK(tensors.size() == 10, "a decomposed layer has ten constants");
+  check_constant(tensors[4], at::kFloat, read_shape.size());
+  program->add<DcdLayer>(read_shape, pool_size, tensors, to_lambda.value_or(Tensor()));
+}
 
-  void end_block() {
-    const bool adds = !steps_.empty() && steps_.back().kind == Step::kRun &&
-                      !dynamic_cast<const SqueezeExcitationLayer*>(steps_.back().layer.get());
-    TORCH_CHECK(adds, "a block ends with a convolution");
-    steps_.back().kind = Step::kClose;
-  }
-
-  // Images (N, C, H, W) one by one: so what passes between layers stays in the cache. A batch is shared out among
-  // threads, a few images one after the other among all of them.
-  Tensor run(const Tensor& input) const {
-    TORCH_CHECK(input.dim() == 4, "needs images (N, C, H, W), got ", input.dim(), " dimensions");
-    TORCH_CHECK(input.scalar_type() == at::kFloat && input.device().is_cpu(), "needs float32 images on a CPU");
-    const Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
-    const int64_t images = x.size(0);
-    if (images == 0) {  // no image, but a shape to answer with
-      const Tensor blank = at::zeros({1, x.size(1), x.size(2), x.size(3)}, x.options());
-      return run_one(blank.contiguous(at::MemoryFormat::ChannelsLast)).narrow(0, 0, 0);
-    }
-    if (images == 1) return run_one(x);
-    std::vector<Tensor> parts = x.split(1);
-    const Tensor first = run_one(parts[0]);
-    const int64_t size = first.numel();
-    Tensor y = at::empty({images, first.size(1), first.size(2), first.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
-    float* out = y.mutable_data_ptr<float>();
-    const auto keep = [&](int64_t n, const Tensor& answer) {
-      std::memcpy(out + n * size, answer.const_data_ptr<float>(), size * sizeof(float));
-    };
-    keep(0, first);
-    if (images - 1 < threads()) {
-      for (int64_t n = 1; n < images; ++n) keep(n, run_one(parts[n]));
-      return y;
-    }
-    at::parallel_for(1, images, 1, [&](int64_t begin, int64_t end) {
-      const c10::InferenceMode inference;
-      for (int64_t n = begin; n < end; ++n) keep(n, run_one(parts[n]));
-    });
-    return y;
-  }
-
- private:
-  // One image, channels_last.
-  Tensor run_one(Tensor x) const {
-    std::vector<Tensor> shortcuts;
-    Flow flow;
-    for (size_t i = 0; i < steps_.size(); ++i) {
-      const Step& step = steps_[i];
-      if (step.kind == Step::kBegin) {
-        shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x) : x);
-        continue;
-      }
-      flow.wanted = next_wants(i + 1);
-      flow.shortcut = Tensor();
-      if (step.kind == Step::kClose) {
-        flow.shortcut = shortcuts.back();
-        shortcuts.pop_back();
-      }
-      x = step.layer->run(x, flow);
-    }
-    return x;
-  }
-
-  struct Step {
-    enum Kind { kBegin, kRun, kClose } kind;
-    std::shared_ptr<Layer> layer;
-    c10::intrusive_ptr<Program> shortcut;
-  };
-
-  // Size, stride, padding, dilation, inputs, outputs, depthwise, activation.
-  static Shape read(const std::vector<int64_t>& v) {
-    TORCH_CHECK(v.size() == 12, "a shape has twelve numbers");
-    return {{{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}}, v[8], v[9], v[10] != 0, v[11]};
-  }
-
-  template <typename Kind, typename... Arguments>
-  void add(Arguments&&... arguments) {
-    steps_.push_back({Step::kRun, std::make_shared<Kind>(std::forward<Arguments>(arguments)...), {}});
-  }
-
-  bool next_wants(size_t i) const {
-    while (i < steps_.size() && steps_[i].kind == Step::kBegin) ++i;
-    return i < steps_.size() && steps_[i].layer->wants_averages();
-  }
-
-  std::vector<Step> steps_;
-};
+void add_squeeze(const Self& program, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2) {
+  TORCH_CHECK(program->follows_a_layer(),
+              "squeeze-and-excitation follows a layer, whose answer it scales in place");
+  program->add<SqueezeExcitationLayer>(w1, b1, w2, b2);
+}
 
 }  // namespace
 }  // namespace pose
 
 TORCH_LIBRARY(pose, library) {
   using pose::Program;
+  library.def("native_peak(float seconds) -> float", &pose::peak);
   library.class_<Program>("Program")
       .def(torch::init<>())
-      .def("add_static", &Program::add_static)
-      .def("add_dynamic", &Program::add_dynamic)
-      .def("add_dcd", &Program::add_dcd)
-      .def("add_squeeze", &Program::add_squeeze)
+      .def("add_static", &pose::add_static)
+      .def("add_dynamic", &pose::add_dynamic)
+      .def("add_dcd", &pose::add_dcd)
+      .def("add_squeeze", &pose::add_squeeze)
       .def("begin_block", &Program::begin_block)
       .def("end_block", &Program::end_block)
-      .def("run", &Program::run);
+      .def("run", &Program::run)
+      .def("timed", &Program::timed);
 }

@@ -188,8 +188,10 @@ void multiply_tiles(const Panel& panel, int64_t count) {
   const int64_t step = panel.ahead_bytes / (tiles * rows_of_weights);
   const char* ahead = panel.ahead ? panel.ahead : reinterpret_cast<const char*>(panel.main.weights);
   for (int64_t tile = 0; tile < tiles; ++tile, ahead += step * rows_of_weights) {
-    const int64_t first = tile * count / tiles;
-    multiply_some<kTile, kCount>(panel, first, (tile + 1) * count / tiles - first, ahead, step);
+    const int64_t first = tile * count / tiles, next = (tile + 1) * count / tiles;
+    if (tile + 1 < tiles)  // where it will write, so that the first write need not wait
+      for (int row = 0; row < kTile; ++row) __builtin_prefetch(panel.y + (next + row) * panel.pitch, 1, 2);
+    multiply_some<kTile, kCount>(panel, first, next - first, ahead, step);
   }
 }
 
@@ -213,7 +215,7 @@ struct Kernels {
   std::function<const float*(int64_t panel, float* scratch)> panel;
   int64_t pitch = kPanel;
   bool made = false;           // whether panels are made
-  const char* bank = nullptr;  // what they are made of, and its bytes a panel
+  const char* bank = nullptr;  // where they lie or what they are made of, and its bytes a panel
   int64_t bank_bytes = 0;
   const float *bias = nullptr, *scale = nullptr;  // (panels, 16)
   // A second product that is added: pixels (H' W', inner) and panels (panels, inner, 16).
@@ -226,6 +228,8 @@ inline Kernels kernels_at(int64_t outputs, const float* panels, int64_t step, co
   Kernels kernels;
   kernels.outputs = outputs;
   kernels.panel = [=](int64_t panel, float*) { return panels + panel * step; };
+  kernels.bank = reinterpret_cast<const char*>(panels);
+  kernels.bank_bytes = step * static_cast<int64_t>(sizeof(float));
   kernels.bias = bias;
   return kernels;
 }
@@ -330,9 +334,14 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
           panel.y = out + offset;
           panel.width = std::min(kPanel, outputs - place);
           if (averages) panel.sums = sums.data() + chunk * padded + place;
-          const bool ahead = kernels.bank && first == start && p + together < panels;  // of the next group
-          panel.ahead = ahead ? kernels.bank + (p + together) * kernels.bank_bytes : nullptr;
-          panel.ahead_bytes = ahead ? kernels.bank_bytes : 0;
+          if (first == start && p + together < panels) {  // what the next group's kernels are or will be made of
+            panel.ahead = kernels.bank + (p + together) * kernels.bank_bytes;
+            panel.ahead_bytes = kernels.bank_bytes;
+          } else {  // the pixels of the next tile, and of the next block
+            const bool pixels_ahead = plain && p == first_panel;
+            panel.ahead = pixels_ahead ? reinterpret_cast<const char*>(from + (first + kTile) * channels) : nullptr;
+            panel.ahead_bytes = pixels_ahead ? count * channels * static_cast<int64_t>(sizeof(float)) : 0;
+          }
           multiply(panel, count);
         }
       }

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pose.models.native import NativeError, load
+from pose.models.native import TRAINING_FLAGS, NativeError, load
 from pose.models.native.training.operations import PoolCache
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("training.cpp", "depthwise.cpp"))
@@ -29,7 +29,7 @@ SOURCES = tuple(Path(__file__).with_name(name) for name in ("training.cpp", "dep
 def available() -> bool:
     """Whether the operations are built or can be; warns once where not."""
     try:
-        load(*SOURCES)
+        load(*SOURCES, flags=TRAINING_FLAGS)
     except NativeError as error:
         warnings.warn(f"{error}; training runs as torch operations, more slowly", stacklevel=3)
         return False

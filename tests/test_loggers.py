@@ -1,0 +1,67 @@
+"""Where figures go beside metrics.csv: TensorBoard as ever, others where they are asked for.
+
+tests/slow/test_loggers_of_others.py runs W&B and MLflow.
+"""
+
+import csv
+
+import pytest
+from tiny import tiny_settings, write_tiny_set
+
+from pose.engine import loggers
+from pose.engine.train import train
+from pose.options import OptionError
+from pose.train_settings import LOGGERS, Schedule
+
+GIVEN = ("WANDB_MODE", "WANDB_PROJECT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_tiny_set(tmp_path_factory.mktemp("data") / "set", train=4, val=2)
+
+
+@pytest.fixture
+def run(root, tmp_path, monkeypatch):
+    """Trains two epochs, and goes on for a third."""
+    for name in GIVEN:
+        monkeypatch.delenv(name, raising=False)
+
+    def trained(*names):
+        for epochs in (2, 3):
+            options = dict(epochs=epochs, loggers=names, sheet_every=3)
+            train(tiny_settings(root, train=options), tmp_path / "some_run", "cpu", resume=epochs == 3)
+        return tmp_path / "some_run"
+
+    return trained
+
+
+def figures(folder, name):
+    with open(folder / "metrics.csv", newline="") as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def test_without_any_there_is_the_file_of_figures_alone(run):
+    folder = run()
+    assert len(figures(folder, "loss")) == 3
+    assert {path.name for path in folder.iterdir() if "lock" not in path.name} == {
+        *("metrics.csv", "last.pth", "previous.pth", "best.pth")
+    }
+
+
+def test_what_is_not_installed_is_told_before_anything_is_read(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"train\.loggers: this needs mlflow, .* extra mlflow"):
+        train(tiny_settings(root / "nowhere", train=dict(loggers=["mlflow"])), tmp_path, "cpu")
+
+
+def test_every_name_has_its_logger_and_no_other_name_is_taken():
+    assert tuple(loggers._MAKERS) == LOGGERS and Schedule().loggers == ("tensorboard",)
+    with pytest.raises(ValueError, match="loggers may be tensorboard, wandb, mlflow, got 'clearml'"):
+        Schedule(loggers=("clearml",))
+
+
+def test_settings_become_flat_parameters():
+    settings = {"data": {"train": [{"weight": 1.0}], "size": (32, 64)}, "augmentation": None, "empty": {}}
+    flat = {"data.train.0.weight": "1.0", "data.size": "(32, 64)", "augmentation": "None", "empty": "{}"}
+    assert loggers._flat(settings) == flat
