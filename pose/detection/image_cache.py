@@ -128,7 +128,7 @@ def _write(pixels: Path, index: Path, paths: list[str], longest_side: int, annot
     with replacing(pixels) as temporary, open(temporary, "wb") as file:
         for row, path in enumerate(tqdm(paths, desc="decoding", unit="picture", leave=False, disable=None)):
             try:
-                image, notice = read_annotated(path, tuple(annotated[row].tolist()))
+                image, notice, _ = read_annotated(path, tuple(annotated[row].tolist()))
             except DataError as error:
                 broken.append(str(error))
                 continue

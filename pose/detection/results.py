@@ -63,7 +63,7 @@ def _pixels(listed: Iterable[ListedImage], root: str) -> Iterator[np.ndarray]:
     notices, tell = ImageNotices(), partial(tqdm.write, file=sys.stderr)
     for image in listed:
         path = find_image(root, image.name)
-        pixels, notice = read_annotated(path, image.size)
+        pixels, notice, _ = read_annotated(path, image.size)
         if notice:
             notices.add([(notice, path)], tell)
         yield pixels
