@@ -13,7 +13,7 @@ from pose.engine.trainer import Trainer
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
-from pose.models.native import ACTIVATIONS, NativeError, load
+from pose.models.native import ACTIVATIONS, TRAINING_FLAGS, NativeError, load
 from pose.models.native.training import layers as training
 from pose.models.native.training.layers import kernel_bytes, use_native_training
 from pose.models.native.training.operations import Conv, Norm, Pool
@@ -30,7 +30,7 @@ SHAPES = ((3, 16, 6, 8), (2, 13, 5, 7), (1, 24, 9, 4), (4, 72, 1, 3), (2, 1, 4, 
 @pytest.fixture(scope="module")
 def built():
     try:
-        load(*training.SOURCES)
+        load(*training.SOURCES, flags=TRAINING_FLAGS)
     except NativeError as error:
         pytest.skip(str(error))
 
