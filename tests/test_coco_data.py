@@ -93,7 +93,7 @@ def test_a_box_without_size_inside_its_picture_is_named(file, bbox):
         ([annotation(bbox=[1, 2, 3])], "not in COCO's keypoint format"),
         ([annotation(id=9, keypoints=[float("nan"), 1.0, 2] * 17)], "annotation 9 has a keypoint that is no finite"),
         ([annotation(keypoints=["a", "b", 2] * 17)], "not in COCO's keypoint format"),
-        ([annotation(bbox=[1, 2, float("nan"), 3])], "has no size"),
+        ([annotation(bbox=[1, 2, float("nan"), 3])], "needs x, y, width and height as 'bbox'"),
         (["text"], "not in COCO's keypoint format"),
     ],
 )

@@ -301,7 +301,7 @@ def changed_keypoints(index, value):
     [
         ([record(), record(2, keypoints=changed_keypoints(4, float("nan")))], r"record 1 \(image 2\) holds NaN"),
         ([record(keypoints=[10**400, 1.0, 1.0] * 17)], "a keypoint or a score is not a number"),
-        ([record(image_id=2**70)], "a number beyond 2.63 as 'image_id'"),
+        ([record(image_id=2**70)], "a number beyond 64 bits as 'image_id'"),
         ([record(score=float("nan"))], r"record 0 \(image 1\) holds NaN"),
         ([record(score=float("inf"))], "holds NaN, infinity or null"),
         ([record(), record(3)], r"record 1 \(image 3\) is of an image that the annotations do not have"),

@@ -303,7 +303,7 @@ def test_what_cannot_be_native_is_refused(choices):
 
 
 def test_no_compiler_is_one_warning_and_torchs_way(monkeypatch):
-    def fail(*sources):
+    def fail(*sources, flags):
         raise NativeError("native layers cannot be built (no compiler)")
 
     monkeypatch.setattr(training, "load", fail)

@@ -131,7 +131,7 @@ def test_no_other_way_leads_from_an_annotation_file_to_a_picture():
     }
     assert callers == {
         "pose/classification/dataset.py",
-        "pose/detection/image_cache.py",
+        "pose/inference/bulk/finder.py",
         "pose/inference/images.py",
         "tools/quickstart.py",
     }

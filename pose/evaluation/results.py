@@ -226,7 +226,7 @@ def _whole(results: Sequence[Mapping], key: str, source: str) -> np.ndarray:
     try:
         return np.fromiter((record[key] for record in results), np.int64, len(results))
     except OverflowError as error:
-        raise ResultsError(f"{source}: a record has a number beyond 2^63 as {key!r}") from error
+        raise ResultsError(f"{source}: a record has a number beyond 64 bits as {key!r}") from error
 
 
 def _check_record(record: object, name: str) -> None:

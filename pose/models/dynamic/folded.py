@@ -144,7 +144,7 @@ class ChainForm(nn.Module):
 
     Args:
         layer: The layer.
-        forms: ``copied_pixels`` is used: from so many on, kernels up to 3 x 3 are computed.
+        forms: ``copied_pixels`` is used: from so many on, kernels up to 3 x 3 are computed, for one image.
     """
 
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
