@@ -152,7 +152,8 @@ def test_two_processes_learn_what_one_does_that_accumulates_two_batches(root, tm
     two, one = (load_checkpoint(tmp_path / name / "last.pth") for name in ("two", "one"))
     for key in ("model", "average"):
         for name, tensor in one[key].items():
-            if not name.endswith(("running_mean", "running_var")):  # each process keeps those of its own batches
+            # each process has normalization's averages of its own batches, of which it sees half as many
+            if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
                 torch.testing.assert_close(two[key][name], tensor, rtol=1e-3, atol=1e-5)
     assert two["best"]["top1"] >= 0
 

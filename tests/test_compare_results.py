@@ -61,7 +61,7 @@ def test_bad_input_is_one_line(project, run_tool, tmp_path):
     for arguments, named in (
         ([results, tmp_path / "none.json", annotations], "none.json"),
         ([results, annotations, annotations], "wanted a list of records"),
-        ([results, results, annotations, "--skeleton", "crowdpose"], "42 numbers"),
+        ([results, results, annotations, "--skeleton", "crowdpose"], "needs 42"),
         ([results, results, annotations, "--resamples", 3], "--resamples"),
         ([results, results, annotations, "--images", tmp_path], "--images needs --out"),
         ([results, results, annotations, "--images", tmp_path / "no", "--out", tmp_path / "out"], "no such folder"),

@@ -50,9 +50,13 @@ def members(node):
 
 @pytest.mark.parametrize("folder", ["pose", "tools"])
 def test_documented_names_exist(folder):
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    trees = {path: ast.parse(path.read_text()) for path in paths}
+    everywhere = {
+        node.name: node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    }
     wrong = []
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        tree = ast.parse(path.read_text())
+    for path, tree in trees.items():
         classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -62,7 +66,8 @@ def test_documented_names_exist(folder):
                 own = any(isinstance(each, ast.FunctionDef) and each.name == "__init__" for each in node.body)
                 if names and not own and not node.decorator_list and not set(names) <= {"NamedTuple"} | set(classes):
                     continue  # its constructor is another file's
-                there = set().union(members(node), *(members(classes[name]) for name in names if name in classes))
+                known = {**everywhere, **classes}
+                there = set().union(members(node), *(members(known[name]) for name in names if name in known))
                 # a module's attributes may be buffers or those of the layer that it is mixed into
                 sections = ("Args", "Attributes") if set(names) <= {"NamedTuple"} and node.decorator_list else ("Args",)
             else:

@@ -45,7 +45,7 @@ def test_without_any_there_is_the_file_of_figures_alone(run):
     folder = run()
     assert len(figures(folder, "loss")) == 3
     assert {path.name for path in folder.iterdir() if "lock" not in path.name} == {
-        *("metrics.csv", "last.pth", "previous.pth", "best.pth")
+        *("metrics.csv", "data.json", "last.pth", "previous.pth", "best.pth")
     }
 
 

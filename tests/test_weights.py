@@ -203,7 +203,7 @@ class HalfDetector:
     opened = ()
 
     @classmethod
-    def from_checkpoint(cls, path, threshold=None, native=False):
+    def from_checkpoint(cls, path, device="cpu", threshold=None, native=False):
         cls.opened = (*cls.opened, Path(path).name)
         detector = cls()
         detector.threshold = 0.5 if threshold is None else threshold

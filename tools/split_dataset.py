@@ -27,7 +27,7 @@ from pose.datasets.split import hold_out
 from pose.datasets.train_sets import held_out
 from pose.errors import DataError, command
 from pose.files import check_outputs, write_json
-from pose.inspection.duplicates import find_duplicates, hash_images
+from pose.inspection.duplicates import ImageFile, find_duplicates, hash_images
 from pose.options import OptionError
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     check_outputs(targets, [arguments.source])
     whole = read_tables(arguments.source)
     alike = like_pictures(whole, arguments.images) if arguments.images else []
-    parts = hold_out(whole, arguments.hold_out, arguments.seed, arguments.source, alike)
+    parts = hold_out(whole, arguments.hold_out, arguments.seed, arguments.source, alike=alike)
     for path, part in zip(targets, parts, strict=True):
         write(path, part)
 
@@ -67,7 +67,7 @@ def like_pictures(annotations: dict[str, Any], folder: Path) -> list[tuple[int, 
     if not folder.is_dir():
         raise DataError(f"{folder}: is no folder; --images needs that of the pictures")
     names = [str(image.get("file_name", "")) for image in annotations["images"]]
-    hashes, mirrored, broken = hash_images([Path(find_image(str(folder), name)) for name in names])
+    hashes, mirrored, broken = hash_images([ImageFile(Path(find_image(str(folder), name))) for name in names])
     pairs = [(each.first, each.second) for each in find_duplicates(hashes, mirrored)]
     print(f"{len(pairs):,} pairs of pictures look the same and stay on one side; {len(broken):,} cannot be read")
     return pairs

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from pose.datasets.image_names import find_image, plain_name
-from pose.detection.annotated import read_persons
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
@@ -134,6 +133,8 @@ def _read_found(path: Path) -> dict[str, np.ndarray]:
 
 def _read_annotations(path: Path, category: str | int | None) -> dict[str, _Labels]:
     """x, y, width, height and kind of each annotated person, by file name."""
+    from pose.detection.annotated import read_persons  # a detector that only finds persons reads no annotations
+
     listed, persons = read_persons(path, category)
     names = {image.id: image.name for image in listed}
     boxes: dict[str, list[list[float]]] = {image.name: [] for image in listed}

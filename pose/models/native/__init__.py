@@ -48,7 +48,7 @@ def build() -> None:
     load(SOURCE, flags=FLAGS)
 
 
-def load(*sources: Path, flags: Sequence[str]) -> None:
+def load(*sources: Path, flags: Sequence[str] = FLAGS) -> None:
     """Loads sources below this folder as one library, named after the first; compiles it where there is none yet.
 
     One that a wheel brought for this kind of processor is taken before one that is compiled here.
