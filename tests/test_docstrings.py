@@ -58,6 +58,7 @@ def test_documented_names_exist(folder):
     wrong = []
     for path, tree in trees.items():
         classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        known = {**everywhere, **classes}
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 there, sections = arguments(node), ("Args",)
@@ -66,7 +67,6 @@ def test_documented_names_exist(folder):
                 own = any(isinstance(each, ast.FunctionDef) and each.name == "__init__" for each in node.body)
                 if names and not own and not node.decorator_list and not set(names) <= {"NamedTuple"} | set(classes):
                     continue  # its constructor is another file's
-                known = {**everywhere, **classes}
                 there = set().union(members(node), *(members(known[name]) for name in names if name in known))
                 # a module's attributes may be buffers or those of the layer that it is mixed into
                 sections = ("Args", "Attributes") if set(names) <= {"NamedTuple"} and node.decorator_list else ("Args",)

@@ -3,42 +3,16 @@
 tests/slow/test_loggers_of_others.py runs W&B and MLflow.
 """
 
-import csv
-
 import pytest
-from tiny import tiny_settings, write_tiny_set
+from logged_runs import figures
+from logged_runs import root as root
+from logged_runs import run as run
+from tiny import tiny_settings
 
 from pose.engine import loggers
 from pose.engine.train import train
 from pose.options import OptionError
 from pose.train_settings import LOGGERS, Schedule
-
-GIVEN = ("WANDB_MODE", "WANDB_PROJECT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return write_tiny_set(tmp_path_factory.mktemp("data") / "set", train=4, val=2)
-
-
-@pytest.fixture
-def run(root, tmp_path, monkeypatch):
-    """Trains two epochs, and goes on for a third."""
-    for name in GIVEN:
-        monkeypatch.delenv(name, raising=False)
-
-    def trained(*names):
-        for epochs in (2, 3):
-            options = dict(epochs=epochs, loggers=names, sheet_every=3)
-            train(tiny_settings(root, train=options), tmp_path / "some_run", "cpu", resume=epochs == 3)
-        return tmp_path / "some_run"
-
-    return trained
-
-
-def figures(folder, name):
-    with open(folder / "metrics.csv", newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file)]
 
 
 def test_without_any_there_is_the_file_of_figures_alone(run):
