@@ -20,7 +20,7 @@ from pose.data_settings import DataSettings, find_skeletons, make_data_settings,
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
 from pose.models.pose_net import build_pose_net
-from pose.options import OptionError
+from pose.options import OptionError, errors_of
 from pose.skeleton import Skeleton, load_skeleton
 from pose.train_settings import PRECISIONS as PRECISIONS
 from pose.train_settings import Schedule
@@ -144,10 +144,8 @@ def load_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) 
     overrides = dict(overrides or {})
     path, sections = read_sections(path, overrides, _with_new_data_names)
     find_skeletons(sections.get("data"), path, "data.skeleton" in overrides)
-    try:
+    with errors_of(path):
         return make_settings(sections)
-    except OptionError as error:
-        raise OptionError(f"{path}: {error}") from error
 
 
 def _with_new_data_names(sections: dict[str, Any]) -> dict[str, Any]:

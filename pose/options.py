@@ -6,7 +6,9 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pose.errors import PoseError
@@ -14,6 +16,15 @@ from pose.errors import PoseError
 
 class OptionError(PoseError, ValueError):
     """An option that does not exist, is missing, or has a value that cannot be; one line, names the option."""
+
+
+@contextmanager
+def errors_of(path: str | Path) -> Iterator[None]:
+    """Within the block an OptionError is told with the configuration file that it is of."""
+    try:
+        yield
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

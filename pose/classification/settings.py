@@ -10,7 +10,7 @@ from typing import Any
 from pose import options
 from pose.config import read_sections
 from pose.models.classifier import ImageClassifier, build_classifier
-from pose.options import OptionError
+from pose.options import OptionError, errors_of
 from pose.train_settings import Schedule
 
 INPUT_DIVISOR = 32
@@ -198,7 +198,5 @@ def load_classifier_settings(path: str | Path, overrides: Mapping[str, Any] | No
         OptionError: The file is missing or cannot be executed, or a key or value is wrong.
     """
     path, sections = read_sections(path, overrides)
-    try:
+    with errors_of(path):
         return make_classifier_settings(sections)
-    except OptionError as error:
-        raise OptionError(f"{path}: {error}") from error

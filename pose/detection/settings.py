@@ -16,7 +16,7 @@ from pose.detection.decode import OVERLAP
 from pose.detection.labels import Source
 from pose.detection.letterbox import SIZE_DIVISOR
 from pose.detection.network import DetectionNet
-from pose.options import OptionError
+from pose.options import OptionError, errors_of
 from pose.train_settings import Schedule
 
 FIGURES_THRESHOLD = 0.01
@@ -209,7 +209,5 @@ def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None
         OptionError: The file is missing or cannot be executed, or a key or value is wrong.
     """
     path, sections = read_sections(path, overrides)
-    try:
+    with errors_of(path):
         return make_detector_settings(sections)
-    except OptionError as error:
-        raise OptionError(f"{path}: {error}") from error
