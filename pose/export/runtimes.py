@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pose.onnx_format import open_session
 from pose.options import OptionError
 from pose.runtimes.openvino import infer_request
 
@@ -34,15 +35,10 @@ def in_onnxruntime(path: str | Path, threads: int = 1) -> Running:
     """A file in ONNX Runtime.
 
     Raises:
-        OptionError: It is not installed.
+        CheckpointError: The file is missing or broken.
+        OptionError: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise OptionError("ONNX Runtime is not installed; pip install 'pose[export]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path, "cpu", threads)
     return Running(lambda x: session.run(None, {"crops": x})[0])
 
 
