@@ -1,0 +1,5 @@
+_base_ = "../../_base_/people_small.py"
+model = dict(
+    backbone=dict(conv=dict(type="dcd", input_strides=[16, 32])),
+    head=dict(conv=dict(type="dcd")),
+)
