@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from pose.config import Settings
 from pose.data_settings import Split
 from pose.datasets.coco import Persons, read_annotations, read_detections
-from pose.datasets.loading.loader import Batch, CropDataset, make_loader
+from pose.datasets.crops import Batch, CropDataset
+from pose.datasets.loading.loader import make_loader
 from pose.engine import distributed
 from pose.engine.predict import predict, predict_every_way
 from pose.errors import DataError

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from pose import heatmap
 from pose.config import Settings, TestSettings
 from pose.data_settings import Split
-from pose.datasets.loading.loader import Batch, CropDataset, batches
+from pose.datasets.crops import Batch, CropDataset
+from pose.datasets.loading.loader import batches
 from pose.engine import distributed
 from pose.errors import DataError
 from pose.evaluation.protocol import TestProtocol

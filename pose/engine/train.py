@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pose import heatmap
 from pose.checkpoint import KEYPOINTS
 from pose.config import Settings, stored_settings
-from pose.datasets.loading.loader import Batch, batches
+from pose.datasets.crops import Batch
+from pose.datasets.loading.loader import batches
 from pose.engine import distributed, evaluate
 from pose.engine.initial import load_initial
 from pose.engine.loop import run

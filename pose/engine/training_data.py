@@ -7,8 +7,9 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
+from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.image_folder import BrokenImages, broken_images
-from pose.datasets.loading.loader import Batch, CropDataset, make_loader
+from pose.datasets.loading.loader import make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
 from pose.engine.evaluate import TestSet, open_test_set, read_truth
