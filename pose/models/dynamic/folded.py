@@ -39,6 +39,14 @@ class FoldedDynamicConv2d(PerImageConv2d):
         biases: (K, C_out) mixed like the kernels; None where the layer has none.
     """
 
+    w1: Tensor | None
+    b1: Tensor | None
+    w2: Tensor
+    b2: Tensor
+    bank: Tensor
+    bias: Tensor
+    biases: Tensor | None
+
     def __init__(
         self, layer: DynamicConv2d, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32
     ) -> None:
@@ -95,6 +103,10 @@ class FoldedDynamicConv2d(PerImageConv2d):
 
 class NativeDynamicConv2d(NativeLayer):
     """:class:`FoldedDynamicConv2d` and an activation."""
+
+    bank: Tensor
+    bias: Tensor
+    biases: Tensor | None
 
     def __init__(self, layer: FoldedDynamicConv2d, activation: int) -> None:
         super().__init__(layer, activation)

@@ -72,7 +72,15 @@ class FoldedDCDConv2d(PerImageConv2d):
         q: s_i Q^T, (B, L, C_in / B).
         latent_bias: t_i, (B, L).
         bias: What of b(x) is the same for every image, (C_out,).
+        identity: I, (L, L).
     """
+
+    weight: Tensor
+    p: Tensor
+    q: Tensor
+    latent_bias: Tensor
+    bias: Tensor
+    identity: Tensor
 
     def __init__(self, layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> None:
         nn.Module.__init__(self)
