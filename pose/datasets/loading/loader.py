@@ -103,6 +103,13 @@ def batches(loader: DataLoader[Loaded | DataError]) -> Iterator[Loaded]:
             del waiting  # ends its workers now, not when the last traceback that leads here is forgotten
 
 
+def dataset_of(loader: DataLoader[Loaded | DataError]) -> BatchDataset[Loaded]:
+    """What :func:`make_loader` was given."""
+    dataset = loader.dataset
+    assert isinstance(dataset, BatchDataset)
+    return dataset
+
+
 def plain_batches(loader: DataLoader[Plain]) -> Iterator[Plain]:
     """The batches of any loader with :func:`worker_options`, as they are.
 
