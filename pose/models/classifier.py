@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         super().__init__()
         make_conv = make_conv or StaticConvs()
         self.num_classes = num_classes
-        place = {"bias": True, "input_stride": input_stride}
+        place: dict[str, Any] = {"bias": True, "input_stride": input_stride}
         self.hidden: nn.Module = nn.Identity()
         if hidden_channels is not None:
             self.hidden = nn.Sequential(
