@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +103,16 @@ def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.de
 
 @torch.inference_mode()
 def predict_crops(
-    model: nn.Module, crops: Tensor, flip_index: np.ndarray, settings: TestSettings, device: torch.device | str
+    model: Callable[[Tensor], Tensor],
+    crops: Tensor,
+    flip_index: np.ndarray,
+    settings: TestSettings,
+    device: torch.device | str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints of a batch of crops: forward, flip average, decode, all on the device.
 
     Args:
-        model: In evaluation mode, on the device.
+        model: A network in evaluation mode, on the device, or what calls one.
         crops: (N, H, W, 3) uint8 BGR.
         flip_index: (K,) what each keypoint becomes in a mirror.
         settings: ``flip``, ``flip_shift`` and ``decode`` are used.

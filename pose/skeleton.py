@@ -52,7 +52,7 @@ class Skeleton:
     keypoints: tuple[str, ...]
     flip_pairs: tuple[tuple[int, int], ...] = ()
     limbs: tuple[tuple[int, int], ...] = ()
-    sigmas: tuple[float, ...] | None = None
+    sigmas: tuple[float, ...] = None  # type: ignore[assignment]  # what is None becomes numbers in __post_init__
     upper_body: tuple[int, ...] = ()
     sigmas_estimated: bool = False
     lengths: Mapping[str, tuple[int, int]] = field(default_factory=dict, hash=False)
@@ -87,7 +87,7 @@ class Skeleton:
         if len(set(paired)) != len(paired):
             twice = next(i for i in paired if paired.count(i) > 1)
             raise ValueError(f"skeleton {self.name!r}: {self.keypoints[twice]!r} stands in two flip_pairs")
-        sigmas = self.sigmas
+        sigmas: Sequence[float] | None = self.sigmas
         if sigmas is None:
             sigmas = (DEFAULT_SIGMA,) * len(self.keypoints)
             put("sigmas_estimated", True)

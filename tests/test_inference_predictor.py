@@ -9,7 +9,8 @@ from torch import nn
 
 from pose.config import TestSettings
 from pose.datasets.coco import read_detections
-from pose.datasets.loading.loader import CropDataset, make_loader
+from pose.datasets.crops import CropDataset
+from pose.datasets.loading.loader import make_loader
 from pose.engine.predict import predict
 from pose.errors import CheckpointError, DataError
 from pose.evaluation.oks import nms_per_image, rescore

@@ -14,9 +14,10 @@ from tiny import HEIGHT, INPUT_SIZE, WIDTH, centroid, dot_image, write_tiny_set
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
+from pose.datasets.crops import CropDataset
 from pose.datasets.image_folder import BrokenImages, View
 from pose.datasets.images import read_image, warp
-from pose.datasets.loading.loader import CropDataset, batches, make_loader
+from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.loading.order import EpochBatches
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine
@@ -258,7 +259,8 @@ def test_a_broken_picture_is_named_by_whoever_reads_it(dataset, root, tmp_path, 
 LEAVES_WITH_A_LOADER = """
 import sys
 from pose.datasets.coco import read_annotations
-from pose.datasets.loading.loader import CropDataset, make_loader
+from pose.datasets.crops import CropDataset
+from pose.datasets.loading.loader import make_loader
 from pose.skeleton import COCO
 dataset = CropDataset(read_annotations(sys.argv[1], COCO), sys.argv[2], COCO, (64, 96))
 waiting = iter(make_loader(dataset, 2, 2, train=True))

@@ -11,7 +11,8 @@ import pytest
 from tiny import INPUT_SIZE, write_tiny_set
 
 from pose.datasets.coco import read_annotations
-from pose.datasets.loading.loader import CropDataset, batches, make_loader
+from pose.datasets.crops import CropDataset
+from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.orientation import TURNED, UNSURE, ImageNotices, exif_orientation, read_annotated
 from pose.detection.results import detect_data_set
 from pose.errors import DataError

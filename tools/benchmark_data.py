@@ -30,7 +30,8 @@ from pose.classification.folder import list_images
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
 from pose.command_line import add_config_arguments, count, parse_options, settings_from
 from pose.config import Settings, read_sections
-from pose.datasets.loading.loader import CropDataset, batches, make_loader
+from pose.datasets.crops import CropDataset
+from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.loading.order import EpochBatches
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command

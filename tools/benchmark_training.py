@@ -36,7 +36,8 @@ from pose.benchmark import machine
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
 from pose.command_line import count, parse_options
 from pose.config import PRECISIONS, Settings, load_settings, read_sections
-from pose.datasets.loading.loader import Batch, CropDataset, batches, make_loader
+from pose.datasets.crops import Batch, CropDataset
+from pose.datasets.loading.loader import batches, make_loader
 from pose.device import choose_device
 from pose.engine.train import learn, make_trainer
 from pose.engine.trainer import Trainer

@@ -22,11 +22,11 @@ import torch
 
 from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
+from pose.datasets.crops import CropDataset
 from pose.datasets.image_folder import BrokenImages
-from pose.datasets.loading.loader import CropDataset
 from pose.datasets.train_set import TrainSet
 from pose.engine.training_data import make_train_dataset
-from pose.errors import DataError, command
+from pose.errors import command
 from pose.files import check_outputs, make_folder
 from pose.inference.images import write_image
 from pose.models.pose_net import HEATMAP_STRIDE
@@ -71,9 +71,7 @@ def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], b
         DataError: Too many pictures cannot be used.
         OutputError: The file cannot be written.
     """
-    batch = dataset.__getitems__([(epoch, row) for row in rows])
-    if isinstance(batch, DataError):
-        raise batch
+    batch = dataset.batch([(epoch, row) for row in rows])
     broken.add(batch.problems)
     width, height = dataset.input_size
     targets, _ = heatmap.encode(

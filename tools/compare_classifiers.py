@@ -27,7 +27,7 @@ import torch
 
 from pose.benchmark import machine
 from pose.checkpoint import load_checkpoint, load_state
-from pose.classification.evaluate import accuracy, test_loader
+from pose.classification.evaluate import accuracy, make_test_loader
 from pose.classification.folder import list_images
 from pose.classification.settings import ClassifierSettings, make_classifier_settings
 from pose.classification.train import train
@@ -191,7 +191,7 @@ def tested(settings: ClassifierSettings, folder: Path, aggregations: bool) -> di
     images = list_images(settings.data.folder("val"))
     model = settings.build_model(len(images.classes))
     load_state(model, load_checkpoint(folder / LAST)["model"], folder / LAST)
-    loader = test_loader(images, settings)
+    loader = make_test_loader(images, settings)
 
     def test() -> dict[str, float]:
         return accuracy(model, loader, "cpu")

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from pose.checkpoint import load_checkpoint, load_state, trained_state
-from pose.classification.evaluate import accuracy, test_loader
+from pose.classification.evaluate import accuracy, make_test_loader
 from pose.classification.folder import check_classes, list_images
 from pose.classification.initial import CLASSES
 from pose.classification.settings import load_classifier_settings
@@ -56,7 +56,7 @@ def main() -> None:
     model = settings.build_model(len(classes))
     load_state(model, trained_state(checkpoint), arguments.checkpoint)
     model.to(device)
-    loader = test_loader(images, settings)
+    loader = make_test_loader(images, settings)
 
     def test() -> dict[str, float]:
         return accuracy(model, loader, device)

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from pose.classification.folder import LabeledImages
 from pose.classification.settings import ClassifierSettings, ImageAugmentation
+from pose.datasets.batch_dataset import BatchDataset
 from pose.datasets.images import read_image
 from pose.errors import DataError
 
@@ -37,7 +37,7 @@ class LabeledBatch(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
-class ImageDataset(Dataset):
+class ImageDataset(BatchDataset[LabeledBatch]):
     """Images, asked for as (epoch, row, copy), so that their augmentation depends on nothing else.
 
     Args:
@@ -52,27 +52,19 @@ class ImageDataset(Dataset):
         self.input_size = (data.input_size, data.input_size)
         self.broken_share = data.broken_share if train else 0.0
         self.seed = settings.train.seed
-        varied = train and settings.augmentation is not None
-        self.part = RandomPart(settings.augmentation) if varied else None
+        augmentation = settings.augmentation if train else None
+        self.part = RandomPart(augmentation) if augmentation is not None else None
         self.middle = MiddlePart(data.resize, data.input_size)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, ...]) -> LabeledBatch | DataError:
-        return self.__getitems__([key])
+    def batch(self, keys: Sequence[tuple[int, ...]]) -> LabeledBatch:
+        """The images by (epoch, row, copy).
 
-    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> LabeledBatch | DataError:
-        """A batch of (epoch, row, copy); an image that cannot be used comes back as the error itself.
-
-        Raised in a worker it would reach the main process wrapped in a traceback.
+        Raises:
+            DataError: An image cannot be used, and no other may take its place.
         """
-        try:
-            return self._batch(keys)
-        except DataError as error:
-            return error
-
-    def _batch(self, keys: Sequence[tuple[int, ...]]) -> LabeledBatch:
         rows = [key[1] for key in keys]
         pixels = torch.empty(len(keys), *self.input_size, 3, dtype=torch.uint8)
         problems: list[str] = []
@@ -141,7 +133,8 @@ def random_part(
         largest middle part within ``ratio``.
     """
     area = width * height * rng.uniform(*scale, TRIES)
-    shape = np.exp(rng.uniform(*np.log(ratio), TRIES))
+    low, high = np.log(ratio).tolist()
+    shape = np.exp(rng.uniform(low, high, TRIES))
     widths, heights = np.rint(np.sqrt(area * shape)).astype(int), np.rint(np.sqrt(area / shape)).astype(int)
     places = rng.random(2)
     fitting = np.flatnonzero((widths > 0) & (heights > 0) & (widths <= width) & (heights <= height))

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pose.classification.dataset import ImageDataset, LabeledBatch
 from pose.classification.folder import LabeledImages
 from pose.classification.settings import ClassifierSettings
-from pose.datasets.loading.loader import batches, make_loader
+from pose.datasets.loading.loader import batches, dataset_of, make_loader
 from pose.engine import distributed
 from pose.errors import DataError
 from pose.prediction import to_input
@@ -19,14 +19,11 @@ FIGURES = ("top1", "top5")
 """The shares of images whose class has the largest logit, or one of the five largest."""
 
 
-def test_loader(images: LabeledImages, settings: ClassifierSettings) -> DataLoader[LabeledBatch | DataError]:
+def make_test_loader(images: LabeledImages, settings: ClassifierSettings) -> DataLoader[LabeledBatch | DataError]:
     """Plain images in order; several processes take batches in turn."""
     dataset = ImageDataset(images, settings, train=False)
     shard = distributed.shard()
     return make_loader(dataset, settings.test.batch_size, settings.data.workers, train=False, shard=shard)
-
-
-test_loader.__test__ = False  # not a test, whatever pytest thinks of its name
 
 
 @torch.inference_mode()
@@ -40,7 +37,7 @@ def accuracy(
 
     Args:
         model: On the device; (N, 3, H, W) normalized RGB to logits (N, classes).
-        loader: Of :func:`test_loader`.
+        loader: Of :func:`make_test_loader`.
         device: Where to compute.
 
     Raises:
@@ -48,10 +45,11 @@ def accuracy(
     """
     was_training = model.training
     model.eval()
+    length = len(dataset_of(loader))
     right = torch.zeros(2, dtype=torch.float64, device="cpu")
     hidden = None if distributed.is_main() else True
     try:
-        with tqdm(total=len(loader.dataset), desc="testing", unit="image", disable=hidden, leave=False) as bar:
+        with tqdm(total=length, desc="testing", unit="image", disable=hidden, leave=False) as bar:
             for batch in batches(loader):
                 logits = model(to_input(batch.crops, device))
                 labels = torch.from_numpy(batch.labels).to(logits.device)
@@ -60,4 +58,4 @@ def accuracy(
                 bar.update(len(batch.rows) * distributed.shard()[1])
     finally:
         model.train(was_training)
-    return dict(zip(FIGURES, (distributed.total(right.numpy()) / len(loader.dataset)).tolist(), strict=True))
+    return dict(zip(FIGURES, (distributed.total(right.numpy()) / length).tolist(), strict=True))

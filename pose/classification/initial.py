@@ -44,7 +44,7 @@ def load_initial(
     Raises:
         CheckpointError: A file is missing, broken or of another network, or the download failed.
     """
-    own = model.classifier.conv.out_channels
+    own = model.num_classes
     left = [f"initial weights {initial_weights}: the backbone's alone, the classifier of {own} classes starts fresh"]
     if initial_weights.startswith(TORCHVISION):
         name, _, path = initial_weights.removeprefix(TORCHVISION).partition("=")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from pose.classification.dataset import ImageDataset, LabeledBatch
-from pose.classification.evaluate import FIGURES, accuracy, test_loader
+from pose.classification.evaluate import FIGURES, accuracy, make_test_loader
 from pose.classification.folder import check_classes, list_images
 from pose.classification.initial import CLASSES, load_initial
 from pose.classification.settings import ClassifierSettings, TrainSettings, make_classifier_settings
@@ -25,6 +25,7 @@ from pose.engine.random_state import seed_everything
 from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
 from pose.engine.task import Task
 from pose.engine.trainer import Trainer
+from pose.models.classifier import ImageClassifier
 from pose.prediction import to_input
 
 
@@ -61,6 +62,7 @@ def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) ->
     trainer = make_trainer(settings, device, classes)
     if fresh and schedule.initial_weights:
         start = schedule.initial_weights, schedule.initial_noise, schedule.initial_balanced
+        assert isinstance(trainer.model, ImageClassifier)
         for told in load_initial(trainer.model, *start, images.classes):
             distributed.say(told)
     seed_everything(schedule.seed + distributed.shard()[0])
@@ -85,7 +87,7 @@ def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) ->
         loader=loader,
         learn=mixing.learn,
         rate_at=scaled_rate(schedule),
-        test=partial(accuracy, loader=test_loader(held_out, settings), device=device),
+        test=partial(accuracy, loader=make_test_loader(held_out, settings), device=device),
         figures=FIGURES,
         chosen_by="top1",
         shown=FIGURES,

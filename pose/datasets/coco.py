@@ -98,7 +98,7 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, an
     clipped = np.where(unknown, boxes, clip_boxes(boxes, np.where(unknown, 1, limits)))
     usable = (boxes[:, 2:] > 0).all(1) & (clipped[:, 2:] >= 0).all(1) & (clipped[:, 2:] > 0).any(1)
     _refuse(
-        ~usable,
+        np.logical_not(usable),
         lambda row: (
             f"{path}: the box {boxes[row].tolist()} of annotation {ids[row]} has no size inside its picture; "
             "correct or remove the annotation"

@@ -171,7 +171,7 @@ def _cut(
     limits = np.array(image.shape[1::-1])
     firsts = np.minimum(regions[rows, :2], limits - 1)  # regions of a picture of unknown size may go beyond it
     lasts = np.minimum(regions[rows, 2:], limits)
-    results = []
+    results: list[tuple[int, bytes | str, np.ndarray | None, np.ndarray | None]] = []
     for row, (left, top), (right, bottom) in zip(rows.tolist(), firsts.tolist(), lasts.tolist(), strict=True):
         part = image[top:bottom, left:right]
         size = np.array((right - left, bottom - top))

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pose.datasets.augment import Augmentation, Crop, augment
+from pose.datasets.batch_dataset import BatchDataset
 from pose.datasets.coco import Persons
 from pose.datasets.crop_cache import open_crop_cache
 from pose.datasets.image_folder import ImageFolder, Source
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         return self.weights > 0
 
 
-class CropDataset(Dataset):
+class CropDataset(BatchDataset[Batch]):
     """Person crops. They are asked for as (epoch, row, copy), so that augmentation depends on nothing else.
 
     Args:
@@ -94,7 +94,8 @@ class CropDataset(Dataset):
         self.image_indices = np.unique(persons.image_index)
         self.centers, self.scales = boxes_to_centers_scales(persons.boxes, input_size[0] / input_size[1])
         self.skeleton = skeleton
-        self.input_size = tuple(input_size)
+        width, height = input_size
+        self.input_size = (width, height)
         self.augmentation = augmentation
         self.seed = seed
         self.broken_share = broken_share
@@ -124,29 +125,21 @@ class CropDataset(Dataset):
         plain = Crop(self.centers[row], self.scales[row])
         if self.augmentation is None:
             return plain
-        rng = self._random(epoch, row, copy)
+        rng = self._random((epoch, row, copy))
         return augment(plain, self.persons.keypoints[row], self.upper_body, self.aspect_ratio, self.augmentation, rng)
 
-    def _random(self, epoch: int, row: int, copy: int = 0, pixels: bool = False) -> np.random.Generator:
+    def _random(self, key: tuple[int, ...], pixels: bool = False) -> np.random.Generator:
         """The random numbers of a crop's place, or of its pixels."""
+        epoch, row, copy = key if len(key) == 3 else (*key, 0)
         numbers = (copy, 1) if pixels else (copy,) if copy else ()
         return np.random.default_rng((self.seed, epoch, row, *numbers))
 
-    def __getitem__(self, key: tuple[int, ...]) -> Batch | DataError:
-        return self.__getitems__([key])
+    def batch(self, keys: Sequence[tuple[int, ...]]) -> Batch:
+        """The crops by (epoch, row) or (epoch, row, copy).
 
-    def __getitems__(self, keys: Sequence[tuple[int, ...]]) -> Batch | DataError:
-        """A batch of (epoch, row) or (epoch, row, copy).
-
-        A picture that cannot be used comes back as the error itself: raised in a worker it would
-        reach the main process wrapped in a traceback.
+        Raises:
+            DataError: A picture cannot be used, and no other may take its place.
         """
-        try:
-            return self._batch(keys)
-        except DataError as error:
-            return error
-
-    def _batch(self, keys: Sequence[tuple[int, ...]]) -> Batch:
         rows = [key[1] for key in keys]
         crops = [self.crop_of(*key) for key in keys]
         affines = self._affines(crops)
@@ -166,8 +159,8 @@ class CropDataset(Dataset):
                     crops[place] = self.crop_of(key[0], rows[place], *key[2:])
                     affines[place] = self._affines(crops[place : place + 1])
             warp(view.image, view.seen(affines[place]), self.input_size, out)
-            if changes_pixels(self.augmentation):
-                augment_pixels(out, self.augmentation, self._random(key[0], rows[place], *key[2:], pixels=True))
+            if self.augmentation is not None and changes_pixels(self.augmentation):
+                augment_pixels(out, self.augmentation, self._random((key[0], rows[place], *key[2:]), pixels=True))
         keypoints = self.persons.keypoints[rows]
         points = apply_affine(keypoints[..., :2], affines).astype(np.float32)
         weights = self.weights[rows]

@@ -17,11 +17,9 @@ MOST_OBLONG = 3.0
 """The longest side of an erased patch over its shortest one."""
 
 
-def changes_pixels(settings: Augmentation | None) -> bool:
+def changes_pixels(settings: Augmentation) -> bool:
     """Whether there is anything for :func:`augment_pixels` to do."""
-    return settings is not None and any(
-        (settings.color_probability, settings.blur_probability, settings.erase_probability)
-    )
+    return any((settings.color_probability, settings.blur_probability, settings.erase_probability))
 
 
 def augment_pixels(crop: np.ndarray, settings: Augmentation, rng: np.random.Generator) -> None:

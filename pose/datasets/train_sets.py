@@ -127,8 +127,8 @@ def held_out(
     if not images:
         raise DataError("no training set has hold_out pictures")
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
-    category = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}
-    return {"images": images, "annotations": annotations, "categories": [category]}
+    person = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}
+    return {"images": images, "annotations": annotations, "categories": [person]}
 
 
 def _read(

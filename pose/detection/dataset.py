@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,20 @@ class CanvasBatch(NamedTuple):
     kinds: Tensor
 
 
-class CanvasDataset(Dataset):
+class Canvases(Dataset[tuple[Any, np.ndarray, np.ndarray]]):
+    """What :func:`canvas_loader` loads, by (epoch, row) or (epoch, row, copy): a canvas or its features, boxes, kinds.
+
+    Attributes:
+        seed: Of the order.
+    """
+
+    seed: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class CanvasDataset(Canvases):
     """Endless canvases: each of an epoch's rows is drawn anew every epoch, from the seed alone.
 
     Args:
@@ -56,13 +69,14 @@ class CanvasDataset(Dataset):
         seed: int = 0,
     ) -> None:
         self.images, self.cache, self.rows = images, cache, rows[cache.usable[rows]]
-        self.length, self.size, self.settings, self.seed = length, size, settings, seed
+        width, height = size
+        self.length, self.size, self.settings, self.seed = length, (width, height), settings, seed
         self._until = np.cumsum(images.weights[self.rows])
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, place: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __getitem__(self, place: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A canvas by epoch and row: see :func:`pose.detection.canvas.compose`."""
         rng = np.random.default_rng((self.seed, *place))
         return compose(self._take, self.size, self.settings, rng)
@@ -86,14 +100,15 @@ def collate(canvases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Ca
     return CanvasBatch(pixels, torch.from_numpy(padded), torch.from_numpy(padded_kinds))
 
 
-def canvas_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader[CanvasBatch]:
+def canvas_loader(dataset: Canvases, batch_size: int, workers: int = 0) -> DataLoader[CanvasBatch]:
     """Batches in an order by the dataset's seed; ``loader.batch_sampler`` is an ``EpochBatches``.
 
     :func:`pose.datasets.loading.loader.plain_batches` takes them. With workers, OpenCV uses one thread from here on.
     """
-    return DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=EpochBatches(len(dataset), batch_size, True, dataset.seed),
         collate_fn=collate,
         **worker_options(workers, train=True),
     )
+    return loader

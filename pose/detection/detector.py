@@ -53,11 +53,12 @@ class PersonDetector:
             CheckpointError: It is missing, damaged or not a detector's.
         """
         network, settings = load_network(path)
-        network = deploy(network, fused=native) if torch.device(device).type == "cpu" else network.to(device).eval()
+        on_cpu = torch.device(device).type == "cpu"
+        form = deploy(network, fused=native) if on_cpu else network.to(device).eval()
         test = settings.test
         if threshold is not None:
             test = replace(test, threshold=threshold)
-        return cls(network, test, device)
+        return cls(form, test, device)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Boxes of the persons on a picture.

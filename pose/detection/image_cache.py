@@ -142,6 +142,6 @@ def _write(pixels: Path, index: Path, paths: list[str], longest_side: int, annot
             table[row] = place, *image.shape[:2]
             file.write(image.tobytes())
             place += image.nbytes
-    told = {"broken": json.dumps(broken), "notices": json.dumps(notices)}
+    told, said = np.array(json.dumps(broken)), np.array(json.dumps(notices))
     with replacing(index) as temporary, open(temporary, "wb") as file:
-        np.savez(file, table=table, sizes=sizes, **told)
+        np.savez(file, table=table, sizes=sizes, broken=told, notices=said)

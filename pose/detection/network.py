@@ -91,6 +91,7 @@ class DetectionNet(nn.Module):
         self.final = nn.Conv2d(2 * last, MAPS, 1)
         with torch.no_grad():
             nn.init.normal_(self.final.weight, std=0.01)
+            assert self.final.bias is not None
             self.final.bias.copy_(torch.tensor([-math.log(1 / PRIOR - 1), *4 * [math.log(2.0)]]))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,14 +143,14 @@ def split(backbone: MobileNetV2) -> tuple[list[nn.Sequential], list[int]]:
 
     Its last block and its last layer, 320 and 1280 channels at width 1, are left out.
     """
-    stages, current, stride, channels = [], [backbone.stem], 2, []
+    parts: list[list[nn.Module]] = [[backbone.stem]]
+    channels, stride = [0], 2
     for block in list(backbone.blocks)[:-1]:
-        step = block.depthwise.conv.stride[0]
-        if step == 2 and stride >= 8:
-            stages.append(nn.Sequential(*current))
-            current = []
-        stride *= step
-        current.append(block)
-    stages.append(nn.Sequential(*current))
-    channels = [stage[-1].project.conv.out_channels for stage in stages]
-    return stages, channels
+        assert isinstance(block, InvertedResidual)
+        if block.stride == 2 and stride >= 8:
+            parts.append([])
+            channels.append(0)
+        stride *= block.stride
+        parts[-1].append(block)
+        channels[-1] = block.out_channels
+    return [nn.Sequential(*part) for part in parts], channels

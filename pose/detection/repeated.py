@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from pose.detection.dataset import CanvasDataset
+from pose.detection.dataset import CanvasDataset, Canvases
 from pose.detection.network import DetectionNet
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
 
 
-class RepeatedCanvases(Dataset):
+class RepeatedCanvases(Canvases):
     """Draws new canvases only every so many epochs; between, it remembers their features.
 
     A training whose time goes into layers that are frozen learns more in the same time from canvases that it sees
@@ -35,17 +34,22 @@ class RepeatedCanvases(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, place: tuple[int, int, int]) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    def __getitem__(self, place: tuple[int, ...]) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """By epoch, row and copy: features (C, h, w) float32, boxes and kinds as of the dataset."""
-        epoch, row, _ = place
+        epoch, row = place[:2]
         drawn = epoch // self.repeats
         if drawn != self._drawn:
             self._drawn = drawn
             self._known.clear()
         if row not in self._known:
             image, boxes, kinds = self.dataset[drawn, row]
-            self._form = self._form or deploy(self.network)
+            form = self._form = self._form or self._deployed()
             with torch.inference_mode():
-                features = self._form.frozen_features(to_input(torch.from_numpy(image)[None], "cpu"))[0]
+                features = form.frozen_features(to_input(torch.from_numpy(image)[None], "cpu"))[0]
             self._known[row] = features.clone(), boxes, kinds
         return self._known[row]
+
+    def _deployed(self) -> DetectionNet:
+        form = deploy(self.network)
+        assert isinstance(form, DetectionNet)
+        return form

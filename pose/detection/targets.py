@@ -96,7 +96,8 @@ def encode(boxes: Tensor, kinds: Tensor, size: tuple[int, int], stride: int) -> 
 def corners(distances: Tensor) -> Tensor:
     """Logarithms of distances (N, 4, h, w) to boxes (N, 4, h, w): x1, y1, x2, y2 in cells."""
     left, top, right, bottom = distances.clamp(max=MAX_LOG).exp().unbind(1)
-    x, y = cell_centers(*distances.shape[-2:], distances.device)
+    height, width = distances.shape[-2:]
+    x, y = cell_centers(height, width, distances.device)
     return torch.stack([x - left, y[:, None] - top, x + right, y[:, None] + bottom], 1)
 
 

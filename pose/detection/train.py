@@ -16,10 +16,10 @@ from pose.config import stored_settings
 from pose.datasets.loading.loader import plain_batches
 from pose.datasets.orientation import ImageNotices
 from pose.detection.data import TrainingData, open_training_data
-from pose.detection.dataset import CanvasBatch, CanvasDataset, canvas_loader
+from pose.detection.dataset import CanvasBatch, CanvasDataset, Canvases, canvas_loader
 from pose.detection.detector import PersonDetector
 from pose.detection.initial import load_backbone
-from pose.detection.network import STRIDE
+from pose.detection.network import STRIDE, DetectionNet
 from pose.detection.repeated import RepeatedCanvases
 from pose.detection.results import detect_arrays
 from pose.detection.score import FIGURES, RECALLS, evaluate_boxes
@@ -85,17 +85,19 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     notices = ImageNotices()
     notices.add(data.cache.notices, tqdm.write)
     notices.tell_counts(tqdm.write)
-    dataset = CanvasDataset(
+    drawn = CanvasDataset(
         data.images,
         data.cache,
         data.train_rows,
         schedule.canvases,
-        tuple(schedule.canvas_size),
+        schedule.canvas_size,
         settings.canvas,
         schedule.seed,
     )
+    dataset: Canvases = drawn
     if schedule.repeats > 1:
-        dataset = RepeatedCanvases(dataset, schedule.repeats, trainer.model)
+        assert isinstance(trainer.model, DetectionNet)
+        dataset = RepeatedCanvases(drawn, schedule.repeats, trainer.model)
 
     return Task(
         settings=settings,
@@ -120,7 +122,8 @@ def learn(trainer: Trainer, batch: CanvasBatch) -> Tensor:
         images = to_input(batch.images, trainer.device)
         size = (images.shape[2] // STRIDE, images.shape[3] // STRIDE)
     else:
-        images, size = batch.images.to(trainer.device, non_blocking=True), tuple(batch.images.shape[2:])
+        images = batch.images.to(trainer.device, non_blocking=True)
+        size = (images.shape[2], images.shape[3])
     boxes, kinds = (tensor.to(trainer.device, non_blocking=True) for tensor in batch[1:])
     return trainer.learn(images, *encode(boxes, kinds, size, STRIDE))
 

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader
 from pose.config import Settings
 from pose.data_settings import Split
 from pose.datasets.coco import Persons, read_annotations, read_detections
-from pose.datasets.loading.loader import Batch, CropDataset, make_loader
+from pose.datasets.crops import Batch, CropDataset
+from pose.datasets.loading.loader import make_loader
 from pose.engine import distributed
-from pose.engine.predict import predict, predict_every_way
+from pose.engine.predict import crops_of, predict, predict_every_way
 from pose.errors import DataError
 from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import load_annotations, score
@@ -49,7 +50,7 @@ class TestSet:
     @property
     def persons(self) -> Persons:
         """The persons."""
-        return self.loader.dataset.persons
+        return crops_of(self.loader).persons
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ def open_test_set(settings: Settings, split: Split, boxes: str | None = None) ->
     data, skeleton = settings.data, settings.skeleton()
     boxes = boxes or split.boxes
     annotations = data.path(split.annotations)
+    notices: tuple[str, ...] = ()
     if boxes == ANNOTATED:
-        persons, notices = read_annotations(annotations, skeleton, data.category), ()
+        persons = read_annotations(annotations, skeleton, data.category)
     else:
         persons, notices = read_detections(data.path(boxes), annotations, skeleton, data.box_threshold, data.category)
     return TestSet(split, boxes, notices, make_test_loader(settings, split, persons))
@@ -108,7 +110,7 @@ def make_test_loader(settings: Settings, split: Split, persons: Persons) -> Data
         DataError: Pictures are missing.
     """
     data = settings.data
-    dataset = CropDataset(persons, data.path(split.images), settings.skeleton(), tuple(data.input_size))
+    dataset = CropDataset(persons, data.path(split.images), settings.skeleton(), data.input_size)
     return make_loader(dataset, settings.test.batch_size, data.workers, train=False, shard=distributed.shard())
 
 
@@ -145,11 +147,13 @@ def test(
     scored = None
     if distributed.is_main():
         scored = score(predictions, truth, settings.skeleton(), **scoring_options(settings.test))
-    figures, results = distributed.from_main(scored)
+    scored = distributed.from_main(scored)
+    assert scored is not None
+    figures, results = scored
     return TestRun(figures, results, predictions, truth, settings.skeleton(), saved)
 
 
-test.__test__ = False  # not a test, whatever pytest thinks of its name
+test.__test__ = False  # type: ignore[attr-defined]  # a mark for pytest, to which its name says test
 
 
 def read_truth(settings: Settings, split: Split) -> COCO:

@@ -112,7 +112,7 @@ def _chains(model: nn.Module) -> list[list[nn.Module]]:
     if own is not None:
         return own()
     backbone = getattr(model, "backbone", None)
-    if not isinstance(getattr(backbone, "blocks", None), nn.Sequential):
+    if not isinstance(backbone, nn.Module) or not isinstance(getattr(backbone, "blocks", None), nn.Sequential):
         return []
     steps: list[nn.Module] = []
     for child in backbone.children():

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -154,7 +154,11 @@ class MLflow:
         self._backend.experiment.end_run()  # mmengine's close wants a configuration's folder and copies it
 
 
-_MAKERS = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": MLflow}
+_MAKERS: dict[str, Callable[[Path, int, Mapping[str, Any]], Logger]] = {
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "mlflow": MLflow,
+}
 
 
 def check_loggers(names: Sequence[str]) -> None:

@@ -90,7 +90,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
             better = progress.best is None or row[task.chosen_by] > progress.best[task.chosen_by]
             if better and row[task.chosen_by] >= 0:  # COCO's -1 says that there was nobody to find
                 progress.best = {"epoch": epoch, **{name: row[name] for name in task.figures}}
-                save_best(work_dir, task, progress)
+                save_best(work_dir, task, progress.best)
         if report:
             report.add(row)
         progress.next_epoch()

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from pose import heatmap
 from pose.config import Settings, TestSettings
 from pose.data_settings import Split
-from pose.datasets.loading.loader import Batch, CropDataset, batches
+from pose.datasets.crops import Batch, CropDataset
+from pose.datasets.loading.loader import batches, dataset_of
 from pose.engine import distributed
 from pose.errors import DataError
 from pose.evaluation.protocol import TestProtocol
@@ -34,14 +35,14 @@ def predict(
 
     Args:
         model: On the device.
-        loader: Over a :class:`~pose.datasets.loading.loader.CropDataset` without augmentation, in order.
+        loader: Over a :class:`~pose.datasets.crops.CropDataset` without augmentation, in order.
         settings: Whether to flip, by how much to shift, and how to decode.
         device: Where to compute.
 
     Raises:
         DataError: A picture cannot be used.
     """
-    dataset: CropDataset = loader.dataset
+    dataset = crops_of(loader)
     persons = dataset.persons
     keypoints = np.zeros(persons.keypoints.shape, dtype=np.float64)
     centers, scales = boxes_to_centers_scales(persons.boxes, dataset.aspect_ratio)
@@ -79,7 +80,7 @@ def predict_every_way(
     Raises:
         DataError: A picture cannot be used.
     """
-    dataset: CropDataset = loader.dataset
+    dataset = crops_of(loader)
     persons, joints = dataset.persons, dataset.skeleton.num_keypoints
     points = np.zeros((len(persons), len(WAYS), len(heatmap.DECODERS), joints, 2), np.float32)
     joint_scores = np.zeros((len(persons), len(WAYS), joints), np.float32)
@@ -102,13 +103,20 @@ def predict_every_way(
     )
 
 
+def crops_of(loader: DataLoader[Batch | DataError]) -> CropDataset:
+    """The persons' crops that a loader loads."""
+    dataset = loader.dataset
+    assert isinstance(dataset, CropDataset)
+    return dataset
+
+
 def _crops(model: nn.Module, loader: DataLoader[Batch | DataError]) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows (N,) and crops of each batch under a progress bar, the network in evaluation mode meanwhile."""
     was_training = model.training
     model.eval()
     try:
         hidden = None if distributed.is_main() else True
-        with tqdm(total=len(loader.dataset), desc="predicting", unit="person", disable=hidden, leave=False) as bar:
+        with tqdm(total=len(dataset_of(loader)), desc="predicting", unit="person", disable=hidden, leave=False) as bar:
             for batch in batches(loader):
                 yield batch.rows, batch.crops
                 bar.update(len(batch.rows) * distributed.shard()[1])

@@ -88,7 +88,7 @@ def save_run(work_dir: Path, task: Task, progress: Progress) -> None:
         save_checkpoint(work_dir / LAST, contents, work_dir / PREVIOUS)
 
 
-def save_best(work_dir: Path, task: Task, progress: Progress) -> None:
+def save_best(work_dir: Path, task: Task, best: Mapping[str, float]) -> None:
     """Writes ``best.pth``: the weights that were validated, without what only training needs.
 
     Raises:
@@ -97,8 +97,8 @@ def save_best(work_dir: Path, task: Task, progress: Progress) -> None:
     if distributed.is_main():
         contents = {
             "model": task.trainer.best_model.state_dict(),
-            "epoch": progress.best["epoch"],
-            "best": progress.best,
+            "epoch": best["epoch"],
+            "best": best,
             "settings": task.settings.to_dict(),
             **task.stated,
         }
@@ -148,8 +148,8 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     rank, processes = distributed.shard()
     if len(random) == processes:
         restore_random_state(random[rank])
-    for error in errors:
-        distributed.say(f"warning: {error}; taking the one before, {path}")
+    for problem in errors:
+        distributed.say(f"warning: {problem}; taking the one before, {path}")
     within = f" and {progress.batches} batches" if progress.batches else ""
     distributed.say(f"resumed {path} after epoch {progress.epoch}{within}")
     changed = sorted(changes(before, task.settings.to_dict()))
@@ -204,7 +204,8 @@ def _words(order: Mapping[str, Any]) -> str:
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
     """Yields 'name old -> new' for every value of two settings that differs; a list is a tuple."""
     for name in before.keys() | now.keys():
-        old, new = before.get(name), now.get(name)
+        old: Any = before.get(name)
+        new: Any = now.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from changes(old, new, f"{where}{name}.")
         elif _are_sections(old) and _are_sections(new) and len(old) == len(new):

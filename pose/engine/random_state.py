@@ -19,7 +19,8 @@ def seed_everything(seed: int) -> None:
 
 def random_state() -> dict[str, Any]:
     """The global generators' states, in plain values and tensors."""
-    name, keys, place, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
+    name, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
+    assert isinstance(keys, np.ndarray)
     return {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],

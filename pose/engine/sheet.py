@@ -8,8 +8,7 @@ from torch import nn
 
 from pose.config import Settings
 from pose.datasets.coco import read_annotations
-from pose.datasets.loading.loader import CropDataset
-from pose.errors import DataError
+from pose.datasets.crops import CropDataset
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.prediction import predict_crops
 from pose.visualization import draw_predictions, draw_truth, tile
@@ -36,10 +35,8 @@ def prediction_sheet(model: nn.Module, settings: Settings, device: torch.device)
     data, skeleton = settings.data, settings.skeleton()
     persons = read_annotations(data.path(data.val.annotations), skeleton, data.category)
     rows = np.unique(np.linspace(0, len(persons) - 1, PERSONS).astype(int))
-    dataset = CropDataset(persons.take(rows), data.path(data.val.images), skeleton, tuple(data.input_size))
-    batch = dataset.__getitems__([(0, row) for row in range(len(rows))])
-    if isinstance(batch, DataError):
-        raise batch
+    dataset = CropDataset(persons.take(rows), data.path(data.val.images), skeleton, data.input_size)
+    batch = dataset.batch([(0, row) for row in range(len(rows))])
     was_training = model.training
     model.eval()
     points, scores = predict_crops(model, batch.crops, skeleton.flip_index, settings.test, device)

@@ -29,7 +29,9 @@ class RunSchedule(Protocol):
 class RunSettings(Protocol):
     """The settings of a run, which its checkpoints keep."""
 
-    train: Any  # a RunSchedule; a protocol's attribute would have to be of that very type
+    @property
+    def train(self) -> Any:  # of a protocol whose attributes are read only
+        """A :class:`RunSchedule`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -92,7 +94,9 @@ class Task:
     @property
     def order(self) -> EpochBatches:
         """The order of training."""
-        return self.loader.batch_sampler
+        order = self.loader.batch_sampler
+        assert isinstance(order, EpochBatches)
+        return order
 
     @property
     def schedule(self) -> RunSchedule:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from pose import heatmap
 from pose.checkpoint import KEYPOINTS
 from pose.config import Settings, stored_settings
-from pose.datasets.loading.loader import Batch, batches
+from pose.datasets.crops import Batch
+from pose.datasets.loading.loader import batches
 from pose.engine import distributed, evaluate
 from pose.engine.initial import load_initial
 from pose.engine.loop import run
@@ -24,7 +25,7 @@ from pose.engine.task import Task
 from pose.engine.trainer import Trainer
 from pose.engine.training_data import prepare_data
 from pose.evaluation.coco_eval import FIGURES
-from pose.models.pose_net import HEATMAP_STRIDE
+from pose.models.pose_net import HEATMAP_STRIDE, PoseNet
 from pose.prediction import to_input
 
 
@@ -71,6 +72,7 @@ def _prepare(
     trainer = make_trainer(settings, device)
     if fresh and schedule.initial_weights:
         start = schedule.initial_weights, schedule.initial_noise, schedule.initial_balanced
+        assert isinstance(trainer.model, PoseNet)
         for told in load_initial(trainer.model, *start, skeleton=settings.skeleton()):
             distributed.say(told)
     seed_everything(schedule.seed + distributed.shard()[0])

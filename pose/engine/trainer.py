@@ -103,7 +103,7 @@ class Trainer:
             if isinstance(layer, DynamicLayer):
                 layer.recompute = recompute_kernels
         self.memory_format = torch.channels_last if channels_last or native else torch.contiguous_format
-        self.model = model.to(device, memory_format=self.memory_format)
+        self.model = model.to(device).to(memory_format=self.memory_format)
         self.device = device
         self.precision = precision
         self.accumulate = accumulate
@@ -120,7 +120,7 @@ class Trainer:
         )
         self._compile = compile
         self._shared: DistributedDataParallel | None = None
-        self._network: nn.Module | None = None
+        self._network: Callable[..., Any] | None = None
         self._batches = 0
 
     @property
@@ -129,7 +129,7 @@ class Trainer:
         return self.average.module if self.average else self.model
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> Callable[..., Any]:
         """The network as training calls it: shared between processes and compiled, made at the first call."""
         if self._network is None:
             if distributed.is_joined():

@@ -7,11 +7,13 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
+from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.image_folder import BrokenImages, broken_images
-from pose.datasets.loading.loader import Batch, CropDataset, make_loader
+from pose.datasets.loading.loader import make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
 from pose.engine.evaluate import TestSet, open_test_set, read_truth
+from pose.engine.predict import crops_of
 from pose.errors import DataError
 from pose.evaluation.protocol import AREAS_FROM_BOXES
 
@@ -73,7 +75,7 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
     broken.add(dataset.problems, distributed.say)
     if check:
         broken.add(_check("training", dataset, settings.data.workers), distributed.say)
-        in_test = _check("validation", test_set.loader.dataset, settings.data.workers)
+        in_test = _check("validation", crops_of(test_set.loader), settings.data.workers)
         if in_test:
             raise DataError(f"{in_test[0]} ({len(in_test)} validation pictures are broken, none may be)")
     return RunData(train_loader, test_set, broken, {"training": list(read.told), "validation": validated})
@@ -99,7 +101,7 @@ def _make_dataset(settings: Settings, read: TrainPersons) -> CropDataset:
         read.persons,
         read.image_root,
         settings.skeleton(),
-        tuple(data.input_size),
+        data.input_size,
         settings.augmentation,
         settings.train.seed,
         broken_share=data.broken_share,

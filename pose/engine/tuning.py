@@ -274,10 +274,10 @@ def parse_ranges(pairs: Sequence[str]) -> list[Range]:
             continue
         log = text.startswith("log:")
         low, _, high = text.removeprefix("log:").partition(":")
-        ends = _number(low), _number(high)
-        if any(isinstance(end, str) for end in ends) or not ends[0] < ends[1] or (log and ends[0] <= 0):
+        least, most = _number(low), _number(high)
+        if isinstance(least, str) or isinstance(most, str) or not least < most or (log and least <= 0):
             raise OptionError(f"--search {pair}: needs two numbers, the smaller first (with log both above 0)")
-        ranges.append(Range(key, *ends, log=log))
+        ranges.append(Range(key, least, most, log=log))
     if len({each.key for each in ranges}) < len(ranges):
         raise OptionError("--search: an option stands there twice")
     return ranges

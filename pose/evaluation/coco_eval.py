@@ -178,8 +178,10 @@ def format_figures(figures: Mapping[str, float] | Mapping[str, Mapping[str, floa
 
     A -1, which pycocotools gives where no annotated person is in a size class, is shown as n/a.
     """
-    rows = figures if all(isinstance(value, Mapping) for value in figures.values()) else {"": figures}
-    columns = list(next(iter(rows.values()), dict.fromkeys(FIGURES)))
+    rows = {name: value for name, value in figures.items() if isinstance(value, Mapping)}
+    if len(rows) < len(figures):
+        rows = {"": {name: value for name, value in figures.items() if not isinstance(value, Mapping)}}
+    columns = list(next(iter(rows.values()), FIGURES))
     label = max((len(name) + 2 if name else 0 for name in rows), default=0)
     lines = [" " * label + " ".join(f"{name:>6}" for name in columns)]
     for name, values in rows.items():

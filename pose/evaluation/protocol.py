@@ -214,7 +214,7 @@ class TestProtocol:
         return asdict(self) | {"notices": list(self.notices), "versions": dict(self.versions)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> TestProtocol:
+    def from_dict(cls, values: Mapping[str, Any]) -> TestProtocol:
         """The stamp that :meth:`to_dict` wrote.
 
         Raises:

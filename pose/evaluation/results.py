@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from pose.errors import DataError
 from pose.files import read_json, write_json
@@ -69,7 +69,7 @@ class Predictions:
         present = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: array for name, array in present.items() if array is not None}
 
-    def select(self, indices: ArrayLike) -> Predictions:
+    def select(self, indices: NDArray[np.bool_ | np.integer] | Sequence[int] | slice) -> Predictions:
         """The persons at these indices, or where a boolean (N,) mask is true, in that order."""
         return Predictions(**{name: array[indices] for name, array in self.arrays().items()})
 
@@ -108,7 +108,7 @@ class Results:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def select(self, indices: ArrayLike) -> Results:
+    def select(self, indices: NDArray[np.bool_ | np.integer] | Sequence[int] | slice) -> Results:
         """The persons at these indices, or where a boolean (N,) mask is true, in that order."""
         return Results(self.image_ids[indices], self.keypoints[indices], self.scores[indices])
 

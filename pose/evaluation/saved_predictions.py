@@ -26,7 +26,7 @@ from pose.heatmap import DECODERS
 from pose.skeleton import Skeleton
 
 FORMAT = "pose predictions 1"
-WAYS = (None, *CHOICES["flip_shift"])
+WAYS: tuple[int | None, ...] = (None, *map(int, CHOICES["flip_shift"]))
 """The second axis of the arrays: without flip (None), then with flip at each shift."""
 
 _UNREADABLE = (

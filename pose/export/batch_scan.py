@@ -69,7 +69,7 @@ def trace(
         torch.onnx.export(
             network,
             (x,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # written to by this exporter, which is not said of the newer one
             input_names=inputs,
             output_names=outputs,
             dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)} if free else axes,

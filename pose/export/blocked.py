@@ -37,6 +37,9 @@ class NumberedForm(nn.Module):
         shares: Where its forward pass puts its shares, by number.
     """
 
+    numbers: Tensor
+    name: Tensor
+
     def __init__(self, layer: FoldedDynamicConv2d, number: int, shares: dict[int, Tensor]) -> None:
         super().__init__()
         self.layer, self.number, self.shares = layer, number, shares
@@ -62,8 +65,8 @@ class _Numbered(nn.Module):
 
     def _number(self, module: nn.Module) -> None:
         for name, child in module.named_children():
-            bank = child.shared_bank() if hasattr(child, "shared_bank") else None
-            if bank is not None and bank.shape[1] < EXACT:
+            bank = child.shared_bank() if isinstance(child, FoldedDynamicConv2d) else None
+            if isinstance(child, FoldedDynamicConv2d) and bank is not None and bank.shape[1] < EXACT:
                 setattr(module, name, NumberedForm(child, len(self.layers), self.shares))
                 self.layers.append(child)
             else:
@@ -102,7 +105,9 @@ def blocked(network: nn.Module, x: Tensor) -> onnx.ModelProto | None:
     for node in graph.node:
         kernel, name = (constants.get(entry) for entry in (*node.input[1:3], "", "")[:2])
         number = -1 if name is None or name.ndim != 1 else -1 - int(name[0])
-        if not 0 <= number < len(shares) or kernel is None or kernel.max() != numbered.layers[number].bank.shape[1]:
+        if name is None or kernel is None or not 0 <= number < len(shares):
+            continue
+        if kernel.max() != numbered.layers[number].bank.shape[1]:
             continue
         layer = numbered.layers[number]
         bank = F.pad(layer.bank, (1, 0)).numpy()[:, kernel.astype(np.int64).ravel()]  # number 0 fills blocks up

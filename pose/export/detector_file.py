@@ -35,6 +35,9 @@ class PixelsToBoxes(nn.Module):
         network: A :class:`~pose.detection.network.DetectionNet`, folded.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

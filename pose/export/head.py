@@ -130,6 +130,9 @@ class CropKeypoints(nn.Module):
         stride: Crop pixels per heatmap pixel.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: KeypointNetwork, mean: Sequence[float], std: Sequence[float], stride: int) -> None:
         super().__init__()
         self.network, self.stride = network, float(stride)

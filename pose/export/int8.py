@@ -14,7 +14,6 @@ from torch import Tensor
 from pose.config import Settings
 from pose.datasets.crops import CropDataset
 from pose.datasets.train_sets import read_train_sets
-from pose.errors import DataError
 from pose.prediction import to_input
 
 
@@ -27,11 +26,9 @@ def training_crops(settings: Settings, count: int) -> Tensor:
     data, skeleton = settings.data, settings.skeleton()
     persons, root, *_ = read_train_sets(data.train, data.root, skeleton, data.category)
     rows = np.random.default_rng(0).permutation(len(persons))[:count]
-    size = tuple(data.input_size)
+    size = data.input_size
     dataset = CropDataset(persons.take(rows), root, skeleton, size, broken_share=data.broken_share)
-    batch = dataset.__getitems__([(0, row) for row in range(len(rows))])
-    if isinstance(batch, DataError):
-        raise batch
+    batch = dataset.batch([(0, row) for row in range(len(rows))])
     return to_input(batch.crops, "cpu")
 
 

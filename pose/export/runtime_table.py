@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +22,7 @@ from pose.export.runtimes import Running
 from pose.files import read_json
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.prediction import ExportedModule
-from pose.runtimes.files import open_file
+from pose.runtimes.files import NetworkSession, open_file
 
 MILLISECONDS = 1e3
 
@@ -97,7 +99,7 @@ def measure(
     entries = {}
     for key, path in paths.items():
         session = open_file(path, threads=1)
-        entries[key] = Entry(Running(lambda x, run=session: run(x)[0]), name, torch.contiguous_format)
+        entries[key] = Entry(Running(partial(_first_output, session)), name, torch.contiguous_format)
     width, height = next(iter(networks.values())).settings.data.input_size
     timings = compare(Case(name, (1, 3, height, width), entries), rounds, runs)
     del entries
@@ -151,9 +153,13 @@ def take_part(annotations: Path, images: str, most_persons: int, out: Path) -> S
     return Split(str(out.absolute()), images)
 
 
+def _first_output(session: NetworkSession, images: np.ndarray) -> np.ndarray:
+    return session(images)[0]
+
+
 def rows(name: str, measured: Mapping[str, Measured], reference: Mapping[str, float | None]) -> list[Sequence[str]]:
     """Rows of the table: runtime, network, ms, ratio, MB, difference, AP, and what that is less than PyTorch's."""
-    made = []
+    made: list[Sequence[str]] = []
     for key, one in measured.items():
         known = reference.get(key)
         ap = ("", "") if one.ap is None or known is None else (f"{one.ap:.4f}", f"{one.ap - known:+.4f}")

@@ -164,15 +164,16 @@ class CocoBoxes:
         self._named = set(images)
         self._images = ImageNames(content["images"])
         self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
-        self._id_by_frame = {trailing_number(name): image_id for name, image_id in self._images.ids.items()}
+        numbered = ((trailing_number(name), image_id) for name, image_id in self._images.ids.items())
+        self._id_by_frame = {number: image_id for number, image_id in numbered if number is not None}
         persons = boxes_in(content, self.path)
         kept = [person for person in persons.records if not person["iscrowd"]]
         owners = np.array([person["image_id"] for person in kept], np.int64)
         boxes = np.array([person["bbox"] for person in kept], np.float64).reshape(-1, 4)
         sizes = np.array([self._sizes[owner] for owner in owners.tolist()], np.int64).reshape(-1, 2)
-        known = (sizes > 0).any(1)[:, None]
+        known = (sizes > 0).any(1, keepdims=True)
         clipped = np.where(known, clip_boxes(boxes, np.where(known, sizes, 1)), boxes)
-        empty = (clipped[:, 2:] <= 0).any(1)
+        empty: np.ndarray = np.any(clipped[:, 2:] <= 0, 1)
         found = DetectedBoxes(owners, boxes, np.ones(len(boxes)), persons.notices)
         found = found.without(empty, self.path, "has no size inside its picture")
         self.notices = found.notices
@@ -190,11 +191,14 @@ class CocoBoxes:
 
     def of_image(self, image: str | Path) -> np.ndarray:
         """(N, 5) boxes of a picture; none where the file has none for it."""
-        return self._boxes.get(self.image_id(image), NO_BOXES)
+        return self._of(self.image_id(image))
 
     def of_frame(self, frame: int) -> np.ndarray:
         """(N, 5) boxes of a video's frame, counted from 0; none where the file has none for it."""
-        return self._boxes.get(self._frame_id(frame), NO_BOXES)
+        return self._of(self._frame_id(frame))
+
+    def _of(self, image_id: int | None) -> np.ndarray:
+        return NO_BOXES if image_id is None else self._boxes.get(image_id, NO_BOXES)
 
     def _frame_id(self, frame: int) -> int | None:
         return frame if self._id_by_frame is None else self._id_by_frame.get(frame)

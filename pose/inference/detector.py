@@ -82,8 +82,8 @@ def load_detector(
         from pose.detection.detector import PersonDetector
         from pose.device import choose_device
 
-        where = choose_device(device)
-        where = where if where.type == "cuda" and not native else "cpu"
+        chosen = choose_device(device)
+        where = chosen if chosen.type == "cuda" and not native else "cpu"
         return PersonDetector.from_checkpoint(file, where, threshold, native)
     from pose.inference.torchvision_detector import TorchvisionDetector
 

@@ -68,10 +68,9 @@ def list_images(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) ->
 
 def number_images(images: Sequence[Path]) -> list[int]:
     """An ``image_id`` for each: the numbers that the names end with where they differ, else 0, 1, 2 ..."""
-    numbers = [trailing_number(image.name) for image in images]
-    if None in numbers or len(set(numbers)) != len(numbers):
-        return list(range(len(images)))
-    return numbers
+    found = (trailing_number(image.name) for image in images)
+    numbers = [number for number in found if number is not None]
+    return numbers if len(set(numbers)) == len(images) else list(range(len(images)))
 
 
 def check_image_suffix(path: str | Path) -> None:

@@ -74,8 +74,8 @@ class TorchNetwork:
 
         from pose.prediction import predict_crops
 
-        crops = torch.from_numpy(crops)
-        return predict_crops(self._forward, crops, self.skeleton.flip_index, self.settings, self.device)
+        batch = torch.from_numpy(crops)
+        return predict_crops(self._forward, batch, self.skeleton.flip_index, self.settings, self.device)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         with self.clock("forward"):

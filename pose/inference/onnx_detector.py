@@ -14,7 +14,7 @@ from pose.inference.onnx_layouts import DetectorMetadata, Layout, UnknownLayoutE
 from pose.onnx_format import open_session
 from pose.options import OptionError, nearest
 
-PIXELS = {
+PIXELS: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...], bool]] = {
     "rgb": (0.0, 255.0, True),
     "bgr255": (0.0, 1.0, False),
     "rtmdet": ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), False),
@@ -94,7 +94,7 @@ class OnnxDetector:
         """The file's outputs for (H, W, 3) uint8 BGR of the input's size."""
         mean, deviation, red_first = PIXELS[self.pixels]
         ordered = image[..., ::-1] if red_first else image
-        values = (ordered.astype(np.float32) - np.float32(mean)) / np.float32(deviation)
+        values = (ordered.astype(np.float32) - np.array(mean, np.float32)) / np.array(deviation, np.float32)
         tensor = np.ascontiguousarray(values.transpose(2, 0, 1), self.type)
         return self.session.run(None, {self.name: tensor[None] if self.batched else tensor})
 

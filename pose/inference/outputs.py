@@ -154,6 +154,7 @@ def drawn_images(folder: str | Path) -> Iterator[Write]:
     """
 
     def write(frame: Frame, poses: Poses, drawn: np.ndarray) -> None:
+        assert frame.path is not None
         write_image(drawn_path(folder, frame.path), drawn)
 
     yield write

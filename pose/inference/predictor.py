@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -160,9 +160,14 @@ class Predictor:
         options = {name: test[name] for name in SCORING if name in test}
         return cls(network, **options, clock=clock, calibration=known)
 
-    def __call__(
-        self, images: Image | Sequence[Image], boxes: ArrayLike | Sequence[ArrayLike | None] | None = None
-    ) -> Poses | list[Poses]:
+    @overload
+    def __call__(self, images: Image, boxes: ArrayLike | None = None) -> Poses:  # type: ignore[overload-overlap]
+        ...  # a str is a sequence of str, too, and here a path
+
+    @overload
+    def __call__(self, images: Sequence[Image], boxes: Sequence[ArrayLike | None] | None = None) -> list[Poses]: ...
+
+    def __call__(self, images: Image | Sequence[Image], boxes: Any = None) -> Poses | list[Poses]:
         """Persons of one picture, or of each of several.
 
         Args:

@@ -43,6 +43,7 @@ def poses_of_images(
     for chunk in _chunks(read_ahead(files)):
         frames, own = [], []
         for frame in chunk:
+            assert frame.path is not None
             try:
                 found = None if boxes is None else _file_boxes(boxes, boxes.of_image(frame.path), frame, files.warn)
             except DataError as error:

@@ -61,7 +61,7 @@ def _label(class_name: str, categories: list[str]) -> int:
     """The number of a class; the first is the background and those named N/A are none."""
     known = {category: number for number, category in enumerate(categories) if number and category != "N/A"}
     number = int(class_name) if class_name.isdecimal() else known.get(class_name)
-    if number not in known.values():
+    if number is None or number not in known.values():
         raise OptionError(f"no class {class_name!r} among COCO's: {nearest(class_name, known)}")
     return number
 

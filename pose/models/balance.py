@@ -38,14 +38,16 @@ def balance(model: nn.Module) -> None:
     for conv, norm in pairwise(layers):
         if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue
-        variance = norm.running_var
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is None or variance is None:
+            continue
         deviation = conv.weight.flatten(1).square().mean(1).sqrt()
-        wanted = (2 / conv.weight[0].numel()) ** 0.5
+        wanted: float = (2 / conv.weight[0].numel()) ** 0.5
         alive = (variance >= DEAD) & (deviation >= DEAD)
         least = ((LEAST_VARIANCE + norm.eps) / (variance + norm.eps)).sqrt()
         factor = torch.where(alive, torch.maximum(wanted / deviation.clamp(min=DEAD), least), torch.ones_like(variance))
         conv.weight.mul_(factor[:, None, None, None])
         if conv.bias is not None:
             conv.bias.mul_(factor)
-        norm.running_mean.mul_(factor)
-        norm.running_var.copy_(torch.where(alive, (variance + norm.eps) * factor.square() - norm.eps, variance))
+        mean.mul_(factor)
+        variance.copy_(torch.where(alive, (variance + norm.eps) * factor.square() - norm.eps, variance))

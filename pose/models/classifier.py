@@ -22,6 +22,9 @@ class Classifier(nn.Module):
         hidden_channels: Channels of the hidden layer, None for no hidden layer.
         dropout: Probability before the last layer.
         input_stride: Image pixels per pixel of the features.
+
+    Attributes:
+        num_classes: As given.
     """
 
     def __init__(
@@ -35,7 +38,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         make_conv = make_conv or StaticConvs()
-        place = {"bias": True, "input_stride": input_stride}
+        self.num_classes = num_classes
+        place: dict[str, Any] = {"bias": True, "input_stride": input_stride}
         self.hidden: nn.Module = nn.Identity()
         if hidden_channels is not None:
             self.hidden = nn.Sequential(
@@ -55,12 +59,16 @@ class ImageClassifier(nn.Module):
     Args:
         backbone: Images (N, 3, H, W) to features (N, C, H / 32, W / 32).
         classifier: Features to logits.
+
+    Attributes:
+        num_classes: Classes.
     """
 
-    def __init__(self, backbone: nn.Module, classifier: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, classifier: Classifier) -> None:
         super().__init__()
         self.backbone = backbone
         self.classifier = classifier
+        self.num_classes = classifier.num_classes
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised RGB to logits (N, classes)."""

@@ -97,8 +97,9 @@ def _cost(layer: nn.Module, x: Tensor, y: Tensor) -> Complexity:
         return Complexity(convolution=layer.weight.numel())
     if isinstance(layer, nn.ConvTranspose2d):
         return Complexity(convolution=layer.weight.numel() * _pixels(x))
+    assert isinstance(layer, nn.Conv2d | DynamicLayer)
     kernel = layer.out_channels * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-    dynamic = layer.cost(*x.shape[2:])._asdict() if isinstance(layer, DynamicLayer) else {}
+    dynamic = layer.cost(x.shape[2], x.shape[3])._asdict() if isinstance(layer, DynamicLayer) else {}
     return Complexity(convolution=kernel * _pixels(y), **dynamic)
 
 

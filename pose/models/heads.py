@@ -20,7 +20,17 @@ HEATMAP_STRIDE = 4
 """Input pixels per heatmap pixel, of every head."""
 
 
-class DeconvHead(nn.Module):
+class Head(nn.Module):
+    """Features to heatmaps (N, K, h, w).
+
+    Attributes:
+        upsampling: How much finer the heatmaps are than the features.
+    """
+
+    upsampling: int
+
+
+class DeconvHead(Head):
     """Type-A: three deconvolutions 4 x 4 with stride 2, batch normalisation and ReLU, then a 1 x 1.
 
     Args:
@@ -49,7 +59,7 @@ class DeconvHead(nn.Module):
         return self.final(self.deconvs(x))
 
 
-class BottleneckHead(nn.Module):
+class BottleneckHead(Head):
     """Type-B: stages of a bilinear x 2 upsampling and MobileNetV2 bottlenecks, then a static 1 x 1.
 
     The first bottleneck has no expanding convolution: its depthwise convolution works on the
@@ -111,5 +121,6 @@ def _final_conv(in_channels: int, num_keypoints: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, num_keypoints, 1)
     with torch.no_grad():
         nn.init.normal_(conv.weight, std=0.001)
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
     return conv

@@ -81,6 +81,9 @@ class InvertedResidual(nn.Module):
         activation: Makes the activations after expand and depthwise.
         squeeze_channels: Channels of the squeeze-and-excitation's hidden layer; None for no such layer.
 
+    Attributes:
+        stride, out_channels: As given.
+
     Raises:
         ValueError: ``hidden_channels`` differs from ``in_channels`` without ``expand``.
     """
@@ -95,12 +98,13 @@ class InvertedResidual(nn.Module):
         kernel_size: int = 3,
         stride: int = 1,
         expand: bool = True,
-        activation: Callable[[], nn.Module] = nn.ReLU6,
+        activation: Callable[..., nn.Module] = nn.ReLU6,
         squeeze_channels: int | None = None,
     ) -> None:
         super().__init__()
         if not expand and hidden_channels != in_channels:
             raise ValueError(f"hidden_channels must be {in_channels} without expand, got {hidden_channels}")
+        self.stride, self.out_channels = stride, out_channels
         self.has_shortcut = stride == 1 and in_channels == out_channels
         self.expand = (
             ConvNormAct(

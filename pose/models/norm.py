@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +45,9 @@ def scale_and_shift(
         device: Device of the result where there is no normalisation.
     """
     if norm is None:
-        place = {"dtype": dtype, "device": device}
+        place: dict[str, Any] = {"dtype": dtype, "device": device}
         return torch.ones(channels, **place), torch.zeros(channels, **place)
+    assert norm.running_mean is not None and norm.running_var is not None
     scale = (norm.running_var.to(dtype) + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose import options
+from pose.models.backbones.base import Backbone
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.backbones.mobilenet_v3 import MobileNetV3Small
 from pose.models.backbones.resnet import ResNet
 from pose.models.dynamic.makers import CONVS, ConvMaker
-from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead
+from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead, Head
 
-BACKBONES = {"mobilenet_v2": MobileNetV2, "mobilenet_v3_small": MobileNetV3Small, "resnet": ResNet}
-HEADS = {"deconv": DeconvHead, "bottleneck": BottleneckHead}
+BACKBONES: dict[str, type[Backbone]] = {
+    "mobilenet_v2": MobileNetV2,
+    "mobilenet_v3_small": MobileNetV3Small,
+    "resnet": ResNet,
+}
+HEADS: dict[str, type[Head]] = {"deconv": DeconvHead, "bottleneck": BottleneckHead}
+Part = TypeVar("Part", bound=nn.Module)
 CHANNEL_ORDERS = ("rgb", "bgr")
 
 MEAN = (0.485, 0.456, 0.406)
@@ -38,7 +44,7 @@ class PoseNet(nn.Module):
         ValueError: The head does not bring the backbone's features to stride 4, or there is no such order.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, channel_order: str = "rgb") -> None:
+    def __init__(self, backbone: Backbone, head: Head, channel_order: str = "rgb") -> None:
         super().__init__()
         if channel_order not in CHANNEL_ORDERS:
             raise ValueError(f"channel_order must be one of {', '.join(CHANNEL_ORDERS)}, got {channel_order!r}")
@@ -61,6 +67,9 @@ class SwappedChannels(nn.Module):
 
     It stands before the backbone, whose padding thus has the zeros that it had in training. It has no weights.
     """
+
+    kernel: Tensor
+    shift: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,9 +104,7 @@ def build_pose_net(
     return options.call(PoseNet, {"channel_order": channel_order}, "model", backbone=features, head=heatmaps)
 
 
-def build_part(
-    choices: Mapping[str, type[nn.Module]], section: Mapping[str, Any], where: str, **given: Any
-) -> nn.Module:
+def build_part(choices: Mapping[str, type[Part]], section: Mapping[str, Any], where: str, **given: Any) -> Part:
     """A backbone or head from its section of a configuration.
 
     ``conv`` becomes the constructor's ``make_conv``; everything else is handed on.
@@ -118,13 +125,13 @@ def build_part(
     kind = section.get("type")
     part = choices.get(kind) if isinstance(kind, str) else None
     if part is not None:
-        known = options.parameters(part)
+        known = set(options.parameters(part))
         if "make_conv" in known:
             given["make_conv"] = make_convs(conv, f"{where}.conv")
-            known = {**known, "conv": None}
+            known.add("conv")
         elif conv is not None:
             raise options.OptionError(f"{where}.conv: {section['type']!r} has no convolutions to choose")
-        options.check_keys(section, {"type", *known} - set(given), where)
+        options.check_keys(section, (known | {"type"}) - set(given), where)
     return options.call_typed(choices, section, where, **given)
 
 

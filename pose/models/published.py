@@ -68,7 +68,8 @@ class Published:
         """How our counts stand to the two cells; a difference points at its note."""
         cells = (parameters, self.params, self.params_note or self.note), (madds, self.madds, self.note)
         texts = [(compare(value, printed), note) for value, printed, note in cells]
-        return tuple(text if text in ("", "same") else f"{text} [{note}]" for text, note in texts)
+        parameter_text, madds_text = (text if text in ("", "same") else f"{text} [{note}]" for text, note in texts)
+        return parameter_text, madds_text
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import pytest
 
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
+from pose.datasets.crops import CropDataset
 from pose.datasets.image_folder import ImageFolder, View
-from pose.datasets.loading.loader import CropDataset, batches, make_loader
+from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.skeleton import COCO
 

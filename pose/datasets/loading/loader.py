@@ -17,18 +17,17 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pose.datasets.crops import Batch as Batch
-from pose.datasets.crops import CropDataset as CropDataset
+from pose.datasets.batch_dataset import BatchDataset, Loaded
 from pose.datasets.loading.order import EpochBatches
 from pose.datasets.loading.shared_batches import AHEAD, SharedBatches
 from pose.datasets.workers import forking, start_worker, usable_workers
 from pose.errors import DataError
 
-Loaded = TypeVar("Loaded")
+Plain = TypeVar("Plain")
 
 
 def make_loader(
-    dataset: CropDataset,
+    dataset: BatchDataset[Loaded],
     batch_size: int,
     workers: int,
     train: bool,
@@ -36,7 +35,7 @@ def make_loader(
     shard: tuple[int, int] = (0, 1),
     accumulate: int = 1,
     draws: Sequence[tuple[int, float]] | None = None,
-) -> DataLoader[Batch | DataError]:
+) -> DataLoader[Loaded | DataError]:
     """Batches of crops; ``loader.batch_sampler`` is an :class:`~pose.datasets.loading.order.EpochBatches`.
 
     Args:
@@ -79,12 +78,14 @@ def worker_options(workers: int, train: bool) -> dict[str, Any]:
     }
 
 
-def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
+def batches(loader: DataLoader[Loaded | DataError]) -> Iterator[Loaded]:
     """The batches of :func:`make_loader`'s loader; pictures that were turned are told and counted on standard error.
 
     Raises:
         DataError: A worker sent it instead of a batch, or the system ended a worker.
     """
+    shared = loader.collate_fn
+    assert isinstance(shared, SharedBatches)
     notices, tell = getattr(loader.dataset, "notices", None), partial(tqdm.write, file=sys.stderr)
     with _ended_workers_told():
         waiting = iter(loader)
@@ -92,9 +93,9 @@ def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
             while (batch := next(waiting, None)) is not None:
                 if isinstance(batch, DataError):
                     raise batch
-                taken = loader.collate_fn.take(batch)
+                taken = shared.take(batch)
                 if notices is not None:
-                    notices.add(taken.notices, tell)
+                    notices.add(getattr(taken, "notices", ()), tell)
                 yield taken
             if notices is not None:
                 notices.tell_counts(tell)
@@ -102,7 +103,14 @@ def batches(loader: DataLoader[Batch | DataError]) -> Iterator[Batch]:
             del waiting  # ends its workers now, not when the last traceback that leads here is forgotten
 
 
-def plain_batches(loader: DataLoader[Loaded]) -> Iterator[Loaded]:
+def dataset_of(loader: DataLoader[Loaded | DataError]) -> BatchDataset[Loaded]:
+    """What :func:`make_loader` was given."""
+    dataset = loader.dataset
+    assert isinstance(dataset, BatchDataset)
+    return dataset
+
+
+def plain_batches(loader: DataLoader[Plain]) -> Iterator[Plain]:
     """The batches of any loader with :func:`worker_options`, as they are.
 
     Raises:

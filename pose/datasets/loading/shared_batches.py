@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import mmap
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from pose.datasets.crops import Batch
+from pose.datasets.batch_dataset import Loaded
 from pose.errors import DataError
 
 AHEAD = 2
@@ -34,8 +35,8 @@ class SharedBatches:
         self._crops = _shared((workers, AHEAD, batch_size, height, width, 3))
         self._busy = _shared((workers, AHEAD))
 
-    def __call__(self, batch: Batch | DataError) -> Batch | DataError:
-        """In a worker: puts the crops where the main process finds them, their place stands for them."""
+    def __call__(self, batch: Any) -> Any:
+        """In a worker: puts a batch's crops where the main process finds them, their place stands for them."""
         worker = get_worker_info()
         if worker is None or isinstance(batch, DataError):
             return batch
@@ -48,7 +49,7 @@ class SharedBatches:
         self._crops[worker.id, slot, : len(crops)] = crops
         return batch._replace(crops=(worker.id, slot))
 
-    def take(self, batch: Batch) -> Batch:
+    def take(self, batch: Loaded) -> Loaded:
         """In the main process: a batch with its crops, in pinned memory where there is a GPU; frees their place."""
         if isinstance(batch.crops, torch.Tensor):
             return batch

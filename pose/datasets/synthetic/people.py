@@ -173,15 +173,15 @@ def _shown_on(keypoints: np.ndarray) -> np.ndarray:
         for joint, parts in limb.items():
             shown[_KEYPOINT[f"{name}_{joint}"], [Part[f"{upper}_{part}"] for part in parts]] = True
         shown[_KEYPOINT[f"{name}_knee"], Part.PELVIS] = True  # a skirt
-    for joint, parts in (
+    for joint, nearby in (
         ("shoulder", [Part.TORSO]),
         ("hip", [Part.TORSO, Part.PELVIS, Part.LEFT_THIGH, Part.RIGHT_THIGH]),
     ):
         left, right = _KEYPOINT[f"left_{joint}"], _KEYPOINT[f"right_{joint}"]
         gap = keypoints[left] - keypoints[right]
         sideways = gap[2] / np.linalg.norm(gap)
-        shown[left, parts] |= sideways > -0.6
-        shown[right, parts] |= sideways < 0.6
+        shown[left, nearby] |= sideways > -0.6
+        shown[right, nearby] |= sideways < 0.6
     return shown
 
 

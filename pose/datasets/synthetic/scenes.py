@@ -208,11 +208,11 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, max_people: in
     small = owner[::2, ::2]
     placed = zip(people, scales, origins, strict=True)
     records = [_annotate(person, number, small, *place) for number, (person, *place) in enumerate(placed, 1)]
-    annotated = [index for index, record in enumerate(records) if record]
+    annotations = {index: record for index, record in enumerate(records) if record}
     return Scene(
         image=_finish(rng, canvas, width, height),
         owner=small,
         people=people,
-        annotations=[records[index] for index in annotated],
-        annotated=annotated,
+        annotations=list(annotations.values()),
+        annotated=list(annotations),
     )

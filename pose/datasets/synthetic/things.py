@@ -21,13 +21,13 @@ def stripes(rng: np.random.Generator, left: int, top: int, width: int, height: i
     """(height, width) uint8 of 0 and 1: stripes, checks or blotches with a random period."""
     kind = rng.integers(3)
     if kind == 2:
-        period = rng.integers(3, 14)
-        cells = rng.integers(0, 2, (height // period + 1, width // period + 1), dtype=np.uint8)
+        side = int(rng.integers(3, 14))
+        cells = rng.integers(0, 2, (height // side + 1, width // side + 1), dtype=np.uint8)
         return cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST)
     period = rng.uniform(4, 18)
-    x, y = (np.arange(left, left + width) / period)[None], (np.arange(top, top + height) / period)[:, None]
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    x, y = x.astype(np.float32) + 1000, y.astype(np.float32) + 1000
+    x = (np.arange(left, left + width) / period).astype(np.float32)[None] + 1000
+    y = (np.arange(top, top + height) / period).astype(np.float32)[:, None] + 1000
     across = (cosine * x + sine * y).astype(np.int32)
     if kind == 1:
         across += (cosine * y - sine * x).astype(np.int32)
@@ -89,12 +89,13 @@ def draw_thing(
 def draw_background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """(height, width, 3) uint8: soft colours, often a floor, clutter."""
     base, spread, tint = rng.uniform(40, 215), rng.uniform(3, 30), rng.uniform(0, 22)
-    canvas = np.zeros((height, width, 3), np.int16)
+    soft = np.zeros((height, width, 3), np.int16)
     for finer, share in ((1, 1.0), (6, rng.uniform(0, 0.5))):
         shape = (*(finer * rng.integers(2, 9, 2)), 1)
         cells = rng.normal(0, share * spread, shape) + rng.normal(0, share * tint, (*shape[:2], 3))
-        canvas += cv2.resize(cells.astype(np.int16), (width, height), interpolation=cv2.INTER_LINEAR)
-    canvas = cv2.convertScaleAbs(cv2.max(cv2.add(canvas, base + rng.normal(0, tint, 3)), 0))
+        soft += cv2.resize(cells.astype(np.int16), (width, height), interpolation=cv2.INTER_LINEAR).astype(np.int16)
+    tinted = cv2.add(soft, base + rng.normal(0, tint, 3))
+    canvas: np.ndarray = cv2.convertScaleAbs(np.maximum(tinted, 0))
     unowned = np.zeros((height, width), np.uint8)
     if rng.random() < 0.5:
         horizon = int(height * rng.uniform(0.35, 0.85))

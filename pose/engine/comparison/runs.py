@@ -65,6 +65,18 @@ class Run:
         return read_json(path, "test result") if path.is_file() else None
 
     @property
+    def found(self) -> dict[str, Any]:
+        """:attr:`result` of a run that has been tested.
+
+        Raises:
+            CompareError: It has not.
+        """
+        result = self.result
+        if result is None:
+            raise CompareError(f"{self.folder / RESULT}: is not there; test the run first")
+        return result
+
+    @property
     def correct(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """(P, K) and (P,) of each PCK measure of the test: ``correct`` and ``image_ids`` of its ``LengthPck``.
 
@@ -242,7 +254,7 @@ def finish_all(runs: Sequence[Run], device: torch.device) -> tuple[int | None, l
             continue
         if stopped:
             return stopped, failed
-        figures = "  ".join(f"{name} {value:.3f}" for name, value in run.result["figures"].items())
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in run.found["figures"].items())
         print(f"  {figures}", flush=True)
     return None, failed
 
@@ -263,7 +275,7 @@ def _test(run: Run, device: torch.device) -> None:
     tested = evaluate.test(model, test_set, settings, device)
     measures = tested.measures
     with replacing(run.folder / CORRECT) as temporary:
-        arrays = {measure.name: measure.correct for measure in measures}
+        arrays: dict[str, Any] = {measure.name: measure.correct for measure in measures}
         arrays |= {f"{measure.name} image_ids": measure.image_ids for measure in measures}
         np.savez_compressed(temporary, **arrays)
     with replacing(run.folder / MATCHED) as temporary:

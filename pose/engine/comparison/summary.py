@@ -49,7 +49,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _network(runs: Sequence[Run]) -> dict[str, Any]:
-    results = [run.result for run in runs]
+    results = [run.found for run in runs]
     values = {name: _known([result["figures"][name] for result in results]) for name in _shown(results[0])}
     return {
         "seeds": [run.seed for run in runs],
@@ -81,18 +81,19 @@ def difference(runs: dict[int, Run], baseline: dict[int, Run]) -> dict[str, dict
         runs, baseline: Tested runs by seed.
     """
     seeds = sorted(runs.keys() & baseline.keys())
-    pairs = [(runs[seed].result["figures"], baseline[seed].result["figures"]) for seed in seeds]
-    found = {}
-    for name in _shown(runs[seeds[0]].result):
+    pairs = [(runs[seed].found["figures"], baseline[seed].found["figures"]) for seed in seeds]
+    found: dict[str, dict[str, Interval]] = {}
+    for name in _shown(runs[seeds[0]].found):
         ours, theirs = (_known([side[name] for side in sides]) for sides in zip(*pairs, strict=True))
         found[name] = {"seeds": over_seeds(np.subtract(ours, theirs).tolist())}
-    ours, theirs = ([side[seed].correct for seed in seeds] for side in (runs, baseline))
-    for name, (_, image_ids) in ours[0].items():
-        stacked = (np.stack([arrays[name][0] for arrays in side]) for side in (ours, theirs))
-        found[name]["pictures"] = over_images(*stacked, image_ids)
-    matched = [[side[seed].matched for seed in seeds] for side in (runs, baseline)]
-    if None not in (*matched[0], *matched[1]):  # tested before it was kept
-        found["AP"]["pictures"] = ap_over_images(*matched)
+    correct, others = ([side[seed].correct for seed in seeds] for side in (runs, baseline))
+    for name, (_, image_ids) in correct[0].items():
+        own, other = (np.stack([arrays[name][0] for arrays in side]) for side in (correct, others))
+        found[name]["pictures"] = over_images(own, other, image_ids)
+    matched, against = ([side[seed].matched for seed in seeds] for side in (runs, baseline))
+    scores, base = ([each for each in side if each is not None] for side in (matched, against))
+    if len(scores) == len(base) == len(seeds):  # else tested before it was kept
+        found["AP"]["pictures"] = ap_over_images(scores, base)
     return found
 
 

@@ -78,15 +78,15 @@ def bar_chart(rows: Mapping[str, Sequence[float]], parts_of: Sequence[str], limi
         drawn.append(f'<rect x="{x}" y="4" width="10" height="10" fill="{COLORS[number % len(COLORS)]}"/>')
         drawn.append(_text(x + 14, 13, name))
     for row, (name, lengths) in enumerate(rows.items()):
-        y, x = legend + _ROW * row + 4, float(left)
+        y, end = legend + _ROW * row + 4, float(left)
         drawn.append(_text(left - 8, y + 12, name, "end"))
         for number, length in enumerate(lengths):
             long = max(0.0, length) / limit * (width - left - 60)
             color = COLORS[number % len(COLORS)]
-            drawn.append(f'<rect x="{x:.1f}" y="{y}" width="{long:.1f}" height="{_ROW - 5}" fill="{color}"/>')
-            x += long
+            drawn.append(f'<rect x="{end:.1f}" y="{y}" width="{long:.1f}" height="{_ROW - 5}" fill="{color}"/>')
+            end += long
         if not legend:
-            drawn.append(_text(x + 6, y + 12, f"{lengths[0]:.3f}"))
+            drawn.append(_text(end + 6, y + 12, f"{lengths[0]:.3f}"))
     return _svg(drawn, size, label)
 
 

@@ -60,8 +60,9 @@ def make_report(
         OutputError: The folder cannot be written.
     """
     analysis = analyse(results, annotations, skeleton)
-    there = images is not None and Path(images).is_dir()
-    gallery = make_gallery(analysis, annotations, images, skeleton) if there else ()
+    gallery: tuple[CropGroup, ...] = ()
+    if images is not None and Path(images).is_dir():
+        gallery = make_gallery(analysis, annotations, images, skeleton)
     return write_report(folder, analysis, figures, about, gallery)
 
 

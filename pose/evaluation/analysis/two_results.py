@@ -95,12 +95,12 @@ def compare_results(
     shares = (Interval(np.nan, np.nan, np.nan),) * skeleton.num_keypoints
     if len(counted):
         shares = each_over_images(correct[1][None], correct[0][None], truth.image_ids[counted], resamples)
-    sides = tuple(
+    one, other = (
         Side(own.average_precision(), _shares(right), count)
         for own, right, count in zip(scores, correct, counts, strict=True)
     )
     ap = ap_over_images(scores[1:], scores[:1], resamples)
-    return TwoResults(skeleton.keypoints, sides, ap, shares, image_ids[order], gains[order])
+    return TwoResults(skeleton.keypoints, (one, other), ap, shares, image_ids[order], gains[order])
 
 
 def format_comparison(found: TwoResults, names: tuple[str, str]) -> str:

@@ -43,7 +43,7 @@ class Part:
         try:
             with tarfile.open(self.root / name, "r|*") as archive:
                 for member in archive:
-                    archive.members = []  # it would keep all of them
+                    archive.members = []  # type: ignore[attr-defined]  # it would keep all of them, its hints know none
                     if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
                         content = archive.extractfile(member)
                         yield f"{name}/{member.name}", content.read() if content else b""

@@ -52,11 +52,10 @@ class VideoSource:
     """
 
     def __init__(self, source: str | Path | int) -> None:
-        remote = isinstance(source, int) or "://" in str(source)
-        self.path = None if remote else Path(source)
+        self.path = None if isinstance(source, int) or "://" in str(source) else Path(source)
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.title = self.path.stem if self.path else "camera" if isinstance(source, int) else "stream"
-        if remote:
+        if self.path is None:
             capture = cv2.VideoCapture(source)
             self._read = lambda: capture.read()[1]
             opened, fps = capture.isOpened(), capture.get(cv2.CAP_PROP_FPS)
@@ -71,7 +70,7 @@ class VideoSource:
             self._read = reader.read
             opened, fps, count = reader.opened, reader.fps, reader.frame_cnt
             if opened and count <= 0:  # as browsers record WebM: no duration, and a clock of 1000 a second
-                count, fps = measure_video(source)
+                count, fps = measure_video(self.path)
             wrong = "not a video that OpenCV can decode, or cut off before its first frame"
         self._first = self._read() if opened else None
         if self._first is None:
@@ -117,7 +116,7 @@ def writing_video(path: str | Path, fps: float) -> Iterator[Callable[[np.ndarray
             if writer is None:
                 size = (image.shape[1], image.shape[0])
                 with _silenced_errors():  # OpenCV grumbles about WebM's codec tag and then writes it well
-                    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*CODECS[path.suffix]), fps, size)
+                    writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*CODECS[path.suffix]), fps, size)
                 if not writer.isOpened():
                     raise OutputError(f"{path}: no {CODECS[path.suffix]} video can be written there")
             writer.write(image if image.shape[1::-1] == size else cv2.resize(image, size))

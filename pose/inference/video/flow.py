@@ -13,7 +13,7 @@ _GRID = 10  # points along each side of a box
 _INNER = (0.7, 0.9)  # the part of a box, across and along, that is more person than background
 _MOST_ERROR = 1.5  # pixels by which a point may miss its origin when followed forth and back
 _LEAST_SHARE = 0.25  # of a box's points that must be followed well
-_SEARCH = dict(winSize=(15, 15), maxLevel=4)
+_WINDOW, _LEVELS = (15, 15), 4
 
 
 def motion_image(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -42,11 +42,19 @@ def box_shifts(before: np.ndarray, after: np.ndarray, boxes: np.ndarray) -> tupl
     grid = np.stack(np.meshgrid(steps * _INNER[0], steps * _INNER[1]), axis=-1).reshape(-1, 2)
     points = (boxes[:, None, :2] + (0.5 + grid) * boxes[:, None, 2:]).astype(np.float32)  # (N, G, 2)
     flat = points.reshape(-1, 1, 2)
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, flat, None, **_SEARCH)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, None, **_SEARCH)
+    moved, found = _followed(before, after, flat)
+    back, found_back = _followed(after, before, moved)
     good = (found & found_back).astype(bool) & (np.linalg.norm(back - flat, axis=-1) <= _MOST_ERROR)
     good = good.reshape(len(boxes), -1) & ((points >= 0) & (points < before.shape[::-1])).all(axis=-1)
     enough = good.mean(axis=1) >= _LEAST_SHARE
     ways = np.where(good[..., None], moved.reshape(points.shape) - points, np.nan)[enough]
     shifts[enough] = np.nanmedian(ways, axis=1)
     return shifts, enough
+
+
+def _followed(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (P, 1, 2) float32 of one grey image in the next, and (P, 1) uint8: whether they were found there."""
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]  # its hints know no None
+        before, after, points, None, winSize=_WINDOW, maxLevel=_LEVELS
+    )
+    return moved, found

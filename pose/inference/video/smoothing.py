@@ -74,18 +74,19 @@ class Smoother:
             if state is None:
                 self._states[key] = _State(now, points, np.zeros_like(points))
                 continue
-            smooth[row, :, :2] = self._step(state, now, points, np.sqrt(areas[row]))
+            smooth[row, :, :2] = _step(self.strength, state, now, points, np.sqrt(areas[row]))
         return smooth
 
-    def _step(self, state: _State, now: float, points: np.ndarray, size: float) -> np.ndarray:
-        """Equations 1 to 5 of the paper for one person's (K, 2) points; the speed is that of a joint in the plane."""
-        elapsed = now - state.time
-        speed = (points - state.points) / (elapsed * size)
-        state.speed = state.speed + _alpha(self.strength.speed_cutoff, elapsed) * (speed - state.speed)
-        cutoff = self.strength.cutoff + self.strength.slope * np.linalg.norm(state.speed, axis=1, keepdims=True)
-        state.points = state.points + _alpha(cutoff, elapsed) * (points - state.points)
-        state.time = now
-        return state.points
+
+def _step(strength: Strength, state: _State, now: float, points: np.ndarray, size: float) -> np.ndarray:
+    """Equations 1 to 5 of the paper for one person's (K, 2) points; the speed is that of a joint in the plane."""
+    elapsed = now - state.time
+    speed = (points - state.points) / (elapsed * size)
+    state.speed = state.speed + _alpha(strength.speed_cutoff, elapsed) * (speed - state.speed)
+    cutoff = strength.cutoff + strength.slope * np.linalg.norm(state.speed, axis=1, keepdims=True)
+    state.points = state.points + _alpha(cutoff, elapsed) * (points - state.points)
+    state.time = now
+    return state.points
 
 
 def _alpha(cutoff: np.ndarray | float, elapsed: float) -> np.ndarray | float:

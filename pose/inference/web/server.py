@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ class OneAtATime:
         lock: Held meanwhile.
     """
 
-    def __init__(self, wrapped: PoseNetwork | Callable[[np.ndarray], np.ndarray], lock: threading.Lock) -> None:
+    def __init__(self, wrapped: Callable[..., Any], lock: threading.Lock) -> None:
         self._wrapped = wrapped
         self._lock = lock
 
@@ -78,14 +78,14 @@ def create_app(
     """
     folder = Path(folder)
     lock = threading.Lock()
-    predictor.network = OneAtATime(predictor.network, lock)
+    predictor.network = cast(PoseNetwork, OneAtATime(predictor.network, lock))  # has its attributes
     single = predictor.detector is whole_image
     detect_every = 1 if single else _DETECT_EVERY
     predictor.detector = OneAtATime(predictor.detector, lock)
 
     class UploadRequest(Request):
         def _get_file_stream(self, *_: Any, **__: Any) -> IO[bytes]:
-            return tempfile.SpooledTemporaryFile(1 << 20, dir=folder)  # noqa: SIM115 - closed with the request
+            return tempfile.SpooledTemporaryFile(1 << 20, dir=str(folder))  # noqa: SIM115 - closed with the request
 
     app = Flask("pose")
     app.request_class = UploadRequest
@@ -152,7 +152,7 @@ def create_app(
             large = request.content_length is None or request.content_length > most_bytes
             few = "the form has too many fields, or too much text in them; send one file"
             text = f"the file is larger than {most_bytes // 1_000_000} MB" if large else few
-        return jsonify(error=text), error.code
+        return jsonify(error=text), error.code or 500
 
     @app.errorhandler(OSError)
     def tell_of_the_disk(error: OSError) -> tuple[Response, int]:

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from pose.models.backbones.base import Backbone
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual, round_channels
 
@@ -29,7 +30,7 @@ STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Backbone):
     """Images to features at a 32nd of their size.
 
     The last layer has 1280 channels at every width: both papers' parameter tables agree on it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from pose.models.backbones.base import Backbone
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation, round_channels
 
@@ -34,7 +35,7 @@ FORMS = {"paper": 1280, "torchvision": 1024}
 """Hidden channels of each form's classifier."""
 
 
-class MobileNetV3Small(nn.Module):
+class MobileNetV3Small(Backbone):
     """Images to features at a 32nd of their size.
 
     Args:

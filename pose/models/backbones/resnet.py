@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from pose.models.backbones.base import Backbone
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct
 
@@ -93,11 +94,15 @@ class Bottleneck(nn.Module):
         return _native_block(self)
 
 
-DEPTHS = {10: (BasicBlock, (1, 1, 1, 1)), 18: (BasicBlock, (2, 2, 2, 2)), 50: (Bottleneck, (3, 4, 6, 3))}
+DEPTHS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    10: (BasicBlock, (1, 1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+}
 """Kind and number of the blocks of each stage."""
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """Images to features at a 32nd of their size.
 
     Args:
@@ -143,13 +148,15 @@ class ResNet(nn.Module):
 def _native_block(block: BasicBlock | Bottleneck) -> NativeSequence | None:
     """A folded block as one native sequence, whose last layer activates after the shortcut."""
     from pose.models.native import ACTIVATIONS
-    from pose.models.native.inference.layers import NativeSequence, chain
+    from pose.models.native.inference.layers import NativeLayer, NativeSequence, chain
 
     if not isinstance(block.convs, NativeSequence) or type(block.activation) not in ACTIVATIONS:
         return None
-    whole = chain(block.convs.layers, block.shortcut)
+    whole = chain(list(block.convs.layers), block.shortcut)
     if whole is not None:
-        whole.layers[-1].activation = ACTIVATIONS[type(block.activation)]
+        last = whole.layers[-1]
+        assert isinstance(last, NativeLayer)
+        last.activation = ACTIVATIONS[type(block.activation)]
     return whole
 
 

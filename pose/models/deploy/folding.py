@@ -94,6 +94,7 @@ def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bo
         layer = layers.pop(0)
         if isinstance(layer, CONVS) and layers and isinstance(layers[0], nn.BatchNorm2d):
             norm = layers.pop(0)
+            assert isinstance(norm, nn.BatchNorm2d)
             known = layers and type(layers[0]) in native.ACTIVATIONS
             made.append(_fold(layer, norm, layers.pop(0) if known else nn.Identity(), bank_dtype, fused))
         else:
@@ -111,10 +112,14 @@ def _fold(
     conv: nn.Module, norm: nn.BatchNorm2d | None, activation: nn.Module, bank_dtype: torch.dtype, fused: bool
 ) -> nn.Module:
     """A convolution, the normalisation after it and the activation."""
-    if hasattr(conv, "fold"):
-        folded = conv.fold(norm, bank_dtype)
+    fold = getattr(conv, "fold", None)
+    if fold is not None:
+        folded = fold(norm, bank_dtype)
+    elif norm is None:
+        folded = conv
     else:
-        folded = conv if norm is None else fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d))
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        folded = fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d))
     if fused:
         return fuse(folded, activation, bank_dtype)
     return folded if isinstance(activation, nn.Identity) else nn.Sequential(folded, activation)

@@ -8,7 +8,7 @@ Chen et al., 'Dynamic Convolution: Attention over Convolution Kernels', CVPR 202
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class KernelAttention(nn.Module):
         ValueError: A value is out of range; the message names it.
     """
 
+    temperature: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -60,14 +62,14 @@ class KernelAttention(nn.Module):
         if activation not in ("softmax", "sigmoid"):
             raise ValueError(f"attention activation must be softmax or sigmoid, got {activation!r}")
         self.num_kernels = num_kernels
+        self.fc1: nn.Linear | None = None
         self.activation = activation
-        place = {"device": device, "dtype": dtype}
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         if activation == "softmax":
             hidden = max(in_channels // reduction, 1)
             self.fc1 = nn.Linear(in_channels, hidden, **place)
             self.fc2 = nn.Linear(hidden, num_kernels, **place)
         else:
-            self.fc1 = None
             self.fc2 = nn.Linear(in_channels, num_kernels, **place)
         self.register_buffer("temperature", torch.ones((), device=device))
         self.set_temperature(temperature)

@@ -125,6 +125,7 @@ class DynamicLayer(PerImageConv2d):
         """
         self.weight.copy_(weight)
         if self.bias is not None:
+            assert bias is not None
             self.bias.copy_(bias)
         if noise > 0 and self.weight.dim() > weight.dim():
             self.weight.add_(torch.randn_like(self.weight) * (noise * weight.std(correction=0)))
@@ -145,6 +146,9 @@ class FoldedDynamicLayer(PerImageConv2d):
         layer: The layer.
         norm: In evaluation mode; None for none.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, layer: DynamicLayer, norm: nn.BatchNorm2d | None = None) -> None:
         nn.Module.__init__(self)

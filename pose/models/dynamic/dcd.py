@@ -12,7 +12,7 @@ Li et al., 'Revisiting Dynamic Convolution via Matrix Decomposition', ICLR 2021,
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -97,9 +97,9 @@ class DCDConv2d(DynamicLayer):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
         sizes = {"latent_channels": latent_channels, "hidden_channels": hidden_channels, "pool_size": pool_size}
-        for name, value in {**sizes, "num_blocks": num_blocks, "reduction": reduction}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, size in {**sizes, "num_blocks": num_blocks, "reduction": reduction}.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
         spatial = math.prod(self.kernel_size) > 1
         self.depthwise = groups > 1
         self.joint = fusion == "joint" and spatial and not self.depthwise
@@ -112,22 +112,24 @@ class DCDConv2d(DynamicLayer):
             default = default_latent_channels(in_channels // blocks, out_channels // blocks, pool_size, rule, elements)
             return latent_channels or max(int(default * latent_multiplier), LEAST_CHANNELS)
 
-        place = {"device": device, "dtype": dtype}
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size, **place))
         self.bias = nn.Parameter(torch.empty(out_channels, **place)) if bias else None
-        self.residual = None
+        self.residual: ChannelResidual | DepthwiseResidual | None = None
         if use_phi:
             channels = (in_channels, out_channels, self.kernel_size)
-            blocks = (latent_of(num_blocks), num_blocks, normalize, place)
+            latent = latent_of(num_blocks)
             if self.depthwise:
                 self.residual = DepthwiseResidual(out_channels, self.kernel_size, place)
             elif self.joint:
-                self.residual = JointResidual(*channels, self.stride, self.dilation, *blocks)
+                self.residual = JointResidual(
+                    *channels, self.stride, self.dilation, latent, num_blocks, normalize, place
+                )
             else:
-                self.residual = ChannelResidual(*channels, *blocks)
+                self.residual = ChannelResidual(*channels, latent, num_blocks, normalize, place)
         self.branch = None
         if use_lambda or use_phi:
-            phi_shape = self.residual.phi_shape if use_phi else None
+            phi_shape = None if self.residual is None else self.residual.phi_shape
             inputs = in_channels * pool_size**2
             latent = latent_elements(self.kernel_size) if self.depthwise else latent_of(1)
             hidden = hidden_channels or max(max(inputs, latent**2) // reduction, LEAST_CHANNELS)
@@ -157,6 +159,7 @@ class DCDConv2d(DynamicLayer):
         if scale is not None:
             y = y * scale.to(y.dtype)[:, :, None, None]
         if phi is not None:
+            assert isinstance(self.residual, ChannelResidual)
             y = y + self.residual(self.padded(x) if self.joint else self.centers(x), phi)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
@@ -175,6 +178,7 @@ class DCDConv2d(DynamicLayer):
         if scale is not None:
             weight = weight * scale[:, :, None, None, None]
         if phi is not None:
+            assert self.residual is not None
             with torch.autocast(x.device.type, enabled=False):
                 residual, shift = self.residual.kernel(phi)
             weight = weight + residual
@@ -206,7 +210,7 @@ class DCDConv2d(DynamicLayer):
         if self.depthwise:
             return None, assembled
         factorized = self.out_channels * output_pixels if scales else 0
-        if self.residual is not None:
+        if isinstance(self.residual, ChannelResidual):
             factorized += self.residual.factorized_madds(rows * columns, output_pixels)
         return factorized, assembled
 
@@ -259,5 +263,5 @@ class DCDConv2d(DynamicLayer):
         return NativeTrainedDCDConv2d.of(self, pool_cache)
 
     def _assembling_is_less(self, x: Tensor) -> bool:
-        factorized, assembled = self.madds(*x.shape[2:])
-        return assembled < factorized
+        factorized, assembled = self.madds(x.shape[2], x.shape[3])
+        return factorized is not None and assembled < factorized

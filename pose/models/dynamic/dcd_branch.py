@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class DynamicBranch(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        place = {"bias": False, "device": device, "dtype": dtype}
+        place: dict[str, Any] = {"bias": False, "device": device, "dtype": dtype}
         self.pool_size = pool_size
         self.phi_shape = phi_shape
         self.reduce = nn.Linear(in_channels * pool_size**2, hidden_channels, **place)

@@ -33,6 +33,7 @@ class OneImageDCD(nn.Module):
         """(1, C_in, H, W) to (1, C_out, H', W')."""
         layer = self.layer
         scale, phi = layer.branch.vectors(x)
+        assert phi is not None
         blocks, latent, _ = layer.phi_shape
         matrices = [part.reshape(latent, latent) + layer.identity for part in phi.split(latent * latent, 1)]
         mixed = [torch.mm(p, matrix) for p, matrix in zip(layer.p, matrices, strict=True)]  # (C_out / B, L) each

@@ -11,7 +11,7 @@ Normalisation and the activation g follow outside, as they do after ``nn.Conv2d`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ class DynamicConv2d(DynamicLayer):
         attention: str = "softmax",
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode)
-        place = {"device": device, "dtype": dtype}
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.attention = KernelAttention(in_channels, num_kernels, temperature, reduction, attention, **place)
         bank = (num_kernels, out_channels, in_channels // groups, *self.kernel_size)
         self.weight = nn.Parameter(torch.empty(bank, **place))

@@ -39,6 +39,14 @@ class FoldedDynamicConv2d(PerImageConv2d):
         biases: (K, C_out) mixed like the kernels; None where the layer has none.
     """
 
+    w1: Tensor | None
+    b1: Tensor | None
+    w2: Tensor
+    b2: Tensor
+    bank: Tensor
+    bias: Tensor
+    biases: Tensor | None
+
     def __init__(
         self, layer: DynamicConv2d, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32
     ) -> None:
@@ -46,11 +54,11 @@ class FoldedDynamicConv2d(PerImageConv2d):
         self.copy_geometry(layer)
         attention = layer.attention
         scale, shift = scale_and_shift(norm, layer.out_channels, torch.float64, layer.weight.device)
-        softmax = attention.fc1 is not None
-        tau = attention.temperature.double() if softmax else 1.0
+        fc1 = attention.fc1
+        tau = 1.0 if fc1 is None else attention.temperature.double()
         bank = layer.weight.double() * scale[:, None, None, None]
-        self.register_buffer("w1", attention.fc1.weight.to(bank_dtype).contiguous() if softmax else None)
-        self.register_buffer("b1", attention.fc1.bias.float() if softmax else None)
+        self.register_buffer("w1", None if fc1 is None else fc1.weight.to(bank_dtype).contiguous())
+        self.register_buffer("b1", None if fc1 is None else fc1.bias.float())
         self.register_buffer("w2", (attention.fc2.weight / tau).float().contiguous())
         self.register_buffer("b2", (attention.fc2.bias / tau).float())
         self.register_buffer("bank", bank.flatten(1).to(bank_dtype))
@@ -95,6 +103,10 @@ class FoldedDynamicConv2d(PerImageConv2d):
 
 class NativeDynamicConv2d(NativeLayer):
     """:class:`FoldedDynamicConv2d` and an activation."""
+
+    bank: Tensor
+    bias: Tensor
+    biases: Tensor | None
 
     def __init__(self, layer: FoldedDynamicConv2d, activation: int) -> None:
         super().__init__(layer, activation)
@@ -158,10 +170,12 @@ class ChainForm(nn.Module):
         if copied is not None and max(layer.kernel_size) <= 3 and pixels >= copied:
             return OneImageForm(layer, self.forms)(x)
         shares = layer.attend(x)
-        x, y = layer.pad(x), None
+        x = layer.pad(x)
+        y: Tensor | None = None
         shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
         for index, kernel in enumerate(layer.bank.unflatten(1, shape)):
             scaled, bias = x * shares[:, index, None, None, None], layer.bias if index == 0 else None
             part = F.conv2d(scaled, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
             y = part if y is None else part + y
+        assert y is not None
         return y if layer.biases is None else y + (shares @ layer.biases)[:, :, None, None]

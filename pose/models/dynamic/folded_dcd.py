@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.dcd_branch import DynamicBranch
 from pose.models.dynamic.dcd_graph import OneImageDCD
+from pose.models.dynamic.dcd_residual import ChannelResidual
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
@@ -72,23 +73,32 @@ class FoldedDCDConv2d(PerImageConv2d):
         q: s_i Q^T, (B, L, C_in / B).
         latent_bias: t_i, (B, L).
         bias: What of b(x) is the same for every image, (C_out,).
+        identity: I, (L, L).
     """
+
+    weight: Tensor
+    p: Tensor
+    q: Tensor
+    latent_bias: Tensor
+    bias: Tensor
+    identity: Tensor
 
     def __init__(self, layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> None:
         nn.Module.__init__(self)
         self.copy_geometry(layer)
-        self.branch: DynamicBranch = copy.deepcopy(layer.branch)
-        residual = layer.residual
+        branch, residual = copy.deepcopy(layer.branch), layer.residual
+        assert branch is not None and branch.to_phi is not None and isinstance(residual, ChannelResidual)
+        self.branch: DynamicBranch = branch
         blocks, latent = residual.phi_shape[:2]
         self.phi_shape = (blocks, latent, latent)
-        place = {"dtype": torch.float64, "device": layer.weight.device}
+        place: dict[str, Any] = {"dtype": torch.float64, "device": layer.weight.device}
         scale, shift = scale_and_shift(norm, layer.out_channels, **place)
         scale_in, shift_in = scale_and_shift(residual.norm_in, blocks * latent, **place)
         scale_out, shift_out = scale_and_shift(residual.norm_out, blocks * latent, **place)
         p = (residual.p * scale[:, None]).view(blocks, -1, latent)
         bias = shift if layer.bias is None else shift + layer.bias * scale
         bias = bias + (p @ shift_out.view(blocks, latent, 1)).flatten()
-        self.branch.to_phi.weight.mul_(scale_out.repeat_interleave(latent)[:, None])
+        branch.to_phi.weight.mul_(scale_out.repeat_interleave(latent)[:, None])
         self.register_buffer("weight", (layer.weight * scale[:, None, None, None]).float())
         self.register_buffer("p", p.float())
         self.register_buffer("q", (residual.q * scale_in[:, None]).view(blocks, latent, -1).float())
@@ -183,6 +193,7 @@ class NativeDCDConv2d(NativeLayer):
         super().__init__(layer, activation)
         branch, latent = layer.branch, layer.phi_shape[1]
         self.pool_size = branch.pool_size
+        assert branch.to_phi is not None
         q, phi = layer.q[0], branch.to_phi.weight.detach().t().unflatten(1, (latent, latent))
         matrices = {
             "reduce": branch.reduce.weight.detach().t(),

@@ -121,8 +121,8 @@ def watched(model: nn.Module) -> Iterator[Callable[[], list[KernelUse]]]:
         shares = attention.detach() / attention.detach().sum(dim=1, keepdim=True)
         entropy = torch.special.entr(shares).sum()
         chosen = nn.functional.one_hot(shares.argmax(dim=1), shares.shape[1]).sum(dim=0)
-        new = (entropy, shares.sum(dim=0), chosen)
-        sums[name] = tuple(map(torch.add, sums[name], new)) if name in sums else new
+        first, second, third = sums.get(name, (0, 0, 0))
+        sums[name] = (first + entropy, second + shares.sum(dim=0), third + chosen)
         images[name] = images.get(name, 0) + len(shares)
         strides[name] = stride
 

@@ -79,7 +79,7 @@ class StaticConvs:
             nn.init.normal_(conv.weight, std=0.01)  # MobileNetV2's and V3's
         else:
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        if bias:
+        if conv.bias is not None:
             nn.init.zeros_(conv.bias)
         return conv
 

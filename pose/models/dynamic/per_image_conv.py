@@ -79,7 +79,11 @@ class PerImageConv2d(nn.Module):
             return [(total // 2, total - total // 2) for total in totals]
         if isinstance(padding, str) and padding != "valid":
             raise ValueError(f"padding must be numbers, 'same' or 'valid', got {padding!r}")
-        return [(side, side) for side in _pair(0 if padding == "valid" else padding, "padding", 0)]
+        return [(side, side) for side in _pair(0 if isinstance(padding, str) else padding, "padding", 0)]
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew; a folded layer has none."""
+        raise NotImplementedError
 
     def init_weights(self) -> None:
         """What OpenMMLab calls to let a layer initialise itself instead of Kaiming on ``weight``."""

@@ -10,7 +10,7 @@ of a block adds the block's shortcut, so that nothing passes over an image that 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,14 @@ from torch.nn import functional as F
 
 from pose.models.native import ACTIVATIONS, build
 
+if TYPE_CHECKING:
+    from pose.models.dynamic.per_image_conv import PerImageConv2d
+
 PANEL = 16
 """Outputs of a panel, as in the source."""
 
 
-def is_known(layer: nn.Module) -> bool:
+def is_known(layer: nn.Conv2d | PerImageConv2d) -> bool:
     """Whether a native layer can have a convolution's geometry: zeros around it, groups 1 or depthwise."""
     plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)  # the attention sees no padding
     depthwise = layer.groups == layer.in_channels == layer.out_channels
@@ -101,11 +104,13 @@ class NativeLayer(NativeModule):
         activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
     """
 
-    def __init__(self, layer: nn.Module, activation: int) -> None:
+    def __init__(self, layer: nn.Conv2d | PerImageConv2d, activation: int) -> None:
         super().__init__()
+        padding = layer.padding
+        assert not isinstance(padding, str)
         self.in_channels, self.out_channels = layer.in_channels, layer.out_channels
         self.depthwise = layer.groups > 1
-        self.geometry = (*layer.kernel_size, *layer.stride, *layer.padding, *layer.dilation)
+        self.geometry = (*layer.kernel_size, *layer.stride, *padding, *layer.dilation)
         self.activation = activation
 
     @property
@@ -142,9 +147,15 @@ class NativeSqueezeExcitation(NativeModule):
         fc1, fc2: Its convolutions of single pixels.
     """
 
+    fc1_weight: Tensor
+    fc1_bias: Tensor
+    fc2_weight: Tensor
+    fc2_bias: Tensor
+
     def __init__(self, fc1: nn.Conv2d, fc2: nn.Conv2d) -> None:
         super().__init__()
         for name, conv in (("fc1", fc1), ("fc2", fc2)):
+            assert conv.bias is not None
             self.register_buffer(f"{name}_weight", conv.weight.detach().flatten(1).t().contiguous())
             self.register_buffer(f"{name}_bias", conv.bias.detach())
 
@@ -170,8 +181,9 @@ class NativeSequence(NativeModule):
     def add_to(self, program: Any) -> None:
         """Adds the layer to a program."""
         if self.shortcut is not None:
-            program.begin_block(None if isinstance(self.shortcut, nn.Identity) else self.shortcut.program())
+            program.begin_block(self.shortcut.program() if isinstance(self.shortcut, NativeModule) else None)
         for layer in self.layers:
+            assert isinstance(layer, NativeModule)
             layer.add_to(program)
         if self.shortcut is not None:
             program.end_block()
@@ -186,11 +198,12 @@ def fuse(layer: nn.Module, activation: nn.Module, bank_dtype: torch.dtype = torc
         bank_dtype: See :meth:`pose.models.dynamic.per_image_conv.PerImageConv2d.native_form`.
     """
     code = ACTIVATIONS.get(type(activation))
-    if hasattr(layer, "native_form"):
-        native = layer.native_form(code or 0, bank_dtype)
-    else:  # not somebody's own convolution, which may compute something else
-        plain = isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward
-        native = NativeConv2d(layer, code or 0) if plain and is_known(layer) else None
+    make = getattr(layer, "native_form", None)
+    native: nn.Module | None = None
+    if make is not None:
+        native = make(code or 0, bank_dtype)
+    elif isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward:  # else it may compute anything
+        native = NativeConv2d(layer, code or 0) if is_known(layer) else None
     if native is not None:
         layer, activation = native, activation if code is None else nn.Identity()
     return layer if isinstance(activation, nn.Identity) else nn.Sequential(layer, activation)

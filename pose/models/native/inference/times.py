@@ -112,6 +112,7 @@ def _in_order(module: NativeModule) -> Iterator[NativeModule]:
         if isinstance(module.shortcut, NativeModule):
             yield from _in_order(module.shortcut)
         for layer in module.layers:
+            assert isinstance(layer, NativeModule)
             yield from _in_order(layer)
     else:
         yield module

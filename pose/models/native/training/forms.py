@@ -6,7 +6,7 @@ what those are. :func:`pose.models.native.training.layers.use_native_training` p
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,10 @@ from pose.models.native.training.operations import (
 )
 from pose.models.norm import SafeBatchNorm2d
 
-Module = TypeVar("Module", bound=nn.Module)
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Form = TypeVar("Form")
 
 
 class NativeTrained:
@@ -47,7 +50,7 @@ class NativeTrained:
     pool_cache: PoolCache
 
     @classmethod
-    def of(cls, module: nn.Module, pool_cache: PoolCache) -> nn.Module:
+    def of(cls, module: nn.Module, pool_cache: PoolCache) -> Self:
         """The form of a module, which is not to be used any more."""
         form = _adopt(cls, module)
         form.pool_cache = pool_cache
@@ -55,7 +58,7 @@ class NativeTrained:
         return form
 
 
-def _adopt(form: type[Module], module: nn.Module) -> Module:
+def _adopt(form: type[Form], module: nn.Module) -> Form:
     """A module of another class with a module's parameters, buffers, children, hooks and attributes.
 
     Args:
@@ -101,12 +104,13 @@ class NativeTrainedBatchNorm2d(NativeTrained, SafeBatchNorm2d):
             y = super().forward(x)
             y = y if activation is None else activation(y)
             return y if shortcut is None else shortcut + y
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         running = (self.running_mean, self.running_var)
         constants = (self.momentum, self.eps, code, self.pool_cache.wanted)
         fused = code or activation is None or isinstance(activation, nn.Identity)
         y, averages = Norm.apply(x, self.weight, self.bias, shortcut if fused else None, running, constants)
-        if not fused:
+        if not fused and activation is not None:
             y = activation(y)
             return y if shortcut is None else shortcut + y
         if self.pool_cache.wanted:
@@ -118,7 +122,7 @@ class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
     """:class:`ConvNormAct` whose normalisation activates and adds a shortcut."""
 
     @classmethod
-    def of(cls, module: nn.Module, pool_cache: PoolCache) -> NativeTrainedConvNormAct:
+    def of(cls, module: nn.Module, pool_cache: PoolCache) -> Self:
         """The form of a module, its convolution in its native form where it is static and has one."""
         form = super().of(module, pool_cache)
         if type(form.conv) is nn.Conv2d and is_known(form.conv):
@@ -201,10 +205,12 @@ class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
         if self.depthwise:
             weight, bias = self.kernel(x)
             return add_bias(Conv.apply(x, weight, self.stride[0]), bias)
-        scales = self.branch is not None and self.branch.to_lambda is not None
-        if not scales or self.residual is None or self.residual.phi_shape[0] > 1:
+        branch, residual = self.branch, self.residual
+        if branch is None or branch.to_lambda is None:
             return super().forward(x)
-        scale, phi = self.branch(x)
-        latent = self.residual.latent(x, phi)
-        y = ScaledConv.apply(x, self.weight.flatten(1), scale, latent, self.residual.p)
+        if not isinstance(residual, NativeTrainedResidual) or residual.phi_shape[0] > 1:
+            return super().forward(x)
+        scale, phi = branch(x)
+        latent = residual.latent(x, phi)
+        y = ScaledConv.apply(x, self.weight.flatten(1), scale, latent, residual.p)
         return add_bias(y, None if self.bias is None else self.bias[None])

@@ -69,5 +69,5 @@ def kernel_bytes(model: nn.Module, batch_size: int) -> int:
 
     ``recompute_kernels`` saves them. Layers without a kernel per image, as decomposed ones, count nothing.
     """
-    layers = [module for module in model.modules() if hasattr(module, "kernel_bytes")]
-    return sum(layer.kernel_bytes(batch_size) for layer in layers)
+    asked = (getattr(module, "kernel_bytes", None) for module in model.modules())
+    return sum(ask(batch_size) for ask in asked if ask is not None)

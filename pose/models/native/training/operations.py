@@ -9,11 +9,14 @@ nothing but its input, and no operation changes the memory format.
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from pose.models.dynamic.per_image_conv import PerImageConv2d
 
 
 class PoolCache:
@@ -41,7 +44,7 @@ class PoolCache:
     def take(self, features: Tensor) -> Tensor:
         """The averages (N, C) of features (N, C, H, W): the remembered ones, or computed where there are none."""
         known = self._features is not None and self._features() is features and self._version == features._version
-        return self._averages if known else Pool.apply(features)
+        return self._averages if known and self._averages is not None else Pool.apply(features)
 
     def _forget(self, features: weakref.ref[Tensor]) -> None:
         if features is self._features:
@@ -56,7 +59,7 @@ class Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
@@ -76,7 +79,7 @@ class Norm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor | None, grad_averages: Tensor | None) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor | None, grad_averages: Tensor | None) -> tuple[Any, ...]:
         x = ctx.saved_tensors[0]
         if grad is None:
             grad = torch.zeros_like(x)
@@ -92,13 +95,13 @@ class Pool(torch.autograd.Function):
     """Averages over pixels, (N, C, H, W) to (N, C); the gradient is not written out."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.shape = x.shape
         return torch.ops.pose_training.pool.default(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         pixels = ctx.shape[2] * ctx.shape[3]
         return (grad / pixels)[:, :, None, None].expand(ctx.shape)
 
@@ -107,22 +110,23 @@ class Conv(torch.autograd.Function):
     """A depthwise or pointwise convolution: kernels (G, C_out, C_in / groups, kh, kw), G 1 or N."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         return _convolve(x, weight, stride)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
-        return *_convolve_back(grad, *ctx.saved_tensors, ctx.stride, ctx.needs_input_grad[0]), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        return *_convolve_back(grad, x, weight, ctx.stride, ctx.needs_input_grad[0]), None
 
 
 class Attend(torch.autograd.Function):
     """The attention (N, K) from averages (N, C); the last arguments are the temperature and whether it is softmax."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, averages: Tensor, *arguments: Any) -> Tensor:
+    def forward(ctx: Any, averages: Tensor, *arguments: Any) -> Tensor:
         w1, _, w2, _, *ctx.constants = arguments
         attention, hidden = torch.ops.pose_training.attend_forward.default(averages, *arguments)
         ctx.save_for_backward(attention, hidden, averages, w1, w2)
@@ -130,7 +134,7 @@ class Attend(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         call = torch.ops.pose_training.attend_backward.default
         return *call(grad, *ctx.saved_tensors, *ctx.constants), None, None
 
@@ -139,13 +143,13 @@ class MixedPointwise(torch.autograd.Function):
     """A pointwise :class:`Conv` with kernels mixed from a bank, a few images at a time: no batch of them is kept."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, attention: Tensor, bank: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, attention: Tensor, bank: Tensor) -> Tensor:
         ctx.save_for_backward(x, attention, bank)
         return torch.ops.pose_training.mixed_forward.default(x, attention, bank)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return torch.ops.pose_training.mixed_backward.default(grad, *ctx.saved_tensors)
 
 
@@ -153,7 +157,7 @@ class MixedConv(torch.autograd.Function):
     """:class:`Conv` with kernels mixed from a bank (K, C_out, C_in / groups, kh, kw) by an attention (N, K)."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, attention: Tensor, bank: Tensor, stride: int, recompute: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, attention: Tensor, bank: Tensor, stride: int, recompute: bool) -> Tensor:
         weight = _mix(attention, bank)
         ctx.save_for_backward(x, attention, bank, None if recompute else weight)
         ctx.stride = stride
@@ -161,7 +165,7 @@ class MixedConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, attention, bank, weight = ctx.saved_tensors
         weight = _mix(attention, bank) if weight is None else weight
         grad_x, grad_weight = _convolve_back(grad, x, weight, ctx.stride, ctx.needs_input_grad[0])
@@ -212,7 +216,7 @@ def _convolve_back(grad: Tensor, x: Tensor, weight: Tensor, stride: int, wants_x
     return None if grad_x is None else _image(grad_x, *x.shape[2:]), grad_kernel.view(weight.shape)
 
 
-def is_known(conv: nn.Module) -> bool:
+def is_known(conv: nn.Conv2d | PerImageConv2d) -> bool:
     """Whether :class:`Conv` can stand for a convolution: pointwise, or depthwise with 3 x 3 or 5 x 5."""
     size, stride = conv.kernel_size, conv.stride
     if conv.padding_mode != "zeros" or getattr(conv, "outer_padding", None) is not None or conv.dilation != (1, 1):
@@ -233,7 +237,7 @@ class ScaledConv(torch.autograd.Function):
     """A pointwise convolution whose kernel (C_out, C_in) is scaled by image, (N, C_out), plus P (C_out, L) latent."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, scale: Tensor, latent: Tensor, p: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, latent: Tensor, p: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, scale, latent, p)
         y = torch.bmm(_pixels(x), (scale[:, :, None] * weight).transpose(1, 2))
         y.flatten(0, 1).addmm_(_pixels(latent).flatten(0, 1), p.t())
@@ -241,7 +245,7 @@ class ScaledConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, scale, latent, p = ctx.saved_tensors
         above, size = _pixels(grad), x.shape[2:]
         flat = above.flatten(0, 1)
