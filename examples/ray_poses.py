@@ -2,8 +2,9 @@
 
     python examples/ray_poses.py photos found
 
-Needs `pip install 'ray[data]'` beside this project. On GPUs give map_batches num_gpus=1 and a larger batch_size; Ray
-then keeps one FindPoses, with its network, on each of them.
+Needs `pip install 'ray[data]'` beside this project, and one core more than processes look for poses: each of those
+holds a core as long as the job runs, and who reads the files needs one, too. On GPUs give map_batches num_gpus=1 and a
+larger batch_size; Ray then keeps one FindPoses, with its network, on each of them.
 """
 
 from __future__ import annotations
@@ -26,14 +27,22 @@ def find(pictures: str, out: str, make_predictor=Predictor.from_weights, process
         out: A folder for the tables.
         make_predictor: Called once in each process.
         processes: How many look for poses.
+
+    Raises:
+        ValueError: Ray has no core left to read files, and would wait for one without end and without a word.
     """
+    if not ray.is_initialized():
+        ray.init()
+    cores = int(ray.cluster_resources().get("CPU", 0))
+    if cores <= processes:
+        raise ValueError(f"{processes} processes and a reader need {processes + 1} cores, Ray has {cores}")
     endings = [ending[1:] for ending in IMAGE_SUFFIXES]
     files = ray.data.read_binary_files(pictures, include_paths=True, file_extensions=endings)
     found = files.map_batches(
         FindPoses,
         fn_constructor_kwargs={"predictor": make_predictor},
         batch_size=16,
-        concurrency=processes,
+        compute=ray.data.ActorPoolStrategy(size=processes),
         num_cpus=1,
     )
     found = found.materialize()

@@ -221,6 +221,31 @@ def test_one_broken_picture_in_a_hundred_is_skipped_with_a_warning(hundred, tmp_
     assert len(rows(tmp_path / "run")) == 2
 
 
+def test_broken_pictures_of_before_a_stop_still_count(hundred, tmp_path, capsys):
+    def resumed(epochs, **data):
+        settings = tiny_settings(hundred, train=dict(epochs=epochs, batch_size=20), data=data)
+        train(settings, tmp_path / "run", "cpu", resume=True)
+        return capsys.readouterr()
+
+    victim = hundred / "train2017" / "000000000007.jpg"
+    resumed(1)
+    victim.write_bytes((hundred / "train2017" / "000000000008.jpg").read_bytes())  # so that it is not found anew
+    for number in (11, 22):
+        (hundred / "train2017" / f"{number:012d}.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"3 of 100 pictures cannot be used, up to 2 are skipped"):
+        resumed(2)
+    assert "(2 of at most 2)" in capsys.readouterr().err
+    (hundred / "train2017" / "000000000011.jpg").write_bytes(victim.read_bytes())
+    assert "(2 of at most 2)" in resumed(2).err
+    assert len(load_checkpoint(tmp_path / "run" / "last.pth")["broken"]) == 2
+    contents = load_checkpoint(tmp_path / "run" / "last.pth")
+    torch.save({name: value for name, value in contents.items() if name != "broken"}, tmp_path / "run" / "last.pth")
+    assert "(1 of at most 2)" in resumed(3).err  # of a checkpoint that an older version wrote
+    torch.save({**contents, "broken": 2}, tmp_path / "run" / "last.pth")
+    with pytest.raises(CheckpointError, match="broken is 2"):
+        resumed(4)
+
+
 def test_data_can_be_checked_before_training(hundred, tmp_path, capsys):
     settings = tiny_settings(hundred, train=dict(epochs=1, batch_size=20))
     train(settings, tmp_path / "run", "cpu", check_data=True)

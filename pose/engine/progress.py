@@ -15,6 +15,9 @@ from pose.engine.task import Task
 from pose.engine.work_dir import BEST, LAST, PREVIOUS, run_files
 from pose.errors import CheckpointError, PoseError
 
+_BROKEN = "broken"
+"""A checkpoint's messages of pictures that could not be used so far; older ones have none."""
+
 
 class TrainingError(PoseError):
     """Training cannot go on."""
@@ -82,6 +85,7 @@ def save_run(work_dir: Path, task: Task, progress: Progress) -> None:
             **asdict(progress),
             "random": random,
             "order": _order(task.order),
+            _BROKEN: list(task.broken.found) if task.broken else [],
             "settings": task.settings.to_dict(),
             **task.stated,
         }
@@ -112,6 +116,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
         CheckpointError: None is whole, or it is of another network.
         TrainingError: It was made with another seed, for outputs of other names, or was stopped within an epoch of
             another order of data.
+        DataError: More pictures cannot be used than are to be skipped, those of before the stop among them.
     """
     paths = [work_dir / LAST, work_dir / PREVIOUS]
     found = None
@@ -124,7 +129,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     checkpoint, path, errors = found
     task.trainer.load_state_dict(checkpoint, path)
     try:
-        progress = _stored_progress(checkpoint, task.chosen_by)
+        progress, broken = _stored_progress(checkpoint, task.chosen_by), _stored_broken(checkpoint)
         before = task.stored_settings(checkpoint["settings"])
         seed, random = before["train"]["seed"], checkpoint["random"]
     except (KeyError, TypeError, ValueError) as error:
@@ -155,6 +160,8 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     changed = sorted(changes(before, task.settings.to_dict()))
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
+    if task.broken and not any(each.startswith(("data.root ", "data.train")) for each in changed):
+        task.broken.count_in(broken)  # other files would be counted under other names
     return progress
 
 
@@ -184,6 +191,14 @@ def _stored_progress(checkpoint: Mapping[str, Any], chosen_by: str) -> Progress:
         if not right:
             raise ValueError(f"{name} is {value!r}")
     return Progress(**values)
+
+
+def _stored_broken(checkpoint: Mapping[str, Any]) -> list[str]:
+    """What a checkpoint's run had found broken; ValueError where it is no list of messages."""
+    broken = checkpoint.get(_BROKEN, [])
+    if not isinstance(broken, list) or not all(isinstance(message, str) for message in broken):
+        raise ValueError(f"{_BROKEN} is {broken!r}")
+    return broken
 
 
 def _order(order: EpochBatches) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_ray_data_finds_what_the_predictor_finds(tmp_path):
     (pictures / "bad.png").write_bytes(b"no picture")
     make = partial(Predictor.from_weights, WEIGHTS, device="cpu", detector=whole_image)
     example = runpy.run_path(str(ROOT / "examples" / "ray_poses.py"))
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         assert example["find"](str(pictures), str(tmp_path / "found"), make) == 7
     finally:
