@@ -16,8 +16,6 @@ from torch import nn
 
 from pose.errors import CheckpointError
 from pose.files import replacing
-from pose.published_weights import published_file
-from pose.simple_baseline import WEIGHTS, by_our_names, inert_values_allowed
 
 KEYPOINTS = "keypoints"
 """A checkpoint's names of its network's keypoints, in the order of the last layer's channels."""
@@ -97,7 +95,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is missing, damaged or no checkpoint, or its weights hold NaN or infinity.
     """
-    path = published_file(path)
+    if ":" in str(path):  # a path may have one, too, and stays as it is
+        from pose.published_weights import published_file
+
+        path = published_file(path)
     try:
         with open(path, "rb") as file:
             _compare_checksums(file)
@@ -110,21 +111,28 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a whole checkpoint with weights only ({reason or type(error).__name__}); "
             "it may be cut off or of another program: use another one"
         ) from error
-    theirs = by_our_names(contents) if isinstance(contents, dict) else None
-    if theirs is not None:
-        model, names = theirs
-        contents = {"model": model, **({KEYPOINTS: names} if names else {})}
-    elif isinstance(contents, dict) and WEIGHTS in contents:
-        raise CheckpointError(
-            f"{path}: another program's checkpoint, of a network that this project does not have; those of mmpose's, "
-            "SimpleBaseline's and HRNet's ResNet-18 and 50 and of mmpose's MobileNetV2, with deconvolutions, are taken"
-        )
-    elif isinstance(contents, dict) and "model" not in contents:
-        contents = {"model": contents}
+    if isinstance(contents, dict) and "model" not in contents:
+        contents = _as_ours(contents, path)
     _check_state(contents["model"] if isinstance(contents, dict) else None, path)
     if contents.get("average"):
         _check_state(contents["average"], path)
     return contents
+
+
+def _as_ours(contents: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Another program's checkpoint, or a bare state dict, as one of this project."""
+    from pose.simple_baseline import WEIGHTS, by_our_names  # checkpoints of this project need none of it
+
+    theirs = by_our_names(contents)
+    if theirs is not None:
+        model, names = theirs
+        return {"model": model, **({KEYPOINTS: names} if names else {})}
+    if WEIGHTS in contents:
+        raise CheckpointError(
+            f"{path}: another program's checkpoint, of a network that this project does not have; those of mmpose's, "
+            "SimpleBaseline's and HRNet's ResNet-18 and 50 and of mmpose's MobileNetV2, with deconvolutions, are taken"
+        )
+    return {"model": contents}
 
 
 def _check_state(state: object, path: str | Path) -> None:
@@ -161,6 +169,8 @@ def _read(file: BinaryIO) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = error
+    from pose.simple_baseline import inert_values_allowed
+
     file.seek(0)
     try:
         with inert_values_allowed():

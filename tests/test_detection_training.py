@@ -16,8 +16,13 @@ from pose.checkpoint import load_checkpoint, save_checkpoint
 from pose.datasets.loading.loader import plain_batches
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, canvas_loader, collate
-from pose.detection.detector import PersonDetector, load_network
-from pose.detection.settings import load_detector_settings, make_detector_settings, stored_detector_settings
+from pose.detection.detector import PersonDetector
+from pose.detection.settings import (
+    load_detector_settings,
+    load_network,
+    make_detector_settings,
+    stored_detector_settings,
+)
 from pose.detection.train import make_trainer, train
 from pose.engine.progress import TrainingError
 from pose.errors import CheckpointError, DataError

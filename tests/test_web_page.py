@@ -15,8 +15,8 @@ from browser import open_browser
 from tiny import INPUT_SIZE, MODEL
 
 from pose.config import make_settings
-from pose.detection.detector import load_network
 from pose.detection.letterbox import input_size
+from pose.detection.settings import load_network
 from pose.evaluation.calibration import JointCalibration
 from pose.export import web_page
 from pose.export.errors import ExportError

@@ -19,9 +19,10 @@ from pathlib import Path
 from pose.checkpoint import in_half_precision, save_checkpoint
 from pose.command_line import parse_options, share
 from pose.detection.data import open_training_data
-from pose.detection.detector import PersonDetector, load_network
+from pose.detection.detector import PersonDetector
 from pose.detection.results import detect_arrays
 from pose.detection.score import best_threshold, precision_recall
+from pose.detection.settings import load_network
 from pose.errors import command
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy

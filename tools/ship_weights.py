@@ -20,8 +20,7 @@ from typing import Any
 
 from pose.checkpoint import in_half_precision, load_checkpoint, load_state, save_checkpoint
 from pose.config import load_settings
-from pose.detection.detector import load_network
-from pose.detection.settings import load_detector_settings
+from pose.detection.settings import load_detector_settings, load_network
 from pose.errors import CheckpointError, command
 from pose.files import check_outputs, make_folder, read_json, sha256, write_json
 from pose.options import OptionError

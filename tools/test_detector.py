@@ -20,10 +20,10 @@ import numpy as np
 
 from pose.command_line import share
 from pose.detection.annotated import BoxTruth, read_boxes, read_truth
-from pose.detection.detector import PersonDetector, load_network
+from pose.detection.detector import FIGURES_THRESHOLD, PersonDetector, TestSettings
 from pose.detection.results import detect_data_set
 from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
-from pose.detection.settings import FIGURES_THRESHOLD, TestSettings
+from pose.detection.settings import load_network
 from pose.device import choose_device
 from pose.errors import command
 from pose.files import check_outputs, write_json

@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pose.detection.suppression import suppress as suppress_arrays
-from pose.detection.targets import corners
 
 MAX_PERSONS = 100
 """Boxes a picture, as COCO's evaluation counts them."""
 
 OVERLAP = 0.6
 """Boxes of more overlap (IoU) than this are of one person."""
+
+MAX_LOG = 6.0
+"""Distances are at most exp(6) cells: more than any picture has."""
 
 
 def decode(
@@ -49,3 +51,16 @@ def suppress(boxes: Tensor, owners: Tensor, overlap: float) -> Tensor:
     """:func:`pose.detection.suppression.suppress` of tensors; (M,) int64 on their device."""
     rows = suppress_arrays(boxes.double().cpu().numpy(), owners.cpu().numpy(), overlap)
     return torch.from_numpy(rows).to(boxes.device)
+
+
+def corners(distances: Tensor) -> Tensor:
+    """Logarithms of distances (N, 4, h, w) to boxes (N, 4, h, w): x1, y1, x2, y2 in cells."""
+    left, top, right, bottom = distances.clamp(max=MAX_LOG).exp().unbind(1)
+    height, width = distances.shape[-2:]
+    x, y = cell_centers(height, width, distances.device)
+    return torch.stack([x - left, y[:, None] - top, x + right, y[:, None] + bottom], 1)
+
+
+def cell_centers(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """x (w,) and y (h,) of the cells' centers, in cells."""
+    return torch.arange(width, device=device) + 0.5, torch.arange(height, device=device) + 0.5

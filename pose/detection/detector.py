@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,45 @@ import numpy as np
 import torch
 from torch import nn
 
+from pose import options
 from pose.checkpoint import load_checkpoint, load_state, trained_state
-from pose.detection.decode import decode
-from pose.detection.letterbox import letterbox, to_image
+from pose.detection.decode import OVERLAP, decode
+from pose.detection.letterbox import SIZE_DIVISOR, letterbox, to_image
 from pose.detection.network import STRIDE, DetectionNet
-from pose.detection.settings import DetectorSettings, TestSettings, changed, stored_detector_settings
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
+
+FIGURES_THRESHOLD = 0.01
+"""Boxes of a lower score are no part of any figure."""
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """How a picture becomes boxes.
+
+    Args:
+        input_area: The network's input has at most so many pixels; its shape is the picture's.
+        threshold: Boxes of a lower score are left out.
+        overlap: See :func:`pose.detection.decode.decode`.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    input_area: int = 320 * 256
+    threshold: float = 0.3
+    overlap: float = OVERLAP
+
+    def __post_init__(self) -> None:
+        if self.input_area < SIZE_DIVISOR**2:
+            raise ValueError(f"input_area must be at least {SIZE_DIVISOR**2}, got {self.input_area}")
+        for name in ("threshold", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+    def for_figures(self) -> TestSettings:
+        """These with a threshold so low that figures over all scores mean something."""
+        return replace(self, threshold=FIGURES_THRESHOLD)
 
 
 class PersonDetector:
@@ -52,10 +83,12 @@ class PersonDetector:
         Raises:
             CheckpointError: It is missing, damaged or not a detector's.
         """
-        network, settings = load_network(path)
+        checkpoint, sections = read_checkpoint(path)
+        network = options.call(DetectionNet, sections.get("model", {}), "model")
+        load_state(network, trained_state(checkpoint), path)
         on_cpu = torch.device(device).type == "cpu"
         form = deploy(network, fused=native) if on_cpu else network.to(device).eval()
-        test = settings.test
+        test = options.build(TestSettings, sections.get("test", {}), "test")
         if threshold is not None:
             test = replace(test, threshold=threshold)
         return cls(form, test, device)
@@ -88,24 +121,14 @@ class PersonDetector:
         return boxes
 
 
-def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[DetectionNet, DetectorSettings]:
-    """A trained network, on the CPU in float32, and the settings it was trained with.
-
-    Of a training that goes on (``last.pth``) the averaged weights, where there are any.
-
-    Args:
-        path: A checkpoint.
-        overrides: Dotted keys to values of settings that differ here, e.g. where the data are.
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """A detector's checkpoint, and the sections of its settings in it.
 
     Raises:
         CheckpointError: The file is missing, damaged or not a detector's.
-        OptionError: A setting that differs cannot be.
     """
     checkpoint = load_checkpoint(path)
     sections = checkpoint.get("settings", {})
     if not isinstance(sections, Mapping) or "canvas" not in sections:
         raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
-    settings = stored_detector_settings(changed(sections, overrides or {}))
-    network = settings.build_model()
-    load_state(network, trained_state(checkpoint), path)
-    return network, settings
+    return checkpoint, sections

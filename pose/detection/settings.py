@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from pose import options
+from pose.checkpoint import load_state, trained_state
 from pose.config import read_sections
 from pose.detection.canvas import CanvasSettings
-from pose.detection.decode import OVERLAP
+from pose.detection.detector import TestSettings, read_checkpoint
 from pose.detection.labels import Source
 from pose.detection.letterbox import SIZE_DIVISOR
 from pose.detection.network import DetectionNet
 from pose.options import OptionError, errors_of
 from pose.train_settings import Schedule
-
-FIGURES_THRESHOLD = 0.01
-"""Boxes of a lower score are no part of any figure."""
 
 
 @dataclass(frozen=True)
@@ -100,34 +98,6 @@ class TrainSettings(Schedule):
             raise ValueError(f"canvas_size must be two multiples of {SIZE_DIVISOR}, got {self.canvas_size}")
         if self.warm_up > self.epochs:
             raise ValueError(f"warm_up counts epochs, of which there are {self.epochs}; got {self.warm_up:g}")
-
-
-@dataclass(frozen=True)
-class TestSettings:
-    """How a picture becomes boxes.
-
-    Args:
-        input_area: The network's input has at most so many pixels; its shape is the picture's.
-        threshold: Boxes of a lower score are left out.
-        overlap: See :func:`pose.detection.decode.decode`.
-    """
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    input_area: int = 320 * 256
-    threshold: float = 0.3
-    overlap: float = OVERLAP
-
-    def __post_init__(self) -> None:
-        if self.input_area < SIZE_DIVISOR**2:
-            raise ValueError(f"input_area must be at least {SIZE_DIVISOR**2}, got {self.input_area}")
-        for name in ("threshold", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-
-    def for_figures(self) -> TestSettings:
-        """These with a threshold so low that figures over all scores mean something."""
-        return replace(self, threshold=FIGURES_THRESHOLD)
 
 
 @dataclass(frozen=True)
@@ -211,3 +181,23 @@ def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None
     path, sections = read_sections(path, overrides)
     with errors_of(path):
         return make_detector_settings(sections)
+
+
+def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[DetectionNet, DetectorSettings]:
+    """A trained network, on the CPU in float32, and the settings it was trained with.
+
+    Of a training that goes on (``last.pth``) the averaged weights, where there are any.
+
+    Args:
+        path: A checkpoint.
+        overrides: Dotted keys to values of settings that differ here, e.g. where the data are.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or not a detector's.
+        OptionError: A setting that differs cannot be.
+    """
+    checkpoint, sections = read_checkpoint(path)
+    settings = stored_detector_settings(changed(sections, overrides or {}))
+    network = settings.build_model()
+    load_state(network, trained_state(checkpoint), path)
+    return network, settings

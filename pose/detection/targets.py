@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pose.detection.decode import cell_centers, corners
+
 NOTHING, PERSON, UNSURE, REGION = range(4)
 """Kinds of boxes: padding, a person, perhaps a person, and a region of persons that are not told apart."""
 
@@ -24,9 +26,6 @@ SIGMAS = 6.0
 
 REGRESSION_WEIGHT = 5.0
 """Of the boxes' loss beside the centers' (arXiv 1909.00700, 4.1)."""
-
-MAX_LOG = 6.0
-"""Distances are at most exp(6) cells: more than any picture has."""
 
 
 class Targets(NamedTuple):
@@ -43,11 +42,6 @@ class Targets(NamedTuple):
     considered: Tensor
     boxes: Tensor
     weights: Tensor
-
-
-def cell_centers(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """x (w,) and y (h,) of the cells' centers, in cells."""
-    return torch.arange(width, device=device) + 0.5, torch.arange(height, device=device) + 0.5
 
 
 def encode(boxes: Tensor, kinds: Tensor, size: tuple[int, int], stride: int) -> Targets:
@@ -91,14 +85,6 @@ def encode(boxes: Tensor, kinds: Tensor, size: tuple[int, int], stride: int) -> 
     weights = (shares * (1 + area.clamp(min=1)).log()[..., None, None]).sum(1)
     wanted = torch.gather(boxes, 1, owner.flatten(1)[..., None].expand(-1, -1, 4))
     return Targets(centers, considered, wanted.unflatten(1, size).movedim(-1, 1), weights)
-
-
-def corners(distances: Tensor) -> Tensor:
-    """Logarithms of distances (N, 4, h, w) to boxes (N, 4, h, w): x1, y1, x2, y2 in cells."""
-    left, top, right, bottom = distances.clamp(max=MAX_LOG).exp().unbind(1)
-    height, width = distances.shape[-2:]
-    x, y = cell_centers(height, width, distances.device)
-    return torch.stack([x - left, y[:, None] - top, x + right, y[:, None] + bottom], 1)
 
 
 def loss(predicted: Tensor, centers: Tensor, considered: Tensor, boxes: Tensor, weights: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.detection.detector import PersonDetector, load_network
+from pose.detection.decode import corners
+from pose.detection.detector import PersonDetector
 from pose.detection.exported import METADATA_KEY, DetectorFile, ExportedDetector
 from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR
 from pose.detection.network import STRIDE
-from pose.detection.targets import corners
+from pose.detection.settings import load_network
 from pose.export.errors import ExportError
 from pose.export.onnx_file import TOLERANCE
 from pose.files import replacing

@@ -24,7 +24,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from pose.models import native
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.layers import ConvNormAct, SqueezeExcitation
-from pose.models.native.inference.layers import NativeLayer, NativeSequence, fuse
 
 BANK_DTYPES = (torch.float32, torch.bfloat16)
 CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicLayer)
@@ -101,6 +100,8 @@ def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bo
             made.append(_folded(layer, bank_dtype, fused))
     if not fused:
         return nn.Sequential(*made)
+    from pose.models.native.inference.layers import NativeLayer, NativeSequence
+
     runs: list[nn.Module] = []
     for is_native, group in itertools.groupby(made, lambda layer: isinstance(layer, NativeLayer | NativeSequence)):
         run = list(group)
@@ -121,5 +122,7 @@ def _fold(
         assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
         folded = fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d))
     if fused:
+        from pose.models.native.inference.layers import fuse  # only who runs native layers needs them
+
         return fuse(folded, activation, bank_dtype)
     return folded if isinstance(activation, nn.Identity) else nn.Sequential(folded, activation)

@@ -18,7 +18,6 @@ from torch import nn
 
 from pose.errors import PoseError
 from pose.files import make_folder
-from pose.models.native import ahead
 
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "inference" / "layers.cpp"
@@ -60,6 +59,8 @@ def load(*sources: Path, flags: Sequence[str] = FLAGS) -> None:
     Raises:
         NativeError: As for :func:`build`.
     """
+    from pose.models.native import ahead  # only who runs native layers needs it
+
     if (built := ahead.find(name_of(sources, flags))) is not None:
         torch.ops.load_library(str(built))
         return
