@@ -13,7 +13,7 @@ import numpy as np
 from pose.errors import DataError, require
 from pose.files import read_json
 from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
-from pose.formats.extra import measured
+from pose.formats.image_files import measured
 from pose.formats.options import ReadOptions
 from pose.formats.skeletons import AIC, MPII
 

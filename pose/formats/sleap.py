@@ -10,7 +10,7 @@ import numpy as np
 from pose.errors import DataError, require
 from pose.formats.builder import Builder, Point
 from pose.formats.dataset import ImageRecord, PoseDataset, relative_name
-from pose.formats.extra import image_size
+from pose.formats.image_files import image_size
 from pose.formats.names import skeleton_from_names
 from pose.formats.options import ReadOptions
 

@@ -18,7 +18,7 @@ from pose.datasets.image_names import find_image
 from pose.errors import DataError, require
 from pose.files import make_folder, replacing
 from pose.formats.dataset import ImageRecord, PoseDataset, inner_names, make_dataset
-from pose.formats.extra import image_size, link_image
+from pose.formats.image_files import image_size, link_image
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.yolo_files import (
     DATA_FILE,
