@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,16 +14,10 @@ import torch
 from torch import nn
 
 from pose.errors import CheckpointError
-from pose.files import replacing
+from pose.files import DAMAGED, replacing
 
 KEYPOINTS = "keypoints"
 """A checkpoint's names of its network's keypoints, in the order of the last layer's channels."""
-
-_UNREADABLE = (
-    *(OSError, RuntimeError, EOFError, KeyError, ValueError),
-    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
-)
-"""What a damaged file makes torch and zipfile raise (NotImplementedError is a RuntimeError)."""
 
 _AVERAGED = "module."
 """What the names of averaged weights begin with in a training's checkpoint, as torch's AveragedModel has it."""
@@ -105,7 +98,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             contents = _read(file)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: checkpoint not found; give the path of a trained .pth file") from error
-    except _UNREADABLE as error:
+    except DAMAGED as error:
         reason = "" if isinstance(error, pickle.UnpicklingError) else str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"{path}: not a whole checkpoint with weights only ({reason or type(error).__name__}); "

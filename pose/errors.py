@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 _MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 """How torch says that there is none left; its error for a GPU is a RuntimeError, too."""
@@ -31,16 +33,39 @@ EXTRAS = {
     "mlflow": "mlflow",
     "psutil": "test",
     "pyarrow": "large",
+    "mlxtend": "digits",
+    "sklearn": "digits",
+    "PIL": "formats",
+    "pandas": "formats",
+    "tables": "formats",
+    "sleap_io": "formats",
+    "ncnn": "ncnn",
+    "pnnx": "ncnn",
+    "MNN": "mnn",
+    "litert_torch": "litert",
+    "ai_edge_litert": "litert",
+    "executorch": "executorch",
+    "coremltools": "coreml",
 }
 """Which extra of setup.py installs a module that the core of the package does without."""
 
 
-def missing(module: str) -> str:
-    """What to do where a module of :data:`EXTRAS` is not installed, in a line."""
-    extra = EXTRAS[module]
+def missing(module: str, what: str = "this", extra: str | None = None, error: ImportError | None = None) -> str:
+    """What to do where a library is not there, in a line.
+
+    Args:
+        module: Its name, perhaps of a part of it.
+        what: What needs it.
+        extra: Which extra brings it; None is the one of :data:`EXTRAS`.
+        error: What importing it raised; None says that it is not installed.
+    """
+    name = module.partition(".")[0]
+    absent = error is None or isinstance(error, ModuleNotFoundError) and error.name in (name, module)
+    problem = "is not installed" if absent else f"cannot be imported ({error})"
+    extra = extra or EXTRAS[name]
     return (
-        f"this needs {module}, which is not installed and comes with the extra {extra}: "
-        f'pip install ".[{extra}]" in the repository'
+        f"{what} needs {name}, which {problem} and comes with the extra {extra}: "
+        f"pip install '.[{extra}]' in the repository"
     )
 
 
@@ -58,6 +83,25 @@ class CheckpointError(PoseError, ValueError):
 
 class OutputError(PoseError, OSError):
     """A place that cannot be written."""
+
+
+class MissingExtra(PoseError, ImportError):
+    """A library that an extra brings is not there."""
+
+
+def require(module: str, what: str = "this", extra: str | None = None) -> Any:
+    """A module of a library that an extra brings.
+
+    Args:
+        module, what, extra: As for :func:`missing`.
+
+    Raises:
+        MissingExtra: It is not installed, or cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(missing(module, what, extra, error)) from error
 
 
 def command(main: Callable[[], int | None]) -> Callable[[], None]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,13 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
 """Of images that not every OpenCV decodes, so that one in a folder is read, or named as one that cannot be."""
+
+DAMAGED = (
+    *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
+"""What libraries raise about a file that is cut off, damaged or not what its name says: NumPy, torch, json, zipfile and
+readers of labelling tools. NotImplementedError and RecursionError are RuntimeErrors, as is an encrypted archive's."""
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def test_a_library_that_is_missing_is_told_in_one_line(without, absent, name, ar
     done = without([absent], tool(name, *arguments))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: ")
-    assert f'pip install ".[{extra}]"' in done.stderr
+    assert f"pip install '.[{extra}]'" in done.stderr
 
 
 def test_a_defect_of_ours_keeps_its_traceback(without):

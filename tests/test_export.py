@@ -15,7 +15,7 @@ from test_deploy import trained
 from pose import heatmap
 from pose.command_line import parse_options
 from pose.config import Settings, TestSettings, load_settings, make_settings
-from pose.errors import CheckpointError
+from pose.errors import CheckpointError, MissingExtra
 from pose.export.forms import RUNTIMES
 from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
@@ -23,7 +23,6 @@ from pose.export.runtimes import OPENERS
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.folded import ChainForm, FoldedDynamicConv2d
 from pose.models.dynamic.graph_forms import GraphForms
-from pose.options import OptionError
 from pose.prediction import predict_crops
 from pose.skeleton import COCO
 
@@ -264,7 +263,7 @@ def test_both_runtimes_read_files_made_for_either(tmp_path, name, runtime):
 
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(OptionError, match="OpenVINO is not installed; pip install 'pose\\[openvino\\]'"):
+    with pytest.raises(MissingExtra, match=r"needs openvino, .* pip install '\.\[openvino\]'"):
         OPENERS["openvino"]("pose.onnx")
 
 

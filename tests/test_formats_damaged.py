@@ -7,8 +7,7 @@ import pytest
 from small_project import run_tool
 from test_formats import dataset
 
-from pose.errors import DataError
-from pose.formats.extra import MissingExtra
+from pose.errors import DataError, MissingExtra
 from pose.formats.options import WriteOptions
 from pose.formats.table import FORMATS, READABLE, read_dataset
 

@@ -277,5 +277,5 @@ def test_deeplabcut_projects(tmp_path):
 def test_a_format_whose_library_is_missing_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sleap_io", None)
     (tmp_path / "a.slp").write_bytes(b"")
-    with pytest.raises(ImportError, match=r"sleap_io .*pip install 'pose\[formats\]'"):
+    with pytest.raises(ImportError, match=r"sleap_io, .*pip install '\.\[formats\]'"):
         read_dataset(tmp_path / "a.slp")

@@ -35,7 +35,7 @@ from pose.benchmark import Case, Entry, compare, machine, table
 from pose.checkpoint import load_weights
 from pose.command_line import count, positive
 from pose.config import Settings, load_settings, make_settings
-from pose.errors import command
+from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
 from pose.export.formats import FORMATS
 from pose.export.onnx_file import export_onnx
@@ -44,7 +44,6 @@ from pose.export.runtimes import OPENERS
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
-from pose.options import OptionError
 from pose.tables import Page, table_head, table_row
 from pose.weights import shipped
 
@@ -216,7 +215,7 @@ def main() -> None:
             versions.append(f"{runtime} {importlib.metadata.version(runtime)}")
         except importlib.metadata.PackageNotFoundError as error:
             extra = "export" if runtime == "onnxruntime" else runtime
-            raise OptionError(f"{NAMES[runtime]} is not installed; pip install 'pose[{extra}]'") from error
+            raise MissingExtra(missing(runtime, extra=extra)) from error
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     page = Page("Exported networks in ONNX Runtime and OpenVINO", ", ".join([machine(), *versions, threads]))

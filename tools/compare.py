@@ -26,7 +26,7 @@ from pose.config import load_settings
 from pose.device import choose_device
 from pose.engine.comparison.runs import finish_all, plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
-from pose.errors import command
+from pose.errors import MissingExtra, command, missing
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.options import OptionError
 
@@ -45,7 +45,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:
-            raise OptionError(f'a comparison needs {package}: pip install ".[compare]"')
+            raise MissingExtra(missing(package, "a comparison", extra="compare"))
     if len({path.stem for path in arguments.configs}) < len(arguments.configs):
         raise OptionError("configurations need different file names")
     options = parse_options(arguments.cfg_options)

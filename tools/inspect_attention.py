@@ -25,7 +25,7 @@ from pose.command_line import add_config_arguments, count, files_read, settings_
 from pose.device import choose_device
 from pose.engine import evaluate
 from pose.engine.inspection import MIXED, SWITCHED, TABLES, figure_table, inspect, use_table
-from pose.errors import command
+from pose.errors import command, missing
 from pose.evaluation.protocol import ANNOTATED
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.models.dynamic.inspection import KernelUse
@@ -72,7 +72,7 @@ def plot(layers: Sequence[KernelUse], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print("no plot: it needs matplotlib (pip install -e '.[plots]')", file=sys.stderr)
+        print(f"no plot: {missing('matplotlib')}", file=sys.stderr)
         return
     figure = Figure(figsize=(max(6.0, 0.22 * len(layers)), 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True)

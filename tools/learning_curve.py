@@ -26,9 +26,8 @@ from pose.device import choose_device
 from pose.engine.comparison.learning_curve import EQUAL, draw_curve, format_curve, plan_curve, summarise_curve
 from pose.engine.comparison.runs import finish_all
 from pose.engine.comparison.summary import plain
-from pose.errors import command
+from pose.errors import MissingExtra, command, missing
 from pose.files import check_outputs, make_folder, replacing, write_json
-from pose.options import OptionError
 
 
 @command
@@ -52,7 +51,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:
-            raise OptionError(f'a learning curve needs {package}: pip install ".[compare]"')
+            raise MissingExtra(missing(package, "a learning curve", extra="compare"))
     settings = load_settings(arguments.config, parse_options(arguments.cfg_options))
     folder = make_folder(arguments.work_dir or Path("work_dirs", f"learning_curve_{arguments.config.stem}"))
     shares = [percent / 100 for percent in arguments.shares]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor, nn
-
-from pose.checkpoint import load_checkpoint, load_state, trained_state
+from pose.checkpoint import load_checkpoint, trained_state
 from pose.engine.initial import TORCHVISION
 from pose.errors import CheckpointError
 from pose.models.classifier import ImageClassifier
-from pose.models.dynamic.inflate import inflate, load_torchvision
+from pose.models.dynamic.inflate import load_or_inflate, load_torchvision
 
 IMAGENET_CLASSES = 1000
 
@@ -63,15 +61,7 @@ def load_initial(
     if weight is not None and (others or weight.shape[-4] != own):
         inner = "backbone."
         backbone = {name.removeprefix(inner): value for name, value in state.items() if name.startswith(inner)}
-        _load(model.backbone, backbone, initial_noise, initial_weights)
+        load_or_inflate(model.backbone, backbone, initial_noise, initial_weights)
         return [f"{left[0]}: {initial_weights} is of other classes" if weight.shape[-4] == own else left[0]]
-    _load(model, state, initial_noise, initial_weights)
+    load_or_inflate(model, state, initial_noise, initial_weights)
     return []
-
-
-def _load(model: nn.Module, state: Mapping[str, Tensor], noise: float, source: str) -> None:
-    """Into the same network, or into a dynamic one of the same architecture."""
-    if state.keys() == model.state_dict().keys():
-        load_state(model, state, source)
-    else:
-        inflate(model, state, noise, source)

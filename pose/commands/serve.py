@@ -5,7 +5,7 @@
     python tools/serve.py CONFIG CHECKPOINT --detector fasterrcnn_mobilenet_v3_large_320_fpn --port 8080
     python tools/serve.py pose.onnx
 
-Needs Flask: pip install ".[serve]". Only this machine can open the page unless --host says otherwise.
+Needs Flask: pip install '.[serve]'. Only this machine can open the page unless --host says otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from pose.command_line import count
 from pose.errors import OutputError, command
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.video.files import quiet_opencv
-from pose.options import OptionError
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
@@ -40,12 +39,10 @@ def main() -> None:
     parser.add_argument("--most-frames", type=count(), default=600, help="longer videos are cut (default: 600)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments)
-    try:
-        from werkzeug.serving import make_server
+    from werkzeug.serving import make_server
 
-        from pose.inference.web.server import LOOPBACK, create_app
-    except ImportError as error:
-        raise OptionError(f'the page needs Flask ({error}): pip install ".[serve]"') from error
+    from pose.inference.web.server import LOOPBACK, create_app
+
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell's background job would ignore Ctrl-C
         signal.signal(number, _stop)
     quiet_opencv()

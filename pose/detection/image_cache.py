@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from pose.datasets.orientation import read_annotated
 from pose.errors import DataError
-from pose.files import make_folder, replacing
+from pose.files import DAMAGED, make_folder, replacing
 from pose.locks import lock_file
 
 _BROKEN = (0, 0)
@@ -98,7 +97,7 @@ def _is_whole(pixels: Path, index: Path) -> bool:
     try:
         with np.load(index) as saved:
             return bool(pixels.stat().st_size == 3 * (saved["table"][:, 1] * saved["table"][:, 2]).sum())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return False
 
 

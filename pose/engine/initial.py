@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pose.checkpoint import KEYPOINTS, load_checkpoint, load_state, trained_state
+from pose.checkpoint import KEYPOINTS, load_checkpoint, trained_state
 from pose.errors import CheckpointError
-from pose.models.dynamic.inflate import inflate, load_torchvision
+from pose.models.dynamic.inflate import load_or_inflate, load_torchvision
 from pose.models.pose_net import PoseNet
 from pose.skeleton import Skeleton, load_skeleton
 from pose.weights import shipped, shipped_names
@@ -67,10 +67,7 @@ def load_initial(
         return [_load_backbone(model, state, initial_noise, initial_weights)]
     if skeleton is not None:
         state, told = by_keypoint_names(state, keypoints, model, skeleton.keypoints)
-    if state.keys() == model.state_dict().keys():
-        load_state(model, state, initial_weights)
-    else:
-        inflate(model, state, initial_noise, initial_weights)
+    load_or_inflate(model, state, initial_noise, initial_weights)
     return [f"initial weights {initial_weights}: {line}" for line in told]
 
 
@@ -78,11 +75,7 @@ def _load_backbone(model: PoseNet, state: Mapping[str, Tensor], noise: float, so
     """Loads the backbone of a classifier's state dict; what was taken and what was left."""
     inner = "backbone."
     backbone = {name.removeprefix(inner): value for name, value in state.items() if name.startswith(inner)}
-    same = backbone.keys() == model.backbone.state_dict().keys()
-    if same:
-        load_state(model.backbone, backbone, source)
-    else:
-        inflate(model.backbone, backbone, noise, source)
+    same = load_or_inflate(model.backbone, backbone, noise, source)
     classes = state[f"{CLASSIFIER}conv.bias"].shape[-1]
     how = "as they are" if same else "static ones into dynamic layers"
     return (

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pose.datasets.annotations import persons_in
-from pose.errors import PoseError
+from pose.errors import PoseError, missing
 from pose.evaluation.protocol import BACKENDS
 from pose.evaluation.results import Results
 from pose.skeleton import PERSON_CATEGORY, Skeleton
@@ -30,7 +30,7 @@ def check_backend(backend: str) -> None:
     if backend not in BACKENDS:
         raise BackendError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if importlib.util.find_spec(backend.replace("-", "_")) is None:
-        raise BackendError(f"the backend {backend!r} is not installed; install it with: pip install '.[fast-eval]'")
+        raise BackendError(missing(backend.replace("-", "_"), f"the backend {backend!r}"))
 
 
 def make_evaluator(

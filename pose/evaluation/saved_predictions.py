@@ -8,8 +8,6 @@ the network. 17 keypoints take 2,504 bytes a person, 261 MB for val2017's 104,12
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from pose import heatmap
 from pose.errors import DataError
 from pose.evaluation.protocol import CHOICES, TestProtocol
 from pose.evaluation.results import Predictions
-from pose.files import replacing
+from pose.files import DAMAGED, replacing
 from pose.geometry import boxes_to_centers_scales, heatmap_to_image
 from pose.heatmap import DECODERS
 from pose.skeleton import Skeleton
@@ -28,12 +26,6 @@ from pose.skeleton import Skeleton
 FORMAT = "pose predictions 1"
 WAYS: tuple[int | None, ...] = (None, *map(int, CHOICES["flip_shift"]))
 """The second axis of the arrays: without flip (None), then with flip at each shift."""
-
-_UNREADABLE = (
-    *(OSError, EOFError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
-    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
-)
-"""What a damaged or a foreign file makes NumPy, zipfile and json raise."""
 
 _ARRAYS = ("image_ids", "boxes", "box_scores", "annotation_ids", "points", "joint_scores")
 
@@ -217,7 +209,7 @@ def load_predictions(path: str | Path) -> SavedPredictions:
         return saved
     except FileNotFoundError as error:
         raise DataError(f"{path}: not found; tools/test.py --save-predictions writes it") from error
-    except _UNREADABLE as error:
+    except DAMAGED as error:
         raise DataError(
             f"{path}: not a whole file of saved predictions ({error}); write it again with tools/test.py "
             "--save-predictions"

@@ -15,12 +15,12 @@ from pose.detection.exported import METADATA_KEY, DetectorFile, ExportedDetector
 from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR
 from pose.detection.network import STRIDE
 from pose.detection.settings import load_network
+from pose.errors import require
 from pose.export.errors import ExportError
 from pose.export.onnx_file import TOLERANCE
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
 from pose.prediction import MEAN, STD
-from pose.runtimes.session import require
 
 MOST_BOXES = 200
 """Candidates that a file gives: twice the persons that are looked for, since they may overlap."""
@@ -72,10 +72,10 @@ def export_detector(checkpoint: str | Path, path: str | Path) -> float:
     Raises:
         CheckpointError: The checkpoint is missing, damaged or not a detector's.
         ExportError: The answers differ by more than 1e-4 of the longest side.
-        OptionError: ONNX is not installed.
+        MissingExtra: ONNX is not installed.
         OutputError: The file cannot be written.
     """
-    onnx = require("onnx", "export")
+    onnx = require("onnx")
     from pose.export import batch_scan
 
     network, settings = load_network(checkpoint)

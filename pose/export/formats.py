@@ -124,7 +124,8 @@ def export_file(
 
     Raises:
         ExportError: The network does not convert, or the answers differ by more than 1e-4.
-        OptionError: The runtime or its converter is not installed, or there is no such format.
+        MissingExtra: The runtime or its converter is not installed.
+        OptionError: There is no such format.
         OutputError: The file cannot be written.
     """
     kind, path = find_format(name), Path(path)

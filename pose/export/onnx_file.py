@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pose.config import Settings
+from pose.errors import require
 from pose.export.errors import ExportError
 from pose.export.forms import RUNTIMES, one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
@@ -59,15 +60,14 @@ def export_onnx(
         equal peak at two pixels may be found at either.
 
     Raises:
-        ExportError: A package is missing, the network does not export, it is not for 8 bits, or the answers differ
+        MissingExtra: ONNX is not installed.
+        ExportError: The network does not export, it is not for 8 bits, or the answers differ
             by more than 1e-4, which those of 8 bits may.
         OutputError: The file cannot be written.
     """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise ExportError(f"{error.name} is not installed; pip install 'pose[export]'") from error
+    onnx = require("onnx")
+    import onnxruntime
+
     from pose.export import batch_scan
     from pose.export.blocked import blocked
 

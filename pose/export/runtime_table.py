@@ -92,7 +92,7 @@ def measure(
 
     Raises:
         ExportError: A network does not convert, or answers otherwise than in PyTorch.
-        OptionError: The runtime is not installed.
+        MissingExtra: The runtime is not installed.
     """
     differences = {key: write_file(network, folder, name, key, forms) for key, network in networks.items()}
     paths = {key: folder / f"{key}{FORMATS[name].suffix}" for key in networks}

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pose.onnx_format import open_session
-from pose.options import OptionError
 from pose.runtimes.openvino import infer_request
 
 
@@ -46,12 +45,8 @@ def in_openvino(path: str | Path, threads: int = 1) -> Running:
     """A file in OpenVINO, in float32 as the others: by itself it takes bfloat16 where the processor has it.
 
     Raises:
-        OptionError: It is not installed.
+        MissingExtra: It is not installed.
     """
-    try:
-        import openvino  # noqa: F401
-    except ImportError as error:
-        raise OptionError("OpenVINO is not installed; pip install 'pose[openvino]'") from error
     request = infer_request(path, threads)
     return Running(lambda x: request.infer({"crops": x})[0].copy())
 

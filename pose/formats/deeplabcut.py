@@ -13,10 +13,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from pose.errors import DataError
+from pose.errors import DataError, require
 from pose.files import replacing
 from pose.formats.dataset import PoseDataset
-from pose.formats.extra import need
 from pose.formats.options import WriteOptions
 
 SCORER = "pose"
@@ -125,8 +124,8 @@ def _write_csv(path: Path, columns: Sequence[tuple[str, ...]], values: np.ndarra
 
 
 def _write_hdf(path: Path, columns: Sequence[tuple[str, ...]], values: np.ndarray, index: np.ndarray) -> None:
-    pandas = need("pandas", "writing DeepLabCut's HDF5")
-    need("tables", "writing DeepLabCut's HDF5")
+    pandas = require("pandas", "writing DeepLabCut's HDF5")
+    require("tables", "writing DeepLabCut's HDF5")
     heads = pandas.MultiIndex.from_tuples(columns, names=["scorer", "individuals", "bodyparts", "coords"])
     frame = pandas.DataFrame(values, columns=heads, index=index)
     with replacing(path) as temporary:

@@ -11,7 +11,7 @@ import numpy as np
 from pose.errors import DataError
 from pose.files import read_json, write_json
 from pose.formats.dataset import ImageRecord, PoseDataset, below_threshold, found_joints, make_dataset
-from pose.formats.extra import measured
+from pose.formats.image_files import measured
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.poses import to_coco_results
 from pose.skeleton import COCO

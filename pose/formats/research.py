@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from pose.errors import DataError
+from pose.errors import DataError, require
 from pose.files import read_json
 from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset
-from pose.formats.extra import measured, need
+from pose.formats.image_files import measured
 from pose.formats.options import ReadOptions
 from pose.formats.skeletons import AIC, MPII
 
@@ -76,7 +76,7 @@ def _read_mpii_release(path: Path, options: ReadOptions) -> PoseDataset:
         DataError: It is no such file, or the image folder is not given.
         MissingExtra: SciPy is not installed.
     """
-    scipy_io = need("scipy.io", "MPII's .mat")
+    scipy_io = require("scipy.io", "MPII's .mat", extra="formats")
     try:
         release = scipy_io.loadmat(path, struct_as_record=False, squeeze_me=True)["RELEASE"]
         annotated = [(entry.image.name, _listed(entry.annorect)) for entry in _listed(release.annolist)]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pose.errors import DataError
+from pose.errors import DataError, require
 from pose.formats.builder import Builder, Point
 from pose.formats.dataset import ImageRecord, PoseDataset, relative_name
-from pose.formats.extra import image_size, need
+from pose.formats.image_files import image_size
 from pose.formats.names import skeleton_from_names
 from pose.formats.options import ReadOptions
 
@@ -39,7 +39,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
         DataError: sleap-io cannot read it, or an image's size is not known.
         MissingExtra: sleap-io is not installed.
     """
-    library = need("sleap_io", "reading projects of SLEAP and DeepLabCut")
+    library = require("sleap_io", "reading projects of SLEAP and DeepLabCut")
     builder = Builder()
     skeletons = []
     for file in _files(path):

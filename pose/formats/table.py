@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pose.errors import DataError, PoseError
+from pose.files import DAMAGED
 from pose.formats import coco, cvat, deeplabcut, keypoints_json, label_studio, labelme, openpose, research, sleap, yolo
 from pose.formats.dataset import PoseDataset
 from pose.formats.options import ReadOptions, WriteOptions
@@ -100,13 +99,6 @@ def read_dataset(path: str | Path, format_name: str | None = None, options: Read
         return chosen.read(path, options or ReadOptions())
 
 
-_BAD_INPUT = (
-    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, EOFError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What readers and their libraries raise about files that are not what they say; RuntimeError: encrypted archives."""
-
-
 @contextmanager
 def _told_about(path: Path, problem: str) -> Iterator[None]:
     """Whatever goes wrong with a file is a DataError that names it."""
@@ -118,7 +110,7 @@ def _told_about(path: Path, problem: str) -> Iterator[None]:
         raise DataError(f"{path}: {error}") from error
     except PoseError:
         raise
-    except _BAD_INPUT as error:
+    except DAMAGED as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         raise DataError(f"{path}: {problem} ({reason})") from error
 

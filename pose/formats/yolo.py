@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from pose.datasets.image_names import find_image
-from pose.errors import DataError
+from pose.errors import DataError, require
 from pose.files import make_folder, replacing
 from pose.formats.dataset import ImageRecord, PoseDataset, inner_names, make_dataset
-from pose.formats.extra import image_size, link_image, need
+from pose.formats.image_files import image_size, link_image
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.yolo_files import (
     DATA_FILE,
@@ -97,7 +97,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
         OutputError: The folder cannot be written.
         DataError: An image has no size, or two would share a label file.
     """
-    yaml = need("yaml", "the format yolo")
+    yaml = require("yaml", "the format yolo", extra="formats")
     lost = Counter(
         {
             "areas": int(np.isfinite(dataset.areas).sum()),

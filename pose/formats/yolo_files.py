@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pose.errors import DataError
+from pose.errors import DataError, require
 from pose.files import IMAGE_SUFFIXES
-from pose.formats.extra import need
 from pose.formats.names import skeleton_from_names
 from pose.formats.options import ReadOptions
 from pose.skeleton import Skeleton
@@ -30,7 +29,7 @@ def find_data_file(path: Path) -> Path | None:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    yaml = need("yaml", "the format yolo")
+    yaml = require("yaml", "the format yolo", extra="formats")
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.runtimes.session import NetworkSession, read_details, require
+from pose.errors import require
+from pose.runtimes.session import NetworkSession, read_details
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """Its Python module has no choice of threads."""
-    runtime, metadata = require("executorch.runtime", "executorch"), read_details(path)
+    runtime, metadata = require("executorch.runtime"), read_details(path)
     import torch
 
     program = runtime.Runtime.get().load_program(Path(path))

@@ -36,7 +36,7 @@ def open_file(path: str | Path, threads: int = 0, device: str = "cpu") -> Networ
 
     Raises:
         CheckpointError: The file is missing, broken, or of no runtime that is known here.
-        OptionError: The runtime is not installed.
+        MissingExtra: The runtime is not installed.
     """
     suffix = Path(path).suffix
     if suffix not in RUNTIMES:

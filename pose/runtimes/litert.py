@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.runtimes.session import NetworkSession, read_details, require
+from pose.errors import require
+from pose.runtimes.session import NetworkSession, read_details
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """0 threads are one."""
-    module, metadata = require("ai_edge_litert.interpreter", "litert"), read_details(path)
+    module, metadata = require("ai_edge_litert.interpreter"), read_details(path)
     interpreter = module.Interpreter(str(path), num_threads=max(threads, 1))
     interpreter.allocate_tensors()
     (entry,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()

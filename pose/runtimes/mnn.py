@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.runtimes.session import NetworkSession, read_details, require
+from pose.errors import require
+from pose.runtimes.session import NetworkSession, read_details
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """In float32; 0 threads are one."""
-    mnn, metadata = require("MNN", "mnn"), read_details(path)
+    mnn, metadata = require("MNN"), read_details(path)
     options = {"precision": "high", "backend": "CPU", "numThread": max(threads, 1)}
     manager = mnn.nn.create_runtime_manager((options,))
     network = mnn.nn.load_module_from_file(str(path), ["crops"], ["heatmaps"], runtime_manager=manager)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.errors import CheckpointError
-from pose.runtimes.session import NetworkSession, read_details, require
+from pose.errors import CheckpointError, require
+from pose.runtimes.session import NetworkSession, read_details
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """Without storage in 16 bits, which ncnn takes by itself where it can and which costs 4e-4. 0 threads are all."""
-    ncnn, metadata = require("ncnn", "ncnn"), read_details(path)
+    ncnn, metadata = require("ncnn"), read_details(path)
     network = ncnn.Net()
     options = network.opt
     options.use_vulkan_compute = False

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pose.runtimes.session import NetworkSession, read_details, require
+from pose.errors import require
+from pose.runtimes.session import NetworkSession, read_details
 
 
 def infer_request(path: str | Path, threads: int = 0) -> Any:
@@ -20,18 +21,18 @@ def infer_request(path: str | Path, threads: int = 0) -> Any:
         threads: 0 are OpenVINO's own choice.
 
     Raises:
-        OptionError: OpenVINO is not installed.
+        MissingExtra: OpenVINO is not installed.
     """
     options = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
-    core = require("openvino", "openvino").Core()
+    core = require("openvino").Core()
     return core.compile_model(core.read_model(str(path)), "CPU", options).create_infer_request()
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """See :func:`infer_request`."""
-    openvino, metadata = require("openvino", "openvino"), read_details(path)
+    openvino, metadata = require("openvino"), read_details(path)
     request = infer_request(path, threads)
 
     def run(images: np.ndarray) -> list[np.ndarray]:

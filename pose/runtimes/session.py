@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pose.errors import CheckpointError
 from pose.onnx_format import NetworkMetadata
-from pose.options import OptionError
 
 DETAILS = ".json"
 """Behind a file's whole name: the metadata of formats that have no place for it inside."""
@@ -68,15 +65,3 @@ def read_details(path: str | Path) -> NetworkMetadata:
         return NetworkMetadata.from_json(json.loads(details.read_text(encoding="utf-8"))["pose"])
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{details}: cannot be used ({error!r}); export the network again") from error
-
-
-def require(module: str, extra: str) -> Any:
-    """A runtime's module.
-
-    Raises:
-        OptionError: It is not installed; the message names the extra.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise OptionError(f'{module} is not installed ({error}): pip install ".[{extra}]"') from error

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.errors import CheckpointError
-from pose.runtimes.session import NetworkSession, read_details, require
+from pose.errors import CheckpointError, require
+from pose.runtimes.session import NetworkSession, read_details
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
     """Any batch size; threads are torch's."""
-    torch, metadata = require("torch", "train"), read_details(path)
+    torch, metadata = require("torch"), read_details(path)
     try:
         module = torch.export.load(str(path)).module()
     except Exception as error:  # what is wrong with a file is said by exceptions of many kinds

@@ -23,13 +23,12 @@ from pose.config import load_settings, make_settings
 from pose.datasets.coco import read_annotations, read_detections
 from pose.detection.annotated import read_boxes, read_truth
 from pose.detection.score import evaluate_boxes
-from pose.errors import PoseError
+from pose.errors import MissingExtra, PoseError
 from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import read_results
 from pose.evaluation.saved_predictions import DECODERS, WAYS, SavedPredictions, load_predictions
 from pose.export.onnx_file import export_onnx
-from pose.formats.extra import MissingExtra
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.table import FORMATS, WRITABLE, read_dataset
 from pose.inference.boxes import CocoBoxes

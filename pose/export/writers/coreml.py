@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pose.runtimes.session import require
+from pose.errors import require
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
@@ -15,7 +15,7 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
 
     ``torch.export`` rather than a traced module: coremltools 9.0 stops at traced sizes where numpy is 2.4.
     """
-    coremltools = require("coremltools", "coreml")
+    coremltools = require("coremltools")
     program = torch.export.export(network, (x,)).run_decompositions({})
     converted = coremltools.convert(
         program,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pose.runtimes.session import require
+from pose.errors import require
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``."""
-    require("litert_torch", "litert").convert(network, (x,)).export(str(path))
+    require("litert_torch").convert(network, (x,)).export(str(path))

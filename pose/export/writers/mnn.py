@@ -14,9 +14,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from pose.errors import require
 from pose.export.errors import ExportError
 from pose.export.writers import onnx_single
-from pose.runtimes.session import require
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
@@ -25,8 +25,8 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     Raises:
         ExportError: The converter writes nothing.
     """
-    require("MNN", "mnn")
-    tools = require("_tools", "mnn")
+    require("MNN")
+    tools = require("_tools", extra="mnn")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "network.onnx")
         onnx_single.write(network, x, graph)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pose.errors import require
 from pose.export.errors import ExportError
-from pose.runtimes.session import require
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
@@ -19,8 +19,8 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     Raises:
         ExportError: The converter stops, or leaves a layer that ncnn does not have; the message names it.
     """
-    converter = require("pnnx", "ncnn").EXEC_PATH
-    ncnn = require("ncnn", "ncnn")
+    converter = require("pnnx").EXEC_PATH
+    ncnn = require("ncnn")
     with tempfile.TemporaryDirectory() as folder:
         traced = Path(folder, "network.pt")
         with torch.no_grad():

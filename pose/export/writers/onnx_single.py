@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from pose.errors import require
 from pose.export import batch_scan
-from pose.runtimes.session import require
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``; the metadata is added by the caller."""
-    onnx = require("onnx", "export")
+    onnx = require("onnx")
     onnx.save(batch_scan.trace(network, x, ["crops"], ["heatmaps"], free=False), str(path))

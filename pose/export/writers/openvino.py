@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from pose.errors import require
 from pose.export.writers import onnx_single
-from pose.runtimes.session import require
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path`` and its .bin, in float32."""
-    openvino = require("openvino", "openvino")
+    openvino = require("openvino")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "network.onnx")
         onnx_single.write(network, x, graph)

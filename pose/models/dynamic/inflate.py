@@ -12,6 +12,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from pose.checkpoint import load_state
 from pose.errors import CheckpointError
 from pose.models.balance import balance
 from pose.models.dynamic.base import DynamicLayer
@@ -55,6 +56,28 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], noise: float = 0.0, s
             own[name].copy_(state[name])
     for name, layer in layers.items():
         layer.load_static(state[f"{name}.weight"], state.get(f"{name}.bias"), noise)
+
+
+def load_or_inflate(
+    model: nn.Module, state: Mapping[str, Tensor], noise: float = 0.0, source: str = "the checkpoint"
+) -> bool:
+    """Loads weights of the same network as they are, and those of the static one as :func:`inflate` does.
+
+    Args:
+        model, state, noise, source: As for :func:`inflate`.
+
+    Returns:
+        Whether they were taken as they are.
+
+    Raises:
+        CheckpointError: A name or shape does not fit.
+    """
+    same = state.keys() == model.state_dict().keys()
+    if same:
+        load_state(model, state, source)
+    else:
+        inflate(model, state, noise, source)
+    return same
 
 
 def load_torchvision(

@@ -1,39 +1,17 @@
-"""Libraries of the extra ``formats``, imported where a format needs them, and what every format asks of images."""
+"""What every format asks of images: their sizes, and links to them."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from pose.datasets.images import missing_image
-from pose.errors import DataError, OutputError, PoseError
+from pose.errors import DataError, OutputError, require
 from pose.formats.dataset import ImageRecord
 
 _UPRIGHT_SWAPS = (5, 6, 7, 8)  # values of EXIF's orientation that exchange width and height
 _ORIENTATION = 0x0112
-
-
-class MissingExtra(PoseError, ImportError):
-    """A library that an extra brings."""
-
-
-def need(module: str, what: str) -> Any:
-    """A module of the extra ``formats``.
-
-    Args:
-        module: Its name.
-        what: What needs it, for the message.
-
-    Raises:
-        MissingExtra: It is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtra(f"{what} needs {module} ({error}); install it with: pip install 'pose[formats]'") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -43,7 +21,7 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: It is absent or no image.
         MissingExtra: Pillow is not installed.
     """
-    pillow = need("PIL.Image", "reading the sizes of images")
+    pillow = require("PIL.Image", "reading the sizes of images")
     try:
         with pillow.open(path) as image:
             width, height = image.size
