@@ -311,7 +311,7 @@ def test_the_benchmark_of_exported_networks_writes_its_table(tmp_path, monkeypat
     tool = runpy.run_path(str(ROOT / "tools" / "benchmark_export.py"))
     document, options = tmp_path / "export.md", "--runtimes onnxruntime --widths 0.1 --batch 2 --rounds 2 --runs 1"
     monkeypatch.setattr("sys.argv", ["benchmark_export.py", *options.split(), "--write", str(document)])
-    monkeypatch.setattr("pose.export.onnx_file.CHECKED_BATCHES", (1,))
+    monkeypatch.setattr("pose.export.proof.CHECKED_BATCHES", (1,))
     for name in ("dynamic", "dynamic, for OpenVINO", "decomposed"):
         tool["NETWORKS"].pop(name)
     with pytest.raises(SystemExit, match="0"):

@@ -23,7 +23,8 @@ from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.errors import command
 from pose.export.formats import FORMATS, export_file, find_format
 from pose.export.forms import RUNTIMES
-from pose.export.onnx_file import CHECKED_BATCHES, OUTPUTS, export_onnx
+from pose.export.onnx_file import OUTPUTS, export_onnx
+from pose.export.proof import CHECKED_BATCHES
 from pose.export.web_page import export_web_page
 from pose.files import check_outputs
 from pose.options import OptionError

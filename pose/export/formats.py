@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,13 +23,13 @@ from pose.errors import OutputError, PoseError
 from pose.export.errors import ExportError
 from pose.export.forms import FORMS, in_forms
 from pose.export.head import EachImage
-from pose.export.onnx_file import CHECKED_BATCHES, TOLERANCE, as_pixels, describe, with_decoder
+from pose.export.onnx_file import describe, with_decoder
+from pose.export.proof import TOLERANCE, compare
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.onnx_format import METADATA_KEY
 from pose.options import OptionError, nearest
-from pose.runtimes.files import open_file
 from pose.runtimes.session import DETAILS
 
 
@@ -119,11 +118,12 @@ def export_file(
         output: ``heatmaps``, or ``keypoints`` where the format has them.
 
     Returns:
-        The largest difference to PyTorch, of scores alone for keypoints; None where the file cannot be run on this kind
-        of machine.
+        The largest difference to PyTorch, of heatmaps or of scores; None where the file cannot be run on this kind of
+        machine.
 
     Raises:
-        ExportError: The network does not convert, or the answers differ by more than 1e-4.
+        ExportError: The network does not convert, or the answers differ by more than 1e-4, or keypoints by more
+            than a hundredth of a crop's pixel.
         MissingExtra: The runtime or its converter is not installed.
         OptionError: There is no such format.
         OutputError: The file cannot be written.
@@ -188,29 +188,3 @@ def _describe(path: Path, kind: Format, entries: Mapping[str, str]) -> None:
         return
     assert METADATA_KEY in entries
     path.with_name(path.name + DETAILS).write_text(json.dumps(dict(entries)), encoding="utf-8")
-
-
-@torch.no_grad()
-def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int], output: str = "heatmaps") -> float:
-    """The largest difference between a file's answers in its runtime and PyTorch's.
-
-    Args:
-        path: The file.
-        reference: The network in PyTorch, with the file's output.
-        input_size: Width and height.
-        output: What the file gives; of keypoints only the scores are compared, see
-            :func:`pose.export.onnx_file.export_onnx`.
-    """
-    session = open_file(path, threads=1)
-    generator = torch.Generator().manual_seed(0)
-    worst = 0.0
-    for batch in (1,) if session.one_image else CHECKED_BATCHES:
-        x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
-        x = as_pixels(x) if output == "keypoints" else x
-        (answer,) = session(x.numpy())
-        expected = reference(x).numpy()
-        if answer.shape != expected.shape:
-            raise ExportError(f"{path}: answers {answer.shape} where PyTorch answers {expected.shape}; not written")
-        values = slice(2, None) if output == "keypoints" else slice(None)
-        worst = max(worst, float(np.abs(answer - expected)[..., values].max()))
-    return worst

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from pose.errors import require
 from pose.export.errors import ExportError
 from pose.export.forms import RUNTIMES, one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
+from pose.export.proof import TOLERANCE, compare
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
@@ -25,9 +25,6 @@ from pose.onnx_format import METADATA_KEY, NetworkMetadata, probe
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints",)}
 """What a file can answer with, and the names of its outputs."""
-
-CHECKED_BATCHES = (1, 3, 8)
-TOLERANCE = 1e-4
 
 
 def export_onnx(
@@ -56,13 +53,13 @@ def export_onnx(
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
 
     Returns:
-        The largest difference to PyTorch, over batches of 1, 3 and 8; scores alone for keypoints, since an
-        equal peak at two pixels may be found at either.
+        The largest difference to PyTorch, over batches of 1, 3 and 8: of heatmaps, or of scores. Where keypoints are
+        is compared as well, see :func:`pose.export.proof.compare`.
 
     Raises:
         MissingExtra: ONNX is not installed.
-        ExportError: The network does not export, it is not for 8 bits, or the answers differ
-            by more than 1e-4, which those of 8 bits may.
+        ExportError: The network does not export, it is not for 8 bits, or the answers differ by more than 1e-4,
+            which those of 8 bits may, or keypoints by more than a hundredth of a crop's pixel.
         OutputError: The file cannot be written.
     """
     onnx = require("onnx")
@@ -124,11 +121,6 @@ def with_decoder(network: nn.Module, settings: Settings) -> CropKeypoints:
     return CropKeypoints(head, MEAN, STD, HEATMAP_STRIDE)
 
 
-def as_pixels(x: Tensor) -> Tensor:
-    """Normal random numbers (N, 3, H, W) as crops (N, H, W, 3) uint8."""
-    return (x * 64 + 128).clip(0, 255).byte().permute(0, 2, 3, 1).contiguous()
-
-
 def describe(
     settings: Settings,
     output: str,
@@ -146,29 +138,3 @@ def describe(
         settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), answers, calibration
     )
     return {METADATA_KEY: known.to_json(), "model": json.dumps(settings.model), "output": output, "channels": "RGB"}
-
-
-@torch.no_grad()
-def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int], output: str = "heatmaps") -> float:
-    """The largest difference between ONNX Runtime's answers and PyTorch's, over several batch sizes.
-
-    Args:
-        path: The file.
-        reference: The network in PyTorch, with the file's outputs.
-        input_size: Width and height.
-        output: One of :data:`OUTPUTS`; of keypoints only the scores are compared.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    generator = torch.Generator().manual_seed(0)
-    worst = 0.0
-    for batch in CHECKED_BATCHES:
-        x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
-        if output == "keypoints":
-            x = as_pixels(x)
-        (answer,), expected = session.run(None, {"crops": x.numpy()}), reference(x).numpy()
-        if output == "keypoints":
-            answer, expected = answer[..., 2], expected[..., 2]
-        worst = max(worst, float(np.abs(answer - expected).max()))
-    return worst

@@ -1,0 +1,107 @@
+"""The proof after an export: the file answers in its runtime as the network does in PyTorch, or it gets no name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pose.export.errors import ExportError
+from pose.export.head import CropKeypoints
+from pose.runtimes.files import open_file
+
+CHECKED_BATCHES = (1, 3, 8)
+TOLERANCE = 1e-4
+"""The greatest difference of a heatmap's value or of a score."""
+PIXELS = 0.01
+"""The greatest difference of x or y, in pixels of the crop."""
+REPEATS = 6
+"""How often a keypoint is decoded from heatmaps that differ by as little as the file's do."""
+LEAST_NOISE = 1e-6
+"""What float32 answers differ by anyway, whatever the scores say."""
+
+
+class Noisy(nn.Module):
+    """A network whose heatmaps are off by normal random numbers, always the same.
+
+    Args:
+        network: Normalized crops to heatmaps.
+        deviation: Of the numbers.
+    """
+
+    def __init__(self, network: nn.Module, deviation: float) -> None:
+        super().__init__()
+        self.network, self.deviation = network, deviation
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) to (N, K, h, w)."""
+        heatmaps = self.network(x)
+        return heatmaps + self.deviation * torch.randn(heatmaps.shape, generator=self.generator)
+
+
+def as_pixels(x: Tensor) -> Tensor:
+    """Normal random numbers (N, 3, H, W) as crops (N, H, W, 3) uint8."""
+    return (x * 64 + 128).clip(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+
+
+@torch.no_grad()
+def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int], output: str = "heatmaps") -> float:
+    """The largest difference between a file's answers in its runtime and PyTorch's: of heatmaps, or of scores.
+
+    Keypoints have to be at the same place as well, within :data:`PIXELS`. Where two pixels of a heatmap are equally
+    high, either may be found, and beside a flat peak the step to its neighbor is any: so the place may be whatever
+    PyTorch itself finds once its heatmaps differ by as little as the file's scores do.
+
+    Args:
+        path: The file, with its metadata.
+        reference: The network in PyTorch, with the file's output; a
+            :class:`~pose.export.head.CropKeypoints` where that is ``keypoints``.
+        input_size: Width and height.
+        output: ``heatmaps``, or ``keypoints``.
+
+    Raises:
+        ExportError: The answers have another shape, or keypoints are elsewhere.
+    """
+    session = open_file(path, threads=1)
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for batch in (1,) if session.one_image else CHECKED_BATCHES:
+        x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
+        x = as_pixels(x) if output == "keypoints" else x
+        (answer,) = session(x.numpy())
+        expected = reference(x).numpy()
+        if answer.shape != expected.shape:
+            raise ExportError(f"{path}: answers {answer.shape} where PyTorch answers {expected.shape}; not written")
+        if output == "keypoints":
+            difference = float(np.abs(answer - expected)[..., 2].max())
+            _check_places(path, answer[..., :2], expected[..., :2], reference, x, difference)
+        else:
+            difference = float(np.abs(answer - expected).max())
+        worst = difference if np.isnan(difference) else max(worst, difference)
+    return worst
+
+
+def _check_places(
+    path: str | Path, answer: np.ndarray, expected: np.ndarray, reference: nn.Module, x: Tensor, difference: float
+) -> None:
+    """Refuses keypoints (N, K, 2) that are not where PyTorch finds them."""
+    if not np.isfinite(answer).all():
+        raise ExportError(f"{path}: x or y of a keypoint is no number; not written")
+    if np.abs(answer - expected).max() <= PIXELS:
+        return
+    assert isinstance(reference, CropKeypoints)
+    head, network = reference.network, reference.network.network
+    head.network = Noisy(network, max(difference, LEAST_NOISE))
+    try:
+        found = np.stack([expected, *(reference(x).numpy()[..., :2] for _ in range(REPEATS))])
+    finally:
+        head.network = network
+    off = np.maximum(found.min(0) - answer, answer - found.max(0)).max(2)
+    if off.max() > PIXELS:
+        raise ExportError(
+            f"{path}: {(off > PIXELS).sum()} of {off.size} keypoints are up to {off.max():.3g} pixels of the crop from "
+            f"PyTorch's, more than {PIXELS:g}; not written"
+        )
