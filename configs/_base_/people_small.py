@@ -1,5 +1,5 @@
-# What tools/compare.py trains alike: at 128 x 96 one epoch from base_static, its stem and first seven blocks as they are.
-# The dynamic layers lie from stride 16 on and in the head, as in the base that ships.
+# What tools/compare.py trains alike: one epoch from base_static at 128 x 96, its stem and first seven blocks as they
+# are. The dynamic layers lie from stride 16 on and in the head, as in the base that ships.
 _base_ = "people.py"
 data = dict(input_size=(96, 128), crop_cache="crops_128x96", workers=0)
 train = dict(
