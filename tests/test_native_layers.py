@@ -19,8 +19,8 @@ from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.folded_dcd import NativeDCDConv2d
-from pose.models.dynamic.makers import StaticConvs
-from pose.models.layers import ConvNormAct, SqueezeExcitation
+from pose.models.dynamic.makers import DynamicConvs, StaticConvs
+from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
 from pose.models.native.inference.layers import (
     NativeConv2d,
     NativeLayer,
@@ -83,6 +83,24 @@ def test_pictures_of_more_pixels_than_the_cache_takes(size, kernel, count, threa
     channels, outputs, height, width = size
     conv, x = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), torch.randn(1, channels, height, width)
     expected, deployed = conv(x), deploy(conv)
+    threads(count)
+    assert_same(deployed(x), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("convs", [StaticConvs(), DynamicConvs()], ids=["static", "dynamic"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    ("kernel", "size", "channels"),
+    [(5, (11, 7), 48), (5, (50, 61), 32), (5, (8, 6), 40), (3, (70, 81), 48)],
+    ids=["small", "several strips", "half a panel", "larger than the cache"],
+)
+def test_what_passes_by_planes(kernel, size, channels, stride, convs, count, threads):
+    """A product leaves its image by planes where the depthwise layer after it reads them: any 5 x 5, a large 3 x 3."""
+    block = InvertedResidual(16, 24, channels, convs, 4, kernel, stride, activation=nn.Hardswish).eval()
+    x = torch.randn(1, 16, *size)
+    expected, deployed = block(x), deploy(block)
+    assert isinstance(deployed, NativeSequence)
     threads(count)
     assert_same(deployed(x), expected)
 

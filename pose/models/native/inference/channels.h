@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "lanes.h"
-#include "panels.h"
+#include "planes.h"
 
 namespace pose {
 
@@ -151,25 +151,27 @@ inline RowFunction row_function(const Geometry& g) {
                     g.dilation[0] == 1 && g.dilation[1] == 1;
   if (same && size == 3 && stride == 1) return convolve_row<3, 1>;
   if (same && size == 3 && stride == 2) return convolve_row<3, 2>;
-  if (same && size == 5 && stride == 1) return convolve_row<5, 1>;
-  if (same && size == 5 && stride == 2) return convolve_row<5, 2>;
   return convolve_row<0, 1>;
 }
 
-// y = g(kernels * x + bias + shortcut) of one image; the shortcut may be undefined. Kernels are (kh kw, C). The averages (C)
-// of y's channels where wanted.
+// y = g(kernels * x + bias + shortcut) of one image. Kernels are (kh kw, C).
 inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float* kernels, const float* biases,
-                                int64_t activation, const Tensor& shortcut, std::vector<float>* averages) {
+                                const Ends& ends) {
   const int64_t channels = x.size(1), height = x.size(2), width = x.size(3);
   const int64_t rows = g.out(0, height), columns = g.out(1, width);
-  Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
   std::vector<float> unwanted;
-  std::vector<float>& totals = averages ? *averages : unwanted;
+  std::vector<float>& totals = ends.averages ? *ends.averages : unwanted;
   totals.assign(channels, 0.0f);
+  const auto average = [&](const Tensor& y) {
+    for (float& sum : totals) sum *= 1.0f / static_cast<float>(rows * columns);
+    return y;
+  };
+  if (by_planes(g, ends.from)) return average(convolve_planes(x, g, kernels, biases, ends, totals.data()));
+  Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
   const float* from = x.const_data_ptr<float>();
-  const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
+  const float* added = ends.shortcut.defined() ? ends.shortcut.const_data_ptr<float>() : nullptr;
   float *out = y.mutable_data_ptr<float>(), *sums = totals.data();
-  TORCH_CHECK(!added || shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
+  TORCH_CHECK(!added || ends.shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
   const RowFunction convolve = row_function(g);
   // Pieces of channels, not of rows: no two threads add to the same sum.
   const int64_t vectors = (channels + kLanes - 1) / kLanes, pieces = std::min(threads(), vectors);
@@ -181,15 +183,14 @@ inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float*
       for (int64_t i = 0; i < rows; ++i) {
         const int64_t place = i * columns * channels;
         const ChannelRow row = {from, kernels, biases, added ? added + place : nullptr, out + place, sums, height, width,
-                                channels, columns, i * g.stride[0] - g.padding[0], activation};
+                                channels, columns, i * g.stride[0] - g.padding[0], ends.activation};
         if (whole > begin) convolve(row, g, begin, whole);
         if (whole < end)
           for (int64_t column = 0; column < columns; ++column) anywhere<float>(row, g, column, whole, end);
       }
     }
   });
-  for (float& sum : totals) sum *= 1.0f / static_cast<float>(rows * columns);
-  return y;
+  return average(y);
 }
 
 }  // namespace pose

@@ -55,15 +55,15 @@ struct DcdLayer : Layer {
     const Kernels enter = kernels_at(latent(), q_panels.const_data_ptr<float>(), x.size(1) * kPanel, t);
     Kernels turn = kernels_at(latent(), phi.data(), kPanel, nullptr);
     turn.pitch = lines();
-    const Tensor inside = convolve(x, point, enter, kNone, {}, nullptr);
-    const Tensor turned = convolve(inside, still, turn, kNone, {}, nullptr);
+    const Tensor inside = convolve(x, point, enter, {});
+    const Tensor turned = convolve(inside, still, turn, {});
     Kernels kernels = kernels_at(shape.outputs, weight.const_data_ptr<float>(), weight.numel() / shape.panels(),
                                  bias.const_data_ptr<float>());
     kernels.scale = scale.empty() ? nullptr : scale.data();
     kernels.more = turned.const_data_ptr<float>();
     kernels.more_panels = p.const_data_ptr<float>();
     kernels.more_inner = latent();
-    return convolve(x, g, kernels, shape.activation, flow.shortcut, flow.answer());
+    return convolve(x, g, kernels, flow.ends(shape.activation));
   }
 
   // One kernel for the image: panels of (P Phi)^T first, (L, 16), and what they make of the bias.
@@ -110,7 +110,7 @@ struct DcdLayer : Layer {
       multiply(residual, channels);
       return scratch;
     };
-    return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
   }
 };
 

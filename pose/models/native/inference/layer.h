@@ -6,6 +6,7 @@
 
 #include "attention.h"
 #include "panels.h"
+#include "planes.h"
 
 namespace pose {
 
@@ -14,18 +15,22 @@ struct Flow {
   std::vector<float> averages;  // (C) of the image's channels, if known
   bool known = false, wanted = false;
   Tensor shortcut;  // to be added by this layer, if defined
+  Order from = kPixels, to = kPixels;  // how the image lies, and is to lie for the next layer
 
   // Where a layer leaves its answer's averages, if the next one wants them.
   std::vector<float>* answer() { return (known = wanted) ? &averages : nullptr; }
+
+  Ends ends(int64_t activation) { return {activation, shortcut, answer(), from, to}; }
 };
 
 class Layer {
  public:
   virtual ~Layer() = default;
-  // One image (1, C, H, W) channels_last to the next.
+  // One image (1, C, H, W) to the next; its values lie as the flow says.
   virtual Tensor run(const Tensor& x, Flow& flow) const = 0;
   virtual bool wants_averages() const { return false; }
-  virtual bool adds_shortcut() const { return true; }
+  virtual bool convolves() const { return true; }  // so that it adds shortcuts
+  virtual Order takes(int64_t) const { return kPixels; }  // how it would have an image of so many pixels lie
 };
 
 // How a layer meets an image and what follows.
@@ -41,6 +46,12 @@ struct Shape {
   int64_t size() const {
     const int64_t taps = geometry.size[0] * geometry.size[1];
     return depthwise ? taps * outputs : taps * inputs * panels() * kPanel;
+  }
+
+  // An image by planes serves whoever goes by planes; a 3 x 3 kernel would have it so where it is larger than the cache.
+  Order takes(int64_t pixels) const {
+    const bool large = pixels * inputs > 8 * kCached;
+    return depthwise && inputs % kPanel == 0 && by_planes(geometry, large ? kPlanes : kPixels) ? kPlanes : kPixels;
   }
 
   void check(const Tensor& x) const {

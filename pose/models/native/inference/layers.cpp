@@ -26,13 +26,15 @@ struct StaticLayer : Layer {
 
   StaticLayer(const Shape& shape, Tensor weight, Tensor bias) : shape(shape), weight(weight), bias(bias) {}
 
+  Order takes(int64_t pixels) const override { return shape.takes(pixels); }
+
   Tensor run(const Tensor& x, Flow& flow) const override {
     shape.check(x);
     const float *from = weight.const_data_ptr<float>(), *shift = bias.const_data_ptr<float>();
     if (shape.depthwise)
-      return convolve_channels(x, shape.geometry, from, shift, shape.activation, flow.shortcut, flow.answer());
+      return convolve_channels(x, shape.geometry, from, shift, flow.ends(shape.activation));
     const Kernels kernels = kernels_at(shape.outputs, from, weight.numel() / shape.panels(), shift);
-    return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
   }
 };
 
@@ -46,6 +48,7 @@ struct DynamicLayer : Layer {
       : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases) {}
 
   bool wants_averages() const override { return true; }
+  Order takes(int64_t pixels) const override { return shape.takes(pixels); }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
     shape.check(x);
@@ -67,7 +70,7 @@ struct DynamicLayer : Layer {
       const int64_t size = bank.numel() / count;
       std::vector<float> kernels(size);
       mix(from, count, size, size, share, kernels.data());
-      return convolve_channels(x, shape.geometry, kernels.data(), shift, shape.activation, flow.shortcut, flow.answer());
+      return convolve_channels(x, shape.geometry, kernels.data(), shift, flow.ends(shape.activation));
     }
     const int64_t size = bank.numel() / (shape.panels() * count);
     Kernels kernels;
@@ -80,7 +83,7 @@ struct DynamicLayer : Layer {
       mix(from + panel * count * size, count, size, size, share, scratch);
       return scratch;
     };
-    return convolve(x, shape.geometry, kernels, shape.activation, flow.shortcut, flow.answer());
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
   }
 };
 
@@ -91,7 +94,7 @@ struct SqueezeExcitationLayer : Layer {
   SqueezeExcitationLayer(Tensor w1, Tensor b1, Tensor w2, Tensor b2) : w1(w1), b1(b1), w2(w2), b2(b2) {}
 
   bool wants_averages() const override { return true; }
-  bool adds_shortcut() const override { return false; }
+  bool convolves() const override { return false; }
 
   Tensor run(const Tensor& x, Flow& flow) const override {
     const int64_t channels = x.size(1), pixels = x.size(2) * x.size(3);

@@ -22,6 +22,31 @@ constexpr int64_t kPanel = 16;
 
 inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
 
+// Values that are worked on at a time, so that they stay in the cache.
+constexpr int64_t kCached = 32768;
+
+// How an image (1, C, H, W) lies in memory between two layers: pixel by pixel, as channels_last has it, or by planes,
+// (C / 16, H, W, 16), see planes.h.
+enum Order { kPixels, kPlanes };
+
+// How many values lie between neighbouring pixels, and between the first ones of neighbouring panels, of an image.
+struct Layout {
+  int64_t pixel, panel;
+
+  Layout(const Tensor& x, Order order)
+      : pixel(order == kPixels ? x.size(1) : kPanel), panel(order == kPixels ? kPanel : x.size(2) * x.size(3) * kPanel) {
+    TORCH_CHECK(order == kPixels || x.size(1) % kPanel == 0, "planes are of whole panels, not of ", x.size(1), " channels");
+  }
+};
+
+// What is done with a convolution's sums, and how its images lie in memory.
+struct Ends {
+  int64_t activation = kNone;
+  Tensor shortcut;                         // channels_last, to be added, if defined
+  std::vector<float>* averages = nullptr;  // (C) of the answer's channels, where wanted
+  Order from = kPixels, to = kPixels;
+};
+
 // Where a kernel meets an image.
 struct Geometry {
   int64_t size[2], stride[2], padding[2], dilation[2];
@@ -257,11 +282,10 @@ inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
   return padded;
 }
 
-// y = g(kernels * x + bias + shortcut) of one image, channels_last; the shortcut may be undefined. The averages (C_out) of
-// y's channels where wanted.
-inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& kernels, int64_t activation,
-                       const Tensor& shortcut, std::vector<float>* averages) {
+// y = g(kernels * x + bias + shortcut) of one image, which lies pixel by pixel.
+inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& kernels, const Ends& ends) {
   const int64_t channels = input.size(1), outputs = kernels.outputs;
+  std::vector<float>* const averages = ends.averages;
   const int64_t height = g.out(0, input.size(2)), width = g.out(1, input.size(3)), pixels = height * width;
   const Tensor x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
   const int64_t line = x.size(3) * channels;
@@ -277,13 +301,13 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
   const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs), padded = panels * kPanel;
 
   Tensor y = at::empty({1, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  const Layout to(y, ends.to);
   const float* from = x.const_data_ptr<float>();
-  const float* added = shortcut.defined() ? shortcut.const_data_ptr<float>() : nullptr;
+  const float* added = ends.shortcut.defined() ? ends.shortcut.const_data_ptr<float>() : nullptr;
   float* out = y.mutable_data_ptr<float>();
-  TORCH_CHECK(!added || shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
+  TORCH_CHECK(!added || ends.shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
-  constexpr int64_t kCached = 32768;
   const int64_t most = std::max<int64_t>(kCached / (channels * g.stride[1] + outputs), 16 * kTile);
   const int64_t blocks = (pixels + most - 1) / most, block = (pixels + blocks - 1) / blocks;
   const int64_t share = std::max<int64_t>(panels / threads(), 1);
@@ -322,10 +346,10 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
           for (int64_t i = 0; i < count; ++i) more_addresses[i] = kernels.more + (first + i) * kernels.more_inner;
           panel.more = {more_addresses.data(), 1, kernels.more_inner, nullptr, kPanel};
         }
-        panel.pitch = outputs;
-        panel.activation = activation;
+        panel.pitch = to.pixel;
+        panel.activation = ends.activation;
         for (int64_t p = first_panel; p < last_panel; ++p) {
-          const int64_t place = p * kPanel, offset = first * outputs + place;
+          const int64_t place = p * kPanel, offset = first * to.pixel + p * to.panel;
           panel.main.weights = weights[p - first_panel];
           if (kernels.more) panel.more.weights = kernels.more_panels + place * kernels.more_inner;
           if (kernels.bias) panel.bias = kernels.bias + place;

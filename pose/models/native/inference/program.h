@@ -30,7 +30,7 @@ class Program : public torch::CustomClassHolder {
   }
 
   void end_block() {
-    const bool adds = !steps_.empty() && steps_.back().kind == Step::kRun && steps_.back().layer->adds_shortcut();
+    const bool adds = !steps_.empty() && steps_.back().kind == Step::kRun && steps_.back().layer->convolves();
     TORCH_CHECK(adds, "a block ends with a convolution");
     steps_.back().kind = Step::kClose;
   }
@@ -89,6 +89,8 @@ class Program : public torch::CustomClassHolder {
         continue;
       }
       flow.wanted = next_wants(i + 1);
+      flow.from = flow.to;
+      flow.to = step.kind == Step::kRun ? order_after(i, x.size(2) * x.size(3)) : kPixels;
       flow.shortcut = Tensor();
       if (step.kind == Step::kClose) {
         flow.shortcut = shortcuts.back();
@@ -116,6 +118,13 @@ class Program : public torch::CustomClassHolder {
   bool next_wants(size_t i) const {
     while (i < steps_.size() && steps_[i].kind == Step::kBegin) ++i;
     return i < steps_.size() && steps_[i].layer->wants_averages();
+  }
+
+  // How layer i leaves its image of about so many pixels. A block's input, which is added to its answer, and what is given
+  // out are channels_last.
+  Order order_after(size_t i, int64_t pixels) const {
+    const bool free = i + 1 < steps_.size() && steps_[i + 1].kind != Step::kBegin && steps_[i].layer->convolves();
+    return free ? steps_[i + 1].layer->takes(pixels) : kPixels;
   }
 
   std::vector<Step> steps_;
