@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,17 +80,32 @@ def test_val2014_first_100_gives_cocos_published_figures(shared_data, backend):
     assert tuple(round(figure, 3) for figure in figures.values()) == PUBLISHED_VAL2014_FIRST_100
 
 
-@pytest.fixture(scope="module")
-def reference(shared_data):
-    """The 265 real images and a prediction for each of their 8,129 published detections.
+def drawn_boxes(truth, rng):
+    """Two detections around each drawn person, one of them half out of place."""
+    detections = []
+    for person in truth.dataset["annotations"]:
+        x, y, width, height = person["bbox"]
+        for share in (0.05, 0.3):
+            moved = [x + share * width, y + share * height, width, height]
+            detections.append({"image_id": person["image_id"], "bbox": moved, "score": rng.uniform(share, 1)})
+    return detections
+
+
+@pytest.fixture(scope="module", params=["drawn", "real"])
+def reference(request):
+    """The 265 real images and a prediction for each of their 8,129 published detections; or what every clone has.
 
     A detection that covers an annotated person takes its keypoints, moved by noise in
     proportion to the box; any other gets them at random within the box.
     """
-    folder = shared_data / "coco_eval_reference"
-    truth = load_annotations(folder / "person_keypoints_val2017_half.json")
-    detections = json.loads((folder / "COCO_val2017_detections_AP_H_56_person_half.json").read_text())
     rng = np.random.default_rng(0)
+    if request.param == "drawn":
+        truth = load_annotations(Path(__file__).parent / "data" / "keypoint_check" / "annotations.json")
+        detections = drawn_boxes(truth, rng)
+    else:
+        folder = request.getfixturevalue("shared_data") / "coco_eval_reference"
+        truth = load_annotations(folder / "person_keypoints_val2017_half.json")
+        detections = json.loads((folder / "COCO_val2017_detections_AP_H_56_person_half.json").read_text())
     boxes = np.array([entry["bbox"] for entry in detections])
     keypoints = np.concatenate(
         [boxes[:, None, :2] + rng.random((len(boxes), 17, 2)) * boxes[:, None, 2:], rng.random((len(boxes), 17, 1))],

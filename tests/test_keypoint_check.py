@@ -42,11 +42,11 @@ def test_the_check_has_what_makes_figures_differ():
     assert len(set(KNOWN.values())) == len(KNOWN) and all(0.2 < value < 0.9 for value in KNOWN.values())
 
 
-@pytest.mark.parametrize(("flip", "average_precision"), [(False, 0.992), (True, 0.996)])
+@pytest.mark.parametrize(("flip", "average_precision"), [(False, 0.980), (True, 0.990)])
 def test_true_keypoints_survive_the_round_trip(flip, average_precision):
     """What 48 x 64 heatmaps leave of perfect predictions; drawn persons are larger than COCO's, and lose less."""
     predictions = round_trip(ANNOTATIONS, flip)
-    assert len(predictions) == 123
+    assert len(predictions) == 122
     figures, _ = score(predictions, ANNOTATIONS)
     assert figures["AP"] == pytest.approx(average_precision, abs=0.002)
     assert figures["AP50"] == pytest.approx(1, abs=0.002)
