@@ -1,6 +1,7 @@
 """Error classes, groups and curves: real annotations disturbed in known ways, and small cases worked out by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,10 +98,12 @@ def every(step, annotations):
     return indexed({**annotations.dataset, "images": images, "annotations": persons})
 
 
-@pytest.fixture(scope="module")
-def annotations(shared_data):
-    whole = load_annotations(shared_data / "coco_eval_reference" / "person_keypoints_val2017_half.json")
-    return every(2, whole)
+@pytest.fixture(scope="module", params=["drawn", "real"])
+def annotations(request):
+    if request.param == "drawn":
+        return load_annotations(Path(__file__).parent / "data" / "keypoint_check" / "annotations.json")
+    folder = request.getfixturevalue("shared_data") / "coco_eval_reference"
+    return every(2, load_annotations(folder / "person_keypoints_val2017_half.json"))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,10 @@ KINDS = ("AP", "AP50", "AP75", "AP(M)", "AP(L)", "AR", "AR50", "AR75", "AR(M)", 
 
 
 def annotations(rng: np.random.Generator) -> dict:
-    """Every fifth picture has a region of persons who are not told apart, every seventh a person without keypoints."""
+    """Every fifth picture has a region of persons who are not told apart, every seventh a person without keypoints.
+
+    Every ninth person has labels of the head alone.
+    """
     images, persons = [], []
     for image_id in range(1, IMAGES + 1):
         height = int(np.exp(rng.uniform(np.log(80), np.log(640))))
@@ -39,6 +42,9 @@ def annotations(rng: np.random.Generator) -> dict:
         for record in drawn:
             keypoints = [round(value) for value in record["keypoints"]]
             own = {"id": len(persons) + 1, "image_id": image_id, "category_id": 1}
+            if own["id"] % 9 == 0:
+                keypoints[15:] = [0] * 36
+            own["num_keypoints"] = sum(flag > 0 for flag in keypoints[2::3])
             persons.append({"iscrowd": 0, **record, "keypoints": keypoints, **own})
     category = {"id": 1, "name": "person", "keypoints": list(SKELETON.keypoints)}
     return {"images": images, "annotations": persons, "categories": [category]}
