@@ -108,7 +108,7 @@ def gain(low, high, rises=True, to="share_100"):
         ([gain(-0.01, 0.03)], "No clear gain"),
         ([gain(-0.03, -0.01)], "would not help"),
         ([gain(math.nan, math.nan)], "No answer"),
-        ([gain(0.01, 0.03, to="share_75")], "No answer yet: share_100"),
+        ([gain(0.01, 0.03, to="share_75")], "No answer yet: 100 %"),
         ([], "No answer yet"),
     ],
 )

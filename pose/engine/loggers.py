@@ -102,11 +102,11 @@ class Wandb:
 
     def add_scalars(self, values: Mapping[str, float], epoch: int) -> None:
         """See :class:`Logger`."""
-        self._backend.add_scalars({"epoch": epoch, **values})  # mmengine's takes no step
+        self._run.log({"epoch": epoch, **values}, step=epoch)  # by mmengine a resumed run would begin at step 0
 
     def add_image(self, name: str, image: np.ndarray, epoch: int) -> None:
         """See :class:`Logger`."""
-        self._backend.add_scalars({"epoch": epoch, name: self._backend.experiment.Image(image)})
+        self._run.log({name: self._backend.experiment.Image(image)}, step=epoch)
 
     def close(self) -> None:
         """See :class:`Logger`."""

@@ -20,6 +20,9 @@ from pose.files import replacing
 from pose.options import OptionError
 from pose.tables import table_lines
 
+LEAST_SPAN = 10.0
+"""AP x 100 that the plot's axis has at least."""
+
 EQUAL = ("steps", "epochs")
 """What all shares have in common: steps, a small share's persons being drawn more often, or epochs."""
 
@@ -111,7 +114,7 @@ def answer(gains: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
         names: Of all shares, ascending.
     """
     if not gains or gains[-1]["to"] != names[-1]:
-        return f"No answer yet: {names[-1]} and the share before it are not both tested."
+        return f"No answer yet: {_percent(names[-1])} and the share before it are not both tested."
     last = gains[-1]
     gain: Interval = last["AP"].get("pictures", last["AP"]["seeds"])
     step = f"from {_percent(last['from'])} to {_percent(last['to'])} of the training images AP changed by"
@@ -147,7 +150,8 @@ def format_curve(summary: Mapping[str, Any]) -> str:
         for name, each in shares.items()
     ]  # fmt: skip
     lines = table_lines(["share", "images", "persons", "seeds", *figures, "hours"], rows)
-    lines += ["", "Figures x 100 on the validation split, weights of the last epoch, mean ± deviation over seeds."]
+    spread = ", mean ± deviation over seeds" if any(len(each["seeds"]) > 1 for each in shares.values()) else ""
+    lines += ["", f"Figures x 100 on the validation split, weights of the last epoch{spread}."]
     if summary["gains"]:
         rows = [
             [f"{_percent(gain['from'])} to {_percent(gain['to'])}", f"{100 * gain['AP']['seeds'].mean:+.1f}",
@@ -165,6 +169,8 @@ def format_curve(summary: Mapping[str, Any]) -> str:
 def draw_curve(summary: Mapping[str, Any], path: Path) -> None:
     """AP by labelled persons, a point a seed and a line through their means; a PNG. Needs matplotlib.
 
+    A bar is where a share's mean may be, seen from the one before: the interval of the step over validation images.
+
     Raises:
         OutputError: The file cannot be written.
     """
@@ -180,6 +186,22 @@ def draw_curve(summary: Mapping[str, Any], path: Path) -> None:
         values = [100 * value for value in each["figures"]["AP"][2]]
         axis.plot([count] * len(values), values, "o", color="C0", alpha=0.4)
     axis.plot(persons, [100 * each["figures"]["AP"][0] for each in shares], "-", color="C0")
+    means = dict(zip(summary["shares"], (100 * each["figures"]["AP"][0] for each in shares), strict=True))
+    for number, gain in enumerate(each for each in summary["gains"] if "pictures" in each["AP"]):
+        step, before = gain["AP"]["pictures"], means[gain["from"]]
+        axis.vlines(
+            summary["shares"][gain["to"]]["persons"],
+            *(before + 100 * step.low, before + 100 * step.high),
+            colors="C7",
+            linewidth=6,
+            alpha=0.3,
+            label=None if number else f"{LEVEL:.0%} of the step, over validation images",
+        )
+    if axis.get_legend_handles_labels()[1]:
+        axis.legend(loc="best")
+    low, high = axis.get_ylim()
+    room = max(0.0, LEAST_SPAN - (high - low)) / 2  # a change by chance is not to look like a fall
+    axis.set_ylim(low - room, high + room)
     axis.set_xscale("log", base=2)
     axis.set_xticks(persons, [f"{count:,}" for count in persons])
     axis.minorticks_off()
