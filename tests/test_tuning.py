@@ -79,6 +79,8 @@ def test_a_trial_that_is_worse_than_most_is_pruned_and_the_best_is_named(setting
     text = format_search(search, "some.py")
     best = search.study.trials[5].params["train.learning_rate"]
     assert f"python tools/train.py some.py --cfg-options train.learning_rate={best:.6g}" in text
+    given = format_search(search, "some.py", ["data.input_size=(96, 128)"])
+    assert f"some.py --cfg-options 'data.input_size=(96, 128)' train.learning_rate={best:.6g}" in given
     assert [line.split(" | ")[1].strip() for line in text.splitlines()[2:8]] == ["whole"] * 5 + ["pruned"]
     monkeypatch.setattr(tuning, "train", fake_training([[0.1, 0.1, 0.1]]))
     whole = Search(settings, [RATE], tmp_path, prune=False)

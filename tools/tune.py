@@ -56,7 +56,7 @@ def main() -> int:
     stopped = (
         None if arguments.report_only else search.run(arguments.trials, choose_device(arguments.device), settings_of)
     )
-    text = format_search(search, str(arguments.config))
+    text = format_search(search, str(arguments.config), arguments.cfg_options)
     with replacing(folder / "tune.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     print(text)

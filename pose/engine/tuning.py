@@ -7,6 +7,7 @@ a trial that resumes its folder. The test split is taken out of the settings bef
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -221,8 +222,14 @@ def _validated(path: Path) -> Iterator[tuple[int, float]]:
                     yield int(row["epoch"]), float(row["AP"])
 
 
-def format_search(search: Search, config: str) -> str:
-    """The trials as Markdown, the best first, and the command that trains with the best one's options."""
+def format_search(search: Search, config: str, given: Sequence[str] = ()) -> str:
+    """The trials as Markdown, the best first, and the command that trains with the best one's options.
+
+    Args:
+        search: What was tried.
+        config: The configuration's file.
+        given: ``KEY=VALUE`` of every trial, which the command needs, too.
+    """
     from optuna.trial import TrialState
 
     def value(trial: optuna.trial.FrozenTrial) -> float:
@@ -247,7 +254,7 @@ def format_search(search: Search, config: str) -> str:
     lines += ["", "AP x 100 on the validation split, by which everything here was chosen: the best one reads high."]
     best = trials[0]
     if best.state == TrialState.COMPLETE:
-        options = " ".join(f"{key}={_text(best.params[key])}" for key in keys)
+        options = " ".join([*map(shlex.quote, given), *(f"{key}={_text(best.params[key])}" for key in keys)])
         lines += ["", f"Best: python tools/train.py {config} --cfg-options {options}"]
     return "\n".join(lines)
 

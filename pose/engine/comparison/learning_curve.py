@@ -195,10 +195,10 @@ def draw_curve(summary: Mapping[str, Any], path: Path) -> None:
             colors="C7",
             linewidth=6,
             alpha=0.3,
-            label=None if number else f"{LEVEL:.0%} of the step, over validation images",
+            label=None if number else f"{LEVEL:.0%} interval of the step to it, over validation images",
         )
     if axis.get_legend_handles_labels()[1]:
-        axis.legend(loc="best")
+        figure.legend(loc="outside lower center", frameon=False)
     low, high = axis.get_ylim()
     room = max(0.0, LEAST_SPAN - (high - low)) / 2  # a change by chance is not to look like a fall
     axis.set_ylim(low - room, high + room)
