@@ -16,9 +16,11 @@ from pose.errors import CheckpointError
 from pose.export import formats
 from pose.export.errors import ExportError
 from pose.export.formats import FORMATS, export_file
-from pose.export.forms import in_forms, one_image
+from pose.export.forms import FORMS, in_forms, one_image
 from pose.inference.exported_network import ExportedNetwork
 from pose.models.deploy.folding import deploy
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.options import OptionError
 from pose.prediction import load_network
@@ -93,8 +95,8 @@ def test_what_cannot_end_in_keypoints_names_what_can(tmp_path):
 
 
 @pytest.mark.parametrize("forms", [
-    GraphForms(), GraphForms(pointwise="product"), GraphForms(depthwise="chain", spatial="chain"),
-    GraphForms(decomposed="factors"), GraphForms(decomposed="assembled"), GraphForms(batch="any"),
+    GraphForms(), GraphForms(depthwise="chain"), GraphForms(linear="convolution"), GraphForms(computed_bias=False),
+    GraphForms(batch="any"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["condconv", "joint", "lambda_only", "narrow"])
 def test_every_form_of_a_network_computes_the_same(name, forms):
@@ -103,6 +105,24 @@ def test_every_form_of_a_network_computes_the_same(name, forms):
     x = torch.randn(3 if forms.batch == "any" else 1, 3, INPUT_SIZE[1], INPUT_SIZE[0])
     with torch.no_grad():
         torch.testing.assert_close(network(x), model(x), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("forms", [GraphForms(), GraphForms(linear="convolution"), GraphForms(computed_bias=False)])
+@pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("size", [2, 60], ids=["factors", "one kernel"])
+def test_a_decomposed_layer_answers_the_same_by_factors_and_by_one_kernel(size, blocks, forms):
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, size, size)
+    with torch.no_grad():
+        layer = FoldedDCDConv2d(DCDConv2d(16, 24, 3, padding=1, num_blocks=blocks).eval()).eval()
+        assert layer.assembling_is_less(size, size) == (size == 60)
+        found = in_forms(torch.nn.Sequential(layer), forms)(x)
+        torch.testing.assert_close(found, layer(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("field", GraphForms._fields)
+def test_every_form_is_some_runtimes(field):
+    assert len({getattr(forms, field) for forms in FORMS.values()}) > 1
 
 
 def test_a_network_in_a_form_leaves_the_network_as_it_was():

@@ -39,11 +39,12 @@ from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
 from pose.export.formats import FORMATS
 from pose.export.onnx_file import export_onnx
-from pose.export.runtime_table import Network, average_precision, measure, rows, take_part
+from pose.export.runtime_table import Network, average_precision, measure, random_network, rows, take_part
 from pose.export.runtimes import OPENERS
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
-from pose.models.dynamic.graph_forms import GraphForms
+from pose.models.dynamic.graph_forms import COMPUTED, GraphForms
+from pose.options import OptionError
 from pose.tables import Page, table_head, table_row
 from pose.weights import shipped
 
@@ -59,22 +60,30 @@ NATIVE = {"static, native in PyTorch": "static", "dynamic, native in PyTorch": "
 """Networks that are not exported, for comparison: the type of convolution by the name of the row."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 MODULES = {
-    "onnx": ["onnx"],
-    "onnx-single": ["onnx"],
+    "onnx": ["onnx", "onnxruntime"],
+    "onnx-single": ["onnx", "onnxruntime"],
     "openvino": ["onnx", "openvino"],
-    "ncnn": ["ncnn", "pnnx"],
+    "ncnn": ["pnnx", "ncnn"],
     "mnn": ["onnx", "MNN"],
     "litert": ["litert_torch", "ai_edge_litert"],
     "executorch": ["executorch"],
+    "torch": ["torch"],
 }
-"""What must be installed to write and run a format."""
+"""What must be installed to write and run a format; the last is the runtime."""
 CANDIDATES = {
-    "computed": GraphForms(decomposed="assembled"),
-    "product": GraphForms(pointwise="product", decomposed="factors"),
-    "depthwise chain": GraphForms(depthwise="chain"),
-    "product, depthwise chain": GraphForms(pointwise="product", depthwise="chain", decomposed="factors"),
+    "base": {
+        "computed": COMPUTED,
+        "fully connected as convolution": COMPUTED._replace(linear="convolution"),
+        "depthwise as chain": COMPUTED._replace(depthwise="chain"),
+    },
+    "decomposed": {
+        "computed": COMPUTED,
+        "fully connected as convolution": COMPUTED._replace(linear="convolution"),
+    },
 }
-"""Forms of :func:`every_form`, by the name of the row."""
+"""Forms of :func:`every_form`, by network and the name of the row."""
+OF_ONE_IMAGE = [name for name, kind in FORMATS.items() if kind.writer and kind.checked and name != "torch"]
+"""Formats whose layers may have any form."""
 
 
 def network(kind: str, width: float) -> tuple[nn.Module, Settings]:
@@ -118,10 +127,7 @@ def shipped_networks(data: Path | None) -> dict[str, Network]:
         networks[name] = Network(model.eval(), settings)
     plain = json.dumps(networks["base"].settings.model)  # whose dynamic layers become decomposed ones
     settings = replace(networks["base"].settings, model=json.loads(plain.replace('"dynamic"', '"dcd"')))
-    torch.manual_seed(0)
-    decomposed = settings.build_model().eval()
-    torch.nn.init.normal_(decomposed.head.final.weight, std=0.1)  # else it answers next to nothing
-    networks["decomposed"] = Network(decomposed, settings, trained=False)
+    networks["decomposed"] = Network(random_network(settings), settings, trained=False)
     return networks
 
 
@@ -137,6 +143,24 @@ def installed(names: Sequence[str]) -> list[str]:
     return found
 
 
+def runtime_of(name: str) -> str:
+    """The runtime of a format and its version."""
+    module = MODULES[name][-1]
+    distributions = importlib.metadata.packages_distributions().get(module, [module])
+    return f"{FORMATS[name].runtime} {importlib.metadata.version(distributions[0])}"
+
+
+def new_page(title: str, arguments: argparse.Namespace) -> Page:
+    """An empty page that says how it is measured."""
+    return Page(
+        title,
+        f"{machine()}, one thread, one image at a time. Processor time, the median of {arguments.rounds} turns in "
+        f"which each network takes {arguments.runs} runs; ratios are of the same turn. Programs that ran beside it "
+        "(the load is that before the first turn) take memory bandwidth and caches from all networks, so ratios count, "
+        "to about a tenth, and milliseconds are for this load.",
+    )
+
+
 def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
     """The table of ``--all``."""
     networks = shipped_networks(arguments.data)
@@ -148,12 +172,12 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
         for key, network in networks.items():
             if network.trained:
                 reference[key] = average_precision(network.model, network.settings, part)
-    page = Page("Every runtime", f"{machine()}, one thread, one image at a time")
+    page = new_page("Every runtime", arguments)
     if reference:
         told = ", ".join(f"{key} {ap:.4f}" for key, ap in reference.items())
         page.add(f"AP in PyTorch on a fixed part of {tested.annotations}, annotated boxes: {told}.", "")
-    columns = ["runtime", "network", "ms", "ratio", "MB", "difference", "AP", "to PyTorch"]
-    page.add(*table_head(columns, 2))
+    columns = ["runtime", "format", "network", "ms", "ratio", "MB", "difference", "AP", "to PyTorch"]
+    page.add(*table_head(columns, 3))
     for name in installed(
         arguments.formats or [name for name, kind in FORMATS.items() if kind.checked and name != "web"]
     ):
@@ -162,25 +186,32 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
         except ExportError as error:
             print(error)
             continue
-        page.add(*map(table_row, rows(name, measured, reference)))
+        page.add(*map(table_row, rows(name, runtime_of(name), measured, reference)))
     return page
 
 
 def every_form(arguments: argparse.Namespace, folder: Path) -> Page:
-    """The tables of ``--forms``."""
-    networks = shipped_networks(None)
-    page = Page("Forms of dynamic layers", f"{machine()}, one thread, one image at a time")
-    page.add(*table_head(["format", "form", "base, ms", "to static", "decomposed, ms", "to static"], 2))
+    """The table of ``--forms``."""
+    plain = shipped_networks(None)
+    networks = {"static": plain["base_static"]}
+    for kind, candidates in CANDIDATES.items():
+        networks |= {f"{kind}, {title}": replace(plain[kind], forms=forms) for title, forms in candidates.items()}
+    page = new_page("Forms of dynamic layers", arguments)
+    page.add(*table_head(["runtime", "format", "network and form", "ms", "to static"], 3))
     for name in installed(arguments.forms):
-        for title, forms in CANDIDATES.items():
-            try:
-                found = measure(networks, name, folder, arguments.rounds, arguments.runs, forms=forms)
-            except ExportError as error:
-                page.add(table_row([name, title, "refused", "", "", ""]))
-                print(error)
-                continue
-            numbers = [[f"{found[key].milliseconds:.1f}", f"{found[key].ratio:.2f}"] for key in ("base", "decomposed")]
-            page.add(table_row([name, title, *sum(numbers, [])]))
+        runtime = runtime_of(name)
+
+        def refused(key: str, error: ExportError, place: Sequence[str] = (runtime, name)) -> None:
+            page.add(table_row([*place, key, "refused", ""]))
+            print(error)
+
+        try:
+            found = measure(networks, name, folder, arguments.rounds, arguments.runs, refused=refused)
+        except ExportError as error:
+            print(error)
+            continue
+        for key, one in found.items():
+            page.add(table_row([runtime, name, key, f"{one.milliseconds:.1f}", f"{one.ratio:.2f}"]))
     return page
 
 
@@ -200,7 +231,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, help="for --all: these formats (default: all)")
     parser.add_argument("--data", type=Path, help="for --all: the folder of the networks' test set, for AP")
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")
-    parser.add_argument("--forms", nargs="+", choices=FORMATS, help="compare the forms of layers in these formats")
+    parser.add_argument("--forms", nargs="+", choices=OF_ONE_IMAGE, help="compare the forms of layers in these formats")
     arguments = parser.parse_args()
     check_outputs([arguments.write])
     if arguments.all or arguments.forms:

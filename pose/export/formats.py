@@ -67,7 +67,7 @@ class Format:
 
 FORMATS = {
     "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True),
-    "onnx-single": Format(".onnx", "onnx_single", "openvino", "ONNX Runtime", inside=True, keypoints=True),
+    "onnx-single": Format(".onnx", "onnx_single", "onnx-single", "ONNX Runtime", inside=True, keypoints=True),
     "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True),
     "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),

@@ -25,7 +25,8 @@ COPIED_PIXELS = 768
 FORMS = {
     "onnxruntime": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
     "onnxruntime-here": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
-    "openvino": COMPUTED,
+    "openvino": COMPUTED._replace(linear="convolution"),
+    "onnx-single": COMPUTED,
     "ncnn": COMPUTED,
     "mnn": COMPUTED,
     "litert": COMPUTED,
@@ -33,7 +34,7 @@ FORMS = {
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
-"""What each runtime is given, by measurement."""
+"""What each runtime is given, by measurement: docs/deployment.md has the figures."""
 
 
 def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from pose.benchmark import Case, Entry, compare
 from pose.config import Settings
 from pose.data_settings import Split
 from pose.engine import evaluate
+from pose.export.errors import ExportError
 from pose.export.formats import FORMATS, export_file
 from pose.export.onnx_file import export_onnx
 from pose.export.runtimes import Running
@@ -25,6 +26,8 @@ from pose.prediction import ExportedModule
 from pose.runtimes.files import NetworkSession, open_file
 
 MILLISECONDS = 1e3
+SPREAD = 0.1
+"""The standard deviation of a random network's heatmaps; trained ones' are of this order."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,13 @@ class Network:
         model: On the CPU, in evaluation mode.
         settings: Its own.
         trained: Whether its AP means anything.
+        forms: Of its layers, in place of those that a format has.
     """
 
     model: nn.Module
     settings: Settings
     trained: bool = True
+    forms: GraphForms | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,30 @@ class Measured:
     ap: float | None = None
 
 
-def write_file(network: Network, folder: Path, name: str, stem: str, forms: GraphForms | None = None) -> float:
+def random_network(settings: Settings) -> nn.Module:
+    """A network with random weights whose heatmaps are about as high as trained ones'.
+
+    With the statistics that its normalizations start with it would answer next to nothing, in any form.
+    """
+    torch.manual_seed(0)
+    model = settings.build_model()
+    nn.init.normal_(model.head.final.weight, std=0.1)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = None  # the running statistics become those of the one batch
+    width, height = settings.data.input_size
+    with torch.no_grad():
+        heatmaps = model.train()(torch.randn(4, 3, height, width))
+        model.head.final.weight *= SPREAD / heatmaps.std()
+    return model.eval()
+
+
+def write_file(network: Network, folder: Path, name: str, stem: str) -> float:
     """Exports a network in a format to ``folder/stem`` and the format's ending; the difference to PyTorch."""
     path = folder / f"{stem}{FORMATS[name].suffix}"
     if name == "onnx":
         return export_onnx(network.model, network.settings, path)
-    difference = export_file(network.model, network.settings, path, name, forms=forms)
+    difference = export_file(network.model, network.settings, path, name, forms=network.forms)
     assert difference is not None, f"{name} cannot be run here"
     return difference
 
@@ -78,7 +101,7 @@ def measure(
     rounds: int,
     runs: int,
     part: Split | None = None,
-    forms: GraphForms | None = None,
+    refused: Callable[[str, ExportError], None] | None = None,
 ) -> dict[str, Measured]:
     """Networks in a runtime, with one thread and one image at a time, in turns.
 
@@ -88,28 +111,36 @@ def measure(
         folder: For the files.
         rounds, runs: See :func:`pose.benchmark.compare`.
         part: To test trained networks on; None for no AP.
-        forms: In place of those that the format has.
+        refused: Told of a network that does not convert, which is left out then, unless it is the first.
 
     Raises:
         ExportError: A network does not convert, or answers otherwise than in PyTorch.
         MissingExtra: The runtime is not installed.
     """
-    differences = {key: write_file(network, folder, name, key, forms) for key, network in networks.items()}
-    paths = {key: folder / f"{key}{FORMATS[name].suffix}" for key in networks}
+    differences, first = {}, next(iter(networks))
+    for key, network in networks.items():
+        try:
+            differences[key] = write_file(network, folder, name, key)
+        except ExportError as error:
+            if refused is None or key == first:
+                raise
+            refused(key, error)
+    paths = {key: folder / f"{key}{FORMATS[name].suffix}" for key in differences}
     entries = {}
     for key, path in paths.items():
         session = open_file(path, threads=1)
         entries[key] = Entry(Running(partial(_first_output, session)), name, torch.contiguous_format)
-    width, height = next(iter(networks.values())).settings.data.input_size
+    width, height = networks[first].settings.data.input_size
     timings = compare(Case(name, (1, 3, height, width), entries), rounds, runs)
     del entries
     measured = {}
-    for key, network in networks.items():
-        size = sum(file.stat().st_size for file in FORMATS[name].paths(paths[key])) / 1e6
+    for key, path in paths.items():
+        network = networks[key]
+        size = sum(file.stat().st_size for file in FORMATS[name].paths(path)) / 1e6
         timing = timings[key]
         ap = None
         if part is not None and network.trained:
-            ap = average_precision(ExportedModule(network.settings, paths[key]), network.settings, part)
+            ap = average_precision(ExportedModule(network.settings, path), network.settings, part)
         measured[key] = Measured(MILLISECONDS * timing.seconds, timing.ratio, size, differences[key], ap)
     return measured
 
@@ -157,12 +188,14 @@ def _first_output(session: NetworkSession, images: np.ndarray) -> np.ndarray:
     return session(images)[0]
 
 
-def rows(name: str, measured: Mapping[str, Measured], reference: Mapping[str, float | None]) -> list[Sequence[str]]:
-    """Rows of the table: runtime, network, ms, ratio, MB, difference, AP, and what that is less than PyTorch's."""
+def rows(
+    name: str, runtime: str, measured: Mapping[str, Measured], reference: Mapping[str, float | None]
+) -> list[Sequence[str]]:
+    """Rows of the table: runtime, format, network, ms, ratio, MB, difference, AP, and its difference to PyTorch's."""
     made: list[Sequence[str]] = []
     for key, one in measured.items():
         known = reference.get(key)
         ap = ("", "") if one.ap is None or known is None else (f"{one.ap:.4f}", f"{one.ap - known:+.4f}")
         numbers = (f"{one.milliseconds:.1f}", f"{one.ratio:.2f}", f"{one.megabytes:.1f}", f"{one.difference:.1e}")
-        made.append((FORMATS[name].runtime, key, *numbers, *ap))
+        made.append((runtime, name, key, *numbers, *ap))
     return made

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.dynamic.graph_forms import GraphForms, LinearForm
+
 if TYPE_CHECKING:
-    from pose.models.dynamic.graph_forms import GraphForms
     from pose.models.native.training.forms import NativeTrainedBranch
     from pose.models.native.training.operations import PoolCache
 
@@ -87,15 +88,23 @@ class DynamicBranch(nn.Module):
         return NativeTrainedBranch.of(self, pool_cache)
 
     def graph_form(self, forms: GraphForms) -> BranchForm:
-        """Its form in a graph of one image, for any runtime."""
-        return BranchForm(self)
+        """Its form in a graph of one image."""
+        return BranchForm(self, forms)
 
 
 class BranchForm(nn.Module):
-    """A branch in a graph, which has no operation for averages over parts of any size."""
+    """A branch in a graph, which has no operation for averages over parts of any size.
 
-    def __init__(self, branch: DynamicBranch) -> None:
+    Args:
+        branch: The branch, whose layers are replaced.
+        forms: ``linear`` is used.
+    """
+
+    def __init__(self, branch: DynamicBranch, forms: GraphForms) -> None:
         super().__init__()
+        if forms.linear == "convolution":
+            for name, layer in list(branch.named_children()):
+                setattr(branch, name, LinearForm(layer, forms))
         self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.graph_forms import GraphForms, convolve
+from pose.models.dynamic.graph_forms import GraphForms
 
 if TYPE_CHECKING:
     from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 class OneImageDCD(nn.Module):
     """A :class:`~pose.models.dynamic.folded_dcd.FoldedDCDConv2d` of one image.
 
+    Its kernel is assembled or its factors are applied, whichever are fewer multiply-adds.
+
     Args:
         layer: The layer, its branch in its form for graphs.
-        forms: What it is written as.
+        forms: ``computed_bias`` is used.
     """
 
     def __init__(self, layer: FoldedDCDConv2d, forms: GraphForms) -> None:
@@ -37,8 +39,7 @@ class OneImageDCD(nn.Module):
         blocks, latent, _ = layer.phi_shape
         matrices = [part.reshape(latent, latent) + layer.identity for part in phi.split(latent * latent, 1)]
         mixed = [torch.mm(p, matrix) for p, matrix in zip(layer.p, matrices, strict=True)]  # (C_out / B, L) each
-        fewest = layer.assembling_is_less(int(x.shape[2]), int(x.shape[3]))
-        if self.forms.decomposed == "assembled" or (self.forms.decomposed == "fewest" and fewest):
+        if layer.assembling_is_less(int(x.shape[2]), int(x.shape[3])):
             return self._assembled(x, scale, mixed)
         return self._factorized(x, scale, mixed)
 
@@ -56,10 +57,7 @@ class OneImageDCD(nn.Module):
         else:
             inside = F.conv2d(layer.centers(x), q, layer.latent_bias.flatten(), groups=blocks)
         parts = inside.split(layer.phi_shape[1], 1) if blocks > 1 else [inside]
-        added = [
-            convolve(part, matrix[:, :, None, None], None, (1, 1), (0, 0), (1, 1), 1, self.forms)
-            for matrix, part in zip(mixed, parts, strict=True)
-        ]
+        added = [F.conv2d(part, matrix[:, :, None, None]) for matrix, part in zip(mixed, parts, strict=True)]
         return y + (torch.cat(added, 1) if blocks > 1 else added[0])
 
     def _assembled(self, x: Tensor, scale: Tensor | None, mixed: list[Tensor]) -> Tensor:
@@ -76,6 +74,6 @@ class OneImageDCD(nn.Module):
         bias = [torch.mm(matrix, own[:, None]) for matrix, own in zip(mixed, layer.latent_bias, strict=True)]
         shift = (torch.cat(bias) if blocks > 1 else bias[0]).reshape(-1)
         computed = self.forms.computed_bias
-        geometry = (layer.stride, layer.padding, layer.dilation, 1)
-        y = convolve(layer.pad(x), weight, shift + layer.bias if computed else layer.bias, *geometry, self.forms)
+        geometry = (layer.stride, layer.padding, layer.dilation)
+        y = F.conv2d(layer.pad(x), weight, shift + layer.bias if computed else layer.bias, *geometry)
         return y if computed else y + shift.reshape(1, -1, 1, 1)

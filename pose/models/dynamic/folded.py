@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.graph_forms import GraphForms, convolve
+from pose.models.dynamic.graph_forms import COMPUTED, GraphForms, linear
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
 from pose.models.norm import scale_and_shift
@@ -65,13 +65,13 @@ class FoldedDynamicConv2d(PerImageConv2d):
         self.register_buffer("bias", shift.float())
         self.register_buffer("biases", None if layer.bias is None else (layer.bias * scale).float())
 
-    def attend(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to the kernels' shares (N, K)."""
+    def attend(self, x: Tensor, forms: GraphForms = COMPUTED) -> Tensor:
+        """(N, C_in, H, W) to the kernels' shares (N, K), of ``forms`` with ``linear``."""
         pooled = x.mean((2, 3))
         if self.w1 is None:
-            return F.linear(pooled, self.w2, self.b2).sigmoid()
-        hidden = F.linear(pooled, self.w1.to(pooled.dtype), self.b1).relu_()
-        return F.linear(hidden, self.w2, self.b2).softmax(1)
+            return linear(pooled, self.w2, self.b2, forms).sigmoid()
+        hidden = linear(pooled, self.w1.to(pooled.dtype), self.b1, forms).relu_()
+        return linear(hidden, self.w2, self.b2, forms).softmax(1)
 
     def kernels(self, shares: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K) to weight (N, C_out, C_in / groups, kh, kw) and bias (N, C_out), or (1, C_out) for all images."""
@@ -92,9 +92,8 @@ class FoldedDynamicConv2d(PerImageConv2d):
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a computed kernel or a chain."""
         if forms.batch == "any":
             return self
-        pointwise = self.kernel_size == (1, 1) and self.groups == 1
-        form = forms.pointwise if pointwise else forms.depthwise if self.groups > 1 else forms.spatial
-        return ChainForm(self, forms) if form == "chain" else OneImageForm(self, forms)
+        chain = self.groups > 1 and forms.depthwise == "chain"
+        return ChainForm(self, forms) if chain else OneImageForm(self, forms)
 
     def shared_bank(self) -> Tensor | None:
         """The kernels (K, values) that the shares mix, where nothing else of the layer depends on the image."""
@@ -133,7 +132,7 @@ class OneImageForm(nn.Module):
 
     Args:
         layer: The layer.
-        forms: ``pointwise`` is used.
+        forms: ``linear`` is used.
     """
 
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
@@ -143,20 +142,20 @@ class OneImageForm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
         layer = self.layer
-        shares = layer.attend(x)
+        shares = layer.attend(x, self.forms)
         shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
         kernel = (shares @ layer.bank).reshape(shape)
         geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        y = convolve(layer.pad(x), kernel, layer.bias, *geometry, self.forms)
+        y = F.conv2d(layer.pad(x), kernel, layer.bias, *geometry)
         return y if layer.biases is None else y + (shares @ layer.biases).reshape(1, -1, 1, 1)
 
 
 class ChainForm(nn.Module):
-    """A :class:`FoldedDynamicConv2d`, mostly a depthwise one, as a chain of constant convolutions.
+    """A grouped :class:`FoldedDynamicConv2d`, mostly a depthwise one, as a chain of constant convolutions.
 
     Args:
         layer: The layer.
-        forms: ``copied_pixels`` is used: from so many on, kernels up to 3 x 3 are computed, for one image.
+        forms: ``linear`` is used, and ``copied_pixels``: from so many on, kernels up to 3 x 3 are computed.
     """
 
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
@@ -169,7 +168,7 @@ class ChainForm(nn.Module):
         pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
         if copied is not None and max(layer.kernel_size) <= 3 and pixels >= copied:
             return OneImageForm(layer, self.forms)(x)
-        shares = layer.attend(x)
+        shares = layer.attend(x, self.forms)
         x = layer.pad(x)
         y: Tensor | None = None
         shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)

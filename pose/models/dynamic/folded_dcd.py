@@ -153,7 +153,7 @@ class FoldedDCDConv2d(PerImageConv2d):
         return y + (mixed @ inside).view_as(y) + self.bias[:, None, None]
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
-        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: factors, an assembled kernel or either."""
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: factors, or an assembled kernel."""
         return FactorsForm(self) if forms.batch == "any" else OneImageDCD(self, forms)
 
     def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDCDConv2d | None:

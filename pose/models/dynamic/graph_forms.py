@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -13,19 +12,16 @@ class GraphForms(NamedTuple):
     """How layers with a kernel for each image are written in a graph for a runtime; a layer takes what concerns it.
 
     Attributes:
-        pointwise: 1 x 1 layers: ``computed``, a convolution whose weight is computed, or ``product``, a matrix product.
-        depthwise: ``computed``, or ``chain``: K constant convolutions of scaled inputs, each added to the last.
-        spatial: All other layers: ``computed`` or ``chain``.
-        decomposed: ``assembled``, a computed kernel; ``factors``, which need none; or ``fewest`` multiply-adds of both.
+        depthwise: Grouped layers: ``computed``, a convolution whose weight is computed, or ``chain``: K constant
+            convolutions of scaled inputs, each added to the last. All other layers are ``computed``.
+        linear: Fully connected layers of what computes a kernel: ``product``, or ``convolution`` of one pixel.
         copied_pixels: From so many pixels on, kernels up to 3 x 3 are computed rather than a chain; None for never.
         computed_bias: Whether a convolution's bias may be computed as its weight may; else it is added afterwards.
         batch: ``one`` image, or ``any`` number of them by unfolding, which is slower.
     """
 
-    pointwise: str = "computed"
     depthwise: str = "computed"
-    spatial: str = "computed"
-    decomposed: str = "fewest"
+    linear: str = "product"
     copied_pixels: int | None = None
     computed_bias: bool = True
     batch: str = "one"
@@ -33,6 +29,31 @@ class GraphForms(NamedTuple):
 
 COMPUTED = GraphForms()
 """Computed kernels everywhere: what every converter takes."""
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, forms: GraphForms) -> Tensor:
+    """A fully connected layer: (N, C) and (C', C) to (N, C')."""
+    if forms.linear != "convolution":
+        return F.linear(x, weight, bias)
+    rows, columns = (int(side) for side in weight.shape)
+    return F.conv2d(x.reshape(-1, columns, 1, 1), weight.reshape(rows, columns, 1, 1), bias).reshape(-1, rows)
+
+
+class LinearForm(nn.Module):
+    """An ``nn.Linear`` in its form for graphs.
+
+    Args:
+        layer: The layer.
+        forms: ``linear`` is used.
+    """
+
+    def __init__(self, layer: nn.Linear, forms: GraphForms) -> None:
+        super().__init__()
+        self.layer, self.forms = layer, forms
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C) to (N, C')."""
+        return linear(x, self.layer.weight, self.layer.bias, self.forms)
 
 
 def convolve_one_image(
@@ -51,29 +72,9 @@ def convolve_one_image(
     """
     kernel = weight.reshape([int(side) for side in weight.shape[1:]])
     if bias is not None and forms.computed_bias:
-        return convolve(x, kernel, bias.reshape(-1), stride, padding, dilation, groups, forms)
-    y = convolve(x, kernel, None, stride, padding, dilation, groups, forms)
+        return F.conv2d(x, kernel, bias.reshape(-1), stride, padding, dilation, groups)
+    y = F.conv2d(x, kernel, None, stride, padding, dilation, groups)
     return y if bias is None else y + bias.reshape(1, -1, 1, 1)
-
-
-def convolve(
-    x: Tensor,
-    kernel: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    forms: GraphForms,
-) -> Tensor:
-    """A convolution of one image with a kernel (C_out, C_in / groups, kh, kw), or the matrix product that it is."""
-    rows, columns = int(kernel.shape[0]), int(kernel.shape[1])
-    pointwise = tuple(kernel.shape[2:]) == (1, 1) and groups == 1 and padding == (0, 0) and stride == (1, 1)
-    if forms.pointwise != "product" or not pointwise:
-        return F.conv2d(x, kernel, bias, stride, padding, dilation, groups)
-    height, width = int(x.shape[2]), int(x.shape[3])
-    y = torch.matmul(kernel.reshape(rows, columns), x.reshape(columns, height * width))
-    return (y if bias is None else y + bias.reshape(-1, 1)).reshape(1, rows, height, width)
 
 
 def convolve_any_batch(
