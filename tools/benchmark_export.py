@@ -43,8 +43,7 @@ from pose.export.runtime_table import Network, average_precision, measure, rando
 from pose.export.runtimes import OPENERS
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
-from pose.models.dynamic.graph_forms import COMPUTED, GraphForms
-from pose.options import OptionError
+from pose.models.dynamic.graph_forms import COMPUTED
 from pose.tables import Page, table_head, table_row
 from pose.weights import shipped
 

@@ -73,14 +73,15 @@ def random_network(settings: Settings) -> nn.Module:
     """
     torch.manual_seed(0)
     model = settings.build_model()
-    nn.init.normal_(model.head.final.weight, std=0.1)
+    last = model.get_submodule("head.final").get_parameter("weight")
+    nn.init.normal_(last, std=0.1)
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = None  # the running statistics become those of the one batch
     width, height = settings.data.input_size
     with torch.no_grad():
         heatmaps = model.train()(torch.randn(4, 3, height, width))
-        model.head.final.weight *= SPREAD / heatmaps.std()
+        last.mul_(SPREAD / heatmaps.std())
     return model.eval()
 
 

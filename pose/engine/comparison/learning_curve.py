@@ -195,7 +195,7 @@ def draw_curve(summary: Mapping[str, Any], path: Path) -> None:
             colors="C7",
             linewidth=6,
             alpha=0.3,
-            label=None if number else f"{LEVEL:.0%} interval of the step to it, over validation images",
+            label="" if number else f"{LEVEL:.0%} interval of the step to it, over validation images",
         )
     if axis.get_legend_handles_labels()[1]:
         figure.legend(loc="outside lower center", frameon=False)

@@ -104,7 +104,8 @@ class BranchForm(nn.Module):
         super().__init__()
         if forms.linear == "convolution":
             for name, layer in list(branch.named_children()):
-                setattr(branch, name, LinearForm(layer, forms))
+                if isinstance(layer, nn.Linear):
+                    setattr(branch, name, LinearForm(layer, forms))
         self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
