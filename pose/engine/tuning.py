@@ -147,14 +147,14 @@ class Search:
         """A trial that this process holds, a killed one's options first; None where there are enough."""
         from optuna.trial import TrialState
 
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            folder = self.trial_folder(trial)
+        for running in self.study.get_trials(states=(TrialState.RUNNING,)):
+            folder = self.trial_folder(running)
             try:
                 held.enter_context(lock_file(make_folder(folder) / _LOCK, wait=False))
             except HeldError:
                 continue
-            self.study.enqueue_trial(trial.params, user_attrs={_RESUMES: folder.name})
-            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(running.params, user_attrs={_RESUMES: folder.name})
+            self.study.tell(running.number, state=TrialState.FAIL)
             return self.study.ask()
         left = self.study.get_trials(states=(TrialState.WAITING,))  # of a process killed right here
         if not left and len(self.counted()) >= trials:
