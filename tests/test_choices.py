@@ -164,4 +164,4 @@ def test_a_missing_library_keeps_its_line_apart_from_defects() -> None:
     code = "import pose.missing_libraries\nraise ModuleNotFoundError('no', name={!r})"
     for name, status in (("matplotlib.pyplot", 2), ("pose.nowhere", 1)):
         done = subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=False)
-        assert done.returncode == status and ('".[plots]"' in done.stderr) == (status == 2)
+        assert done.returncode == status and ("'.[plots]'" in done.stderr) == (status == 2)
