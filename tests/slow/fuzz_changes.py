@@ -47,7 +47,7 @@ def edited(document: Any, edits: list[tuple[int, str, Any]]) -> Any:
     for where, kind, odd in edits:
         found = list(places(document))
         if not found:
-            return odd
+            return copy.deepcopy(odd)
         owner, key = found[where % len(found)]
         if kind == "repeat" and isinstance(owner, list):
             owner.append(copy.deepcopy(owner[key]))
@@ -56,7 +56,7 @@ def edited(document: Any, edits: list[tuple[int, str, Any]]) -> Any:
         elif kind == "remove":
             owner.pop(key)
         else:
-            owner[key] = odd
+            owner[key] = copy.deepcopy(odd)  # a later change would else change the value of all later documents
     return document
 
 
