@@ -53,4 +53,8 @@ def find(pictures: str, out: str, make_predictor=Predictor.from_weights, process
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    print(f"{find(str(Path(sys.argv[1]).absolute()), str(Path(sys.argv[2]).absolute()))} pictures: {sys.argv[2]}")
+    try:
+        count = find(str(Path(sys.argv[1]).absolute()), str(Path(sys.argv[2]).absolute()))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    print(f"{count} pictures: {sys.argv[2]}")

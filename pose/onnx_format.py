@@ -56,12 +56,15 @@ class NetworkMetadata:
             ValueError, TypeError, KeyError: The text is not such metadata.
         """
         known = json.loads(text)
-        width, height = known["input_size"]
-        columns, rows = known["heatmap_size"]
+        width, height = (_whole(value, "input_size") for value in known["input_size"])
+        columns, rows = (_whole(value, "heatmap_size") for value in known["heatmap_size"])
         mean, std = (tuple(np.array(known[name], float).reshape(3).tolist()) for name in ("mean", "std"))
         test = dict(known["test"])
         for name in ("flip", "flip_shift", "decode"):
             test[name]  # noqa: B018 - a KeyError names the one that is missing
+        for name in ("flip_shift", "rescore_threshold", "nms_threshold"):
+            if name in test and not isinstance(test[name], (int, float)):
+                raise TypeError(f"{name} is {test[name]!r}, no number")
         return cls(
             Skeleton(**known["skeleton"]),
             (width, height),
@@ -74,6 +77,28 @@ class NetworkMetadata:
         )
 
 
+def _whole(value: Any, name: str) -> int:
+    """A side in pixels; TypeError or ValueError where it is none."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} holds {value!r}, no whole number")
+    if value < 1:
+        raise ValueError(f"{name} holds {value}")
+    return value
+
+
+def onnx_runtime(path: str | Path) -> Any:
+    """The library that runs ONNX files; ``path`` is for the message.
+
+    Raises:
+        OptionError: It is not installed, or cannot be imported.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise OptionError(f"{path}: ONNX files need onnxruntime ({error}): pip install onnxruntime") from error
+    return onnxruntime
+
+
 def open_session(path: str | Path, device: str = "auto", threads: int = 0) -> Any:
     """An ONNX Runtime session, on a GPU where the installed runtime has one; 0 threads are the runtime's choice.
 
@@ -81,10 +106,7 @@ def open_session(path: str | Path, device: str = "auto", threads: int = 0) -> An
         CheckpointError: The file is missing or broken.
         OptionError: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise OptionError(f"{path}: ONNX files need onnxruntime: pip install onnxruntime") from error
+    onnxruntime = onnx_runtime(path)
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: ONNX file not found")
     providers = [name for name in onnxruntime.get_available_providers() if device != "cpu" or name.startswith("CPU")]

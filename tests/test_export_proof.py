@@ -59,7 +59,10 @@ class Fixed(nn.Module):
         return self.heatmaps.expand(len(x), -1, -1, -1)
 
 
-@pytest.mark.parametrize(("place", "error"), [((8.0, 16.0), None), ((20.0, 40.0), None), ((24.0, 40.0), "1 of 17")])
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [((8.0, 16.0), None), ((20.0, 40.0), None), ((24.0, 40.0), "1 of 17"), ((14.0, 28.0), "1 of 17")],
+)
 def test_equal_peaks_may_be_found_at_either_place_and_nowhere_else(monkeypatch, place, error):
     heatmaps = torch.zeros(1, 17, 16, 8)
     heatmaps[:, :, 4, 2] = 0.5

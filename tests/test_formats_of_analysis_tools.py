@@ -209,6 +209,20 @@ def test_deeplabcut_of_a_track_twice_on_an_image_keeps_the_first(tmp_path):
     assert lost["persons of a track that has another one on their image"] == 1
 
 
+def test_deeplabcut_of_no_images_is_a_table_without_rows(tmp_path):
+    nobody = make_dataset(HAND, [], np.zeros(0, int), np.zeros((0, HAND.num_keypoints, 3)))
+    FORMATS["deeplabcut"].write(nobody, tmp_path / "none.csv", WriteOptions())
+    header = (tmp_path / "none.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in header][-1] == "coords"
+
+
+def test_images_of_numbers_beyond_64_bits_are_numbered_anew():
+    images = [ImageRecord("a.jpg", 40, 30, 2**63), ImageRecord("b.jpg", 40, 30, 7)]
+    none = np.zeros((0, HAND.num_keypoints, 3))
+    assert make_dataset(HAND, images, [], none).image_ids().tolist() == [1, 2]
+    assert make_dataset(HAND, images[1:], [], none).image_ids().tolist() == [7]
+
+
 def test_deeplabcut_hdf5(tmp_path):
     pandas = pytest.importorskip("pandas", reason="the extra formats")
     pytest.importorskip("tables", reason="the extra formats")

@@ -1,5 +1,6 @@
 """ONNX files of pose networks: the same poses as torch gives, without importing it."""
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict
@@ -84,3 +85,19 @@ def test_files_that_are_no_pose_network_are_named(tmp_path, network_file):
     for name in ("none.onnx", "text.onnx", "other.onnx", "old.onnx"):
         with pytest.raises(CheckpointError, match=name):
             Predictor.from_onnx(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"input_size": [32, None]}, "input_size holds None"),
+        ({"heatmap_size": [0, 16]}, "heatmap_size holds 0"),
+        ({"test": {"flip": True, "flip_shift": 1, "decode": "dark", "nms_threshold": [None]}}, "nms_threshold is"),
+    ],
+)
+def test_metadata_of_other_types_are_refused(change, error):
+    test = {"flip": True, "flip_shift": 1, "decode": "dark", "nms_threshold": 0.9}
+    known = NetworkMetadata(COCO, (32, 64), (8, 16), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), test)
+    assert NetworkMetadata.from_json(known.to_json()).input_size == (32, 64)
+    with pytest.raises((TypeError, ValueError), match=error):
+        NetworkMetadata.from_json(json.dumps(json.loads(known.to_json()) | change))

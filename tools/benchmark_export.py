@@ -177,9 +177,7 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
         page.add(f"AP in PyTorch on a fixed part of {tested.annotations}, annotated boxes: {told}.", "")
     columns = ["runtime", "format", "network", "ms", "ratio", "MB", "difference", "AP", "to PyTorch"]
     page.add(*table_head(columns, 3))
-    for name in installed(
-        arguments.formats or [name for name, kind in FORMATS.items() if kind.checked and name != "web"]
-    ):
+    for name in installed(arguments.formats):
         try:
             measured = measure(networks, name, folder, arguments.rounds, arguments.runs, part)
         except ExportError as error:
@@ -227,7 +225,7 @@ def main() -> None:
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     parser.add_argument("--all", action="store_true", help="the shipped networks in every runtime that is installed")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, help="for --all: these formats (default: all)")
+    parser.add_argument("--formats", nargs="+", choices=MODULES, default=list(MODULES), help="for --all (default: all)")
     parser.add_argument("--data", type=Path, help="for --all: the folder of the networks' test set, for AP")
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")
     parser.add_argument("--forms", nargs="+", choices=OF_ONE_IMAGE, help="compare the forms of layers in these formats")

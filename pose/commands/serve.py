@@ -22,7 +22,7 @@ import threading
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV reads it once, when it is imported
 
 from pose.command_line import count
-from pose.errors import OutputError, command
+from pose.errors import OutputError, command, require
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.video.files import quiet_opencv
 
@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--most-frames", type=count(), default=600, help="longer videos are cut (default: 600)")
     arguments = parser.parse_intermixed_args()
     take_network(parser, arguments)
-    from werkzeug.serving import make_server
-
+    require("flask", "the page")
+    make_server = require("werkzeug.serving", "the page").make_server
     from pose.inference.web.server import LOOPBACK, create_app
 
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell's background job would ignore Ctrl-C

@@ -34,7 +34,8 @@ FORMS = {
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
-"""What each runtime is given, by measurement: docs/deployment.md has the figures."""
+"""What each runtime is given: by measurement OpenVINO and ncnn (docs/deployment.md has the figures) and ONNX Runtime
+(docs/benchmarks/export.md); the others get what every converter takes."""
 
 
 def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:

@@ -21,7 +21,7 @@ from pose.files import replacing
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.pose_net import HEATMAP_STRIDE, MEAN, STD
-from pose.onnx_format import METADATA_KEY, NetworkMetadata, probe
+from pose.onnx_format import METADATA_KEY, NetworkMetadata, onnx_runtime, probe
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints",)}
 """What a file can answer with, and the names of its outputs."""
@@ -58,12 +58,13 @@ def export_onnx(
 
     Raises:
         MissingExtra: ONNX is not installed.
+        OptionError: ONNX Runtime is not.
         ExportError: The network does not export, it is not for 8 bits, or the answers differ by more than 1e-4,
             which those of 8 bits may, or keypoints by more than a hundredth of a crop's pixel.
         OutputError: The file cannot be written.
     """
     onnx = require("onnx")
-    import onnxruntime
+    onnxruntime = onnx_runtime(path)
 
     from pose.export import batch_scan
     from pose.export.blocked import blocked

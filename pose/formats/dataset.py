@@ -96,11 +96,12 @@ class PoseDataset:
         return np.where(drawn[:, None], self.boxes, extents(self.keypoints))
 
     def image_ids(self) -> np.ndarray:
-        """(M,) int64: the file's numbers where all images have different ones, else 1, 2, 3 ..."""
+        """(M,) int64: the file's numbers where all images have different ones of 64 bits, else 1, 2, 3 ..."""
         ids = [image.id for image in self.images]
-        if None in ids or len(set(ids)) != len(ids):
+        known = [number for number in ids if number is not None and -(2**63) <= number < 2**63]
+        if len(set(known)) != len(ids):
             return np.arange(1, len(ids) + 1)
-        return np.array(ids, np.int64)
+        return np.array(known, np.int64)
 
     def person_ids(self) -> np.ndarray:
         """(N,) int64: the file's numbers where all persons have different ones above 0, else 1, 2, 3 ..."""

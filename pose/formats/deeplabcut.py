@@ -62,7 +62,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
         for joint in dataset.skeleton.keypoints
         for coordinate in _COORDINATES
     ]
-    flat = table.reshape(len(table), -1)
+    flat = table.reshape(len(table), len(columns))
     index = np.arange(len(table))
     write = _write_hdf if path.suffix.lower() in (".h5", ".hdf5") else _write_csv
     write(path, columns, flat, index)

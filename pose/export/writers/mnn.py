@@ -26,7 +26,7 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
         ExportError: The converter writes nothing.
     """
     require("MNN")
-    tools = require("_tools", extra="mnn")
+    tools = require("_tools", "MNN's converter", extra="mnn")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "network.onnx")
         onnx_single.write(network, x, graph)
