@@ -260,4 +260,5 @@ class Targets:
         assert answer.status_code < 500 or answer.status_code == 507, f"{answer.status_code} {answer.data[:200]!r}"
         assert list((self.folder / "uploads").iterdir()) == [], "an upload stays"
         if answer.status_code >= 400:
-            raise PoseError(answer.get_json()["error"] if answer.is_json else str(answer.status_code))
+            told = answer.is_json and answer.data  # HEAD has no body
+            raise PoseError(answer.get_json()["error"] if told else str(answer.status_code))
