@@ -317,6 +317,16 @@ def test_annotations_without_counts_are_completed(two_people):
     assert evaluate([record()], two_people) == expected
 
 
+def test_categories_of_null_are_none(two_people):
+    data = json.loads(two_people.read_text())
+    figures = []
+    for change in (lambda: data.update(categories=None), lambda: data.pop("categories")):
+        change()
+        two_people.write_text(json.dumps(data))
+        figures.append(evaluate([record()], two_people))
+    assert figures[0] == figures[1] and figures[0]["AP"] == pytest.approx(51 / 101)
+
+
 def test_annotations_that_are_not_json_or_not_there(tmp_path):
     (tmp_path / "half.json").write_text("{")
     with pytest.raises(DataError, match=r"half\.json.* is not JSON"):

@@ -69,6 +69,8 @@ def load_annotations(
         check_somebody(persons, path)
     for annotation in dataset["annotations"]:
         annotation.pop("segmentation", None)
+    if dataset.get("categories", ()) is None:  # as good as not there, but not to pycocotools
+        del dataset["categories"]
     coco = indexed(dataset, str(path))
     coco.wanted, coco.notices, coco.person_category = category, persons.notices, persons.category["id"]
     coco.areas_from_boxes = persons.areas_from_boxes
