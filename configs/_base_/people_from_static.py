@@ -1,5 +1,5 @@
-# One that goes on from base_static, whose stem and first seven blocks stay as they are: where kernels become dynamic, they
-# are copies of the static ones, parted by noise.
+# What goes on from base_static, whose stem and first seven blocks stay as they are; kernels that become dynamic are
+# copies of the static ones, parted by noise.
 _base_ = "people.py"
 train = dict(
     learning_rate=1e-3,
