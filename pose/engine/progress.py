@@ -157,12 +157,19 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
         distributed.say(f"warning: {problem}; taking the one before, {path}")
     within = f" and {progress.batches} batches" if progress.batches else ""
     distributed.say(f"resumed {path} after epoch {progress.epoch}{within}")
-    changed = sorted(changes(before, task.settings.to_dict()))
+    now = task.settings.to_dict()
+    changed = sorted(changes(before, now))
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
-    if task.broken and not any(each.startswith(("data.root ", "data.train")) for each in changed):
+    if task.broken and not any(changes(_training_files(before), _training_files(now))):
         task.broken.count_in(broken)  # other files would be counted under other names
     return progress
+
+
+def _training_files(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's settings says which pictures it is trained on."""
+    data = settings.get("data", {})
+    return {name: data.get(name) for name in ("root", "train")}
 
 
 def _first_difference(before: Any, now: Any) -> str:
