@@ -84,8 +84,7 @@ class PersonDetector:
             CheckpointError: It is missing, damaged or not a detector's.
         """
         checkpoint, sections = read_checkpoint(path)
-        network = options.call(DetectionNet, sections.get("model", {}), "model")
-        load_state(network, trained_state(checkpoint), path)
+        network = trained_network(checkpoint, sections.get("model", {}), path)
         on_cpu = torch.device(device).type == "cpu"
         form = deploy(network, fused=native) if on_cpu else network.to(device).eval()
         test = options.build(TestSettings, sections.get("test", {}), "test")
@@ -132,3 +131,20 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Any]
     if not isinstance(sections, Mapping) or "canvas" not in sections:
         raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
     return checkpoint, sections
+
+
+def trained_network(checkpoint: Mapping[str, Any], model: Mapping[str, Any], path: str | Path) -> DetectionNet:
+    """The network of a checkpoint, on the CPU in float32; of a training that goes on the averaged one, if there is one.
+
+    Args:
+        checkpoint: Of :func:`read_checkpoint`.
+        model: The ``model`` section of its settings.
+        path: For messages.
+
+    Raises:
+        CheckpointError: The weights are of another network.
+        OptionError: A key or value of ``model`` is wrong.
+    """
+    network = options.call(DetectionNet, model, "model")
+    load_state(network, trained_state(checkpoint), path)
+    return network

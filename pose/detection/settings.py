@@ -10,10 +10,9 @@ from typing import Any
 from mmengine.config import Config
 
 from pose import options
-from pose.checkpoint import load_state, trained_state
 from pose.config import read_sections
 from pose.detection.canvas import CanvasSettings
-from pose.detection.detector import TestSettings, read_checkpoint
+from pose.detection.detector import TestSettings, read_checkpoint, trained_network
 from pose.detection.labels import Source
 from pose.detection.letterbox import SIZE_DIVISOR
 from pose.detection.network import DetectionNet
@@ -198,6 +197,4 @@ def load_network(path: str | Path, overrides: Mapping[str, Any] | None = None) -
     """
     checkpoint, sections = read_checkpoint(path)
     settings = stored_detector_settings(changed(sections, overrides or {}))
-    network = settings.build_model()
-    load_state(network, trained_state(checkpoint), path)
-    return network, settings
+    return trained_network(checkpoint, settings.model, path), settings
