@@ -55,6 +55,12 @@ class NumberedForm(nn.Module):
         return F.conv2d(x, self.numbers, self.name, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
+def _has_small_bank(layer: FoldedDynamicConv2d) -> bool:
+    """Whether the shares mix a bank alone, whose values float32 can number."""
+    bank = layer.shared_bank()
+    return bank is not None and bank.shape[1] < EXACT
+
+
 class _Numbered(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -65,8 +71,7 @@ class _Numbered(nn.Module):
 
     def _number(self, module: nn.Module) -> None:
         for name, child in module.named_children():
-            bank = child.shared_bank() if isinstance(child, FoldedDynamicConv2d) else None
-            if isinstance(child, FoldedDynamicConv2d) and bank is not None and bank.shape[1] < EXACT:
+            if isinstance(child, FoldedDynamicConv2d) and _has_small_bank(child):
                 setattr(module, name, NumberedForm(child, len(self.layers), self.shares))
                 self.layers.append(child)
             else:
