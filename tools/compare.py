@@ -18,7 +18,6 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
-import importlib.util
 from pathlib import Path
 
 from pose.command_line import count, parse_options
@@ -26,7 +25,7 @@ from pose.config import load_settings
 from pose.device import choose_device
 from pose.engine.comparison.runs import finish_all, plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
-from pose.errors import MissingExtra, command, missing
+from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.options import OptionError
 
@@ -44,8 +43,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(missing(package, "a comparison", extra="compare"))
+        require(package, "a comparison", extra="compare")
     if len({path.stem for path in arguments.configs}) < len(arguments.configs):
         raise OptionError("configurations need different file names")
     options = parse_options(arguments.cfg_options)

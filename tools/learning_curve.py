@@ -17,7 +17,6 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
-import importlib.util
 from pathlib import Path
 
 from pose.command_line import count, parse_options
@@ -26,7 +25,7 @@ from pose.device import choose_device
 from pose.engine.comparison.learning_curve import EQUAL, draw_curve, format_curve, plan_curve, summarise_curve
 from pose.engine.comparison.runs import finish_all
 from pose.engine.comparison.summary import plain
-from pose.errors import MissingExtra, command, missing
+from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json
 
 
@@ -50,8 +49,7 @@ def main() -> int:
     parser.add_argument("--report-only", action="store_true", help="say what is done, train nothing")
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(missing(package, "a learning curve", extra="compare"))
+        require(package, "a learning curve", extra="compare")
     settings = load_settings(arguments.config, parse_options(arguments.cfg_options))
     folder = make_folder(arguments.work_dir or Path("work_dirs", f"learning_curve_{arguments.config.stem}"))
     shares = [percent / 100 for percent in arguments.shares]
