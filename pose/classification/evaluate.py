@@ -45,7 +45,7 @@ def accuracy(
     """
     was_training = model.training
     model.eval()
-    length = len(dataset_of(loader))
+    length = len(dataset_of(loader, ImageDataset))
     right = torch.zeros(2, dtype=torch.float64, device="cpu")
     hidden = None if distributed.is_main() else True
     try:

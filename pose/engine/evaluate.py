@@ -15,9 +15,9 @@ from pose.config import Settings
 from pose.data_settings import Split
 from pose.datasets.coco import Persons, read_annotations, read_detections
 from pose.datasets.crops import Batch, CropDataset
-from pose.datasets.loading.loader import make_loader
+from pose.datasets.loading.loader import dataset_of, make_loader
 from pose.engine import distributed
-from pose.engine.predict import crops_of, predict, predict_every_way
+from pose.engine.predict import predict, predict_every_way
 from pose.errors import DataError
 from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import load_annotations, score
@@ -50,7 +50,7 @@ class TestSet:
     @property
     def persons(self) -> Persons:
         """The persons."""
-        return crops_of(self.loader).persons
+        return dataset_of(self.loader, CropDataset).persons
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def predict(
     Raises:
         DataError: A picture cannot be used.
     """
-    dataset = crops_of(loader)
+    dataset = dataset_of(loader, CropDataset)
     persons = dataset.persons
     keypoints = np.zeros(persons.keypoints.shape, dtype=np.float64)
     centers, scales = boxes_to_centers_scales(persons.boxes, dataset.aspect_ratio)
@@ -80,7 +80,7 @@ def predict_every_way(
     Raises:
         DataError: A picture cannot be used.
     """
-    dataset = crops_of(loader)
+    dataset = dataset_of(loader, CropDataset)
     persons, joints = dataset.persons, dataset.skeleton.num_keypoints
     points = np.zeros((len(persons), len(WAYS), len(heatmap.DECODERS), joints, 2), np.float32)
     joint_scores = np.zeros((len(persons), len(WAYS), joints), np.float32)
@@ -103,20 +103,15 @@ def predict_every_way(
     )
 
 
-def crops_of(loader: DataLoader[Batch | DataError]) -> CropDataset:
-    """The persons' crops that a loader loads."""
-    dataset = loader.dataset
-    assert isinstance(dataset, CropDataset)
-    return dataset
-
-
 def _crops(model: nn.Module, loader: DataLoader[Batch | DataError]) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows (N,) and crops of each batch under a progress bar, the network in evaluation mode meanwhile."""
     was_training = model.training
     model.eval()
     try:
         hidden = None if distributed.is_main() else True
-        with tqdm(total=len(dataset_of(loader)), desc="predicting", unit="person", disable=hidden, leave=False) as bar:
+        with tqdm(
+            total=len(dataset_of(loader, CropDataset)), desc="predicting", unit="person", disable=hidden, leave=False
+        ) as bar:
             for batch in batches(loader):
                 yield batch.rows, batch.crops
                 bar.update(len(batch.rows) * distributed.shard()[1])

@@ -9,11 +9,10 @@ from torch.utils.data import DataLoader
 from pose.config import Settings
 from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.image_folder import BrokenImages, broken_images
-from pose.datasets.loading.loader import make_loader
+from pose.datasets.loading.loader import dataset_of, make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
 from pose.engine.evaluate import TestSet, open_test_set, read_truth
-from pose.engine.predict import crops_of
 from pose.errors import DataError
 from pose.evaluation.protocol import AREAS_FROM_BOXES
 
@@ -75,7 +74,7 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
     broken.add(dataset.problems, distributed.say)
     if check:
         broken.add(_check("training", dataset, settings.data.workers), distributed.say)
-        in_test = _check("validation", crops_of(test_set.loader), settings.data.workers)
+        in_test = _check("validation", dataset_of(test_set.loader, CropDataset), settings.data.workers)
         if in_test:
             raise DataError(f"{in_test[0]} ({len(in_test)} validation pictures are broken, none may be)")
     return RunData(train_loader, test_set, broken, {"training": list(read.told), "validation": validated})

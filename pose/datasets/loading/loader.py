@@ -24,6 +24,7 @@ from pose.datasets.workers import forking, start_worker, usable_workers
 from pose.errors import DataError
 
 Plain = TypeVar("Plain")
+Kind = TypeVar("Kind", bound=BatchDataset[Any])
 
 
 def make_loader(
@@ -103,10 +104,10 @@ def batches(loader: DataLoader[Loaded | DataError]) -> Iterator[Loaded]:
             del waiting  # ends its workers now, not when the last traceback that leads here is forgotten
 
 
-def dataset_of(loader: DataLoader[Loaded | DataError]) -> BatchDataset[Loaded]:
-    """What :func:`make_loader` was given."""
+def dataset_of(loader: DataLoader[Any], kind: type[Kind]) -> Kind:
+    """What :func:`make_loader` was given, a data set of this kind."""
     dataset = loader.dataset
-    assert isinstance(dataset, BatchDataset)
+    assert isinstance(dataset, kind)
     return dataset
 
 
