@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "lanes.h"
+#include "columns.h"
 #include "planes.h"
 
 namespace pose {
@@ -24,37 +24,8 @@ struct ChannelRow {
 template <typename Value, int kColumns>
 inline void put(const ChannelRow& row, int64_t column, int64_t c, Value (&values)[kColumns]) {
   const int64_t place = column * row.channels + c;
-  if (row.shortcut)
-    for (int o = 0; o < kColumns; ++o) values[o] += load<Value>(row.shortcut + place + o * row.channels);
-  if (row.activation == kHardswish) {
-    for (Value& value : values) value = activate<kHardswish>(value);
-  } else {
-    const Value zero = {}, low = zero + lower_bound(row.activation), high = zero + upper_bound(row.activation);
-    for (Value& value : values) value = between(value, low, high);
-  }
-  Value total = load<Value>(row.sums + c);
-#pragma GCC unroll 8
-  for (int o = 0; o < kColumns; ++o) {
-    store(row.y + place + o * row.channels, values[o]);
-    total += values[o];
-  }
-  store(row.sums + c, total);
-}
-
-// Adds what a row of taps makes of neighbouring pixels, the first of which lies at `line`.
-template <int K, int S, int kColumns>
-inline void tap_row(const ChannelRow& row, const float* line, int64_t a, int64_t c, Lanes (&values)[kColumns]) {
-  const float* taps = row.taps + a * K * row.channels + c;
-  Lanes tap[K];
-#pragma GCC unroll 8
-  for (int b = 0; b < K; ++b) tap[b] = load<Lanes>(taps + b * row.channels);
-#pragma GCC unroll 16
-  for (int j = 0; j < (kColumns - 1) * S + K; ++j) {
-    const Lanes value = load<Lanes>(line + j * row.channels);
-#pragma GCC unroll 8
-    for (int o = 0; o < kColumns; ++o)
-      if (j - o * S >= 0 && j - o * S < K) values[o] += value * tap[j - o * S];
-  }
+  finish_columns(row.y + place, row.shortcut ? row.shortcut + place : nullptr, row.sums + c, row.channels, row.activation,
+                 values);
 }
 
 // kColumns neighbouring values of a K x K kernel with stride S, all of whose columns lie inside the image. Channels are
@@ -77,23 +48,23 @@ inline void neighbours(const ChannelRow& row, int64_t column, int64_t begin, int
 #pragma GCC unroll 8
       for (int o = 0; o < kColumns; ++o) values[half][o] = bias;
     }
-    if constexpr (K == 3) {
 #pragma GCC unroll 2
-      for (int a = 0; a < S; ++a)
+    for (int a = 0; a < S; ++a)
 #pragma GCC unroll 16
-        for (int j = 0; j < kColumns * S; ++j) __builtin_prefetch(next + a * step + j * row.channels + c, 0, 2);
-    }
+      for (int j = 0; j < kColumns * S; ++j) __builtin_prefetch(next + a * step + j * row.channels + c, 0, 2);
     for (int64_t a = first; a < last; ++a)
 #pragma GCC unroll 2
       for (int half = 0; half < kHalves; ++half)
-        tap_row<K, S, kColumns>(row, corner + a * step + c + half * kLanes, a, c + half * kLanes, values[half]);
+        tap_row<K, S, kColumns>(corner + a * step + c + half * kLanes, row.taps + a * K * row.channels + c + half * kLanes,
+                                row.channels, values[half]);
 #pragma GCC unroll 2
     for (int half = 0; half < kHalves; ++half) put<Lanes, kColumns>(row, column, c + half * kLanes, values[half]);
   }
   for (; c < end; c += kLanes) {
     Lanes values[kColumns];
     for (int o = 0; o < kColumns; ++o) values[o] = load<Lanes>(row.bias + c);
-    for (int64_t a = first; a < last; ++a) tap_row<K, S, kColumns>(row, corner + a * step + c, a, c, values);
+    for (int64_t a = first; a < last; ++a)
+      tap_row<K, S, kColumns>(corner + a * step + c, row.taps + a * K * row.channels + c, row.channels, values);
     put<Lanes, kColumns>(row, column, c, values);
   }
 }
@@ -147,8 +118,7 @@ using RowFunction = void (*)(const ChannelRow&, const Geometry&, int64_t, int64_
 // The function for a kernel: one of the common ones with 'same' padding, or that for any.
 inline RowFunction row_function(const Geometry& g) {
   const int64_t size = g.size[0], stride = g.stride[0];
-  const bool same = size == g.size[1] && stride == g.stride[1] && g.padding[0] == size / 2 && g.padding[1] == size / 2 &&
-                    g.dilation[0] == 1 && g.dilation[1] == 1;
+  const bool same = g.same();
   if (same && size == 3 && stride == 1) return convolve_row<3, 1>;
   if (same && size == 3 && stride == 2) return convolve_row<3, 2>;
   return convolve_row<0, 1>;
@@ -169,9 +139,8 @@ inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float*
   if (by_planes(g, ends.from)) return average(convolve_planes(x, g, kernels, biases, ends, totals.data()));
   Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
   const float* from = x.const_data_ptr<float>();
-  const float* added = ends.shortcut.defined() ? ends.shortcut.const_data_ptr<float>() : nullptr;
+  const float* added = ends.added(y);
   float *out = y.mutable_data_ptr<float>(), *sums = totals.data();
-  TORCH_CHECK(!added || ends.shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
   const RowFunction convolve = row_function(g);
   // Pieces of channels, not of rows: no two threads add to the same sum.
   const int64_t vectors = (channels + kLanes - 1) / kLanes, pieces = std::min(threads(), vectors);

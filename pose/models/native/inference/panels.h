@@ -45,11 +45,24 @@ struct Ends {
   Tensor shortcut;                         // channels_last, to be added, if defined
   std::vector<float>* averages = nullptr;  // (C) of the answer's channels, where wanted
   Order from = kPixels, to = kPixels;
+
+  // The values to be added to an answer, which lie as it does; null where there are none.
+  const float* added(const Tensor& y) const {
+    if (!shortcut.defined()) return nullptr;
+    TORCH_CHECK(shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
+    return shortcut.const_data_ptr<float>();
+  }
 };
 
 // Where a kernel meets an image.
 struct Geometry {
   int64_t size[2], stride[2], padding[2], dilation[2];
+
+  // Whether it is square, without dilation and with 'same' padding.
+  bool same() const {
+    return size[0] == size[1] && stride[0] == stride[1] && padding[0] == size[0] / 2 && padding[1] == size[0] / 2 &&
+           dilation[0] == 1 && dilation[1] == 1;
+  }
 
   int64_t out(int axis, int64_t length) const {
     TORCH_CHECK(length > 0 && length + 2 * padding[axis] > dilation[axis] * (size[axis] - 1),
@@ -303,9 +316,8 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
   Tensor y = at::empty({1, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
   const Layout to(y, ends.to);
   const float* from = x.const_data_ptr<float>();
-  const float* added = ends.shortcut.defined() ? ends.shortcut.const_data_ptr<float>() : nullptr;
+  const float* added = ends.added(y);
   float* out = y.mutable_data_ptr<float>();
-  TORCH_CHECK(!added || ends.shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
   const int64_t most = std::max<int64_t>(kCached / (channels * g.stride[1] + outputs), 16 * kTile);

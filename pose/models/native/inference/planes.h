@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "lanes.h"
+#include "columns.h"
 #include "panels.h"
 
 namespace pose {
@@ -33,37 +33,14 @@ inline void plane_columns(const PlaneRow& row, int64_t column) {
     for (int o = 0; o < kColumns; ++o) values[o] = bias;
     for (int a = 0; a < K; ++a) {
       const float* line = row.image + a * row.step + column * S * kPanel + part;
-      const float* taps = row.taps + a * K * kPanel + part;
-      Lanes tap[K];
-#pragma GCC unroll 8
-      for (int b = 0; b < K; ++b) tap[b] = load<Lanes>(taps + b * kPanel);
-#pragma GCC unroll 32
-      for (int j = 0; j < (kColumns - 1) * S + K; ++j) {
-        const Lanes value = load<Lanes>(line + j * kPanel);
-#pragma GCC unroll 8
-        for (int o = 0; o < kColumns; ++o)
-          if (j - o * S >= 0 && j - o * S < K) values[o] += value * tap[j - o * S];
-      }
+      tap_row<K, S, kColumns>(line, row.taps + a * K * kPanel + part, kPanel, values);
     }
     const int64_t place = column * row.pitch + part;
     if (part == 0)  // where the next row will be written
 #pragma GCC unroll 8
       for (int o = 0; o < kColumns; ++o) __builtin_prefetch(row.y + place + (row.columns + o) * row.pitch, 1, 2);
-    if (row.shortcut)
-      for (int o = 0; o < kColumns; ++o) values[o] += load<Lanes>(row.shortcut + place + o * row.pitch);
-    if (row.activation == kHardswish) {
-      for (Lanes& value : values) value = activate<kHardswish>(value);
-    } else {
-      const Lanes zero = {}, low = zero + lower_bound(row.activation), high = zero + upper_bound(row.activation);
-      for (Lanes& value : values) value = between(value, low, high);
-    }
-    Lanes total = load<Lanes>(row.sums + part);
-#pragma GCC unroll 8
-    for (int o = 0; o < kColumns; ++o) {
-      store(row.y + place + o * row.pitch, values[o]);
-      total += values[o];
-    }
-    store(row.sums + part, total);
+    finish_columns(row.y + place, row.shortcut ? row.shortcut + place : nullptr, row.sums + part, row.pitch,
+                   row.activation, values);
   }
 }
 
@@ -81,8 +58,7 @@ using PlaneFunction = void (*)(const PlaneRow&);
 // The function for a kernel, null where it is none of the common ones.
 inline PlaneFunction plane_function(const Geometry& g) {
   const int64_t size = g.size[0], stride = g.stride[0];
-  const bool same = size == g.size[1] && stride == g.stride[1] && g.padding[0] == size / 2 && g.padding[1] == size / 2 &&
-                    g.dilation[0] == 1 && g.dilation[1] == 1;
+  const bool same = g.same();
   if (same && size == 3 && stride == 1) return plane_row<3, 1>;
   if (same && size == 3 && stride == 2) return plane_row<3, 2>;
   if (same && size == 5 && stride == 1) return plane_row<5, 1>;
@@ -126,9 +102,8 @@ inline Tensor convolve_planes(const Tensor& x, const Geometry& g, const float* k
   Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
   const Layout from(x, ends.from), to(y, ends.to);
   const float* image = x.const_data_ptr<float>();
-  const float* added = ends.shortcut.defined() ? ends.shortcut.const_data_ptr<float>() : nullptr;
+  const float* added = ends.added(y);
   float* out = y.mutable_data_ptr<float>();
-  TORCH_CHECK(!added || ends.shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
   const PlaneFunction run = plane_function(g);
   const int64_t side = g.padding[1], stride = g.stride[0], step = (width + 2 * side) * kPanel;
   const int64_t most = std::max<int64_t>((kCached / step - g.size[0]) / stride, 4);
