@@ -1,8 +1,9 @@
 """What is installed, with what, and which files come along.
 
 In a wheel, configs/, data/weights/ and data/sample/ are inside the package, as pose/shipped/, where pose/resources.py
-finds them. Where torch and a C++ compiler are at hand (``pip wheel --no-build-isolation .``), the native layers are
-inside as well, built for the common kinds of processors, and the wheel is one for this platform.
+finds them. Where a C++ compiler is at hand, the native layers for inference are inside as well, built for the common
+kinds of processors, and the wheel is one for this platform; those for training need torch, too
+(``pip wheel --no-build-isolation .``).
 """
 
 import importlib.util
@@ -49,7 +50,6 @@ EXTRAS = {
     "serve": ["flask>=3.0"],
     "formats": ["pillow>=10.0", "pyyaml>=6.0", "sleap-io>=0.6.5", "pandas>=2.0", "tables>=3.10.1", "scipy>=1.11"],
     "large": ["pyarrow>=15.0"],  # tables of very many pictures, see docs/predict.md
-    "native": ["ninja>=1.11"],  # with a C++ compiler: networks as native calls on a CPU
 }
 TEST = [
     "psutil>=5.9",
@@ -76,13 +76,15 @@ class BuildWithNativeLayers(build_py):
         """Copies the files, then compiles."""
         super().run()
         if not self.editable_mode and builds_ahead():
-            from pose.models import native
-            from pose.models.native import ahead
-            from pose.models.native.training.layers import SOURCES
+            from pose.native import ahead
+            from pose.native.library import INFERENCE
 
-            kinds = (((native.SOURCE,), native.FLAGS), (SOURCES, native.TRAINING_FLAGS))
-            libraries = {native.name_of(*kind): kind for kind in kinds}
-            ahead.build_all(libraries, Path(self.build_lib, "pose", "models", "native", "built"))
+            libraries = [INFERENCE]
+            if importlib.util.find_spec("torch") is not None:
+                from pose.models.native.training.layers import TRAINING
+
+                libraries.append(TRAINING)
+            ahead.build_all(libraries, Path(self.build_lib, "pose", "native", "built"))
 
 
 class WheelOfItsPlatform(bdist_wheel):
@@ -95,16 +97,14 @@ class WheelOfItsPlatform(bdist_wheel):
         super().finalize_options()
 
     def get_tag(self) -> tuple[str, str, str]:
-        """Any Python 3: the libraries know torch alone."""
+        """Any Python 3: the libraries know nothing of it."""
         python, abi, platform_name = super().get_tag()
         return (python, abi, platform_name) if self.root_is_pure else ("py3", "none", platform_name)
 
 
 def builds_ahead() -> bool:
-    """Whether native libraries can be built ahead: on x86-64 with torch and a compiler; POSE_NATIVE_AHEAD=0 says no."""
-    if os.environ.get("POSE_NATIVE_AHEAD") == "0":
-        return False
-    if platform.machine() != "x86_64" or sys.platform != "linux" or importlib.util.find_spec("torch") is None:
+    """Whether native libraries can be built ahead: on x86-64 with a compiler; POSE_NATIVE_AHEAD=0 says no."""
+    if os.environ.get("POSE_NATIVE_AHEAD") == "0" or platform.machine() != "x86_64" or sys.platform != "linux":
         return False
     return shutil.which(os.environ.get("CXX", "c++")) is not None
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pose.config import TestSettings as Choices
-from pose.models import native
 from pose.models.backbones.resnet import BasicBlock
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
@@ -32,6 +31,8 @@ from pose.models.native.inference.layers import (
 )
 from pose.models.native.inference.times import layer_times
 from pose.models.pose_net import build_pose_net
+from pose.native import library
+from pose.native.library import NativeError, load_inference
 from pose.options import OptionError
 from pose.prediction import ready_for_testing
 
@@ -39,8 +40,8 @@ from pose.prediction import ready_for_testing
 @pytest.fixture(scope="module", autouse=True)
 def _built():
     try:
-        native.build()
-    except native.NativeError as error:
+        load_inference()
+    except NativeError as error:
         pytest.skip(str(error))
     with torch.no_grad():
         yield
@@ -314,16 +315,16 @@ def test_a_block_ends_with_a_convolution_of_its_input_s_shape():
 
 def test_the_sources_that_a_source_includes_are_packaged():
     """A build from an installed package finds its headers."""
-    folder = Path(native.__file__).parent
+    root = Path(library.__file__).parents[1]
     places = {
         (file.parent, name)
-        for file in folder.rglob("*")
+        for file in root.rglob("*")
         if file.suffix in (".cpp", ".h")
         for name in re.findall(r'#include "(.+)"', file.read_text())
     }
     included = {name for _, name in places}
-    assert included and all((here / name).is_file() or (folder / name).is_file() for here, name in places)
-    setup = (folder.parents[2] / "setup.py").read_text()
+    assert included and all((here / name).is_file() or (root / "native" / name).is_file() for here, name in places)
+    setup = (root.parent / "setup.py").read_text()
     assert {Path(name).suffix for name in (*included, "layers.cpp")} == {".h", ".cpp"}
     assert '"*.cpp", "*.h"' in setup
 

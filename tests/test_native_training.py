@@ -13,12 +13,13 @@ from pose.engine.trainer import Trainer
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
-from pose.models.native import ACTIVATIONS, TRAINING_FLAGS, NativeError, load
+from pose.models.native import ACTIVATIONS
 from pose.models.native.training import layers as training
 from pose.models.native.training.layers import kernel_bytes, use_native_training
 from pose.models.native.training.operations import Conv, Norm, Pool
 from pose.models.norm import SafeBatchNorm2d
 from pose.models.pose_net import build_pose_net
+from pose.native.library import NativeError
 from pose.options import OptionError
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ SHAPES = ((3, 16, 6, 8), (2, 13, 5, 7), (1, 24, 9, 4), (4, 72, 1, 3), (2, 1, 4, 
 @pytest.fixture(scope="module")
 def built():
     try:
-        load(*training.SOURCES, flags=TRAINING_FLAGS)
+        training.load()
     except NativeError as error:
         pytest.skip(str(error))
 
@@ -303,7 +304,7 @@ def test_what_cannot_be_native_is_refused(choices):
 
 
 def test_no_compiler_is_one_warning_and_torchs_way(monkeypatch):
-    def fail(*sources, flags):
+    def fail():
         raise NativeError("native layers cannot be built (no compiler)")
 
     monkeypatch.setattr(training, "load", fail)

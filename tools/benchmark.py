@@ -35,8 +35,9 @@ from pose.errors import command
 from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
-from pose.models.native.inference.times import LayerTime, layer_times, peak
+from pose.models.native.inference.times import LayerTime, layer_times
 from pose.models.pose_net import build_pose_net
+from pose.native.program import peak
 from pose.options import OptionError
 from pose.tables import Page, table_lines
 from pose.weights import shipped

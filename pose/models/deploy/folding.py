@@ -62,7 +62,9 @@ def deploy(
     if fused is None:
         fused = parameter.device.type == "cpu" and native.available()
     elif fused:
-        native.build()
+        from pose.native.library import load_inference  # only who asks for native layers needs it
+
+        load_inference()
     deployed = _folded(copy.deepcopy(model).eval(), bank_dtype, fused)
     if channels_last:
         deployed = deployed.to(memory_format=torch.channels_last)

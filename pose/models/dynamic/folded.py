@@ -7,7 +7,7 @@ sigmoid attention (CondConv), whose shares do not, it must not be multiplied by 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.graph_forms import COMPUTED, GraphForms, linear
 from pose.models.dynamic.per_image_conv import PerImageConv2d
-from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
+from pose.models.native.inference.layers import NativeLayer, arrays, interleave, is_known, pack_panels, pad_to_panel
 from pose.models.norm import scale_and_shift
+from pose.native.program import Step
 
 if TYPE_CHECKING:
     from pose.models.dynamic.dynamic_conv import DynamicConv2d
@@ -121,10 +122,10 @@ class NativeDynamicConv2d(NativeLayer):
         self.register_buffer("bias", pad_to_panel(layer.bias))
         self.register_buffer("biases", None if layer.biases is None else pad_to_panel(layer.biases))
 
-    def add_to(self, program: Any) -> None:
-        """Adds the layer to a program."""
+    def steps(self) -> list[Step]:
+        """See :class:`~pose.models.native.inference.layers.NativeModule`."""
         attention = (self.w1, self.b1, self.w2, self.b2)
-        program.add_dynamic(self.shape, *attention, self.bank, self.bias, self.biases)
+        return [Step("dynamic", self.shape, arrays(*attention, self.bank, self.bias, self.biases))]
 
 
 class OneImageForm(nn.Module):

@@ -21,8 +21,9 @@ from pose.models.dynamic.dcd_graph import OneImageDCD
 from pose.models.dynamic.dcd_residual import ChannelResidual
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
-from pose.models.native.inference.layers import NativeLayer, interleave, is_known, pack_panels, pad_to_panel
+from pose.models.native.inference.layers import NativeLayer, arrays, interleave, is_known, pack_panels, pad_to_panel
 from pose.models.norm import scale_and_shift
+from pose.native.program import Step
 
 if TYPE_CHECKING:
     from pose.models.dynamic.dcd import DCDConv2d
@@ -215,7 +216,7 @@ class NativeDCDConv2d(NativeLayer):
         for name, value in {**constants, **{key: interleave(m.to(bank_dtype)) for key, m in matrices.items()}}.items():
             self.register_buffer(name, value)
 
-    def add_to(self, program: Any) -> None:
-        """Adds the layer to a program."""
-        tensors = [getattr(self, name) for name in self.names]
-        program.add_dcd(self.shape, self.pool_size, tensors, getattr(self, "to_lambda", None))
+    def steps(self) -> list[Step]:
+        """See :class:`~pose.models.native.inference.layers.NativeModule`."""
+        tensors = [*(getattr(self, name) for name in self.names), getattr(self, "to_lambda", None)]
+        return [Step("decomposed", (*self.shape, self.pool_size), arrays(*tensors))]

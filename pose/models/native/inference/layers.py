@@ -1,4 +1,4 @@
-"""The native layers of a deployed network; neighbours run in one call, see ``layers.cpp``.
+"""The native layers of a deployed network; neighbours run in one call, see ``pose/native/layers.cpp``.
 
 The native layers of dynamic convolution stand beside the folded layers that they are forms of, in
 :mod:`pose.models.dynamic`, and a block's sequence is made by the block, in its method ``native_form``.
@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.native import ACTIVATIONS, build
+from pose.models.native import ACTIVATIONS
+from pose.native.program import Program, Step
 
 if TYPE_CHECKING:
     from pose.models.dynamic.per_image_conv import PerImageConv2d
@@ -52,6 +55,11 @@ def interleave(matrix: Tensor) -> Tensor:
     return halves.transpose(-1, -2).flatten(-3).contiguous().view(torch.int16)
 
 
+def arrays(*tensors: Tensor | None) -> tuple[NDArray[Any] | None, ...]:
+    """The memory of contiguous tensors on the CPU."""
+    return tuple(None if tensor is None else tensor.numpy() for tensor in tensors)
+
+
 class NativeModule(nn.Module):
     """What runs by a program of native layers, which is made once, at the first call.
 
@@ -61,7 +69,7 @@ class NativeModule(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._program: Any = None
+        self._program: Program | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NativeModule:
         self._program = None
@@ -74,26 +82,28 @@ class NativeModule(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_program": None}
 
-    def add_to(self, program: Any) -> None:
-        """Adds its layers to a program (``torch.classes.pose.Program``)."""
+    def steps(self) -> list[Step]:
+        """What it adds to a program; its weights are used where they lie."""
         raise NotImplementedError
 
-    def program(self) -> Any:
-        """Makes a program of its own.
-
-        Raises:
-            NativeError: The source cannot be built.
-        """
-        build()  # where the module was loaded from a file, nobody has
-        program = torch.classes.pose.Program()
-        self.add_to(program)
-        return program
+    def run(self, program: Program, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, H, W, C) to (N, H', W', C')."""
+        return program.run(images, torch.get_num_threads())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H', W') channels_last."""
+        """(N, C, H, W) to (N, C', H', W') channels_last.
+
+        Raises:
+            NativeError: The library cannot be built.
+            RuntimeError: The images are not float32 on a CPU, or have another shape than the layers take.
+        """
+        if x.dim() != 4 or x.dtype != torch.float32 or x.device.type != "cpu":
+            got = f"{x.dtype} {tuple(x.shape)} on {x.device}"
+            raise RuntimeError(f"needs images (N, C, H, W) in float32 on a CPU, got {got}")
         if self._program is None:
-            self._program = self.program()
-        return self._program.run(x)
+            self._program = Program(self.steps())
+        images = x.detach().permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(self.run(self._program, images)).permute(0, 3, 1, 2)
 
 
 class NativeLayer(NativeModule):
@@ -114,9 +124,9 @@ class NativeLayer(NativeModule):
         self.activation = activation
 
     @property
-    def shape(self) -> list[int]:
+    def shape(self) -> tuple[int, ...]:
         """Its numbers, as the source reads them."""
-        return [*self.geometry, self.in_channels, self.out_channels, int(self.depthwise), self.activation]
+        return (*self.geometry, self.in_channels, self.out_channels, int(self.depthwise), self.activation)
 
     def extra_repr(self) -> str:
         size, stride = self.geometry[:2], self.geometry[2:4]
@@ -135,9 +145,9 @@ class NativeConv2d(NativeLayer):
         self.register_buffer("weight", kernel.contiguous())
         self.register_buffer("bias", pad_to_panel(bias))
 
-    def add_to(self, program: Any) -> None:
-        """Adds the layer to a program."""
-        program.add_static(self.shape, self.weight, self.bias)
+    def steps(self) -> list[Step]:
+        """See :class:`NativeModule`."""
+        return [Step("static", self.shape, arrays(self.weight, self.bias))]
 
 
 class NativeSqueezeExcitation(NativeModule):
@@ -159,9 +169,9 @@ class NativeSqueezeExcitation(NativeModule):
             self.register_buffer(f"{name}_weight", conv.weight.detach().flatten(1).t().contiguous())
             self.register_buffer(f"{name}_bias", conv.bias.detach())
 
-    def add_to(self, program: Any) -> None:
-        """Adds the layer to a program."""
-        program.add_squeeze(self.fc1_weight, self.fc1_bias, self.fc2_weight, self.fc2_bias)
+    def steps(self) -> list[Step]:
+        """See :class:`NativeModule`."""
+        return [Step("squeeze", (), arrays(self.fc1_weight, self.fc1_bias, self.fc2_weight, self.fc2_bias))]
 
 
 class NativeSequence(NativeModule):
@@ -178,15 +188,16 @@ class NativeSequence(NativeModule):
         self.layers = nn.ModuleList(layers)
         self.shortcut = shortcut
 
-    def add_to(self, program: Any) -> None:
-        """Adds the layer to a program."""
-        if self.shortcut is not None:
-            program.begin_block(self.shortcut.program() if isinstance(self.shortcut, NativeModule) else None)
+    def steps(self) -> list[Step]:
+        """See :class:`NativeModule`."""
+        found: list[Step] = []
         for layer in self.layers:
             assert isinstance(layer, NativeModule)
-            layer.add_to(program)
-        if self.shortcut is not None:
-            program.end_block()
+            found += layer.steps()
+        if self.shortcut is None:
+            return found
+        around = self.shortcut.steps() if isinstance(self.shortcut, NativeModule) else []
+        return [Step("begin", shortcut=tuple(around)), *found, Step("end")]
 
 
 def fuse(layer: nn.Module, activation: nn.Module, bank_dtype: torch.dtype = torch.float32) -> nn.Module:

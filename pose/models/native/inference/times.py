@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose.models.native import build
 from pose.models.native.inference.layers import NativeLayer, NativeModule, NativeSequence, NativeSqueezeExcitation
+from pose.native.program import Program
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,6 @@ class LayerTime:
     image_bytes: int
 
 
-def peak(seconds: float = 0.2) -> float:
-    """Multiply-adds a second of one thread whose sums never leave the registers: float32's most on this processor.
-
-    Raises:
-        NativeError: The layers cannot be built.
-    """
-    build()
-    return torch.ops.pose.native_peak(seconds)
-
-
 @torch.inference_mode()
 def layer_times(network: nn.Module, x: Tensor, runs: int = 20) -> list[LayerTime]:
     """Runs a deployed network and times every native layer within it, in the order in which they run.
@@ -62,7 +54,7 @@ def layer_times(network: nn.Module, x: Tensor, runs: int = 20) -> list[LayerTime
     """
     if torch.get_num_threads() > 1:
         raise ValueError("layers are timed with one thread: torch.set_num_threads(1)")
-    passes: list[list[tuple[NativeModule, Tensor]]] = []
+    passes: list[list[tuple[NativeModule, NDArray[np.float64]]]] = []
     with _recorded(network, passes):
         for _ in range(1 + runs):
             passes.append([])
@@ -70,40 +62,29 @@ def layer_times(network: nn.Module, x: Tensor, runs: int = 20) -> list[LayerTime
     names = {module: name for name, module in network.named_modules()}
     found = []
     for index, (module, _) in enumerate(passes[0]):
-        tables = torch.stack([one[index][1] for one in passes[1:]])
-        for layer, row in zip(_in_order(module), tables.median(0).values.tolist(), strict=True):
+        tables = np.stack([one[index][1] for one in passes[1:]])
+        for layer, row in zip(_in_order(module), np.median(tables, 0).tolist(), strict=True):
             found.append(_layer_time(names[layer], layer, row))
     return found
 
 
 @contextmanager
-def _recorded(network: nn.Module, passes: list[list[tuple[NativeModule, Tensor]]]) -> Iterator[None]:
-    """Within it, programs leave their modules and tables in the last list of ``passes``."""
+def _recorded(network: nn.Module, passes: list[list[tuple[NativeModule, NDArray[np.float64]]]]) -> Iterator[None]:
+    """Within it, modules leave themselves and their tables in the last list of ``passes``."""
     modules = [module for module in network.modules() if isinstance(module, NativeModule)]
-    before = [module._program for module in modules]
+
+    def timed(module: NativeModule, program: Program, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        y, table = program.timed(images)
+        passes[-1].append((module, table))
+        return y
+
     for module in modules:
-        module._program = _Recorder(module, passes)
+        module.__dict__["run"] = partial(timed, module)
     try:
         yield
     finally:
-        for module, program in zip(modules, before, strict=True):
-            module._program = program
-
-
-class _Recorder:
-    """A module's program that times its layers; made at the first call, as programs are."""
-
-    def __init__(self, module: NativeModule, passes: list[list[tuple[NativeModule, Tensor]]]) -> None:
-        self.module = module
-        self.passes = passes
-        self.program: Any = None
-
-    def run(self, x: Tensor) -> Tensor:
-        if self.program is None:
-            self.program = self.module.program()
-        y, table = self.program.timed(x)
-        self.passes[-1].append((self.module, table))
-        return y
+        for module in modules:
+            del module.__dict__["run"]
 
 
 def _in_order(module: NativeModule) -> Iterator[NativeModule]:

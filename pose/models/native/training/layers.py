@@ -17,19 +17,39 @@ import functools
 import warnings
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from pose.models.native import TRAINING_FLAGS, NativeError, load
 from pose.models.native.training.operations import PoolCache
+from pose.native.library import COMMON_FLAGS, Library, NativeError
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("training.cpp", "depthwise.cpp"))
+TRAINING = Library(
+    tuple(Path(__file__).with_name(name) for name in ("training.cpp", "depthwise.cpp")),
+    (*COMMON_FLAGS, "-fassociative-math"),  # sums over images may be taken in any order
+    torch=True,
+)
+"""The operations of training."""
+
+
+@functools.cache
+def load() -> None:
+    """Makes the operations known to torch; compiled in about a minute the first time.
+
+    Raises:
+        NativeError: They cannot be built or loaded.
+    """
+    path = TRAINING.built()
+    try:
+        torch.ops.load_library(str(path))
+    except Exception as error:  # whatever the loader can say
+        raise NativeError(f"{path}: cannot be loaded ({error}); delete it and try again") from error
 
 
 @functools.cache
 def available() -> bool:
     """Whether the operations are built or can be; warns once where not."""
     try:
-        load(*SOURCES, flags=TRAINING_FLAGS)
+        load()
     except NativeError as error:
         warnings.warn(f"{error}; training runs as torch operations, more slowly", stacklevel=3)
         return False

@@ -6,8 +6,6 @@
 
 #pragma once
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -95,19 +93,19 @@ inline void copy_plane(const float* image, const Layout& layout, int64_t height,
 }
 
 // What `convolve_channels` says, for a kernel that has a `plane_function`; the sums (C) of y's channels.
-inline Tensor convolve_planes(const Tensor& x, const Geometry& g, const float* kernels, const float* biases,
+inline Image convolve_planes(const Image& x, const Geometry& g, const float* kernels, const float* biases,
                               const Ends& ends, float* sums) {
-  const int64_t channels = x.size(1), height = x.size(2), width = x.size(3), taps = g.size[0] * g.size[1];
+  const int64_t channels = x.channels, height = x.rows, width = x.columns, taps = g.size[0] * g.size[1];
   const int64_t rows = g.out(0, height), columns = g.out(1, width), panels = panels_of(channels);
-  Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
+  Image y = Image::blank(channels, rows, columns, ends.answer);
   const Layout from(x, ends.from), to(y, ends.to);
-  const float* image = x.const_data_ptr<float>();
+  const float* image = x.data;
   const float* added = ends.added(y);
-  float* out = y.mutable_data_ptr<float>();
+  float* out = y.data;
   const PlaneFunction run = plane_function(g);
   const int64_t side = g.padding[1], stride = g.stride[0], step = (width + 2 * side) * kPanel;
   const int64_t most = std::max<int64_t>((kCached / step - g.size[0]) / stride, 4);
-  at::parallel_for(0, panels, 1, [&](int64_t start, int64_t stop) {
+  parallel_for(0, panels, 1, [&](int64_t start, int64_t stop) {
     thread_local std::vector<float> scratch;
     const int64_t size = ((most - 1) * stride + g.size[0]) * step;
     if (static_cast<int64_t>(scratch.size()) < size) scratch.resize(size);

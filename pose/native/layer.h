@@ -14,21 +14,25 @@ namespace pose {
 struct Flow {
   std::vector<float> averages;  // (C) of the image's channels, if known
   bool known = false, wanted = false;
-  Tensor shortcut;  // to be added by this layer, if defined
+  Image shortcut;  // to be added by this layer, if defined
   Order from = kPixels, to = kPixels;  // how the image lies, and is to lie for the next layer
+  float* answer = nullptr;             // where this layer is to write, if that is settled
 
   // Where a layer leaves its answer's averages, if the next one wants them.
-  std::vector<float>* answer() { return (known = wanted) ? &averages : nullptr; }
+  std::vector<float>* left() { return (known = wanted) ? &averages : nullptr; }
 
-  Ends ends(int64_t activation) { return {activation, shortcut, answer(), from, to}; }
+  Ends ends(int64_t activation) { return {activation, shortcut, left(), from, to, answer}; }
 };
 
 class Layer {
  public:
   virtual ~Layer() = default;
-  // One image (1, C, H, W) to the next; its values lie as the flow says.
-  virtual Tensor run(const Tensor& x, Flow& flow) const = 0;
+  // One image to the next; its values lie as the flow says.
+  virtual Image run(const Image& x, Flow& flow) const = 0;
+  // The shape of its answer to an image, whose values are not read.
+  virtual Image shape_after(const Image& x) const = 0;
   virtual bool wants_averages() const { return false; }
+  virtual bool keeps_averages() const { return false; }  // its answer's averages are its image's
   virtual bool convolves() const { return true; }  // so that it adds shortcuts
   virtual Order takes(int64_t) const { return kPixels; }  // how it would have an image of so many pixels lie
 };
@@ -54,22 +58,21 @@ struct Shape {
     return depthwise && inputs % kPanel == 0 && by_planes(geometry, large ? kPlanes : kPixels) ? kPlanes : kPixels;
   }
 
-  void check(const Tensor& x) const {
-    TORCH_CHECK(x.size(1) == inputs, "a layer takes ", inputs, " channels, got ", x.size(1));
+  Image after(const Image& x) const {
+    check(x);
+    return {outputs, geometry.out(0, x.rows), geometry.out(1, x.columns), nullptr, nullptr};
+  }
+
+  void check(const Image& x) const {
+    if (x.channels != inputs) refuse("a layer takes ", inputs, " channels, got ", x.channels);
   }
 };
 
-// Constants as they are read: contiguous, on the CPU, of the size that the layer's shape says.
-inline void check_constant(const Tensor& tensor, at::ScalarType type, int64_t size) {
-  TORCH_CHECK(tensor.device().is_cpu() && tensor.is_contiguous() && tensor.scalar_type() == type && tensor.numel() == size,
-              "a layer's constant has another size or type than its shape says");
-}
-
 // Averages of the image's channels over size x size parts, (C size size): those that are known, or `own`.
-inline const float* averages_of(const Tensor& x, const Flow& flow, int64_t size, std::vector<float>& own) {
+inline const float* averages_of(const Image& x, const Flow& flow, int64_t size, std::vector<float>& own) {
   if (flow.known && size == 1) return flow.averages.data();
-  own.resize(x.size(1) * size * size);
-  pool(x.const_data_ptr<float>(), x.size(2), x.size(3), x.size(1), size, own.data());
+  own.resize(x.channels * size * size);
+  pool(x.data, x.rows, x.columns, x.channels, size, own.data());
   return own.data();
 }
 

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -97,20 +95,13 @@ inline void mix(const float* rows, int64_t count, int64_t stride, int64_t width,
 }
 
 // Rows of bfloat16 come in words: of each sixteen values i and i + 8 lie side by side, so that a shift and a mask widen
-// them (where the first byte is the lowest). Widths are multiples of sixteen. Tensors hold them as integers, since what
-// casts or moves a network's floats must not touch them.
-constexpr at::ScalarType kWords = at::kShort;
-
-inline const at::BFloat16* words_of(const at::Tensor& tensor) {
-  return reinterpret_cast<const at::BFloat16*>(tensor.const_data_ptr<int16_t>());
-}
-
+// them (where the first byte is the lowest). Widths are multiples of sixteen.
 typedef uint32_t Words __attribute__((vector_size(32)));
 
 struct Sixteen {
   Eight low = {}, high = {};
 
-  void add(const at::BFloat16* from, float share) {
+  void add(const uint16_t* from, float share) {
     Words words;
     std::memcpy(&words, from, sizeof(words));
     const Words below = words << 16, above = words & 0xffff0000u;
@@ -123,14 +114,14 @@ struct Sixteen {
 };
 
 // The same.
-inline void mix(const at::BFloat16* rows, int64_t count, int64_t stride, int64_t width, const float* shares,
+inline void mix(const uint16_t* rows, int64_t count, int64_t stride, int64_t width, const float* shares,
                 float* __restrict__ out, bool add = false) {
   for (int64_t k = 0; k < count || (k == 0 && !add); k += 4) {
-    const at::BFloat16* from = rows + k * stride;
+    const uint16_t* from = rows + k * stride;
     const int64_t some = count - k < 4 ? count - k : 4;
     for (int64_t i = 0; i < width; i += 16) {
       Sixteen sum;
-      if (add || k > 0) std::memcpy(&sum, out + i, sizeof(sum));
+      if (add || k > 0) std::memcpy(static_cast<void*>(&sum), out + i, sizeof(sum));
       if (some == 4) {
         sum.add(from + i, shares[k]);
         sum.add(from + i + stride, shares[k + 1]);
@@ -142,15 +133,6 @@ inline void mix(const at::BFloat16* rows, int64_t count, int64_t stride, int64_t
       std::memcpy(out + i, &sum, sizeof(sum));
     }
   }
-}
-
-// A matrix (inputs, outputs), float32 or bfloat16, times a vector.
-inline void multiply_vector(const at::Tensor& matrix, const float* inputs, float* out, bool add = false) {
-  const int64_t rows = matrix.size(0), width = matrix.size(1);
-  if (matrix.scalar_type() == kWords)
-    mix(words_of(matrix), rows, width, width, inputs, out, add);
-  else
-    mix(matrix.const_data_ptr<float>(), rows, width, width, inputs, out, add);
 }
 
 }  // namespace pose

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -125,26 +123,26 @@ inline RowFunction row_function(const Geometry& g) {
 }
 
 // y = g(kernels * x + bias + shortcut) of one image. Kernels are (kh kw, C).
-inline Tensor convolve_channels(const Tensor& x, const Geometry& g, const float* kernels, const float* biases,
+inline Image convolve_channels(const Image& x, const Geometry& g, const float* kernels, const float* biases,
                                 const Ends& ends) {
-  const int64_t channels = x.size(1), height = x.size(2), width = x.size(3);
+  const int64_t channels = x.channels, height = x.rows, width = x.columns;
   const int64_t rows = g.out(0, height), columns = g.out(1, width);
   std::vector<float> unwanted;
   std::vector<float>& totals = ends.averages ? *ends.averages : unwanted;
   totals.assign(channels, 0.0f);
-  const auto average = [&](const Tensor& y) {
+  const auto average = [&](const Image& y) {
     for (float& sum : totals) sum *= 1.0f / static_cast<float>(rows * columns);
     return y;
   };
   if (by_planes(g, ends.from)) return average(convolve_planes(x, g, kernels, biases, ends, totals.data()));
-  Tensor y = at::empty({1, channels, rows, columns}, x.options(), at::MemoryFormat::ChannelsLast);
-  const float* from = x.const_data_ptr<float>();
+  Image y = Image::blank(channels, rows, columns, ends.answer);
+  const float* from = x.data;
   const float* added = ends.added(y);
-  float *out = y.mutable_data_ptr<float>(), *sums = totals.data();
+  float *out = y.data, *sums = totals.data();
   const RowFunction convolve = row_function(g);
   // Pieces of channels, not of rows: no two threads add to the same sum.
   const int64_t vectors = (channels + kLanes - 1) / kLanes, pieces = std::min(threads(), vectors);
-  at::parallel_for(0, pieces, 1, [&](int64_t start, int64_t stop) {
+  parallel_for(0, pieces, 1, [&](int64_t start, int64_t stop) {
     for (int64_t piece = start; piece < stop; ++piece) {
       const int64_t begin = piece * vectors / pieces * kLanes;
       const int64_t end = std::min((piece + 1) * vectors / pieces * kLanes, channels);

@@ -8,11 +8,19 @@
 #include <cmath>
 #include <vector>
 
+#include "arrays.h"
 #include "lanes.h"
 
 namespace pose {
 
-using at::Tensor;
+// A matrix (inputs, outputs), float32 or bfloat16, times a vector.
+inline void multiply_vector(const Constant& matrix, const float* inputs, float* out, bool add = false) {
+  const int64_t rows = matrix.rows, width = matrix.columns;
+  if (matrix.in_words())
+    mix(matrix.words(), rows, width, width, inputs, out, add);
+  else
+    mix(matrix.floats(), rows, width, width, inputs, out, add);
+}
 
 // Averages over size x size parts of a channels_last image, (C, size, size), as adaptive_avg_pool2d has them.
 inline void pool(const float* image, int64_t height, int64_t width, int64_t channels, int64_t size, float* averages) {
@@ -36,15 +44,15 @@ inline void pool(const float* image, int64_t height, int64_t width, int64_t chan
 }
 
 // bias + W inputs, W (inputs, outputs).
-inline std::vector<float> affine(const Tensor& weight, const Tensor& bias, const float* inputs) {
-  const float* start = bias.const_data_ptr<float>();
-  std::vector<float> out(start, start + bias.size(0));
+inline std::vector<float> affine(const Constant& weight, const Constant& bias, const float* inputs) {
+  const float* start = bias.floats();
+  std::vector<float> out(start, start + bias.size());
   multiply_vector(weight, inputs, out.data(), true);
   return out;
 }
 
 // The same, activated by ReLU: a hidden layer.
-inline std::vector<float> hidden_layer(const Tensor& weight, const Tensor& bias, const float* inputs) {
+inline std::vector<float> hidden_layer(const Constant& weight, const Constant& bias, const float* inputs) {
   std::vector<float> out = affine(weight, bias, inputs);
   for (float& value : out) value = std::max(value, 0.0f);
   return out;
@@ -52,9 +60,9 @@ inline std::vector<float> hidden_layer(const Tensor& weight, const Tensor& bias,
 
 // The attention over K kernels: W1 (C, hidden) and b1, undefined in CondConv, and W2 (hidden, K) and b2.
 struct Attention {
-  Tensor w1, b1, w2, b2;
+  Constant w1, b1, w2, b2;
 
-  int64_t kernels() const { return b2.size(0); }
+  int64_t kernels() const { return b2.size(); }
 
   // The kernels' shares for the averages of an image.
   std::vector<float> shares(const float* averages) const {
@@ -76,8 +84,8 @@ struct Attention {
 inline float hard_gate(float value) { return std::min(std::max(value + 3.0f, 0.0f), 6.0f) * (1.0f / 3.0f); }
 
 // DCD's branch: hidden values r g(W_gate r) with r = W_reduce averages; Lambda and Phi are one more matrix of them.
-inline std::vector<float> branch(const Tensor& reduce, const Tensor& gate, const float* averages) {
-  std::vector<float> hidden(reduce.size(1)), gates(reduce.size(1));
+inline std::vector<float> branch(const Constant& reduce, const Constant& gate, const float* averages) {
+  std::vector<float> hidden(reduce.columns), gates(reduce.columns);
   multiply_vector(reduce, averages, hidden.data());
   multiply_vector(gate, hidden.data(), gates.data());
   for (size_t i = 0; i < gates.size(); ++i) hidden[i] *= hard_gate(gates[i]);

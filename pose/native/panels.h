@@ -6,17 +6,15 @@
 
 #pragma once
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <functional>
 #include <vector>
 
+#include "arrays.h"
 #include "lanes.h"
+#include "parallel.h"
 
 namespace pose {
-
-using at::Tensor;
 
 constexpr int64_t kPanel = 16;
 
@@ -25,7 +23,7 @@ inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPan
 // Values that are worked on at a time, so that they stay in the cache.
 constexpr int64_t kCached = 32768;
 
-// How an image (1, C, H, W) lies in memory between two layers: pixel by pixel, as channels_last has it, or by planes,
+// How an image (C, H, W) lies in memory between two layers: pixel by pixel, as channels_last has it, or by planes,
 // (C / 16, H, W, 16), see planes.h.
 enum Order { kPixels, kPlanes };
 
@@ -33,24 +31,24 @@ enum Order { kPixels, kPlanes };
 struct Layout {
   int64_t pixel, panel;
 
-  Layout(const Tensor& x, Order order)
-      : pixel(order == kPixels ? x.size(1) : kPanel), panel(order == kPixels ? kPanel : x.size(2) * x.size(3) * kPanel) {
-    TORCH_CHECK(order == kPixels || x.size(1) % kPanel == 0, "planes are of whole panels, not of ", x.size(1), " channels");
+  Layout(const Image& x, Order order)
+      : pixel(order == kPixels ? x.channels : kPanel), panel(order == kPixels ? kPanel : x.pixels() * kPanel) {
+    if (order == kPlanes && x.channels % kPanel) refuse("planes are of whole panels, not of ", x.channels, " channels");
   }
 };
 
 // What is done with a convolution's sums, and how its images lie in memory.
 struct Ends {
   int64_t activation = kNone;
-  Tensor shortcut;                         // channels_last, to be added, if defined
+  Image shortcut;                          // to be added, if defined
   std::vector<float>* averages = nullptr;  // (C) of the answer's channels, where wanted
   Order from = kPixels, to = kPixels;
+  float* answer = nullptr;  // where it is to be written, if that is settled
 
   // The values to be added to an answer, which lie as it does; null where there are none.
-  const float* added(const Tensor& y) const {
-    if (!shortcut.defined()) return nullptr;
-    TORCH_CHECK(shortcut.sizes() == y.sizes(), "a shortcut has another shape than what it is added to");
-    return shortcut.const_data_ptr<float>();
+  const float* added(const Image& y) const {
+    if (shortcut.defined() && !shortcut.has_shape_of(y)) refuse("a shortcut has another shape than what it is added to");
+    return shortcut.data;
   }
 };
 
@@ -65,8 +63,8 @@ struct Geometry {
   }
 
   int64_t out(int axis, int64_t length) const {
-    TORCH_CHECK(length > 0 && length + 2 * padding[axis] > dilation[axis] * (size[axis] - 1),
-                "a kernel is larger than its image of ", length, " pixels a side");
+    if (length <= 0 || length + 2 * padding[axis] <= dilation[axis] * (size[axis] - 1))
+      refuse("a kernel is larger than its image of ", length, " pixels a side");
     return (length + 2 * padding[axis] - dilation[axis] * (size[axis] - 1) - 1) / stride[axis] + 1;
   }
 };
@@ -243,9 +241,6 @@ inline void multiply(const Panel& panel, int64_t count) {
   multiply_tiles<1>(panel, count);
 }
 
-// Threads for a piece of work; one where images are shared out among them already.
-inline int64_t threads() { return at::in_parallel_region() ? 1 : at::get_num_threads(); }
-
 // The kernels of a layer for one image.
 struct Kernels {
   int64_t outputs = 0;
@@ -272,14 +267,14 @@ inline Kernels kernels_at(int64_t outputs, const float* panels, int64_t step, co
   return kernels;
 }
 
-// Zeros around an image (1, C, H, W) channels_last.
-inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
-  const int64_t channels = x.size(1), height = x.size(2), lines = height + 2 * rows;
-  const int64_t line = x.size(3) * channels, side = columns * channels, wide = line + 2 * side;
-  Tensor padded = at::empty({1, channels, lines, x.size(3) + 2 * columns}, x.options(), at::MemoryFormat::ChannelsLast);
-  const float* from = x.const_data_ptr<float>();
-  float* to = padded.mutable_data_ptr<float>();
-  at::parallel_for(0, lines, 64, [&](int64_t begin, int64_t end) {
+// Zeros around an image.
+inline Image pad(const Image& x, int64_t rows, int64_t columns) {
+  const int64_t channels = x.channels, height = x.rows, lines = height + 2 * rows;
+  const int64_t line = x.columns * channels, side = columns * channels, wide = line + 2 * side;
+  Image padded = Image::blank(channels, lines, x.columns + 2 * columns);
+  const float* from = x.data;
+  float* to = padded.data;
+  parallel_for(0, lines, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* out = to + i * wide;
       const int64_t row = i - rows;
@@ -296,12 +291,12 @@ inline Tensor pad(const Tensor& x, int64_t rows, int64_t columns) {
 }
 
 // y = g(kernels * x + bias + shortcut) of one image, which lies pixel by pixel.
-inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& kernels, const Ends& ends) {
-  const int64_t channels = input.size(1), outputs = kernels.outputs;
+inline Image convolve(const Image& input, const Geometry& g, const Kernels& kernels, const Ends& ends) {
+  const int64_t channels = input.channels, outputs = kernels.outputs;
   std::vector<float>* const averages = ends.averages;
-  const int64_t height = g.out(0, input.size(2)), width = g.out(1, input.size(3)), pixels = height * width;
-  const Tensor x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
-  const int64_t line = x.size(3) * channels;
+  const int64_t height = g.out(0, input.rows), width = g.out(1, input.columns), pixels = height * width;
+  const Image x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
+  const int64_t line = x.columns * channels;
   // Neighbouring taps of a row are neighbours in memory.
   const bool rows_at_once = g.dilation[1] == 1;
   const int64_t taps = rows_at_once ? g.size[0] : g.size[0] * g.size[1];
@@ -313,11 +308,11 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
   const bool plain = inner == channels && taps == 1 && g.stride[0] == 1 && g.stride[1] == 1;
   const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs), padded = panels * kPanel;
 
-  Tensor y = at::empty({1, outputs, height, width}, x.options(), at::MemoryFormat::ChannelsLast);
+  Image y = Image::blank(outputs, height, width, ends.answer);
   const Layout to(y, ends.to);
-  const float* from = x.const_data_ptr<float>();
+  const float* from = x.data;
   const float* added = ends.added(y);
-  float* out = y.mutable_data_ptr<float>();
+  float* out = y.data;
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
   const int64_t most = std::max<int64_t>(kCached / (channels * g.stride[1] + outputs), 16 * kTile);
@@ -328,7 +323,7 @@ inline Tensor convolve(const Tensor& input, const Geometry& g, const Kernels& ke
   const int64_t chunks = groups >= threads() ? 1 : std::min(threads(), (pixels + kTile - 1) / kTile);
 
   std::vector<float> sums(averages ? chunks * padded : 0);
-  at::parallel_for(0, groups * chunks, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, groups * chunks, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> scratch;
     thread_local std::vector<const float*> addresses, more_addresses, weights;
     if (kernels.made && static_cast<int64_t>(scratch.size()) < together * panel_size) scratch.resize(together * panel_size);

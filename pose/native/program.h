@@ -1,0 +1,124 @@
+// Layers in a row, with shortcuts around some of them, run in one call.
+
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "layer.h"
+#include "peak.h"
+
+namespace pose {
+
+class Program {
+ public:
+  void add(std::shared_ptr<const Layer> layer) { steps_.push_back({Step::kRun, std::move(layer), nullptr}); }
+
+  // Whether a layer ran just before what is added next.
+  bool follows_a_layer() const { return !steps_.empty() && steps_.back().kind != Step::kBegin; }
+
+  // A block begins: its input, or what a program makes of it if not null, is added by the layer before `end_block`.
+  void begin_block(std::shared_ptr<const Program> shortcut) {
+    steps_.push_back({Step::kBegin, nullptr, std::move(shortcut)});
+    ++open_;
+  }
+
+  void end_block() {
+    if (open_ == 0) refuse("a block ends that has not begun");
+    if (steps_.back().kind != Step::kRun || !steps_.back().layer->convolves()) refuse("a block ends with a convolution");
+    steps_.back().kind = Step::kClose;
+    --open_;
+  }
+
+  // Layers, those of shortcuts included.
+  int64_t layers() const {
+    int64_t count = 0;
+    for (const Step& step : steps_) count += step.kind == Step::kBegin ? (step.shortcut ? step.shortcut->layers() : 0) : 1;
+    return count;
+  }
+
+  // The shape of the answer to an image that has no values.
+  Image shape_after(Image x) const {
+    if (open_) refuse("a block has no end");
+    for (const Step& step : steps_)
+      if (step.layer) x = step.layer->shape_after(x);
+    return x;
+  }
+
+  // Images (N, H, W, C) one by one to answers (N, H', W', C'): so what passes between layers stays in the cache. A batch is
+  // shared out among threads, a few images one after the other among all of them.
+  void run(const Image& first, int64_t images, const Image& answer, std::vector<double>* times) const {
+    const auto one = [&](int64_t n) {
+      Image x = first;
+      x.data += n * first.size();
+      float* const to = answer.data + n * answer.size();
+      const Image y = run_one(x, to, times);
+      if (y.data != to) std::memcpy(to, y.data, answer.size() * sizeof(float));
+    };
+    if (images < threads()) {
+      for (int64_t n = 0; n < images; ++n) one(n);
+      return;
+    }
+    parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) one(n);
+    });
+  }
+
+ private:
+  // One image; the last layer writes to `to`. Of each layer, in the order in which they run (those of a shortcut before what
+  // is within its block), `times` gets seconds, and rows and columns of its input and of its answer.
+  Image run_one(Image x, float* to, std::vector<double>* times) const {
+    std::vector<Image> shortcuts;
+    Flow flow;
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      const Step& step = steps_[i];
+      if (step.kind == Step::kBegin) {
+        shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x, nullptr, times) : x);
+        continue;
+      }
+      flow.wanted = next_wants(i + 1);
+      flow.from = flow.to;
+      flow.to = step.kind == Step::kRun ? order_after(i, x.pixels()) : kPixels;
+      flow.answer = i + 1 == steps_.size() ? to : nullptr;
+      flow.shortcut = Image();
+      if (step.kind == Step::kClose) {
+        flow.shortcut = shortcuts.back();
+        shortcuts.pop_back();
+      }
+      if (!times) {
+        x = step.layer->run(x, flow);
+        continue;
+      }
+      const double start = thread_seconds();
+      Image y = step.layer->run(x, flow);
+      times->insert(times->end(), {thread_seconds() - start, static_cast<double>(x.rows), static_cast<double>(x.columns),
+                                   static_cast<double>(y.rows), static_cast<double>(y.columns)});
+      x = std::move(y);
+    }
+    return x;
+  }
+
+  struct Step {
+    enum Kind { kBegin, kRun, kClose } kind;
+    std::shared_ptr<const Layer> layer;
+    std::shared_ptr<const Program> shortcut;
+  };
+
+  bool next_wants(size_t i) const {
+    while (i < steps_.size() && (steps_[i].kind == Step::kBegin || steps_[i].layer->keeps_averages())) ++i;
+    return i < steps_.size() && steps_[i].layer->wants_averages();
+  }
+
+  // How layer i leaves its image of about so many pixels. A block's input, which is added to its answer, and what is given
+  // out lie pixel by pixel.
+  Order order_after(size_t i, int64_t pixels) const {
+    const bool free = i + 1 < steps_.size() && steps_[i + 1].kind != Step::kBegin && steps_[i].layer->convolves();
+    return free ? steps_[i + 1].layer->takes(pixels) : kPixels;
+  }
+
+  std::vector<Step> steps_;
+  int64_t open_ = 0;
+};
+
+}  // namespace pose

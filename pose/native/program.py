@@ -1,0 +1,140 @@
+"""Layers in a row as one call of the native library: NumPy arrays in and out."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose.native.library import Constant, load_inference
+
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.int16): 1}
+"""Of constants: float32, and bfloat16 in words, which ``lanes.h`` describes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer, or where a block begins or ends.
+
+    Args:
+        kind: What ``layers.cpp`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
+        numbers: Geometry and channels, as ``layers.cpp`` reads them.
+        constants: Contiguous vectors and matrices, float32 or int16; None where a layer lacks one.
+        shortcut: Of ``begin``: layers that a block's input passes on its way around the block.
+    """
+
+    kind: str
+    numbers: tuple[int, ...] = ()
+    constants: tuple[NDArray[Any] | None, ...] = ()
+    shortcut: tuple[Step, ...] = ()
+
+
+class Program:
+    """Steps that run one after the other.
+
+    Args:
+        steps: Their constants are used where they lie.
+
+    Raises:
+        NativeError: The library cannot be built.
+        RuntimeError: A step is none that the library knows, or does not fit its constants.
+    """
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self._library = load_inference()
+        self._handle = self._library.pose_program()
+        weakref.finalize(self, self._library.pose_free, self._handle)
+        self._kept: list[Any] = []
+        for step in steps:
+            self._add(step)
+
+    def _add(self, step: Step) -> None:
+        if step.kind == "begin":
+            shortcut = Program(step.shortcut) if step.shortcut else None
+            self._kept.append(shortcut)
+            self._check(self._library.pose_begin_block(self._handle, shortcut and shortcut._handle))
+        elif step.kind == "end":
+            self._check(self._library.pose_end_block(self._handle))
+        else:
+            self._kept.append(step.constants)
+            numbers = (ctypes.c_int64 * len(step.numbers))(*step.numbers)
+            constants = (Constant * len(step.constants))(*map(_constant, step.constants))
+            kind = step.kind.encode()
+            counts = len(step.numbers), len(step.constants)
+            self._check(self._library.pose_add(self._handle, kind, numbers, counts[0], constants, counts[1]))
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise RuntimeError(self._library.pose_error().decode())
+
+    def shape(self, rows: int, columns: int, channels: int) -> tuple[int, int, int]:
+        """Rows, columns and channels of the answer to an image of such a shape.
+
+        Raises:
+            RuntimeError: No layer takes such an image.
+        """
+        after = (ctypes.c_int64 * 3)()
+        self._check(self._library.pose_shape(self._handle, (ctypes.c_int64 * 3)(rows, columns, channels), after))
+        return after[0], after[1], after[2]
+
+    def run(self, images: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
+        """(N, H, W, C) float32 to (N, H', W', C').
+
+        Args:
+            images: Of any number, also none.
+            threads: A batch is shared out among them, a few images' layers are.
+
+        Raises:
+            RuntimeError: The images are not float32 or have another shape than the layers take.
+        """
+        return self._run(images, threads, None)
+
+    def timed(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The answer to a single image, by one thread, and what each layer took.
+
+        Returns:
+            (1, H', W', C'), and (layers, 5) in the order in which they run, those of a shortcut before what is within
+            its block: seconds, and rows and columns of the layer's input and of its output.
+
+        Raises:
+            RuntimeError: There are several images, or as for :meth:`run`.
+        """
+        if len(images := image) != 1:
+            raise RuntimeError("a single image is timed")
+        times = np.zeros((self._library.pose_layers(self._handle), 5))
+        return self._run(images, 1, times), times
+
+    def _run(self, images: NDArray[np.float32], threads: int, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
+        if images.ndim != 4 or images.dtype != np.float32:
+            raise RuntimeError(f"needs float32 images (N, H, W, C), got {images.dtype} {images.shape}")
+        images = np.ascontiguousarray(images)
+        count, *shape = images.shape
+        answers = np.empty((count, *self.shape(*shape)), np.float32)
+        sizes = (ctypes.c_int64 * 3)(*shape)
+        where = None if times is None else times.ctypes.data
+        call = self._library.pose_run
+        self._check(call(self._handle, images.ctypes.data, count, sizes, answers.ctypes.data, threads, where))
+        return answers
+
+
+def _constant(array: NDArray[Any] | None) -> Constant:
+    if array is None:
+        return Constant(None, 0, 0, 0)
+    if array.dtype not in TYPES or not array.flags.c_contiguous or array.ndim not in (1, 2):
+        raise RuntimeError(f"a layer's constant is float32 or int16 and contiguous, not {array.dtype} {array.shape}")
+    rows, columns = array.shape if array.ndim == 2 else (1, len(array))
+    return Constant(array.ctypes.data, TYPES[array.dtype], rows, columns)
+
+
+def peak(seconds: float = 0.2) -> float:
+    """Multiply-adds a second of one thread whose sums never leave the registers: float32's most on this processor.
+
+    Raises:
+        NativeError: The library cannot be built.
+    """
+    return load_inference().pose_peak(seconds)
