@@ -28,7 +28,13 @@ from pose.runtimes.files import open_file
 from pose.runtimes.session import details_path
 
 __all__ = ["run_tool"]
-MODULES = {"openvino": ["openvino"], "ncnn": ["ncnn", "pnnx"], "mnn": ["MNN"], "onnx-single": ["onnx"], "torch": []}
+MODULES = {
+    "openvino": ["openvino"],
+    "ncnn": ["ncnn", "pnnx"],
+    "mnn": ["MNN"],
+    "onnx-single": ["onnx"],
+    "torch": [],
+}
 """What each format that takes seconds needs; the others, and whole networks, are in tests/slow."""
 
 

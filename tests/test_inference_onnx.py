@@ -14,7 +14,7 @@ from pose.config import TestSettings
 from pose.datasets.images import warp
 from pose.errors import CheckpointError
 from pose.geometry import crop_affine
-from pose.inference.exported_network import normalize
+from pose.runtimes.pixels import normalize
 from pose.inference.networks import TorchNetwork
 from pose.inference.predictor import Predictor
 from pose.onnx_format import METADATA_KEY, NetworkMetadata

@@ -13,19 +13,23 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pose.config import TestSettings as Choices
+from pose.detection.network import DetectionNet
 from pose.models.backbones.resnet import BasicBlock
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.folded_dcd import NativeDCDConv2d
 from pose.models.dynamic.makers import DynamicConvs, StaticConvs
+from pose.models.heads import BottleneckHead, DeconvHead
 from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation
 from pose.models.native.inference.layers import (
     NativeConv2d,
     NativeLayer,
+    NativeMaxPool,
     NativeModule,
     NativeSequence,
     NativeSqueezeExcitation,
+    NativeUpsample,
     interleave,
     pack_panels,
 )
@@ -181,10 +185,49 @@ def test_an_image_alone_is_the_same_image_in_a_batch(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_blocks_are_native_from_their_input_to_their_shortcut(name):
-    blocks = deploy(network_of(name)).backbone.blocks
-    assert isinstance(blocks, NativeSequence)
-    assert all(isinstance(module, NativeModule | nn.ModuleList | nn.Identity) for module in blocks.modules())
+def test_a_network_is_one_native_sequence_from_its_image_to_its_heatmaps(name):
+    deployed = deploy(network_of(name))
+    assert isinstance(deployed, NativeSequence)
+    assert all(isinstance(module, NativeModule | nn.ModuleList | nn.Identity) for module in deployed.modules())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (7, 4)], ids=str)
+def test_layers_that_change_an_image_s_size(size):
+    x = torch.randn(2, 12, *size)
+    head = BottleneckHead(12, 3, stages=((24, 16, 1), (16, 8, 1))).eval()
+    layers = {
+        "bilinear": (head, deploy(head)),
+        "deconvolution": (deconv := nn.ConvTranspose2d(12, 20, 4, 2, 1), deploy(deconv)),
+        "type A": (head := trained_type_a(12), deploy(head)),
+        "pool": (pool := nn.MaxPool2d(3, 2, 1), deploy(pool)),
+        "pool, two sizes": (pool := nn.MaxPool2d((1, 2), (1, 3), (0, 1)), deploy(pool)),
+    }
+    for name, (layer, deployed) in layers.items():
+        assert isinstance(deployed, NativeModule), name
+        assert_same(deployed(x), layer(x))
+    assert isinstance(deploy(nn.MaxPool2d(2, ceil_mode=True)), nn.MaxPool2d)
+    assert isinstance(deploy(nn.ConvTranspose2d(4, 4, 2, 2)), nn.ConvTranspose2d)
+
+
+def trained_type_a(in_channels: int) -> nn.Module:
+    """A head whose normalisations do something."""
+    head = DeconvHead(in_channels, 5, (20, 18)).eval()
+    for module in head.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.3)
+    return head
+
+
+def test_a_network_that_takes_blue_first_and_a_detector_are_native_too():
+    conv = dict(type="static")
+    swapped = build_pose_net(dict(type="mobilenet_v2", width=0.1), dict(type="bottleneck", conv=conv), 17, "bgr").eval()
+    x = torch.randn(2, 3, 64, 96)
+    for network in (swapped, DetectionNet(0.1, (16, 8, 24)).eval()):
+        deployed = deploy(network)
+        assert isinstance(deployed, NativeSequence)
+        assert_same(deployed(x), network(x), 1e-4)
 
 
 @pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16], ids=str)
@@ -336,12 +379,13 @@ def test_every_layer_of_a_network_is_timed_and_the_answer_stays(kind, threads):
     deployed = deploy(model)
     before = deployed(x)
     layers = layer_times(deployed, x, runs=1)
-    kinds = NativeLayer | NativeSqueezeExcitation
+    kinds = NativeLayer | NativeSqueezeExcitation | NativeUpsample | NativeMaxPool
     assert len(layers) == sum(isinstance(part, kinds) for part in deployed.modules())
     stem = next(part for part in deployed.modules() if isinstance(part, NativeLayer))
     assert layers[0].size == (32, 16)
     assert layers[0].multiply_adds == 32 * 16 * 3 * stem.geometry[0] * stem.geometry[1] * stem.out_channels
-    assert all(layer.seconds > 0 and layer.weight_bytes > 0 and layer.image_bytes > 0 for layer in layers)
+    assert all(layer.seconds > 0 and layer.image_bytes > 0 for layer in layers)
+    assert all(layer.weight_bytes > 0 for layer in layers if layer.multiply_adds)
     assert torch.equal(deployed(x), before)
 
 
@@ -354,6 +398,6 @@ def test_layers_are_timed_with_one_thread(threads):
 def test_a_test_runs_native_layers_where_its_settings_say_so():
     model = network_of("dynamic")
     assert ready_for_testing(model, Choices(), "cpu") is model
-    assert isinstance(ready_for_testing(model, Choices(native=True), "cpu").head.final, NativeConv2d)
+    assert isinstance(ready_for_testing(model, Choices(native=True), "cpu"), NativeSequence)
     with pytest.raises(OptionError, match=r"test\.native: is for CPUs, not cuda"):
         ready_for_testing(model, Choices(native=True), "cuda")

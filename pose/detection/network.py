@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence
 
 STRIDE = 8
 """Input pixels per cell of the maps."""
@@ -112,6 +116,17 @@ class DetectionNet(nn.Module):
             x = F.interpolate(merge(x), scale_factor=2.0, mode="nearest")
             x = x + self.laterals[level + 1](features[1 - level])
         return self.final(self.head(x))
+
+    def native_form(self) -> NativeSequence | None:
+        """The network as one native sequence, its layers folded already; None where there is none."""
+        from pose.models.native.inference.layers import NativeUpsample, chain
+
+        x: nn.Module | None = chain((self.stages[2], self.laterals[0]))
+        for level, merge in enumerate(self.merges):
+            layers = (x, merge, NativeUpsample("nearest"))
+            x = None if x is None else chain(layers, self.laterals[level + 1])
+            x = None if x is None else chain((self.stages[1 - level], x))
+        return None if x is None else chain((x, self.head, self.final))
 
     def chains(self) -> list[list[nn.Module]]:
         """The layers of each stage, which run one after another, see :class:`pose.engine.frozen.FrozenParts`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pose.detection.dataset import CanvasDataset, Canvases
 from pose.detection.network import DetectionNet
@@ -50,6 +52,6 @@ class RepeatedCanvases(Canvases):
         return self._known[row]
 
     def _deployed(self) -> DetectionNet:
-        form = deploy(self.network)
-        assert isinstance(form, DetectionNet)
+        form = copy.deepcopy(self.network).eval()
+        form.stages = nn.ModuleList(deploy(stage) for stage in form.stages)
         return form

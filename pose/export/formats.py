@@ -41,7 +41,7 @@ class Format:
         suffix: What its name ends with.
         writer: Module of :mod:`pose.export.writers`; None for what :mod:`pose.export.onnx_file` or
             :mod:`pose.export.web_page` write.
-        forms: What its layers are written as, a key of :data:`~pose.export.forms.FORMS`.
+        forms: What its layers are written as, a key of :data:`~pose.export.forms.FORMS`; None for native layers.
         runtime: What executes it, for people.
         part: Suffix of a second file.
         inside: The metadata is in the file, not beside it.
@@ -51,7 +51,7 @@ class Format:
 
     suffix: str
     writer: str | None
-    forms: str
+    forms: str | None
     runtime: str
     part: str | None = None
     inside: bool = False
@@ -74,6 +74,7 @@ FORMATS = {
     "litert": Format(".tflite", "litert", "litert", "LiteRT"),
     "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
     "torch": Format(".pt2", "torch_program", "torch", "PyTorch"),
+    "native": Format(".native", "native", None, "native layers", inside=True),
     "coreml": Format(".mlpackage", "coreml", "coreml", "Core ML", checked=False),
     "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
 }
@@ -137,8 +138,8 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
-    deployed = deploy(model, fused=False, channels_last=False)
-    network = in_forms(deployed, forms or FORMS[kind.forms]).eval()
+    deployed = deploy(model, fused=kind.forms is None, channels_last=False)
+    network = deployed if kind.forms is None else in_forms(deployed, forms or FORMS[kind.forms]).eval()
     x = torch.zeros(1, 3, height, width)
     if output == "keypoints":
         if not kind.keypoints:
@@ -158,7 +159,12 @@ def export_file(
             except Exception as error:  # every converter has exceptions of its own
                 said = " ".join(str(error).split())[:300]
                 raise ExportError(f"{path}: the converter of {kind.runtime} refuses the network ({said})") from error
-            _describe(made, kind, describe(settings, output, calibration=calibration))
+            entries = describe(settings, output, calibration=calibration)
+            assert METADATA_KEY in entries
+            if kind.inside:
+                writer.describe(made, entries)
+            else:
+                made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
             if difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
@@ -174,17 +180,3 @@ def export_file(
             raise
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     return difference
-
-
-def _describe(path: Path, kind: Format, entries: Mapping[str, str]) -> None:
-    """Puts the metadata into a file or beside it."""
-    if kind.inside:
-        import onnx
-
-        file = onnx.load(str(path))
-        onnx.helper.set_model_props(file, dict(entries))
-        onnx.checker.check_model(file, full_check=True)
-        onnx.save(file, str(path))
-        return
-    assert METADATA_KEY in entries
-    path.with_name(path.name + DETAILS).write_text(json.dumps(dict(entries)), encoding="utf-8")

@@ -7,6 +7,7 @@ Type-A is the head of SimpleBaseline (arXiv 1804.06208); Type-B is the dynamic-c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from torch.nn import functional as F
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import InvertedResidual
 from pose.models.norm import SafeBatchNorm2d
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence
 
 HEATMAP_STRIDE = 4
 """Input pixels per heatmap pixel, of every head."""
@@ -57,6 +61,12 @@ class DeconvHead(Head):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to (N, K, ``upsampling`` h, ``upsampling`` w)."""
         return self.final(self.deconvs(x))
+
+    def native_form(self) -> NativeSequence | None:
+        """The head as one native sequence, its layers folded already; None where there is none."""
+        from pose.models.native.inference.layers import chain
+
+        return chain((self.deconvs, self.final))
 
 
 class BottleneckHead(Head):
@@ -115,6 +125,13 @@ class BottleneckHead(Head):
         for stage in self.stages:
             x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
         return self.final(x)
+
+    def native_form(self) -> NativeSequence | None:
+        """The head as one native sequence, its layers folded already; None where there is none."""
+        from pose.models.native.inference.layers import NativeUpsample, chain
+
+        layers = [part for stage in self.stages for part in (NativeUpsample("bilinear"), stage)]
+        return chain((*layers, self.final))
 
 
 def _final_conv(in_channels: int, num_keypoints: int) -> nn.Conv2d:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from pose.models.backbones.mobilenet_v3 import MobileNetV3Small
 from pose.models.backbones.resnet import ResNet
 from pose.models.dynamic.makers import CONVS, ConvMaker
 from pose.models.heads import HEATMAP_STRIDE, BottleneckHead, DeconvHead, Head
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence
 
 BACKBONES: dict[str, type[Backbone]] = {
     "mobilenet_v2": MobileNetV2,
@@ -61,6 +64,12 @@ class PoseNet(nn.Module):
         """(N, 3, H, W) normalised RGB, H and W multiples of 32, to heatmaps (N, K, H / 4, W / 4)."""
         return self.head(self.backbone(self.input(x)))
 
+    def native_form(self) -> NativeSequence | None:
+        """The network as one native sequence, its parts folded already; None where there is none."""
+        from pose.models.native.inference.layers import chain
+
+        return chain((self.input, self.backbone, self.head))
+
 
 class SwappedChannels(nn.Module):
     """RGB normalized by its own mean and deviation to BGR normalized by them as if it were RGB.
@@ -81,6 +90,17 @@ class SwappedChannels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) to the same shape."""
         return F.conv2d(x, self.kernel, self.shift)
+
+    def native_form(self) -> nn.Module:
+        """A native convolution of the same kernel."""
+        from pose.models.native.inference.layers import fuse
+
+        conv = nn.Conv2d(3, 3, 1)
+        with torch.no_grad():
+            conv.weight.copy_(self.kernel)
+            assert conv.bias is not None
+            conv.bias.copy_(self.shift)
+        return fuse(conv, nn.Identity())
 
 
 def build_pose_net(

@@ -33,7 +33,8 @@ class Layer {
   virtual Image shape_after(const Image& x) const = 0;
   virtual bool wants_averages() const { return false; }
   virtual bool keeps_averages() const { return false; }  // its answer's averages are its image's
-  virtual bool convolves() const { return true; }  // so that it adds shortcuts
+  virtual bool convolves() const { return true; }
+  virtual bool adds() const { return convolves(); }  // a shortcut, so that it can end a block
   virtual Order takes(int64_t) const { return kPixels; }  // how it would have an image of so many pixels lie
 };
 

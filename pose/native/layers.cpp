@@ -231,7 +231,7 @@ std::shared_ptr<const Layer> make_layer(const std::string& kind, const Given& gi
   if (kind == "decomposed") return decomposed_layer(given);
   if (kind == "squeeze") return squeeze_layer(given, program);
   given.check(kind == "max_pool" ? 8 : 0, 0);
-  if (kind == "upsample") return std::make_shared<UpsampleLayer>();
+  if (kind == "bilinear" || kind == "nearest") return std::make_shared<UpsampleLayer>(kind == "bilinear");
   if (kind == "max_pool") return std::make_shared<MaxPoolLayer>(given.geometry());
   if (kind == "interleave") return std::make_shared<InterleaveLayer>();
   refuse("no kind of layer is called ", kind);
@@ -292,7 +292,7 @@ int pose_shape(Handle program, const int64_t* shape, int64_t* after) {
   });
 }
 
-// Images (N, H, W, C) to answers, which have the shape that `pose_shape` says. `times`, if not null, has room for five
+// Images (N, H, W, C) to answers, which have the shape that `pose_shape` says. `times`, if not null, has room for seven
 // numbers a layer, of one image.
 int pose_run(Handle program, const float* images, int64_t count, const int64_t* shape, float* answers, int64_t threads,
              double* times) {

@@ -26,7 +26,7 @@ class Program {
 
   void end_block() {
     if (open_ == 0) refuse("a block ends that has not begun");
-    if (steps_.back().kind != Step::kRun || !steps_.back().layer->convolves()) refuse("a block ends with a convolution");
+    if (steps_.back().kind != Step::kRun || !steps_.back().layer->adds()) refuse("a block ends with a convolution");
     steps_.back().kind = Step::kClose;
     --open_;
   }
@@ -67,7 +67,7 @@ class Program {
 
  private:
   // One image; the last layer writes to `to`. Of each layer, in the order in which they run (those of a shortcut before what
-  // is within its block), `times` gets seconds, and rows and columns of its input and of its answer.
+  // is within its block), `times` gets seconds, and rows, columns and channels of its input and of its answer.
   Image run_one(Image x, float* to, std::vector<double>* times) const {
     std::vector<Image> shortcuts;
     Flow flow;
@@ -92,8 +92,9 @@ class Program {
       }
       const double start = thread_seconds();
       Image y = step.layer->run(x, flow);
-      times->insert(times->end(), {thread_seconds() - start, static_cast<double>(x.rows), static_cast<double>(x.columns),
-                                   static_cast<double>(y.rows), static_cast<double>(y.columns)});
+      times->push_back(thread_seconds() - start);
+      for (const Image& image : {x, y})
+        for (const int64_t side : {image.rows, image.columns, image.channels}) times->push_back(static_cast<double>(side));
       x = std::move(y);
     }
     return x;

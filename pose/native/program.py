@@ -98,15 +98,15 @@ class Program:
         """The answer to a single image, by one thread, and what each layer took.
 
         Returns:
-            (1, H', W', C'), and (layers, 5) in the order in which they run, those of a shortcut before what is within
-            its block: seconds, and rows and columns of the layer's input and of its output.
+            (1, H', W', C'), and (layers, 7) in the order in which they run, those of a shortcut before what is within
+            its block: seconds, and rows, columns and channels of the layer's input and of its output.
 
         Raises:
             RuntimeError: There are several images, or as for :meth:`run`.
         """
         if len(images := image) != 1:
             raise RuntimeError("a single image is timed")
-        times = np.zeros((self._library.pose_layers(self._handle), 5))
+        times = np.zeros((self._library.pose_layers(self._handle), 7))
         return self._run(images, 1, times), times
 
     def _run(self, images: NDArray[np.float32], threads: int, times: NDArray[np.float64] | None) -> NDArray[np.float32]:

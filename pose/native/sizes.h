@@ -10,39 +10,60 @@
 
 namespace pose {
 
-// Twice as many rows and columns, bilinear, pixels' corners not aligned. Every value goes into the answer with the same
-// weight in all, those of the border too: averages stay what they are.
+// Twice as many rows and columns: bilinear, pixels' corners not aligned, or of the nearest pixel, a shortcut added then.
+// Every value goes into the answer with the same weight in all, those of the border too: averages stay what they are.
 struct UpsampleLayer : Layer {
+  bool bilinear;
+
+  explicit UpsampleLayer(bool bilinear) : bilinear(bilinear) {}
+
   bool convolves() const override { return false; }
-  bool keeps_averages() const override { return true; }
+  bool adds() const override { return !bilinear; }
+  bool keeps_averages() const override { return bilinear; }
 
   Image shape_after(const Image& x) const override { return {x.channels, 2 * x.rows, 2 * x.columns, nullptr, nullptr}; }
 
   Image run(const Image& x, Flow& flow) const override {
-    flow.known = flow.known && flow.wanted;
+    flow.known = flow.known && flow.wanted && bilinear;
     Image y = Image::blank(x.channels, 2 * x.rows, 2 * x.columns, flow.answer);
+    const float* const added = flow.ends(kNone).added(y);
     const int64_t line = x.columns * x.channels;
     parallel_for(0, y.rows, 4, [&](int64_t begin, int64_t end) {
-      std::vector<float> between(line);
+      std::vector<float> between(bilinear ? line : 0);
       for (int64_t row = begin; row < end; ++row) {
-        const int64_t near = row / 2, far = std::clamp<int64_t>(row % 2 ? near + 1 : near - 1, 0, x.rows - 1);
-        const float *a = x.data + near * line, *b = x.data + far * line;
-        float* __restrict__ mixed = between.data();
-        for (int64_t i = 0; i < line; ++i) mixed[i] = 0.75f * a[i] + 0.25f * b[i];
-        double_columns(mixed, x.columns, x.channels, y.data + row * 2 * line);
+        const float* near = x.data + row / 2 * line;
+        float* const out = y.data + row * 2 * line;
+        if (!bilinear) {
+          repeat_columns(near, x.columns, x.channels, added ? added + row * 2 * line : nullptr, out);
+          continue;
+        }
+        const int64_t other = std::clamp<int64_t>(row % 2 ? row / 2 + 1 : row / 2 - 1, 0, x.rows - 1);
+        blend(near, x.data + other * line, line, between.data());
+        for (int64_t column = 0; column < 2 * x.columns; ++column) {
+          const int64_t beside = std::clamp<int64_t>(column % 2 ? column / 2 + 1 : column / 2 - 1, 0, x.columns - 1);
+          blend(between.data() + column / 2 * x.channels, between.data() + beside * x.channels, x.channels,
+                out + column * x.channels);
+        }
       }
     });
     return y;
   }
 
  private:
-  static void double_columns(const float* from, int64_t columns, int64_t channels, float* to) {
-    for (int64_t column = 0; column < 2 * columns; ++column, to += channels) {
-      const int64_t near = column / 2, far = std::clamp<int64_t>(column % 2 ? near + 1 : near - 1, 0, columns - 1);
-      const float *a = from + near * channels, *b = from + far * channels;
-      float* __restrict__ out = to;
-      for (int64_t c = 0; c < channels; ++c) out[c] = 0.75f * a[c] + 0.25f * b[c];
-    }
+  static void blend(const float* near, const float* far, int64_t count, float* __restrict__ out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = 0.75f * near[i] + 0.25f * far[i];
+  }
+
+  static void repeat_columns(const float* from, int64_t columns, int64_t channels, const float* added, float* out) {
+    for (int64_t column = 0; column < columns; ++column, from += channels)
+      for (int twice = 0; twice < 2; ++twice, out += channels) {
+        if (!added) {
+          std::copy_n(from, channels, out);
+          continue;
+        }
+        for (int64_t c = 0; c < channels; ++c) out[c] = from[c] + added[c];
+        added += channels;
+      }
   }
 };
 
@@ -64,7 +85,8 @@ struct MaxPoolLayer : Layer {
     Image y = Image::blank(shape.channels, shape.rows, shape.columns, flow.answer);
     parallel_for(0, y.rows, 4, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row)
-        for (int64_t column = 0; column < y.columns; ++column) largest(x, row, column, y.data + (row * y.columns + column) * y.channels);
+        for (int64_t column = 0; column < y.columns; ++column)
+          largest(x, row, column, y.data + (row * y.columns + column) * y.channels);
     });
     return y;
   }

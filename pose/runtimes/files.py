@@ -17,6 +17,7 @@ RUNTIMES = {
     ".pte": "executorch",
     ".mnn": "mnn",
     ".pt2": "torch_program",
+    ".native": "native",
 }
 """Modules of this room by the ending of the files that they open."""
 

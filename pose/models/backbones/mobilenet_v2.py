@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from pose.models.backbones.base import Backbone
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual, round_channels
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence
 
 STAGES = (
     # expansion, channels, blocks, stride of the first block
@@ -107,3 +111,9 @@ class MobileNetV2(Backbone):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised RGB to (N, ``out_channels``, H / ``out_stride``, W / ``out_stride``)."""
         return self.last(self.blocks(self.stem(x)))
+
+    def native_form(self) -> NativeSequence | None:
+        """The backbone as one native sequence, its layers folded already; None where there is none."""
+        from pose.models.native.inference.layers import chain
+
+        return chain((self.stem, self.blocks, self.last))

@@ -6,11 +6,16 @@ the last 1 x 1 and 1280 hidden channels in the classifier. torchvision's network
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from pose.models.backbones.base import Backbone
 from pose.models.dynamic.makers import ConvMaker, StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual, SqueezeExcitation, round_channels
+
+if TYPE_CHECKING:
+    from pose.models.native.inference.layers import NativeSequence
 
 BLOCKS = (
     # kernel, hidden channels, channels, squeeze-and-excitation, activation, stride
@@ -101,3 +106,9 @@ class MobileNetV3Small(Backbone):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised RGB to (N, 576, H / 32, W / 32)."""
         return self.squeeze(self.last(self.blocks(self.stem(x))))
+
+    def native_form(self) -> NativeSequence | None:
+        """The backbone as one native sequence, its layers folded already; None where there is none."""
+        from pose.models.native.inference.layers import chain
+
+        return chain((self.stem, self.blocks, self.last, self.squeeze.native_form()))

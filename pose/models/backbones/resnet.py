@@ -144,6 +144,12 @@ class ResNet(Backbone):
         """(N, 3, H, W) normalised RGB to (N, ``out_channels``, H / 32, W / 32)."""
         return self.blocks(self.pool(self.stem(x)))
 
+    def native_form(self) -> NativeSequence | None:
+        """The backbone as one native sequence, its layers folded already; None where there is none."""
+        from pose.models.native.inference.layers import chain
+
+        return chain((self.stem, self.pool, self.blocks))
+
 
 def _native_block(block: BasicBlock | Bottleneck) -> NativeSequence | None:
     """A folded block as one native sequence, whose last layer activates after the shortcut."""

@@ -81,6 +81,10 @@ def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Modul
         return _folded_sequence(list(module), bank_dtype, fused)
     if isinstance(module, SqueezeExcitation):  # its convolutions are of single pixels
         return module
+    if fused and type(module) is nn.MaxPool2d:
+        from pose.models.native.inference.layers import NativeMaxPool
+
+        return NativeMaxPool(module) if NativeMaxPool.is_known(module) else module
     for name, child in module.named_children():
         setattr(module, name, _folded(child, bank_dtype, fused))
     form = vars(type(module)).get("native_form") if fused else None  # a subclass may compute something else
@@ -102,10 +106,10 @@ def _folded_sequence(layers: list[nn.Module], bank_dtype: torch.dtype, fused: bo
             made.append(_folded(layer, bank_dtype, fused))
     if not fused:
         return nn.Sequential(*made)
-    from pose.models.native.inference.layers import NativeLayer, NativeSequence
+    from pose.models.native.inference.layers import NativeModule, NativeSequence
 
     runs: list[nn.Module] = []
-    for is_native, group in itertools.groupby(made, lambda layer: isinstance(layer, NativeLayer | NativeSequence)):
+    for is_native, group in itertools.groupby(made, lambda layer: isinstance(layer, NativeModule)):
         run = list(group)
         runs += [NativeSequence(run)] if is_native else run
     return runs[0] if len(runs) == 1 else nn.Sequential(*runs)

@@ -174,13 +174,89 @@ class NativeSqueezeExcitation(NativeModule):
         return [Step("squeeze", (), arrays(self.fc1_weight, self.fc1_bias, self.fc2_weight, self.fc2_bias))]
 
 
+class NativeUpsample(NativeModule):
+    """Twice as many rows and columns, as ``F.interpolate`` has them with ``scale_factor=2``.
+
+    Args:
+        mode: ``bilinear``, without aligned corners, or ``nearest``.
+    """
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def steps(self) -> list[Step]:
+        """See :class:`NativeModule`."""
+        return [Step(self.mode)]
+
+    def extra_repr(self) -> str:
+        return self.mode
+
+
+class NativeMaxPool(NativeModule):
+    """``nn.MaxPool2d``."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.geometry = (*pair(pool.kernel_size), *pair(pool.stride), *pair(pool.padding), *pair(pool.dilation))
+
+    @staticmethod
+    def is_known(pool: nn.MaxPool2d) -> bool:
+        """Whether there is a native layer of its kind."""
+        return not pool.ceil_mode and not pool.return_indices
+
+    def steps(self) -> list[Step]:
+        """See :class:`NativeModule`."""
+        return [Step("max_pool", self.geometry)]
+
+
+class NativeDeconvolution(NativeModule):
+    """``nn.ConvTranspose2d`` 4 x 4 with stride 2 and padding 1, and an activation.
+
+    Each of the four kinds of pixels of its answer sees a quarter of the kernel: together they are a convolution 2 x 2
+    with four times the channels, whose pixels are put beside each other.
+
+    Args:
+        layer: The deconvolution, see :meth:`is_known`.
+        activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d, activation: int) -> None:
+        super().__init__()
+        conv = nn.Conv2d(layer.in_channels, 4 * layer.out_channels, 2, padding=1)
+        weight = layer.weight.detach()  # (C_in, C_out, 4, 4)
+        # Row 2 i + a of the answer is made of the image's rows i + a - 1 and i + a by the kernel's 3 - a and 1 - a.
+        parts = [weight[:, :, (3 - a, 1 - a)][..., (3 - b, 1 - b)] for a in range(2) for b in range(2)]
+        bias = weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias.detach()
+        with torch.no_grad():
+            conv.weight.copy_(torch.cat(parts, 1).transpose(0, 1))
+            assert conv.bias is not None
+            conv.bias.copy_(bias.repeat(4))
+        self.conv = NativeConv2d(conv, activation)
+
+    @staticmethod
+    def is_known(layer: nn.ConvTranspose2d) -> bool:
+        """Whether a deconvolution can be one of this kind."""
+        plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.output_padding == (0, 0)
+        return plain and layer.kernel_size == (4, 4) and layer.stride == (2, 2) and layer.padding == (1, 1)
+
+    def steps(self) -> list[Step]:
+        """See :class:`NativeModule`."""
+        return [*self.conv.steps(), Step("interleave")]
+
+
+def pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    """A number for both axes as two."""
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
 class NativeSequence(NativeModule):
     """Native modules in a row.
 
     Args:
-        layers: Convolutions, sequences, and squeeze-and-excitation behind them.
+        layers: Native modules; squeeze-and-excitation only behind others.
         shortcut: Where it is a block: what of its input is added before the last activation, an ``nn.Identity`` or a
-            native module. The last layer is a convolution then.
+            native module. The last layer is a convolution then, or takes the nearest pixels.
     """
 
     def __init__(self, layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> None:
@@ -215,23 +291,27 @@ def fuse(layer: nn.Module, activation: nn.Module, bank_dtype: torch.dtype = torc
         native = make(code or 0, bank_dtype)
     elif isinstance(layer, nn.Conv2d) and type(layer).forward is nn.Conv2d.forward:  # else it may compute anything
         native = NativeConv2d(layer, code or 0) if is_known(layer) else None
+    elif isinstance(layer, nn.ConvTranspose2d) and type(layer).forward is nn.ConvTranspose2d.forward:
+        native = NativeDeconvolution(layer, code or 0) if NativeDeconvolution.is_known(layer) else None
     if native is not None:
         layer, activation = native, activation if code is None else nn.Identity()
     return layer if isinstance(activation, nn.Identity) else nn.Sequential(layer, activation)
 
 
 def chain(layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> NativeSequence | None:
-    """Native layers, and squeeze-and-excitation between them, as one; None where there is none or another module.
+    """Native modules as one; None where there is none or another module.
 
     Args:
         layers: Identities among them are left out.
         shortcut: See :class:`NativeSequence`.
     """
     layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
-    natives = NativeLayer | NativeSequence
-    if not layers or not isinstance(layers[0], natives) or not isinstance(shortcut, natives | nn.Identity | None):
-        return None
-    if not isinstance(layers[-1], natives if shortcut is None else NativeLayer):
-        return None
     known = all(isinstance(layer, NativeModule) for layer in layers)
-    return NativeSequence(layers, shortcut) if known else None
+    if not layers or not known or isinstance(layers[0], NativeSqueezeExcitation):
+        return None
+    if shortcut is not None:
+        last = layers[-1]
+        adds = isinstance(last, NativeLayer) or (isinstance(last, NativeUpsample) and last.mode == "nearest")
+        if not adds or not isinstance(shortcut, NativeModule | nn.Identity):
+            return None
+    return NativeSequence(layers, shortcut)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose.models.native.inference.layers import NativeLayer, NativeModule, NativeSequence, NativeSqueezeExcitation
+from pose.models.native.inference.layers import NativeDeconvolution, NativeLayer, NativeModule, NativeSequence
 from pose.native.program import Program
 
 
@@ -95,24 +95,26 @@ def _in_order(module: NativeModule) -> Iterator[NativeModule]:
         for layer in module.layers:
             assert isinstance(layer, NativeModule)
             yield from _in_order(layer)
-    else:
-        yield module
+        return
+    if isinstance(module, NativeDeconvolution):
+        yield module.conv
+    yield module
 
 
 def _layer_time(name: str, layer: NativeModule, row: list[float]) -> LayerTime:
-    seconds, (in_rows, in_columns, rows, columns) = row[0], map(int, row[1:])
+    seconds, (in_rows, in_columns, inputs, rows, columns, outputs) = row[0], map(int, row[1:])
     weights = sum(buffer.numel() * buffer.element_size() for buffer in layer.buffers())
-    found = LayerTime(name, type(layer).__name__.removeprefix("Native"), (rows, columns), seconds, 0, weights, 0)
-    if isinstance(layer, NativeSqueezeExcitation):
-        channels = layer.fc1_weight.shape[0]
-        return replace(found, what=f"{found.what} {channels}", image_bytes=8 * rows * columns * channels)
-    assert isinstance(layer, NativeLayer)
+    if isinstance(layer, NativeDeconvolution):  # its convolution is a layer of its own
+        weights = 0
+    bytes_ = 4 * (in_rows * in_columns * inputs + rows * columns * outputs)
+    kind = type(layer).__name__.removeprefix("Native")
+    found = LayerTime(name, f"{kind} {inputs}", (rows, columns), seconds, 0, weights, bytes_)
+    if not isinstance(layer, NativeLayer):
+        return found
     height, width, stride = layer.geometry[0], layer.geometry[1], layer.geometry[2]
-    inputs = 1 if layer.depthwise else layer.in_channels
-    kind = "depthwise" if layer.depthwise else f"{layer.in_channels} to"
+    channels = f"depthwise {outputs}" if layer.depthwise else f"{inputs} to {outputs}"
     return replace(
         found,
-        what=f"{found.what} {kind} {layer.out_channels}, {height} x {width}{f' / {stride}' if stride > 1 else ''}",
-        multiply_adds=rows * columns * height * width * inputs * layer.out_channels,
-        image_bytes=4 * (in_rows * in_columns * layer.in_channels + rows * columns * layer.out_channels),
+        what=f"{kind} {channels}, {height} x {width}{f' / {stride}' if stride > 1 else ''}",
+        multiply_adds=rows * columns * height * width * (1 if layer.depthwise else inputs) * outputs,
     )

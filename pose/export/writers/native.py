@@ -1,0 +1,50 @@
+"""This project's native layers, as a program of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from pose.export.errors import ExportError
+from pose.models.native.inference.layers import NativeModule
+from pose.native.program import Step
+from pose.native.program_file import load_program, save_program
+
+
+def write(network: nn.Module, x: Tensor, path: Path) -> None:
+    """Writes ``path``; the metadata is added by the caller.
+
+    Raises:
+        ExportError: A layer has no native form; the message names the first.
+    """
+    save_program(path, steps_of(network, path), {})
+
+
+def steps_of(network: nn.Module, path: str | Path) -> list[Step]:
+    """What a network deployed with native layers does.
+
+    Args:
+        network: The network.
+        path: For messages.
+
+    Raises:
+        ExportError: As for :func:`write`.
+    """
+    if isinstance(network, NativeModule):
+        return network.steps()
+    for name, module in network.named_modules():
+        if not isinstance(module, NativeModule) and not list(module.children()) and not isinstance(module, nn.Identity):
+            raise ExportError(
+                f"{path}: {name} ({type(module).__name__}) has no native form; --format onnx takes such a network"
+            )
+    raise ExportError(
+        f"{path}: {type(network).__name__} is no row of native layers; --format onnx takes such a network"
+    )
+
+
+def describe(path: Path, entries: Mapping[str, str]) -> None:
+    """Puts the metadata into a file."""
+    steps, _ = load_program(path)
+    save_program(path, steps, entries)

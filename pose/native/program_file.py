@@ -1,0 +1,84 @@
+"""Programs in files: ``NAME.native``, a zip archive that numpy and json read, with nothing in it that is executed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose.errors import CheckpointError
+from pose.files import DAMAGED
+from pose.native.program import Step
+
+VERSION = 1
+"""Of the way in which constants lie, and of the kinds of steps."""
+
+STEPS, DETAILS = "program.json", "details.json"
+
+
+def save_program(path: str | Path, steps: Sequence[Step], details: Mapping[str, str]) -> None:
+    """Writes a program.
+
+    Args:
+        path: The file; it is replaced.
+        steps: What it does.
+        details: Texts of whoever writes it, by name.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        count = 0
+
+        def written(step: Step) -> dict[str, Any]:
+            nonlocal count
+            names: list[str | None] = []
+            for constant in step.constants:
+                names.append(None if constant is None else f"{count}.npy")
+                if constant is not None:
+                    with archive.open(f"{count}.npy", "w") as file:
+                        np.lib.format.write_array(file, constant, allow_pickle=False)
+                    count += 1
+            shortcut = [written(inner) for inner in step.shortcut]
+            return {"kind": step.kind, "numbers": list(step.numbers), "constants": names, "shortcut": shortcut}
+
+        text = json.dumps({"version": VERSION, "steps": [written(step) for step in steps]})
+        archive.writestr(STEPS, text)
+        archive.writestr(DETAILS, json.dumps(dict(details)))
+
+
+def load_program(path: str | Path) -> tuple[list[Step], dict[str, str]]:
+    """Reads what :func:`save_program` wrote.
+
+    Returns:
+        The steps, and the details.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, no such file or of another version.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: exported network not found")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            program, details = json.loads(archive.read(STEPS)), json.loads(archive.read(DETAILS))
+            if program["version"] != VERSION:
+                raise CheckpointError(f"{path}: is of version {program['version']}, not {VERSION}: export it again")
+            steps = [_step(archive, step) for step in program["steps"]]
+            return steps, {str(name): str(text) for name, text in details.items()}
+    except CheckpointError:
+        raise
+    except DAMAGED as error:
+        raise CheckpointError(f"{path}: no network of native layers ({error!r}); export it again") from error
+
+
+def _step(archive: zipfile.ZipFile, step: Any) -> Step:
+    constants = tuple(None if name is None else _constant(archive, str(name)) for name in step["constants"])
+    shortcut = tuple(_step(archive, inner) for inner in step["shortcut"])
+    return Step(str(step["kind"]), tuple(map(int, step["numbers"])), constants, shortcut)
+
+
+def _constant(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(name) as file:
+        return np.ascontiguousarray(np.lib.format.read_array(file, allow_pickle=False))
