@@ -72,6 +72,10 @@ class Poses:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score:.2f}" for score in self.scores[:8]) + (", ..." if len(self) > 8 else "")
+        return f"Poses({len(self)} persons, {self.skeleton.num_keypoints} keypoints, scores [{scores}])"
+
     @overload
     def __getitem__(self, index: int) -> Person: ...
 
@@ -100,7 +104,7 @@ class Poses:
     def __iter__(self) -> Iterator[Person]:
         return (self[row] for row in range(len(self)))
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """Records of COCO's keypoint results format, see :func:`to_coco_results`.
 
         Args:

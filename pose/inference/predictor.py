@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pose.datasets.images import warp
-from pose.errors import CheckpointError, DataError
+from pose.errors import CheckpointError, DataError, require
 from pose.evaluation.calibration import JointCalibration
 from pose.evaluation.oks import NMS_THRESHOLD, RESCORE_THRESHOLD, nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
@@ -88,7 +88,9 @@ class Predictor:
         Raises:
             OptionError: The configuration or the device is wrong.
             CheckpointError: The checkpoint is broken or of another network.
+            MissingExtra: PyTorch is not installed, which every checkpoint needs; :meth:`from_file` does without.
         """
+        require("torch", "a checkpoint")
         from pose.checkpoint import load_weights
         from pose.config import load_settings
         from pose.device import choose_device
@@ -123,6 +125,7 @@ class Predictor:
         Raises:
             OptionError: No weights have this name, or the device is wrong.
             CheckpointError: The weights are missing or changed.
+            MissingExtra: PyTorch is not installed.
         """
         weights = shipped(name)
         options = {"data.skeleton": weights.skeleton, **(overrides or {})}
