@@ -84,7 +84,7 @@ def write_all(
     pairs: Iterable[tuple[Frame, Poses]],
     writes: Sequence[Write],
     draw: Callable[[Frame, Poses], np.ndarray],
-    clock: Profiler | None = None,
+    profiler: Profiler | None = None,
 ) -> tuple[int, bool]:
     """Hands every frame to every output.
 
@@ -92,19 +92,19 @@ def write_all(
         pairs: Frames with their poses.
         writes: The outputs.
         draw: From a frame and its poses to the drawn picture.
-        clock: Times drawing and writing.
+        profiler: Times drawing and writing.
 
     Returns:
         How many frames were written, and whether a person stopped it with Ctrl-C or in the window.
     """
-    clock = clock or Profiler()
+    profiler = profiler or Profiler()
     count = 0
     try:
         for frame, poses in pairs:
-            with clock("draw"):
+            with profiler("draw"):
                 drawn = draw(frame, poses)
             count += 1
-            with clock("write"):
+            with profiler("write"):
                 for write in writes:
                     write(frame, poses, drawn)
     except (Stop, KeyboardInterrupt):

@@ -55,7 +55,7 @@ class StreamPredictor:
         Raises:
             DataError: A box lies outside the picture.
         """
-        with self.predictor.clock("track"):
+        with self.predictor.profiler("track"):
             followed = self._follow(image)
         due = self._last_detection < 0 or frame - self._last_detection >= self.detect_every
         carried = self.tracker.tracks.take(followed & (self.tracker.tracks.seen == self._last_frame))
