@@ -45,8 +45,8 @@ class Duplicate:
 
 def perceptual_hash(image: np.ndarray) -> int:
     """The 64 bits of (H, W, 3) uint8 BGR; 0 for an image of one color."""
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:_LOW, :_LOW].ravel()
     if np.abs(low[1:]).max() < 1:
         return 0

@@ -22,7 +22,7 @@ SHOWN = ("AP", "AP50", "AP75", "AR")
 """COCO's figures in the table; all of them are in each run's own file."""
 
 
-def summarise(runs: Sequence[Run]) -> dict[str, Any]:
+def summarize(runs: Sequence[Run]) -> dict[str, Any]:
     """Means, spreads and differences of the runs that are tested.
 
     Args:

@@ -68,7 +68,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` finds.
+    """What :func:`analyze` finds.
 
     Args:
         truth, results, matches: What was compared.
@@ -101,7 +101,7 @@ class Analysis:
     joints: Calibration
 
 
-def analyse(results: Results, annotations: COCO, skeleton: Skeleton) -> Analysis:
+def analyze(results: Results, annotations: COCO, skeleton: Skeleton) -> Analysis:
     """Compares results with annotations in every way; some dozens of evaluations, so minutes for a full val2017.
 
     Raises:

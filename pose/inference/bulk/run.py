@@ -44,14 +44,14 @@ class Counts:
     """What a process did.
 
     Attributes:
-        pictures: Looked at, bad ones among them.
+        images: Looked at, bad ones among them.
         persons: Found.
         bad: Pictures that could not be used.
         seconds: By the clock.
         cpu_seconds: Of all of this process's threads.
     """
 
-    pictures: int = 0
+    images: int = 0
     persons: int = 0
     bad: int = 0
     seconds: float = 0.0
@@ -59,13 +59,13 @@ class Counts:
 
     def describe(self, finder: FindPoses) -> str:
         """Two lines: what was done, and how fast against a program that did nothing but decode."""
-        lines = f"{self.pictures:,} pictures, {self.persons:,} persons, {self.bad:,} bad pictures"
-        if not self.pictures:
+        lines = f"{self.images:,} pictures, {self.persons:,} persons, {self.bad:,} bad pictures"
+        if not self.images:
             return lines
         ceiling = finder.decoded / max(finder.decode_seconds, 1e-9)
-        speed = self.pictures / max(self.cpu_seconds, 1e-9)
+        speed = self.images / max(self.cpu_seconds, 1e-9)
         return (
-            f"{lines} in {self.seconds:.1f} s\n{self.pictures / self.seconds:.1f} pictures a second; "
+            f"{lines} in {self.seconds:.1f} s\n{self.images / self.seconds:.1f} pictures a second; "
             f"{speed:.1f} a second of a CPU core, decoding alone would allow {ceiling:.1f} ({speed / ceiling:.0%})"
         )
 
@@ -123,7 +123,7 @@ def run_parts(
                 found = _do(finder, part, folder, suffix, batch, bar)
                 for image, error in found["bad"][: max(TOLD - counts.bad, 0)]:
                     warn(error if image in error else f"{image}: {error}")
-                counts.pictures += found["pictures"]
+                counts.images += found["pictures"]
                 counts.persons += found["persons"]
                 counts.bad += len(found["bad"])
     except HeldError as error:
