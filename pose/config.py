@@ -164,7 +164,7 @@ def read_sections(
     Args:
         path: A Python, JSON or YAML file, see :mod:`pose.config_files`; ``_base_`` names files it builds on.
         overrides: Dotted keys to values, set last.
-        change: Of the sections before that.
+        change: A function that changes the sections before that.
 
     Returns:
         Where the file is, and what it says.

@@ -45,7 +45,7 @@ def encode(
         weights: (N, K) bool or float, what each keypoint weighs; 0 where it is not labelled.
         heatmap_size: Width and height of a map.
         stride: Input pixels per heatmap pixel.
-        sigma: In heatmap pixels.
+        sigma: The Gaussian's standard deviation in heatmap pixels.
 
     Returns:
         heatmaps (N, K, H, W) and weights (N, K), both float32 on the keypoints' device. A weight

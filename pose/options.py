@@ -20,7 +20,7 @@ class OptionError(PoseError, ValueError):
 
 @contextmanager
 def errors_of(path: str | Path) -> Iterator[None]:
-    """Within the block an OptionError is told with the configuration file that it is of."""
+    """Adds the configuration file to an OptionError that is raised within the block."""
     try:
         yield
     except OptionError as error:
@@ -38,7 +38,7 @@ def check_keys(options: Mapping[str, Any], known: Iterable[str], where: str) -> 
     """Raises OptionError for the first key that is not known.
 
     Args:
-        options: What was given.
+        options: The options that were given.
         known: Names that may be given.
         where: What the options belong to, as a dotted path such as ``model.head``; may be empty.
     """
@@ -60,7 +60,7 @@ def call(function: Callable, options: Mapping[str, Any], where: str, **given: An
 
     Args:
         function: A function or class.
-        options: From a configuration.
+        options: The options of a configuration.
         where: The dotted path of ``options``, for messages.
         given: Arguments that the program supplies; a configuration may not name them.
 

@@ -61,7 +61,7 @@ class ImageAugmentation:
     Args:
         scale: The part's share of the image's area, from and to.
         ratio: Its width over its height, from and to.
-        flip_probability: Of a left-right flip.
+        flip_probability: The chance of a left-right flip.
         brightness, contrast, saturation: Factors vary by up to so much about 1; 0 leaves them.
     """
 

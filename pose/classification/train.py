@@ -35,7 +35,7 @@ def train(
     """Trains a classifier, see :func:`pose.engine.loop.run`; epochs are chosen by top-1.
 
     Args:
-        settings: Of the run.
+        settings: The run's settings.
         work_dir: A folder without another run, unless it is resumed.
         device: Where to compute.
         resume: Go on after ``last.pth`` where there is one, within an epoch, too; on a CPU with the very weights
@@ -104,11 +104,11 @@ class Mixing:
     """A batch's step: images normalised and, where the schedule says so, mixed in pairs on the device.
 
     Args:
-        schedule: Of the run.
-        num_classes: Classes.
+        schedule: The run's schedule.
+        num_classes: The number of classes.
 
     Attributes:
-        alpha: Of mixup, from now on.
+        alpha: Mixup's alpha from now on.
     """
 
     def __init__(self, schedule: TrainSettings, num_classes: int) -> None:

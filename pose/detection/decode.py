@@ -27,8 +27,8 @@ def decode(
         predicted: (N, 5, h, w), see :class:`pose.detection.network.DetectionNet`.
         stride: Input pixels per cell.
         threshold: Boxes of a lower score are left out.
-        overlap: Of two boxes with a larger IoU the worse is left out.
-        max_persons: At most so many a picture, the best.
+        overlap: The worse of two boxes with a larger IoU is left out.
+        max_persons: The number of boxes of a picture at most; the best are kept.
 
     Returns:
         For each picture (P, 5) x1, y1, x2, y2 in input pixels and the score in (0, 1), the best first.

@@ -137,9 +137,9 @@ def trained_network(checkpoint: Mapping[str, Any], model: Mapping[str, Any], pat
     """The network of a checkpoint, on the CPU in float32; of a training that goes on the averaged one, if there is one.
 
     Args:
-        checkpoint: Of :func:`read_checkpoint`.
+        checkpoint: A checkpoint of :func:`read_checkpoint`.
         model: The ``model`` section of its settings.
-        path: For messages.
+        path: What messages call the file.
 
     Raises:
         CheckpointError: The weights are of another network.

@@ -28,7 +28,7 @@ class DetectorFile:
     Args:
         input_area: The network's input has at most so many pixels; its shape is the picture's.
         threshold: Boxes of a lower score are left out.
-        overlap: Of two boxes with a larger IoU the worse is left out.
+        overlap: The worse of two boxes with a larger IoU is left out.
         longest_side: No side of the input is longer.
         size_divisor: Both sides are multiples of it.
         gray: What the input is where the picture is not.

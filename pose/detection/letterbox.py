@@ -54,8 +54,8 @@ def to_image(found: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np
 
     Args:
         found: (N, 5) x1, y1, x2, y2, score.
-        scale: Of :func:`letterbox`.
-        shape: Of the picture.
+        scale: The factors that :func:`letterbox` gave.
+        shape: The picture's shape.
 
     Returns:
         (M, 5) float64 x, y, width, height inside the picture, score; those outside it are left out.

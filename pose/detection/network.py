@@ -35,10 +35,10 @@ class DetectionNet(nn.Module):
     """Pictures to maps.
 
     Args:
-        width: Of the MobileNetV2 backbone.
-        channels: Of the pyramid's features at strides 32, 16 and 8.
+        width: The width of the MobileNetV2 backbone.
+        channels: The channels of the pyramid's features at strides 32, 16 and 8.
         blocks: Inverted residuals on the features at stride 8.
-        kernel_size: Of the pyramid's depthwise convolutions.
+        kernel_size: The kernel size of the pyramid's depthwise convolutions.
         frozen: How many of the backbone's three stages, from the first on, are to keep their weights in training.
 
     Attributes:

@@ -67,7 +67,7 @@ class TrainSettings(Schedule):
     """How a detector is trained; what is not named here is :class:`~pose.train_settings.Schedule`'s.
 
     Args:
-        canvases: Canvases an epoch.
+        canvases: The number of canvases in an epoch.
         canvas_size: Width and height of a canvas, multiples of 32.
         repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``: what frozen stages make of them is
             kept in memory and not computed again, and no workers.

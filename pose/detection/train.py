@@ -40,7 +40,7 @@ def train(
     """Trains a detector, see :func:`pose.engine.loop.run`; epochs are chosen by AP50 on the pictures held out.
 
     Args:
-        settings: Of the run.
+        settings: The run's settings.
         work_dir: A folder without another run, unless it is resumed.
         device: Where to compute.
         resume: Go on after ``last.pth`` where there is one, within an epoch, too; on a CPU with the very weights
@@ -60,7 +60,7 @@ def make_trainer(settings: DetectorSettings, device: torch.device | str, fresh: 
     """A network of the settings, its loss and its optimizer.
 
     Args:
-        settings: Of the run.
+        settings: The run's settings.
         device: Where to compute.
         fresh: Load what the settings start from.
     """

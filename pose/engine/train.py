@@ -40,13 +40,13 @@ def train(
     """Trains a pose network, see :func:`pose.engine.loop.run`; epochs are chosen by AP.
 
     Args:
-        settings: Of the run.
+        settings: The run's settings.
         work_dir: A folder without another run, unless it is resumed.
         device: Where to compute.
         resume: Go on after ``last.pth`` where there is one; on a CPU with the very weights that a run without a
             stop would have had.
         check_data: Decode every picture before training and tell which are broken.
-        enough: Told the epoch, from 1, and the figures of each validation; True ends the run there.
+        enough: Takes the epoch, from 1, and the figures of each validation; True ends the run there.
 
     Returns:
         ``best``: the figures of the best validation, with ``epoch``, or None; ``checkpoint``: where it is;

@@ -36,7 +36,7 @@ FIXED = ("data.root", "data.train", "data.val", "data.test", "data.skeleton", "d
 """Options that decide what is measured; they are not searched."""
 
 SettingsOf = Callable[[dict[str, Any]], Settings]
-"""From options by dotted key to settings."""
+"""Makes settings of options by dotted key."""
 
 _LOCK, _RESUMES = ".tune.lock", "resumes"
 
@@ -76,9 +76,9 @@ class Search:
     """A search in a folder.
 
     Args:
-        settings: Of every trial, but for what is searched; their test split is not read.
-        ranges: What is searched.
-        folder: Gets ``study.log`` and ``trial_NUMBER``; the same one goes on.
+        settings: The settings of every trial, but for what is searched; their test split is not read.
+        ranges: The options that are searched.
+        folder: The folder, which gets ``study.log`` and ``trial_NUMBER``; a search in the same one goes on.
         prune: Stop a trial at a validation where it is worse than most others were there.
 
     Raises:
@@ -123,9 +123,9 @@ class Search:
         """Trains until there are so many trials, those of other processes among them.
 
         Args:
-            trials: In all.
+            trials: The number of trials in all.
             device: Where to compute.
-            settings_of: From options by dotted key to settings.
+            settings_of: Makes settings of options by dotted key.
 
         Returns:
             The signal that stopped it, or None.
@@ -226,7 +226,7 @@ def format_search(search: Search, config: str, given: Sequence[str] = ()) -> str
     """The trials as Markdown, the best first, and the command that trains with the best one's options.
 
     Args:
-        search: What was tried.
+        search: The search.
         config: The configuration's file.
         given: ``KEY=VALUE`` of every trial, which the command needs, too.
     """

@@ -198,7 +198,7 @@ def drawn_shares(
     Args:
         probabilities: (N, K).
         right: (N, K) as :func:`right_joints` gives it; joints without a label do not count.
-        thresholds: To look at.
+        thresholds: The thresholds to look at.
     """
     labeled = ~np.isnan(right)
     found, correct = probabilities[labeled], right[labeled]

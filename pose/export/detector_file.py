@@ -63,7 +63,7 @@ def export_detector(checkpoint: str | Path, path: str | Path) -> float:
     """Writes a trained detector as an ONNX file and compares the boxes that the two find.
 
     Args:
-        checkpoint: Of ``tools/train_detector.py``, or the weights that come with the project.
+        checkpoint: A file of ``tools/train_detector.py``, or the weights that come with the project.
         path: Replaced only by a file that has passed the comparison.
 
     Returns:

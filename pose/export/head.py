@@ -19,7 +19,7 @@ class KeypointNetwork(nn.Module):
 
     Args:
         network: Normalised crops (N, 3, H, W) to heatmaps (N, K, h, w).
-        skeleton: What mirrors what.
+        skeleton: Says what each keypoint becomes in a mirror.
         flip: Average with the heatmaps of the mirrored crop.
         flip_shift: Pixels that those are shifted to the right.
         decode: One of :data:`DECODERS`.
@@ -126,7 +126,7 @@ class CropKeypoints(nn.Module):
 
     Args:
         network: Normalized crops to coordinates in heatmap pixels and scores.
-        mean, std: Of RGB in [0, 1].
+        mean, std: The mean and standard deviation of RGB in [0, 1].
         stride: Crop pixels per heatmap pixel.
     """
 

@@ -29,7 +29,7 @@ class Noisy(nn.Module):
 
     Args:
         network: Normalized crops to heatmaps.
-        deviation: Of the numbers.
+        deviation: The numbers' standard deviation.
     """
 
     def __init__(self, network: nn.Module, deviation: float) -> None:

@@ -25,9 +25,9 @@ class ImageRecord:
 
     Attributes:
         file_name: Relative to the image folder, with forward slashes.
-        width: In pixels.
-        height: In pixels.
-        id: As the file numbers it; None where it does not.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        id: Its number in the file; None where the file has none.
     """
 
     file_name: str
@@ -180,7 +180,7 @@ def inner_names(images: Iterable[ImageRecord], dropped: Sequence[str] = ()) -> l
     """Where a folder that is written keeps images: :func:`relative_name` without ``..`` before it.
 
     Args:
-        images: Whose names.
+        images: The images whose names are asked for.
         dropped: Folders that the format gives another meaning, left out of the names.
 
     Raises:

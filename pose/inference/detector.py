@@ -28,7 +28,7 @@ def default_detector(threshold: float | None = None, native: bool = False, devic
     Args:
         threshold: Boxes of a lower score are left out; None takes the detector's own.
         native: See :func:`load_detector`.
-        device: Likewise.
+        device: See :func:`load_detector`.
 
     Raises:
         CheckpointError: Its weights are missing or changed.

@@ -1,4 +1,4 @@
-"""From images to poses: the way of a sample in testing, for images instead of a data set.
+"""The predictor: images become poses by the way of a sample in testing.
 
 predictor = Predictor.from_config("configs/quickstart.py", "best.pth")
 poses = predictor("street.jpg", boxes=[[120, 40, 80, 200]])
@@ -35,13 +35,13 @@ class Predictor:
     """Finds the keypoints of persons in pictures, all crops of all pictures in batches.
 
     Args:
-        network: From crops to keypoints.
-        detector: From a picture (H, W, 3) to boxes (N, 4 or 5), for calls without boxes.
+        network: Finds the keypoints of crops.
+        detector: Finds the boxes (N, 4 or 5) of an image (H, W, 3), for calls without boxes.
         batch_size: Most crops of one forward pass.
         rescore: Person score = box score x mean joint score, else the box score.
         rescore_threshold: Joints above this score count in that mean.
         nms: ``greedy``, ``soft`` or ``off``: OKS suppression of persons found twice in a picture.
-        nms_threshold: Its OKS threshold.
+        nms_threshold: The OKS threshold of that suppression.
         profiler: Times the stages.
         calibration: Turns joint scores into probabilities, for people to see; person scores are of the raw ones.
     """
@@ -80,7 +80,7 @@ class Predictor:
 
         Args:
             config: The configuration file that the network was trained with.
-            checkpoint: Its weights.
+            checkpoint: The network's weights.
             overrides: Dotted keys to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
 
@@ -117,7 +117,7 @@ class Predictor:
             name: A name of ``weights`` in ``data/weights/index.json``; None takes the default there.
             overrides: Dotted keys of the configuration to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
-            detector: From an image to boxes (N, 5), e.g. of :func:`~pose.inference.detector.load_detector`, or
+            detector: Finds the boxes (N, 5) of an image, e.g. one of :func:`~pose.inference.detector.load_detector`, or
                 :func:`~pose.inference.boxes.whole_image` for one person who fills the image. None takes the
                 detector that comes with the repository.
 

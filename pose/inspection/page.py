@@ -34,7 +34,7 @@ class Examples:
     """Draws persons of a data set as parts of a page.
 
     Args:
-        dataset: Whose persons.
+        dataset: The data set whose persons are drawn.
         images: The folder of its images; None draws on a plain ground.
     """
 
@@ -95,10 +95,10 @@ def write_page(
 
     Args:
         folder: Made if it is not there.
-        name: Of the data set.
+        name: The data set's name.
         dataset: What it is about.
         images: The folder of its images.
-        persons, pairs, exchanged: What was found.
+        persons, pairs, exchanged: What the checks found.
         duplicates: That part of the page, from :func:`duplicate_section`.
 
     Raises:
@@ -196,7 +196,7 @@ def duplicate_section(
     Args:
         across: Pairs in different splits.
         within: Pairs in one split.
-        files: Of all images, by the rows that the pairs name.
+        files: All images, by the rows that the pairs name.
         broken: What was wrong with images that cannot be read.
     """
 

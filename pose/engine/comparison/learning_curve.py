@@ -31,7 +31,7 @@ def with_share(settings: Settings, share: float, equal: str) -> Settings:
     """Settings that learn from a share of the images of every training set, and test on the validation split.
 
     Args:
-        settings: Of the whole.
+        settings: The settings of the whole training set.
         share: Above 0 and at most 1; a smaller one's images are among a larger one's.
         equal: One of :data:`EQUAL`.
     """
@@ -48,10 +48,10 @@ def plan_curve(
     """A run for each share and seed, see :func:`pose.engine.comparison.runs.plan_runs`.
 
     Args:
-        settings: Of the whole training set; its test split is not read.
+        settings: The settings of the whole training set; its test split is not read.
         shares: At least two, each above 0 and at most 1.
         seeds: Numbers from 0 on.
-        folder: Gets ``share_PERCENT/seed_N`` for each.
+        folder: The folder, which gets ``share_PERCENT/seed_N`` for each.
         equal: One of :data:`EQUAL`.
 
     Raises:
@@ -110,8 +110,8 @@ def conclusion(gains: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """The last step in a sentence.
 
     Args:
-        gains: As :func:`summarize_curve` has them.
-        names: Of all shares, ascending.
+        gains: The gains as :func:`summarize_curve` has them.
+        names: The names of all shares, ascending.
     """
     if not gains or gains[-1]["to"] != names[-1]:
         return f"No answer yet: {_percent(names[-1])} and the share before it are not both tested."

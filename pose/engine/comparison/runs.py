@@ -48,8 +48,8 @@ class Run:
 
     Args:
         name: The network's, from its configuration's file.
-        seed: Of initialisation, order and augmentation.
-        settings: With that seed.
+        seed: The seed of initialisation, order and augmentation.
+        settings: The run's settings, with that seed.
         folder: Where it is trained.
     """
 
@@ -117,7 +117,7 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
     Args:
         networks: Settings by name, the baseline first; they may differ in ``differ`` alone.
         seeds: Numbers from 0 on, no two alike.
-        folder: Gets ``NAME/seed_N`` for each.
+        folder: The folder, which gets ``NAME/seed_N`` for each.
         differ: A section of the settings.
 
     Raises:

@@ -26,7 +26,7 @@ def summarize(runs: Sequence[Run]) -> dict[str, Any]:
     """Means, spreads and differences of the runs that are tested.
 
     Args:
-        runs: Of :func:`pose.engine.comparison.runs.plan_runs`; the first one's network is the baseline.
+        runs: The runs of :func:`pose.engine.comparison.runs.plan_runs`; the first one's network is the baseline.
 
     Returns:
         ``networks``: by name, ``seeds``, ``parameters``, ``hours`` of training, ``epochs`` and ``checkpoint`` that were

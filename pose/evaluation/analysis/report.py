@@ -76,9 +76,9 @@ def write_report(
     """Writes the page.
 
     Args:
-        folder: Gets :data:`PAGE`.
+        folder: The folder, which gets :data:`PAGE`.
         analysis: What was found out about the results.
-        figures: COCO's ten.
+        figures: COCO's ten figures.
         about: How the results came about, as :meth:`~pose.evaluation.protocol.TestProtocol.describe` says it.
         gallery: Crops; without any, the page says so.
 

@@ -45,10 +45,10 @@ class Counts:
 
     Attributes:
         images: Looked at, bad ones among them.
-        persons: Found.
+        persons: The persons that were found.
         bad: Pictures that could not be used.
-        seconds: By the clock.
-        cpu_seconds: Of all of this process's threads.
+        seconds: The time that passed.
+        cpu_seconds: The processor time of all of this process's threads.
     """
 
     images: int = 0
@@ -74,9 +74,9 @@ def open_run(folder: Path, about: Mapping[str, Any], parts: Sequence[Part]) -> N
     """Makes the folder of a run, or finds that it is this run's.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         about: What the rows depend on: network, options, format.
-        parts: Of the input.
+        parts: The input's parts.
 
     Raises:
         OutputError: The folder holds another run, or cannot be written.
@@ -100,11 +100,11 @@ def run_parts(
 
     Args:
         finder: Finds poses.
-        parts: All of them.
-        folder: Of the run.
-        suffix: Of the files of rows, one of :data:`~pose.inference.bulk.writers.FORMATS`.
+        parts: All parts of the input.
+        folder: The run's folder.
+        suffix: The suffix of the files of rows, one of :data:`~pose.inference.bulk.writers.FORMATS`.
         batch: Pictures that are looked at together.
-        warn: Told about the first bad pictures.
+        warn: Takes messages about the first bad pictures.
 
     Raises:
         OutputError: Another process does the same part of the work, or the folder cannot be written.

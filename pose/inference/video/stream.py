@@ -28,7 +28,7 @@ class StreamPredictor:
     """Finds and follows the persons of one video.
 
     Args:
-        predictor: From a frame and boxes to poses.
+        predictor: Finds the poses of a frame and its boxes.
         fps: Frames a second.
         detect_every: Frames from one detection to the next; boxes follow their persons between.
         smoothing: ``off``, ``light`` or ``strong``.
@@ -107,5 +107,5 @@ def _is_somebody(poses: Poses) -> np.ndarray:
 
 
 def _scored_boxes(poses: Poses) -> np.ndarray:
-    """(N, 5)"""
+    """The boxes and scores of poses, (N, 5)."""
     return np.concatenate([poses.boxes, poses.box_scores[:, None]], axis=1)

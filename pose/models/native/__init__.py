@@ -28,7 +28,7 @@ _FLAGS = (
 FLAGS = (*_FLAGS, "-mtune=generic")
 """The compiler's flags for inference; GCC tunes for AMD's processors by tearing multiply-adds apart."""
 TRAINING_FLAGS = (*_FLAGS, "-fassociative-math")
-"""Those for training, whose sums over images may be taken in any order."""
+"""The compiler's flags for training, whose sums over images may be taken in any order."""
 ACTIVATIONS = {nn.Identity: 0, nn.ReLU: 1, nn.ReLU6: 2, nn.Hardswish: 3}
 """Codes of the activations that are fused into a native layer, as in the sources."""
 

@@ -35,8 +35,8 @@ def find(name: str, features: frozenset[str] | None = None) -> Path | None:
     """The library built ahead that this processor runs fastest; None where there is none for it.
 
     Args:
-        name: Of the sources, flags and torch's version, see :func:`pose.models.native.name_of`.
-        features: Of the processor; by default this one's.
+        name: The name of sources, flags and torch's version, see :func:`pose.models.native.name_of`.
+        features: The processor's features; by default this one's.
     """
     found = [(level, FOLDER / f"{name}.{level}.so") for level in LEVELS]
     found = [(level, path) for level, path in found if path.is_file()]
@@ -51,7 +51,7 @@ def compile_library(sources: Sequence[Path], flags: Sequence[str], level: str, t
 
     Args:
         sources: C++ files.
-        flags: As :data:`pose.models.native.FLAGS`; ``-march`` is replaced.
+        flags: The compiler's, as :data:`pose.models.native.FLAGS`; ``-march`` is replaced.
         level: What it is for.
         to: The library; its folder exists.
 

@@ -23,9 +23,9 @@ class LayerTime:
         what: Kind, channels, kernel and stride.
         size: (rows, columns) of its answer.
         seconds: Median of its runs, processor time of the one thread.
-        multiply_adds: Of the convolution with one kernel; what makes a dynamic kernel is not counted.
-        weight_bytes: Of all its constants, a bank counting as whole.
-        image_bytes: Of its input and its answer.
+        multiply_adds: The multiply-adds of the convolution with one kernel; what makes a dynamic kernel is not counted.
+        weight_bytes: The size of all its constants, a bank counting as whole.
+        image_bytes: The size of its input and its output.
     """
 
     name: str
@@ -78,7 +78,7 @@ def layer_times(network: nn.Module, x: Tensor, runs: int = 20) -> list[LayerTime
 
 @contextmanager
 def _recorded(network: nn.Module, passes: list[list[tuple[NativeModule, Tensor]]]) -> Iterator[None]:
-    """Within it, programs leave their modules and tables in the last list of ``passes``."""
+    """Lets programs leave their modules and tables in the last list of ``passes`` within the block."""
     modules = [module for module in network.modules() if isinstance(module, NativeModule)]
     before = [module._program for module in modules]
     for module in modules:
