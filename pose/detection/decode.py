@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pose.detection.suppression import MAX_PERSONS, OVERLAP
 from pose.detection.suppression import suppress as suppress_arrays
-
-MAX_PERSONS = 100
-"""Boxes a picture, as COCO's evaluation counts them."""
-
-OVERLAP = 0.6
-"""Boxes of more overlap (IoU) than this are of one person."""
 
 MAX_LOG = 6.0
 """Distances are at most exp(6) cells: more than any picture has."""

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pose.detection.letterbox import letterbox, to_image
-from pose.detection.suppression import suppress
+from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR, TestSettings, letterbox, to_image
+from pose.detection.suppression import MAX_PERSONS, suppress
 from pose.errors import CheckpointError
 from pose.onnx_format import open_session
 
 METADATA_KEY = "person_detector"
 """The entry of an ONNX file's metadata that holds :class:`DetectorFile`."""
 
-MAX_PERSONS = 100
-"""Boxes a picture, as COCO's evaluation counts them."""
-
 
 @dataclass(frozen=True)
-class DetectorFile:
-    """What a file says of itself.
+class DetectorFile(TestSettings):
+    """What a file says of itself, beside how its boxes are found.
 
     Args:
-        input_area: The network's input has at most so many pixels; its shape is the picture's.
-        threshold: Boxes of a lower score are left out.
-        overlap: The worse of two boxes with a larger IoU is left out.
         longest_side: No side of the input is longer.
         size_divisor: Both sides are multiples of it.
         gray: What the input is where the picture is not.
     """
 
-    input_area: int
-    threshold: float
-    overlap: float
-    longest_side: int
-    size_divisor: int
-    gray: int
+    longest_side: int = LONGEST_SIDE
+    size_divisor: int = SIZE_DIVISOR
+    gray: int = GRAY
 
     def to_json(self) -> str:
         """The text for :data:`METADATA_KEY`."""
@@ -53,17 +44,7 @@ class DetectorFile:
             ValueError, TypeError, KeyError: The text is not such metadata.
         """
         known = json.loads(text)
-        return cls(**{name: type_(known[name]) for name, type_ in _TYPES.items()})
-
-
-_TYPES = {
-    "input_area": int,
-    "threshold": float,
-    "overlap": float,
-    "longest_side": int,
-    "size_divisor": int,
-    "gray": int,
-}
+        return cls(**{field.name: type(field.default)(known[field.name]) for field in fields(cls)})
 
 
 def is_ours(session: Any) -> bool:

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from pose import options
 from pose.config import read_sections
 from pose.detection.canvas import CanvasSettings
-from pose.detection.detector import TestSettings, read_checkpoint, trained_network
+from pose.detection.detector import read_checkpoint, trained_network
 from pose.detection.labels import Source
-from pose.detection.letterbox import SIZE_DIVISOR
+from pose.detection.letterbox import SIZE_DIVISOR, TestSettings
 from pose.detection.network import DetectionNet
 from pose.options import OptionError, errors_of
 from pose.train_settings import Schedule

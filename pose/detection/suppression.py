@@ -5,6 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+OVERLAP = 0.6
+"""Boxes of more overlap (IoU) than this are of one person."""
+
+MAX_PERSONS = 100
+"""Boxes a picture, as COCO's evaluation counts them."""
+
 
 def suppress(boxes: np.ndarray, owners: np.ndarray, overlap: float) -> np.ndarray:
     """Greedy non-maximum suppression, each picture's boxes apart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from pose.detection.decode import corners
 from pose.detection.detector import PersonDetector
 from pose.detection.exported import METADATA_KEY, DetectorFile, ExportedDetector
-from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR
+from pose.detection.letterbox import LONGEST_SIDE
 from pose.detection.network import STRIDE
 from pose.detection.settings import load_network
 from pose.errors import require
@@ -84,13 +85,12 @@ def export_detector(checkpoint: str | Path, path: str | Path) -> float:
     sample = torch.zeros(1, 256, 320, 3, dtype=torch.uint8)
     axes = {"images": {1: "height", 2: "width"}}
     file = batch_scan.trace(graph, sample, ["images"], ["boxes"], free=False, axes=axes)
-    test = settings.test
-    known = DetectorFile(test.input_area, test.threshold, test.overlap, LONGEST_SIDE, SIZE_DIVISOR, GRAY)
+    known = DetectorFile(**asdict(settings.test))
     onnx.helper.set_model_props(file, {METADATA_KEY: known.to_json()})
     onnx.checker.check_model(file, full_check=True)
     with replacing(path) as temporary:
         onnx.save(file, str(temporary))
-        difference = compare(temporary, PersonDetector(folded, test))
+        difference = compare(temporary, PersonDetector(folded, settings.test))
         if not difference <= TOLERANCE * LONGEST_SIDE:
             raise ExportError(f"{path}: boxes differ from PyTorch's by {difference:.3g} pixels; not written")
     return difference
