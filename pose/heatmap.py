@@ -20,8 +20,6 @@ Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 SIGMA = 2.0
 """Standard deviation of the target Gaussian, in heatmap pixels."""
 
-DECODERS = ("none", "sign", "second_highest", "dark")
-
 DECODER = "sign"
 """The decoder of the protocol."""
 
@@ -254,3 +252,7 @@ def _dark_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, he
 
 
 _OFFSETS = {"sign": _sign_offset, "second_highest": _second_highest_offset, "dark": _dark_offset}
+"""The step of each decoder from the highest pixel; saved predictions count on the order, so a new one comes last."""
+
+DECODERS = ("none", *_OFFSETS)
+"""The names of the decoders; ``none`` takes the highest pixel itself."""

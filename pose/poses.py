@@ -143,6 +143,17 @@ def to_coco_results(
     ]
 
 
+def distinct_ids(ids: Sequence[int | None], first: int = 1) -> list[int]:
+    """The ids of a COCO file's records: those that are known where all are different ones of 64 bits, else a count.
+
+    Args:
+        ids: The known id of each record, or None.
+        first: The number that the count begins with.
+    """
+    known = [number for number in ids if number is not None and -(2**63) <= number < 2**63]
+    return known if len(set(known)) == len(ids) else list(range(first, first + len(ids)))
+
+
 def rounded(keypoints: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """What a results file says of (N, K, 3) keypoints and (N,) person scores, as float64.
 

@@ -179,12 +179,8 @@ def make_classifier_settings(sections: Mapping[str, Any]) -> ClassifierSettings:
         raise OptionError("missing option model: a dict with backbone and, where it drops out, dropout")
     options.check_keys(sections["model"], ("backbone", "dropout"), "model")
     classes = {"data": DataSettings, "augmentation": ImageAugmentation, "train": TrainSettings, "test": TestSettings}
-    made: dict[str, Any] = {"model": dict(sections["model"])}
-    for name, section in classes.items():
-        if name in sections:
-            nothing = name == "augmentation" and sections[name] is None
-            made[name] = None if nothing else options.build(section, sections[name], name)
-    return ClassifierSettings(**made)
+    made = options.build_sections(sections, classes, optional=("augmentation",))
+    return ClassifierSettings(model=dict(sections["model"]), **made)
 
 
 def load_classifier_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ClassifierSettings:

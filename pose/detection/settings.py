@@ -139,7 +139,7 @@ def make_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
     """
     options.check_keys(sections, [section.name for section in fields(DetectorSettings)], "")
     classes = {"data": DataSettings, "canvas": CanvasSettings, "train": TrainSettings, "test": TestSettings}
-    made = {name: options.build(classes[name], sections[name], name) for name in classes if name in sections}
+    made = options.build_sections(sections, classes)
     model = sections.get("model", {})
     if not isinstance(model, Mapping):
         raise OptionError(f"model: needs a dict, got {model!r}")

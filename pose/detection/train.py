@@ -41,17 +41,8 @@ def train(
 
     Args:
         settings: The run's settings.
-        work_dir: A folder without another run, unless it is resumed.
+        work_dir, resume: As for :func:`pose.engine.loop.run`, which says as well what is returned and raised.
         device: Where to compute.
-        resume: Go on after ``last.pth`` where there is one, within an epoch, too; on a CPU with the very weights
-            that a run without a stop would have had.
-
-    Returns:
-        ``best``: figures of the best validation with ``epoch``, or None; ``checkpoint``: where it is; ``stopped``: the
-        signal that ended the run, or None.
-
-    Raises:
-        PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
     """
     return run(partial(_prepare, settings, torch.device(device)), work_dir, resume)
 
