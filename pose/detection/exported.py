@@ -44,7 +44,7 @@ class DetectorFile(TestSettings):
             ValueError, TypeError, KeyError: The text is not such metadata.
         """
         known = json.loads(text)
-        return cls(**{field.name: type(field.default)(known[field.name]) for field in fields(cls)})
+        return cls(**{field.name: type(getattr(cls, field.name))(known[field.name]) for field in fields(cls)})
 
 
 def is_ours(session: Any) -> bool:
