@@ -13,8 +13,9 @@ from small_project import run_tool as run_tool
 from tiny import MODEL, tiny_settings, write_config, write_tiny_set
 
 from pose.checkpoint import load_checkpoint
-from pose.engine.comparison import runs as compare
-from pose.engine.comparison.runs import CompareError, Run, finish_all, finish_run, plan_runs
+from pose.engine.comparison import finish as compare
+from pose.engine.comparison.finish import finish_all, finish_run
+from pose.engine.comparison.runs import CompareError, Run, plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarize
 from pose.engine.train import train
 from pose.engine.trainer import Trainer

@@ -12,9 +12,9 @@ from tiny import TOOL_MODEL, tiny_settings, write_tiny_set
 
 from pose.datasets.coco import read_tables
 from pose.datasets.split import first_share, hold_out
-from pose.engine.comparison import runs as compare
+from pose.engine.comparison import finish as compare
+from pose.engine.comparison.finish import finish_all
 from pose.engine.comparison.learning_curve import conclusion, count_persons, plan_curve, summarize_curve, with_share
-from pose.engine.comparison.runs import finish_all
 from pose.engine.training_data import prepare_data
 from pose.evaluation.significance import Interval
 from pose.options import OptionError

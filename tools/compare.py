@@ -23,7 +23,8 @@ from pathlib import Path
 from pose.command_line import count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
-from pose.engine.comparison.runs import finish_all, plan_runs
+from pose.engine.comparison.finish import finish_all
+from pose.engine.comparison.runs import plan_runs
 from pose.engine.comparison.summary import draw_curves, format_table, plain, summarize
 from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json

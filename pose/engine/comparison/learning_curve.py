@@ -1,6 +1,6 @@
 """Would more labels help? One network trained on nested shares of its training images, tested on the validation split.
 
-Runs are those of :mod:`pose.engine.comparison.runs`: resumed after any stop, done once, the test split left alone.
+Runs are those of :mod:`pose.engine.comparison.finish`: resumed after any stop, done once, the test split left alone.
 """
 
 from __future__ import annotations
