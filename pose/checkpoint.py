@@ -176,7 +176,7 @@ def in_half_precision(state: Mapping[str, torch.Tensor], path: str | Path) -> di
     """A state dict's float32 tensors as float16: half the size on disk.
 
     Args:
-        state: Tensors by name.
+        state: The tensors by name.
         path: The checkpoint, for messages.
 
     Raises:
@@ -210,7 +210,7 @@ def load_newest(paths: Sequence[Path]) -> tuple[dict[str, Any], Path, list[Check
     """The first of several checkpoints that is whole.
 
     Args:
-        paths: From the newest to the oldest; those that do not exist are passed over.
+        paths: The paths, from the newest to the oldest; those that do not exist are passed over.
 
     Returns:
         Its contents, its path, and what is wrong with those before it.

@@ -101,7 +101,7 @@ def files_read(arguments: argparse.Namespace, settings: Settings) -> list[Path]:
 
     Args:
         arguments: ``config`` and, where the tool has them, ``checkpoint`` and ``boxes``.
-        settings: Their settings.
+        settings: The settings that they name.
     """
     own = [Path(arguments.config), Path(getattr(arguments, "checkpoint", None) or arguments.config)]
     boxes = getattr(arguments, "boxes", None)

@@ -119,11 +119,8 @@ def make_settings(sections: Mapping[str, Any]) -> Settings:
     made: dict[str, Any] = {"model": sections["model"]}
     if "data" in sections:
         made["data"] = make_data_settings(sections["data"])
-    for name, section in {"augmentation": Augmentation, "train": TrainSettings, "test": TestSettings}.items():
-        if name in sections:
-            skip = name == "augmentation" and sections[name] is None
-            made[name] = None if skip else options.build(section, sections[name], name)
-    settings = Settings(**made)
+    classes = {"augmentation": Augmentation, "train": TrainSettings, "test": TestSettings}
+    settings = Settings(**made, **options.build_sections(sections, classes, optional=("augmentation",)))
     if not isinstance(settings.model, Mapping):
         raise OptionError(f"model: needs a dict with backbone and head, got {settings.model!r}")
     options.check_keys(settings.model, ("backbone", "head", "channel_order"), "model")
@@ -164,7 +161,7 @@ def read_sections(
     Args:
         path: A Python, JSON or YAML file, see :mod:`pose.config_files`; ``_base_`` names files it builds on.
         overrides: Dotted keys to values, set last.
-        change: Of the sections before that.
+        change: A function that changes the sections before that.
 
     Returns:
         Where the file is, and what it says.

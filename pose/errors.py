@@ -69,6 +69,12 @@ def missing(module: str, what: str = "this", extra: str | None = None, error: Im
     )
 
 
+def missing_line(error: BaseException) -> str | None:
+    """The line for an import that failed because a library of an extra is not installed; None for any other error."""
+    module = (getattr(error, "name", None) or "").partition(".")[0]
+    return missing(module) if isinstance(error, ModuleNotFoundError) and module in EXTRAS else None
+
+
 class PoseError(Exception):
     """Something a person can mend. The message is one line: which file or option, what is wrong, what to do."""
 
@@ -124,10 +130,10 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
             print("error: not enough memory; take a smaller input, network or batch, or fewer workers", file=sys.stderr)
             sys.exit(2)
         except ModuleNotFoundError as error:
-            module = (error.name or "").partition(".")[0]
-            if module not in EXTRAS:
+            line = missing_line(error)
+            if line is None:
                 raise
-            print(f"error: {missing(module)}", file=sys.stderr)
+            print(f"error: {line}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -16,10 +16,10 @@ from typing import Any
 from pose.errors import DataError, OutputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Of the files that are looked for in a folder of images."""
+"""Suffixes of the files that are looked for in a folder of images."""
 
 RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
-"""Of images that not every OpenCV decodes, so that one in a folder is read, or named as one that cannot be."""
+"""Suffixes of images that not every OpenCV decodes: one in a folder is read, or named as one that cannot be."""
 
 DAMAGED = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
@@ -124,7 +124,7 @@ def _prove(folder: Path, path: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | Path:
-    """The same for every name of a file: its device and number on it, or where it would be."""
+    """What is the same for every name of a file: its device and its number there, or where it would be."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""From boxes to crops and back: centre, scale and the crop's affine.
+"""Geometry: boxes become crops and points come back, by a centre, a scale and the crop's affine.
 
 Arrays in, arrays out; every function takes one item or any leading batch shape. A pixel's
 coordinate is its index: the left-top pixel is (0, 0). Sources: docs/protocol.md#annotated-box,

@@ -20,8 +20,6 @@ Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 SIGMA = 2.0
 """Standard deviation of the target Gaussian, in heatmap pixels."""
 
-DECODERS = ("none", "sign", "second_highest", "dark")
-
 DECODER = "sign"
 """The decoder of the protocol."""
 
@@ -45,7 +43,7 @@ def encode(
         weights: (N, K) bool or float, what each keypoint weighs; 0 where it is not labelled.
         heatmap_size: Width and height of a map.
         stride: Input pixels per heatmap pixel.
-        sigma: In heatmap pixels.
+        sigma: The Gaussian's standard deviation in heatmap pixels.
 
     Returns:
         heatmaps (N, K, H, W) and weights (N, K), both float32 on the keypoints' device. A weight
@@ -254,3 +252,7 @@ def _dark_offset(flat: Any, rows: Any, peak: Any, x: Any, y: Any, width: int, he
 
 
 _OFFSETS = {"sign": _sign_offset, "second_highest": _second_highest_offset, "dark": _dark_offset}
+"""The step of each decoder from the highest pixel; saved predictions count on the order, so a new one comes last."""
+
+DECODERS = ("none", *_OFFSETS)
+"""The names of the decoders; ``none`` takes the highest pixel itself."""

@@ -28,7 +28,7 @@ def lock_file(path: Path, wait: bool) -> Iterator[None]:
     Args:
         path: Made if it is not there; it stays. Who holds it is written beside it, since Windows lets nobody read a
             locked file.
-        wait: For another process that holds it.
+        wait: Whether to wait for another process that holds it.
 
     Raises:
         HeldError: Another process holds it and ``wait`` is False.

@@ -8,16 +8,16 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-from pose.errors import EXTRAS, missing
+from pose.errors import missing_line
 
 
 def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An exception hook: the line for a missing library, the traceback for anything else."""
-    module = (getattr(error, "name", None) or "").partition(".")[0]
-    if not issubclass(kind, ModuleNotFoundError) or module not in EXTRAS:
+    line = missing_line(error)
+    if line is None:
         sys.__excepthook__(kind, error, trace)
         return
-    print(f"error: {missing(module)}", file=sys.stderr)
+    print(f"error: {line}", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -129,7 +129,7 @@ def open_network(path: str | Path, device: str = "auto", threads: int = 0) -> tu
     Args:
         path: The file.
         device: ``cpu``, or anything else for a GPU where the installed runtime has one.
-        threads: Of the CPU; 0 leaves it to the runtime.
+        threads: The CPU's threads; 0 leaves it to the runtime.
 
     Raises:
         CheckpointError: The file is missing, broken, not such a network, or was written for another processor.

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class OptionError(PoseError, ValueError):
 
 @contextmanager
 def errors_of(path: str | Path) -> Iterator[None]:
-    """Within the block an OptionError is told with the configuration file that it is of."""
+    """Adds the configuration file to an OptionError that is raised within the block."""
     try:
         yield
     except OptionError as error:
@@ -38,7 +38,7 @@ def check_keys(options: Mapping[str, Any], known: Iterable[str], where: str) -> 
     """Raises OptionError for the first key that is not known.
 
     Args:
-        options: What was given.
+        options: The options that were given.
         known: Names that may be given.
         where: What the options belong to, as a dotted path such as ``model.head``; may be empty.
     """
@@ -60,7 +60,7 @@ def call(function: Callable, options: Mapping[str, Any], where: str, **given: An
 
     Args:
         function: A function or class.
-        options: From a configuration.
+        options: The options of a configuration.
         where: The dotted path of ``options``, for messages.
         given: Arguments that the program supplies; a configuration may not name them.
 
@@ -113,6 +113,26 @@ def build(section: type, options: Mapping[str, Any], where: str) -> Any:
             wanted = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
             raise OptionError(f"{where}.{name}: needs {wanted}, got {value!r}")
     return call(section, options, where)
+
+
+def build_sections(
+    sections: Mapping[str, Any], classes: Mapping[str, type], optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """The sections of a configuration that are there, each made by :func:`build`.
+
+    Args:
+        sections: The configuration.
+        classes: The dataclass of each section.
+        optional: The sections that may be None, and stay it.
+
+    Raises:
+        OptionError: As in :func:`build`.
+    """
+    there = {name: sections[name] for name in classes if name in sections}
+    return {
+        name: None if section is None and name in optional else build(classes[name], section, name)
+        for name, section in there.items()
+    }
 
 
 def _fits(value: Any, hint: Any) -> bool:

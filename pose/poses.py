@@ -72,6 +72,10 @@ class Poses:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score:.2f}" for score in self.scores[:8]) + (", ..." if len(self) > 8 else "")
+        return f"Poses({len(self)} persons, {self.skeleton.num_keypoints} keypoints, scores [{scores}])"
+
     @overload
     def __getitem__(self, index: int) -> Person: ...
 
@@ -100,7 +104,7 @@ class Poses:
     def __iter__(self) -> Iterator[Person]:
         return (self[row] for row in range(len(self)))
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """Records of COCO's keypoint results format, see :func:`to_coco_results`.
 
         Args:
@@ -137,6 +141,17 @@ def to_coco_results(
         {"image_id": image_id, "category_id": category_id, "keypoints": points, "score": score}
         for image_id, points, score in records
     ]
+
+
+def distinct_ids(ids: Sequence[int | None], first: int = 1) -> list[int]:
+    """The ids of a COCO file's records: those that are known where all are different ones of 64 bits, else a count.
+
+    Args:
+        ids: The known id of each record, or None.
+        first: The number that the count begins with.
+    """
+    known = [number for number in ids if number is not None and -(2**63) <= number < 2**63]
+    return known if len(set(known)) == len(ids) else list(range(first, first + len(ids)))
 
 
 def rounded(keypoints: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

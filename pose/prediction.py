@@ -1,4 +1,4 @@
-"""From crops to keypoints: the one way that testing, training's validation and inference share, and its networks."""
+"""Prediction: crops become keypoints by one way, which testing, training's validation and inference share."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def ready_for_testing(model: nn.Module, settings: TestSettings, device: torch.de
     """A trained network on its device, in evaluation mode.
 
     Args:
-        model: On the CPU; it comes back itself, unless native layers are asked for.
+        model: The network, on the CPU; it comes back itself, unless native layers are asked for.
         settings: ``native`` is used.
         device: Where it will compute.
 

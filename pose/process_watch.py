@@ -25,7 +25,7 @@ class Sample:
         at: How far the work was, in its own unit.
         resident: Bytes of memory.
         files: Open files, sockets among them.
-        threads: Its threads.
+        threads: The number of its threads.
     """
 
     at: int

@@ -61,7 +61,7 @@ PUBLISHED = {
         Published("td-hm_res50_dark-8xb64-210e_coco-384x288-8b90b538_20220926.pth", _RESNET, (288, 384), 0.735),
     )
 }
-"""By mmpose's name of their configuration; from the ``.yml`` files beside it, version 1.3.2."""
+"""The files by mmpose's name of their configuration; from the ``.yml`` files beside it, version 1.3.2."""
 
 
 def published(name: str) -> Published:

@@ -63,7 +63,7 @@ def by_our_names(contents: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[s
 
 
 def _renamer(names: Iterable[str]) -> Callable[[str], str | None]:
-    """From a name without its outer part to ours; None for one that is not theirs."""
+    """Makes the function from a name without its outer part to ours, which is None for one that is not theirs."""
     blocks: dict[int, int] = {}
     convs: dict[tuple[int, int], int] = {}
     for found in filter(None, map(_BLOCK.match, names)):
@@ -122,7 +122,7 @@ def _nothing(*arguments: object) -> None:
 
 @contextmanager
 def inert_values_allowed() -> Iterator[None]:
-    """Within the block torch reads what mmengine puts beside weights: NumPy's arrays, and histories made of them.
+    """Lets torch read within the block what mmengine puts beside weights: NumPy's arrays, and histories of them.
 
     They hold data; what would run is replaced by what does nothing. Without it torch refuses the whole file.
 

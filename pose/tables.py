@@ -17,7 +17,7 @@ def table_head(columns: Sequence[str], numbers_from: int | None = None) -> list[
     """The two lines that a table begins with.
 
     Args:
-        columns: Their titles.
+        columns: The titles of the columns.
         numbers_from: The first column that is aligned to the right; None aligns all to the left.
     """
     first = len(columns) if numbers_from is None else numbers_from

@@ -28,7 +28,7 @@ class Schedule:
     Args:
         epochs: Passes over the training samples.
         batch_size: Samples per batch of each process; an incomplete last batch of an epoch is left out.
-        learning_rate: Of the optimizer, at its highest.
+        learning_rate: The optimizer's learning rate at its highest.
         schedule: How the learning rate falls. ``step``: after ``milestones``. ``cosine``: with every batch, along
             half a cosine from ``learning_rate`` to 0 over all epochs (arXiv 1608.03983, without restarts).
         warm_up: Epochs, or a part of one, in which the learning rate grows in a straight line from 0 to what
@@ -36,13 +36,13 @@ class Schedule:
         milestones: Finished epochs after which the learning rate is multiplied by ``gamma``.
         gamma: The factor of each milestone.
         optimizer: ``adam``, ``adamw``, which takes weight decay apart from the gradient (arXiv 1711.05101), or ``sgd``.
-        momentum: Of ``sgd``.
-        weight_decay: Of kernels and matrices; biases and normalisation do not decay.
+        momentum: The momentum of ``sgd``.
+        weight_decay: The decay of kernels and matrices; biases and normalisation do not decay.
         frozen: Parts of the network that stay as they are, e.g. ``("backbone.stem", "backbone.blocks.[0-5]")``.
         freeze_epochs: Epochs after which those parts learn, too; None keeps them frozen.
         validate_every: Epochs between validations; the last epoch is always validated.
         patience: Stop after so many validations in a row without a better figure; None trains all epochs.
-        seed: Of initialisation, order and augmentation.
+        seed: The seed of initialisation, order and augmentation.
         loggers: Where figures go beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``, see
             :mod:`pose.engine.loggers`; none will do.
         initial_weights: What to start from instead of chance, see :func:`pose.engine.initial.load_initial`: a
@@ -129,7 +129,7 @@ class Schedule:
         """The learning rate of a batch.
 
         Args:
-            epoch: Counted from 0.
+            epoch: The epoch, counted from 0.
             batch: Its number in the epoch, from 0.
             batches: How many an epoch has.
         """

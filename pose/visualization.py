@@ -199,7 +199,7 @@ def _draw_person(canvas: np.ndarray, points: np.ndarray, shown: np.ndarray, widt
         canvas: (H, W, 3) uint8 BGR, drawn into.
         points: (K, 2) in pixels.
         shown: (K,) bool; the points of the others may be anything.
-        width: Of the limbs in pixels.
+        width: The width of the limbs in pixels.
         skeleton: Names the K keypoints and joins them.
     """
     thickness = max(1, round(width))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pose.evaluation.analysis.groups import by_size, group_figures
-from pose.evaluation.analysis.summary import analyse, person_calibration
+from pose.evaluation.analysis.summary import analyze, person_calibration
 from pose.evaluation.coco_backend import indexed
 from pose.evaluation.coco_eval import figures_of, load_annotations
 from pose.evaluation.matching import match, read_truth
@@ -113,7 +113,7 @@ def disturbed(annotations):
 
 @pytest.fixture(scope="module")
 def found(disturbed, annotations):
-    return analyse(disturbed.results(), annotations, COCO)
+    return analyze(disturbed.results(), annotations, COCO)
 
 
 def test_every_class_has_its_known_count(disturbed, found):
@@ -149,7 +149,7 @@ def test_correcting_a_class_gives_the_ap_of_results_without_it(disturbed, found,
 def test_exact_results_have_no_error(annotations):
     annotations = every(4, annotations)
     nothing = ["jitter", "inversion", "swap", "miss", "false persons", "missed persons"]
-    exact = analyse(Disturbed(annotations).results(without=nothing), annotations, COCO)
+    exact = analyze(Disturbed(annotations).results(without=nothing), annotations, COCO)
     assert exact.ap == pytest.approx(1) and exact.person_oks == pytest.approx(1)
     assert sum(exact.counts.values()) == exact.counts["good"]
     assert all(row.ap == pytest.approx(1) and row.pck == (1, 1, 1) for row in exact.keypoints)
@@ -221,6 +221,6 @@ def test_calibration_compares_scores_with_what_was_reached(found):
 
 def test_no_results_are_all_missed(annotations):
     annotations = every(4, annotations)
-    empty = analyse(Results(np.zeros(0, np.int64), np.zeros((0, 17, 3)), np.zeros(0)), annotations, COCO)
+    empty = analyze(Results(np.zeros(0, np.int64), np.zeros((0, 17, 3)), np.zeros(0)), annotations, COCO)
     assert empty.ap == 0 and empty.counts["missed persons"] == read_truth(annotations, COCO).counts.sum()
     assert empty.ap_without["missed persons"] == pytest.approx(1)

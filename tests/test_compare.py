@@ -13,9 +13,10 @@ from small_project import run_tool as run_tool
 from tiny import MODEL, tiny_settings, write_config, write_tiny_set
 
 from pose.checkpoint import load_checkpoint
-from pose.engine.comparison import runs as compare
-from pose.engine.comparison.runs import CompareError, Run, finish_all, finish_run, plan_runs
-from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
+from pose.engine.comparison import finish as compare
+from pose.engine.comparison.finish import finish_all, finish_run
+from pose.engine.comparison.runs import CompareError, Run, plan_runs
+from pose.engine.comparison.summary import draw_curves, format_table, plain, summarize
 from pose.engine.train import train
 from pose.engine.trainer import Trainer
 from pose.engine.work_dir import BusyError, locked
@@ -126,9 +127,9 @@ def test_a_run_of_another_process_is_left_to_it(root, tmp_path, capsys):
     let_go.set()
     other.join()
     assert capsys.readouterr().out.count("left to it") == 1
-    summary = summarise(runs)
+    summary = summarize(runs)
     assert summary["missing"] == ["plain, seed 0"] and "Not done yet: plain, seed 0" in format_table(summary)
-    assert format_table(summarise(runs[:1])) == "nothing is tested yet"
+    assert format_table(summarize(runs[:1])) == "nothing is tested yet"
 
 
 def test_without_a_test_split_nothing_is_chosen(root, tmp_path):
@@ -190,15 +191,15 @@ def test_a_damaged_or_tidied_run_does_not_stop_the_others(copied):
     _, folder, plan = copied
     last = folder / "plain" / "seed_0" / "last.pth"
     last.write_bytes(last.read_bytes()[:1000])
-    assert summarise(plan())["missing"] == []
+    assert summarize(plan())["missing"] == []
     for path in (last, last.with_name("previous.pth"), last.with_name("metrics.csv")):
         path.unlink()
     runs = plan()
-    assert summarise(runs)["missing"] == [] and runs[0].curves() == {}
+    assert summarize(runs)["missing"] == [] and runs[0].curves() == {}
     draw_curves(runs, folder / "curves.png")
     (folder / "plain" / "seed_0" / "correct.npz").unlink()
     with pytest.raises(CompareError, match=r"correct\.npz: cannot be read; delete test\.json"):
-        summarise(runs)
+        summarize(runs)
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(root, tmp_path):
@@ -207,7 +208,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(root, tmp_path):
     (runs[0].folder / "best.pth").write_bytes(b"somebody's")
     stopped, (failed,) = finish_all(runs, torch.device("cpu"))
     assert stopped is None and failed.startswith("plain, seed 0: ") and "best.pth" in failed
-    assert summarise(runs)["missing"] == ["plain, seed 0"] and runs[1].result
+    assert summarize(runs)["missing"] == ["plain, seed 0"] and runs[1].result
 
 
 def test_a_figure_of_nobody_is_not_a_number(finished, monkeypatch):
@@ -219,14 +220,14 @@ def test_a_figure_of_nobody_is_not_a_number(finished, monkeypatch):
         return {**result, "figures": {**result["figures"], "AP75": -1.0}}
 
     monkeypatch.setattr(Run, "result", property(without))
-    summary = summarise(runs)
+    summary = summarize(runs)
     assert np.isnan(summary["networks"]["plain"]["figures"]["AP75"][0])
     assert "| n/a |" in format_table(summary) and "-100" not in format_table(summary)
 
 
 def test_the_summary_has_spread_and_differences(finished):
     _, runs = finished
-    summary = summarise(runs)
+    summary = summarize(runs)
     values = [run.result["figures"]["AP"] for run in runs]
     mean, deviation, each = summary["networks"]["plain"]["figures"]["AP"]
     assert (
@@ -243,7 +244,7 @@ def test_the_summary_has_spread_and_differences(finished):
     table = format_table(summary)
     assert "Annotated boxes: " in table and "about 2 AP higher" in table
     assert "| plain |" in table and "±" in table and "Differences to plain" in table and "Not done" not in table
-    one = summarise([run for run in runs if run.seed == 0])
+    one = summarize([run for run in runs if run.seed == 0])
     assert "| one seed |" in format_table(one) and "NaN" not in json.dumps(plain(one))
 
 

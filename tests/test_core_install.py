@@ -89,6 +89,18 @@ def test_a_library_that_is_missing_is_told_in_one_line(without, absent, name, ar
     assert f"pip install '.[{extra}]'" in done.stderr
 
 
+def test_weights_that_need_torch_say_so_to_a_program_too(without):
+    done = without(
+        ["torch"],
+        "import pose\n"
+        "from pose.errors import MissingExtra\n"
+        "try:\n    pose.Predictor.from_weights()\n"
+        "except MissingExtra as error:\n    print(error)\n",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a checkpoint needs torch") and "pip install '.[train]'" in done.stdout
+
+
 def test_a_defect_of_ours_keeps_its_traceback(without):
     done = without(["pose.options", "cv2"], tool("demo", "me.png"))
     assert done.returncode == 1 and "Traceback" in done.stderr and "No module named 'cv2'" in done.stderr

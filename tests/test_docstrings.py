@@ -75,3 +75,20 @@ def test_documented_names_exist(folder):
             absent = sorted(documented(node, sections) - there)
             wrong += [f"{path.relative_to(ROOT)}: {node.name} has no {name}" for name in absent]
     assert not wrong, "\n".join(wrong)
+
+
+FRAGMENT = re.compile(r"(Of|As of|Those of|Who|Whom|Whose|Told|From|By)\b")
+"""Beginnings of what is no sentence: ``seed: Of the shuffle.`` or ``persons: Who.``"""
+
+
+@pytest.mark.parametrize("folder", ["pose", "tools"])
+def test_descriptions_are_no_fragments(folder):
+    wrong = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) else None
+            if isinstance(text, str):
+                entries = re.findall(r"^ +[a-z][\w, *]*: (.*)", text, re.MULTILINE)
+                lines = [line for line in [text, *entries] if FRAGMENT.match(line)]
+                wrong += [f"{path.relative_to(ROOT)}:{node.lineno}: {line}" for line in lines]
+    assert not wrong, "\n".join(wrong)

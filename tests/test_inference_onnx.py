@@ -14,11 +14,11 @@ from pose.config import TestSettings
 from pose.datasets.images import warp
 from pose.errors import CheckpointError
 from pose.geometry import crop_affine
-from pose.runtimes.pixels import normalize
 from pose.inference.networks import TorchNetwork
 from pose.inference.predictor import Predictor
 from pose.onnx_format import METADATA_KEY, NetworkMetadata
 from pose.prediction import MEAN, STD, to_input
+from pose.runtimes.pixels import normalize
 from pose.skeleton import COCO
 
 onnx = pytest.importorskip("onnx")

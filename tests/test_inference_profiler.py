@@ -14,16 +14,16 @@ from pose.skeleton import COCO
 
 
 def test_inner_stages_are_taken_out_of_outer_ones():
-    clock = Profiler()
+    profiler = Profiler()
     for _ in range(2):
-        with clock("outer"):
+        with profiler("outer"):
             time.sleep(0.02)
-            with clock("inner"):
+            with profiler("inner"):
                 time.sleep(0.04)
-    assert clock.seconds["outer"] == pytest.approx(0.04, abs=0.02)
-    assert clock.seconds["inner"] == pytest.approx(0.08, abs=0.02)
-    assert clock.counts == {"outer": 2, "inner": 2}
-    lines = clock.table(images=2).splitlines()
+    assert profiler.seconds["outer"] == pytest.approx(0.04, abs=0.02)
+    assert profiler.seconds["inner"] == pytest.approx(0.08, abs=0.02)
+    assert profiler.counts == {"outer": 2, "inner": 2}
+    lines = profiler.table(images=2).splitlines()
     assert lines[1].split()[0] == "inner" and lines[-1].split()[0] == "all"
     assert float(lines[-1].split()[1]) == pytest.approx(60, abs=20)
 
@@ -34,13 +34,13 @@ def test_one_person_on_one_core_is_bounded_by_the_network():
     dynamic = {"type": "dynamic"}
     backbone = {"type": "mobilenet_v2", "width": 0.5, "conv": dynamic}
     model = build_pose_net(backbone, {"type": "bottleneck", "conv": dynamic})
-    clock = Profiler()
-    predictor = Predictor(TorchNetwork(model, COCO, (192, 256), TestSettings(), "cpu", clock), clock=clock)
+    profiler = Profiler()
+    predictor = Predictor(TorchNetwork(model, COCO, (192, 256), TestSettings(), "cpu", profiler), profiler=profiler)
     image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     predictor(image, [[100, 50, 200, 400]])
-    clock.seconds.clear()
+    profiler.seconds.clear()
     start = time.perf_counter()
     for _ in range(20):
         predictor(image, [[100, 50, 200, 400]])
     elapsed = time.perf_counter() - start
-    assert clock.seconds["forward"] > 0.85 * elapsed
+    assert profiler.seconds["forward"] > 0.85 * elapsed

@@ -117,11 +117,11 @@ def test_figures_are_those_of_plain_pycocotools(reference, capsys):
     figures, results = score(predictions, truth)
     assert capsys.readouterr().out == ""
     found = truth.loadRes(results.records())
-    judge = COCOeval(truth, found, "keypoints")
-    judge.evaluate(), judge.accumulate(), judge.summarize()
+    coco_eval = COCOeval(truth, found, "keypoints")
+    coco_eval.evaluate(), coco_eval.accumulate(), coco_eval.summarize()
     assert len(results) < len(predictions)  # the suppression dropped some
     assert 0.2 < figures["AP"] < 0.9
-    assert list(figures.values()) == judge.stats.tolist()
+    assert list(figures.values()) == coco_eval.stats.tolist()
     assert evaluate(results.records(), truth) == figures
 
 

@@ -12,9 +12,9 @@ from tiny import TOOL_MODEL, tiny_settings, write_tiny_set
 
 from pose.datasets.coco import read_tables
 from pose.datasets.split import first_share, hold_out
-from pose.engine.comparison import runs as compare
-from pose.engine.comparison.learning_curve import answer, count_persons, plan_curve, summarise_curve, with_share
-from pose.engine.comparison.runs import finish_all
+from pose.engine.comparison import finish as compare
+from pose.engine.comparison.finish import finish_all
+from pose.engine.comparison.learning_curve import conclusion, count_persons, plan_curve, summarize_curve, with_share
 from pose.engine.training_data import prepare_data
 from pose.evaluation.significance import Interval
 from pose.options import OptionError
@@ -75,7 +75,7 @@ def test_every_share_is_tested_on_the_validation_split_by_its_last_weights(finis
 
 
 def test_the_summary_has_a_gain_with_its_intervals(finished):
-    summary = summarise_curve(finished[1])
+    summary = summarize_curve(finished[1])
     (gain,) = summary["gains"]
     values = [summary["shares"][name]["figures"]["AP"][2] for name in ("share_50", "share_100")]
     assert gain["AP"]["seeds"].mean == pytest.approx(np.subtract(values[1], values[0]).mean())
@@ -113,7 +113,7 @@ def gain(low, high, rises=True, to="share_100"):
     ],
 )
 def test_the_answer_is_what_the_last_step_says(gains, said):
-    assert re.search(said, answer(gains, ["share_50", "share_100"]))
+    assert re.search(said, conclusion(gains, ["share_50", "share_100"]))
 
 
 def test_one_share_and_shares_beyond_the_whole_are_refused(root, tmp_path):

@@ -75,6 +75,11 @@ def test_records_are_cocos_results_format():
     assert keypoints.tolist() == three().keypoints.tolist()
     assert scores.tolist() == [0, 0.25, 0.5]
     assert three()[:0].to_coco(73) == []
+    assert {record["image_id"] for record in three().to_coco()} == {0}
+
+
+def test_printed_poses_are_a_line():
+    assert repr(three()) == "Poses(3 persons, 2 keypoints, scores [0.00, 0.25, 0.50])"
 
 
 def test_drawing_takes_poses():

@@ -121,10 +121,10 @@ def test_processes_share_the_parts_and_a_killed_one_is_gone_on_with(project, pho
     half = out / f".{part_name(parts[0])}.123.jsonl"  # what SIGKILL leaves
     half.write_text("half a li")
     seen.clear()
-    assert process(1).pictures == 2 + 2 and summarize(out, parts) is None
-    assert process(0).pictures == 2 + 1
+    assert process(1).images == 2 + 2 and summarize(out, parts) is None
+    assert process(0).images == 2 + 1
     assert sorted(seen) == sorted(NAMES) and not half.exists()
-    assert process(0, of=1).pictures == process(0, of=3).pictures == 0
+    assert process(0, of=1).images == process(0, of=3).images == 0
     assert summarize(out, parts)["pictures"] == len(rows_of(out)) == 7
 
 

@@ -18,8 +18,9 @@ from pose.checkpoint import load_checkpoint  # noqa: E402
 from pose.engine import tuning  # noqa: E402
 from pose.engine.comparison.runs import CompareError  # noqa: E402
 from pose.engine.progress import TrainingError  # noqa: E402
+from pose.engine.search_ranges import Range, parse_ranges  # noqa: E402
 from pose.engine.train import train  # noqa: E402
-from pose.engine.tuning import Range, Search, format_search, parse_ranges  # noqa: E402
+from pose.engine.tuning import Search, format_search  # noqa: E402
 
 RATE = Range("train.learning_rate", 1e-4, 1e-2, log=True)
 opened: list[str] = []

@@ -214,7 +214,7 @@ def endless(dataset: CropDataset, batch_size: int, workers: int) -> Iterator[Bat
 
 
 def repeated(batch: Batch) -> Iterator[Batch]:
-    """The same batch, for ever."""
+    """Yields one batch for ever."""
     while True:
         yield batch
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from pose.command_line import count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
-from pose.engine.comparison.runs import finish_all, plan_runs
-from pose.engine.comparison.summary import draw_curves, format_table, plain, summarise
+from pose.engine.comparison.finish import finish_all
+from pose.engine.comparison.runs import plan_runs
+from pose.engine.comparison.summary import draw_curves, format_table, plain, summarize
 from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.options import OptionError
@@ -57,7 +58,7 @@ def main() -> int:
         if stopped:
             print(f"stopped by {stopped.name}, everything is saved; the same command goes on")
             return 128 + stopped
-    summary = summarise(runs)
+    summary = summarize(runs)
     table = "\n\n".join([format_table(summary), *(f"Failed: {line}" for line in failed)])
     write_json(arguments.work_dir / "comparison.json", plain(summary))
     with replacing(arguments.work_dir / "comparison.md") as temporary:

@@ -51,7 +51,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "decomposed (DCD)": ({"type": "dcd", "reduction": 8, "roles": ["expand", "project"]}, {}),
     "CondConv, K = 8": ({"type": "condconv", "roles": ["expand", "depthwise", "project"]}, {}),
 }
-"""By name the convolutions of the network, and what of the schedule is other than for all."""
+"""The convolutions of each network by name, and what of its schedule is other than for all."""
 
 CHOSEN_EVERY = 5
 """Every so many-th image of a package's data set is held out."""

@@ -131,7 +131,7 @@ def _draw(
 
 
 def _plain(found: TwoResults) -> dict:
-    """For JSON, where NaN is None."""
+    """A value as JSON has it, where None stands for NaN."""
 
     def known(value: float) -> float | None:
         return None if np.isnan(value) else float(value)

@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 
 from pose.command_line import share
-from pose.detection.detector import FIGURES_THRESHOLD, PersonDetector
+from pose.detection.detector import PersonDetector
+from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
 from pose.device import choose_device
 from pose.errors import command

@@ -22,8 +22,8 @@ from pathlib import Path
 from pose.command_line import count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
-from pose.engine.comparison.learning_curve import EQUAL, draw_curve, format_curve, plan_curve, summarise_curve
-from pose.engine.comparison.runs import finish_all
+from pose.engine.comparison.finish import finish_all
+from pose.engine.comparison.learning_curve import EQUAL, draw_curve, format_curve, plan_curve, summarize_curve
 from pose.engine.comparison.summary import plain
 from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json
@@ -62,7 +62,7 @@ def main() -> int:
         if stopped:
             print(f"stopped by {stopped.name}, everything is saved; the same command goes on")
             return 128 + stopped
-    summary = summarise_curve(runs)
+    summary = summarize_curve(runs)
     text = "\n\n".join([format_curve(summary), *(f"Failed: {line}" for line in failed)])
     write_json(written[0], plain(summary))
     with replacing(written[1]) as temporary:

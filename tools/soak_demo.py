@@ -147,7 +147,7 @@ def check_outputs_of(out: Path, places: list[int], frames: int) -> list[str]:
     Args:
         out: The folder.
         places: The frame of every box.
-        frames: Of the video.
+        frames: The number of the video's frames.
     """
     with open(out / "keypoints.csv", newline="", encoding="utf-8") as file:
         rows = [int(row["image_id"]) for row in csv.DictReader(file)]

@@ -20,7 +20,8 @@ import numpy as np
 
 from pose.command_line import share
 from pose.detection.annotated import BoxTruth, read_boxes, read_truth
-from pose.detection.detector import FIGURES_THRESHOLD, PersonDetector, TestSettings
+from pose.detection.detector import PersonDetector
+from pose.detection.letterbox import FIGURES_THRESHOLD, TestSettings
 from pose.detection.results import detect_data_set
 from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
 from pose.detection.settings import load_network

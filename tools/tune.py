@@ -24,7 +24,8 @@ from typing import Any
 from pose.command_line import count, parse_options
 from pose.config import Settings, load_settings
 from pose.device import choose_device
-from pose.engine.tuning import Search, format_search, parse_ranges
+from pose.engine.search_ranges import parse_ranges
+from pose.engine.tuning import Search, format_search
 from pose.errors import command
 from pose.files import check_outputs, replacing
 

@@ -41,7 +41,7 @@ class ImageDataset(BatchDataset[LabeledBatch]):
     """Images, asked for as (epoch, row, copy), so that their augmentation depends on nothing else.
 
     Args:
-        images: Which ones.
+        images: The images that it has.
         settings: ``data`` and ``augmentation`` are used.
         train: Vary them by the augmentation, and let the next image take the place of a broken one.
     """
@@ -123,10 +123,10 @@ def random_part(
     """A random part of an image, as torchvision's ``RandomResizedCrop`` draws it (Szegedy, arXiv 1409.4842).
 
     Args:
-        width, height: Of the image, in pixels.
-        scale: From and to which share of its area.
-        ratio: From and to which width over height, drawn evenly in its logarithm.
-        rng: Where chance comes from.
+        width, height: The image's width and height in pixels.
+        scale: The least and the largest share of its area.
+        ratio: The least and the largest width over height, drawn evenly in its logarithm.
+        rng: The source of all random numbers.
 
     Returns:
         Left, top, width and height in pixels: of the first of ten parts that the image has room for, else of the

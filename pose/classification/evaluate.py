@@ -36,8 +36,8 @@ def accuracy(
     in the mode it came in.
 
     Args:
-        model: On the device; (N, 3, H, W) normalized RGB to logits (N, classes).
-        loader: Of :func:`make_test_loader`.
+        model: The network, on the device; it makes logits (N, classes) of (N, 3, H, W) normalized RGB.
+        loader: A loader of :func:`make_test_loader`.
         device: Where to compute.
 
     Raises:

@@ -81,7 +81,7 @@ def check_classes(classes: tuple[str, ...], other: LabeledImages, where: str) ->
     """Refuses images of other classes than a network knows.
 
     Args:
-        classes: Those that it knows.
+        classes: The classes that it knows.
         other: The images.
         where: What the classes are of, for the message.
 

@@ -61,7 +61,7 @@ class ImageAugmentation:
     Args:
         scale: The part's share of the image's area, from and to.
         ratio: Its width over its height, from and to.
-        flip_probability: Of a left-right flip.
+        flip_probability: The chance of a left-right flip.
         brightness, contrast, saturation: Factors vary by up to so much about 1; 0 leaves them.
     """
 
@@ -179,12 +179,8 @@ def make_classifier_settings(sections: Mapping[str, Any]) -> ClassifierSettings:
         raise OptionError("missing option model: a dict with backbone and, where it drops out, dropout")
     options.check_keys(sections["model"], ("backbone", "dropout"), "model")
     classes = {"data": DataSettings, "augmentation": ImageAugmentation, "train": TrainSettings, "test": TestSettings}
-    made: dict[str, Any] = {"model": dict(sections["model"])}
-    for name, section in classes.items():
-        if name in sections:
-            nothing = name == "augmentation" and sections[name] is None
-            made[name] = None if nothing else options.build(section, sections[name], name)
-    return ClassifierSettings(**made)
+    made = options.build_sections(sections, classes, optional=("augmentation",))
+    return ClassifierSettings(model=dict(sections["model"]), **made)
 
 
 def load_classifier_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ClassifierSettings:

@@ -35,18 +35,9 @@ def train(
     """Trains a classifier, see :func:`pose.engine.loop.run`; epochs are chosen by top-1.
 
     Args:
-        settings: Of the run.
-        work_dir: A folder without another run, unless it is resumed.
+        settings: The run's settings.
+        work_dir, resume: As for :func:`pose.engine.loop.run`, which says as well what is returned and raised.
         device: Where to compute.
-        resume: Go on after ``last.pth`` where there is one, within an epoch, too; on a CPU with the very weights
-            that a run without a stop would have had.
-
-    Returns:
-        ``best``: the figures of the best validation, with ``epoch``, or None; ``checkpoint``: where it is;
-        ``stopped``: the signal that ended the run, or None.
-
-    Raises:
-        PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
     """
     return run(partial(_prepare, settings, torch.device(device)), work_dir, resume)
 
@@ -104,11 +95,11 @@ class Mixing:
     """A batch's step: images normalised and, where the schedule says so, mixed in pairs on the device.
 
     Args:
-        schedule: Of the run.
-        num_classes: Classes.
+        schedule: The run's schedule.
+        num_classes: The number of classes.
 
     Attributes:
-        alpha: Of mixup, from now on.
+        alpha: Mixup's alpha from now on.
     """
 
     def __init__(self, schedule: TrainSettings, num_classes: int) -> None:

@@ -83,7 +83,7 @@ def main() -> int:
     refuse_overwriting(source, drawn)
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     predictor = make_predictor(arguments)
-    predictor.clock.exact = arguments.profile
+    predictor.profiler.exact = arguments.profile
     threshold = DRAWN_SCORE if predictor.calibration is None else predictor.calibration.threshold
     threshold = threshold if arguments.threshold is None else arguments.threshold
     skeleton = predictor.network.skeleton
@@ -115,9 +115,9 @@ def main() -> int:
         if arguments.show:
             writes.append(stack.enter_context(outputs.window(arguments.input, wait=video is None)))
         bar = tqdm(pairs, "frames" if video else "pictures", total, disable=None, leave=False)
-        done, stopped = write_all(bar, writes, draw, predictor.clock)
+        done, stopped = write_all(bar, writes, draw, predictor.profiler)
     if arguments.profile:
-        print(predictor.clock.table(done))
+        print(predictor.profiler.table(done))
     if predictor.detector is whole_image and arguments.boxes is None:
         print("each whole picture was taken for one person: cut it to the person, or give --boxes or --detector")
     counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from pose.errors import EXTRAS, missing
+from pose.errors import missing_line
 
 
 def train() -> None:
@@ -46,8 +46,8 @@ def _run(name: str) -> None:
     try:
         importlib.import_module(f"pose.commands.{name}").main()
     except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module not in EXTRAS:
+        line = missing_line(error)
+        if line is None:
             raise
-        print(f"error: {missing(module)}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)

@@ -57,7 +57,7 @@ LEFT_OUT: dict[str, Callable[[Any, Any, Any], Any]] = {
     "no labelled keypoint": lambda crowd, labeled, area: labeled == 0,
     "area 0 or less": lambda crowd, labeled, area: area <= 0,
 }
-"""Who neither trains nor is looked for, by ``iscrowd``, the number of labelled keypoints and the area, or arrays."""
+"""Rules for persons that neither train nor are looked for: of ``iscrowd``, labelled keypoints and area, or arrays."""
 
 
 def counts(person: Mapping[str, Any]) -> bool:
@@ -75,7 +75,7 @@ def persons_in(
 
     Args:
         file: What the file holds, with lists ``images`` and ``annotations``.
-        path: For messages.
+        path: What messages call the file.
         skeleton: What the keypoints shall be: the file's names are compared with it and brought into its order. None
             takes them as they are.
         category: The persons' category by name or id; None for the one that has keypoints, or is called person.

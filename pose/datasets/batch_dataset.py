@@ -54,7 +54,7 @@ class BatchDataset(Dataset[Loaded | DataError]):
             return error
 
     def batch(self, keys: Sequence[tuple[int, ...]]) -> Loaded:
-        """The same, but an error is raised.
+        """The batch of :meth:`__getitems__`, where an error is raised.
 
         Raises:
             DataError: An image cannot be used.

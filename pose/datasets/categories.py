@@ -18,7 +18,7 @@ def person_category(file: Mapping[str, Any], path: str | Path, wanted: str | int
 
     Args:
         file: An annotation file.
-        path: For messages.
+        path: What messages call the file.
         wanted: Name or id; None chooses as said.
 
     Raises:

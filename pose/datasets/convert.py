@@ -23,10 +23,10 @@ def as_skeleton(
     counts what is left.
 
     Args:
-        annotations: In COCO's format.
+        annotations: An annotation file in COCO's format.
         source: What its keypoints are.
         target: What they shall be.
-        path: For messages.
+        path: What messages call the file.
 
     Returns:
         The file, and a line for each rule that changed something.

@@ -80,7 +80,7 @@ def open_crop_cache(
     """The cache of these persons; made where there is none, or one of other annotations, pictures or settings.
 
     Args:
-        folder: Gets ``crops.bin``.
+        folder: The folder, which gets ``crops.bin``.
         images: What to make it from.
         upper_body: (K,) bool, the keypoints of half-body crops.
         input_size: Width and height of the crops.

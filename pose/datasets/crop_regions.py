@@ -18,11 +18,11 @@ _FARTHEST = 1 << 31  # pixels, beyond every picture
 
 
 def reach(scales: np.ndarray, degrees: float) -> np.ndarray:
-    """Half the width and height of what a rectangle covers when it turns by up to ``degrees`` both ways.
+    """The half width and half height of what a rectangle covers when it turns by up to ``degrees`` both ways.
 
     Args:
         scales: (N, 2) widths and heights.
-        degrees: At least 0.
+        degrees: The largest turn, at least 0.
 
     Returns:
         (N, 2).
@@ -38,7 +38,7 @@ def half_body_boxes(persons: Persons, upper_body: np.ndarray, above: int) -> Ite
     """The half-body crops that augmentation may take, of the upper and then of the lower bodies.
 
     Args:
-        persons: N of them.
+        persons: The N persons.
         upper_body: (K,) bool.
         above: A person needs more labelled keypoints than this.
 
@@ -64,7 +64,7 @@ def crop_regions(
     """What crops of each person can show.
 
     Args:
-        persons: N of them.
+        persons: The N persons.
         upper_body: (K,) bool; all False where there are no half-body crops.
         input_size: Width and height of the crops.
         settings: What augmentation may do; None for the plain crop.

@@ -52,12 +52,12 @@ class CropDataset(BatchDataset[Batch]):
     """Person crops. They are asked for as (epoch, row, copy), so that augmentation depends on nothing else.
 
     Args:
-        persons: Whom the crops show.
+        persons: The persons that the crops show.
         image_root: The folder that their file names are relative to.
         skeleton: What their keypoints are.
         input_size: Width and height of the crops.
         augmentation: How crops vary; None for the plain crop of the box.
-        seed: Of the augmentation.
+        seed: The seed of the augmentation.
         broken_share: The share of the pictures that may be absent or broken: another person takes the
             place of theirs, and :class:`Batch` says so.
         reduced_decode: Decode pictures smaller where a crop allows it.

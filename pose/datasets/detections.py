@@ -63,7 +63,7 @@ def detected_boxes(
 
     Args:
         records: What the file holds.
-        path: For messages.
+        path: What messages call the file.
         category: The id of the persons in the annotation file, which a detector may or may not know.
         threshold: Boxes of a lower score are left out, as somebody chose.
 

@@ -25,11 +25,11 @@ class Archive:
     """A zip file somewhere.
 
     Args:
-        name: Of the file.
+        name: The file's name.
         url: Where it is.
-        size: Of the file, in bytes.
+        size: The file's size in bytes.
         sha256: Hexadecimal digits.
-        members: Those to unpack; None for all.
+        members: The members to unpack; None for all.
         makes: Files or folders, relative to the data's root, that are there once it is unpacked, and how many
             files a folder holds then (1 for a file).
     """

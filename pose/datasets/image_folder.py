@@ -72,7 +72,7 @@ class ImageFolder:
     """Decodes whole pictures.
 
     Args:
-        persons: Who is on them.
+        persons: The persons on them.
         root: The folder that their file names are relative to.
         reduced_decode: Decode smaller where the crop allows it.
 
@@ -105,7 +105,7 @@ class ImageFolder:
         """A picture, by its row in the table of pictures.
 
         Args:
-            index: That row.
+            index: The picture's row.
             reduction: As for :func:`~pose.datasets.images.read_image`.
 
         Returns:

@@ -30,7 +30,7 @@ def find_image(root: str, name: str) -> str:
 
     Args:
         root: The folder that names are relative to.
-        name: As the annotation file has it.
+        name: The name that the annotation file has.
 
     Returns:
         The path; where there is no such file, that of the name below ``root``.
@@ -73,10 +73,10 @@ def _by_lower_case(folder: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def ids_of_one_image(images: Sequence[Mapping[str, Any]]) -> dict[Any, Any]:
-    """For each image record's id the first id of the records that name the same picture.
+    """Maps each image record's id to the first id of the records that name the same picture.
 
     Args:
-        images: Of an annotation file, with ``id`` and ``file_name``. A record without a name is its own picture.
+        images: Image records with ``id`` and ``file_name``. One without a name is its own picture.
     """
     first: dict[str, Any] = {}
     return {

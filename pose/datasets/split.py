@@ -28,9 +28,9 @@ def hold_out(
     order, ids and other fields.
 
     Args:
-        annotations: In COCO's format.
+        annotations: An annotation file in COCO's format.
         count: Pictures to hold out.
-        seed: Of the choice, not negative.
+        seed: The seed of the choice, not negative.
         path: The file's, for messages.
         category: The persons', by name or id, see :func:`pose.datasets.annotations.persons_in`.
         alike: Pairs of rows of ``images`` that look the same; such pictures, and those like them, stay on one side.
@@ -60,10 +60,10 @@ def first_share(
     larger one has, too. Order, ids and other fields stay.
 
     Args:
-        annotations: In COCO's format.
+        annotations: An annotation file in COCO's format.
         share: Above 0 and at most 1.
         path: The file's, for messages.
-        category: As in :func:`hold_out`.
+        category: The persons' category, as in :func:`hold_out`.
 
     Raises:
         DataError: It is no annotation file.
@@ -80,7 +80,7 @@ def _candidates(
     category: str | int | None,
     alike: Iterable[tuple[int, int]] = (),
 ) -> tuple[dict[int, int], list[int]]:
-    """From each picture's id to the first id of that picture, and those first ids that have a person that counts."""
+    """Maps each picture's id to the first id of that picture; and the first ids that have a person that counts."""
     try:
         persons = persons_in(annotations, path, category=category).records
         labeled = {person["image_id"] for person in persons if counts(person)}

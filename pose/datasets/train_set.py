@@ -18,7 +18,7 @@ class TrainSet:
         images: Folder of the pictures.
         weight: How often each person is drawn in an epoch. Of a fraction, the whole part draws everyone and the rest
             draws that share of the persons, chosen by the seed anew in each epoch: 2.5 of 100 persons is 250 draws.
-        skeleton: Of the annotations, None for ``data.skeleton``. Keypoints are matched by name; those of
+        skeleton: The skeleton of the annotations, None for ``data.skeleton``. Keypoints are matched by name; those of
             ``data.skeleton`` that the set does not have weigh nothing in the loss.
         extra_joints: JSON file of a network's joints, from annotation id to (x, y, confidence) of every keypoint of
             ``data.skeleton``. They stand in for keypoints that the set's skeleton does not have, never for ones that

@@ -26,7 +26,7 @@ class TrainPersons(NamedTuple):
     """The persons of all training sets, one set after the other.
 
     Attributes:
-        persons: All of them.
+        persons: The persons of all sets.
         image_root: The folder that their pictures' names are relative to.
         draws: How many persons each set has and how often each of them is drawn in an epoch.
         told: A line for each set: what it contributes and what was left out; and one for each rule that was needed.
@@ -44,7 +44,7 @@ def read_train_sets(
     """Reads what is trained on.
 
     Args:
-        sets: One or several.
+        sets: One data set or several.
         root: What their paths are relative to.
         skeleton: What the keypoints shall be.
         category: The persons', by name or id; None chooses it, see :func:`pose.datasets.annotations.persons_in`.
@@ -66,7 +66,7 @@ def joined(parts: Sequence[Persons], folders: Sequence[str]) -> Persons:
     """Persons of several tables of pictures as those of one.
 
     Args:
-        parts: One skeleton's.
+        parts: Parts of one skeleton.
         folders: What goes before the file names of each part.
     """
     names = [

@@ -65,7 +65,7 @@ def compose(
     Args:
         take: Where pictures come from.
         size: Width and height of the canvas.
-        settings: How.
+        settings: How the canvas is put together.
         rng: The source of all chance.
 
     Returns:

@@ -20,9 +20,9 @@ class TrainingData:
     """The pictures of a training.
 
     Attributes:
-        images: Files and boxes.
-        cache: Pixels.
-        train_rows, held_out_rows: Rows of both.
+        images: The pictures' files and boxes.
+        cache: The pictures' pixels.
+        train_rows, held_out_rows: The pictures that are learned from, and those held out.
         broken: What is wrong with pictures that cannot be read; none of the rows is one of them.
     """
 

@@ -36,7 +36,7 @@ class Canvases(Dataset[tuple[Any, np.ndarray, np.ndarray]]):
     """What :func:`canvas_loader` loads, by (epoch, row) or (epoch, row, copy): a canvas or its features, boxes, kinds.
 
     Attributes:
-        seed: Of the order.
+        seed: The seed of the order.
     """
 
     seed: int
@@ -49,13 +49,13 @@ class CanvasDataset(Canvases):
     """Endless canvases: each of an epoch's rows is drawn anew every epoch, from the seed alone.
 
     Args:
-        images: Their boxes and weights.
-        cache: Their pixels, row by row the same pictures.
+        images: The images' boxes and weights.
+        cache: The images' pixels, row by row the same pictures.
         rows: Which of them to draw from.
-        length: Canvases an epoch.
+        length: The number of canvases in an epoch.
         size: Width and height of a canvas.
         settings: How a canvas is put together.
-        seed: Of all chance.
+        seed: The seed of all random numbers.
     """
 
     def __init__(

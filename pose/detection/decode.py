@@ -6,16 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pose.detection.maps import MAX_LOG
+from pose.detection.suppression import MAX_PERSONS, OVERLAP
 from pose.detection.suppression import suppress as suppress_arrays
-
-MAX_PERSONS = 100
-"""Boxes a picture, as COCO's evaluation counts them."""
-
-OVERLAP = 0.6
-"""Boxes of more overlap (IoU) than this are of one person."""
-
-MAX_LOG = 6.0
-"""Distances are at most exp(6) cells: more than any picture has."""
 
 
 def decode(
@@ -27,8 +20,8 @@ def decode(
         predicted: (N, 5, h, w), see :class:`pose.detection.network.DetectionNet`.
         stride: Input pixels per cell.
         threshold: Boxes of a lower score are left out.
-        overlap: Of two boxes with a larger IoU the worse is left out.
-        max_persons: At most so many a picture, the best.
+        overlap: The worse of two boxes with a larger IoU is left out.
+        max_persons: The number of boxes of a picture at most; the best are kept.
 
     Returns:
         For each picture (P, 5) x1, y1, x2, y2 in input pixels and the score in (0, 1), the best first.

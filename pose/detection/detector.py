@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +13,13 @@ from torch import nn
 
 from pose import options
 from pose.checkpoint import load_checkpoint, load_state, trained_state
-from pose.detection.decode import OVERLAP, decode
-from pose.detection.letterbox import SIZE_DIVISOR, letterbox, to_image
-from pose.detection.network import STRIDE, DetectionNet
+from pose.detection.decode import decode
+from pose.detection.letterbox import TestSettings, letterbox, to_image
+from pose.detection.maps import STRIDE
+from pose.detection.network import DetectionNet
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy
 from pose.prediction import to_input
-
-FIGURES_THRESHOLD = 0.01
-"""Boxes of a lower score are no part of any figure."""
-
-
-@dataclass(frozen=True)
-class TestSettings:
-    """How a picture becomes boxes.
-
-    Args:
-        input_area: The network's input has at most so many pixels; its shape is the picture's.
-        threshold: Boxes of a lower score are left out.
-        overlap: See :func:`pose.detection.decode.decode`.
-    """
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
-
-    input_area: int = 320 * 256
-    threshold: float = 0.3
-    overlap: float = OVERLAP
-
-    def __post_init__(self) -> None:
-        if self.input_area < SIZE_DIVISOR**2:
-            raise ValueError(f"input_area must be at least {SIZE_DIVISOR**2}, got {self.input_area}")
-        for name in ("threshold", "overlap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-
-    def for_figures(self) -> TestSettings:
-        """These with a threshold so low that figures over all scores mean something."""
-        return replace(self, threshold=FIGURES_THRESHOLD)
 
 
 class PersonDetector:
@@ -137,9 +107,9 @@ def trained_network(checkpoint: Mapping[str, Any], model: Mapping[str, Any], pat
     """The network of a checkpoint, on the CPU in float32; of a training that goes on the averaged one, if there is one.
 
     Args:
-        checkpoint: Of :func:`read_checkpoint`.
+        checkpoint: A checkpoint of :func:`read_checkpoint`.
         model: The ``model`` section of its settings.
-        path: For messages.
+        path: What messages call the file.
 
     Raises:
         CheckpointError: The weights are of another network.

@@ -4,44 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from pose.detection.letterbox import letterbox, to_image
-from pose.detection.suppression import suppress
+from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR, TestSettings, letterbox, to_image
+from pose.detection.maps import boxes_of_maps
+from pose.detection.suppression import MAX_PERSONS, suppress
 from pose.errors import CheckpointError
 from pose.onnx_format import open_session
 
 METADATA_KEY = "person_detector"
 """The entry of a file's metadata that holds :class:`DetectorFile`."""
 
-MAX_PERSONS = 100
-"""Boxes a picture, as COCO's evaluation counts them."""
+NATIVE = ".native"
+"""What the name of a file of native layers ends with."""
+
+INPUT_KEY = "input"
+"""The entry of such a file that holds mean and standard deviation of RGB in [0, 255]; an ONNX file takes pixels."""
 
 
 @dataclass(frozen=True)
-class DetectorFile:
-    """What a file says of itself.
+class DetectorFile(TestSettings):
+    """What a file says of itself, beside how its boxes are found.
 
     Args:
-        input_area: The network's input has at most so many pixels; its shape is the picture's.
-        threshold: Boxes of a lower score are left out.
-        overlap: Of two boxes with a larger IoU the worse is left out.
         longest_side: No side of the input is longer.
         size_divisor: Both sides are multiples of it.
         gray: What the input is where the picture is not.
     """
 
-    input_area: int
-    threshold: float
-    overlap: float
-    longest_side: int
-    size_divisor: int
-    gray: int
+    longest_side: int = LONGEST_SIDE
+    size_divisor: int = SIZE_DIVISOR
+    gray: int = GRAY
 
     def to_json(self) -> str:
         """The text for :data:`METADATA_KEY`."""
@@ -55,17 +52,7 @@ class DetectorFile:
             ValueError, TypeError, KeyError: The text is not such metadata.
         """
         known = json.loads(text)
-        return cls(**{name: type_(known[name]) for name, type_ in _TYPES.items()})
-
-
-_TYPES = {
-    "input_area": int,
-    "threshold": float,
-    "overlap": float,
-    "longest_side": int,
-    "size_divisor": int,
-    "gray": int,
-}
+        return cls(**{field.name: type(getattr(cls, field.name))(known[field.name]) for field in fields(cls)})
 
 
 def is_ours(session: Any) -> bool:
@@ -124,28 +111,13 @@ def _open_native(path: str | Path) -> tuple[Finder, dict[str, str]]:
 
     steps, details = load_program(path)
     program, threads = open_program(path, steps), cores()
-    mean, std = (np.array(json.loads(details.get(name, "[0, 0, 0]")), np.float32) for name in ("mean", "std"))
+    try:
+        known = json.loads(details[INPUT_KEY])
+        mean, std = (np.array(known[name], np.float32).reshape(3) for name in ("mean", "std"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a person detector of this project ({error!r})") from error
 
     def find(pixels: np.ndarray) -> np.ndarray:
         return boxes_of_maps(run_images(program, normalize(pixels[None], mean, std), threads)[0])
 
     return find, details
-
-
-def boxes_of_maps(maps: np.ndarray) -> np.ndarray:
-    """What :func:`pose.detection.decode.decode` makes of one picture's maps before boxes are suppressed.
-
-    Args:
-        maps: (5, h, w) float32 of :class:`pose.detection.network.DetectionNet`.
-
-    Returns:
-        (N, 5) float32 x1, y1, x2, y2 in input pixels and the score, the best first: twice as many as are kept at most.
-    """
-    scores = 1 / (1 + np.exp(-maps[0]))
-    peaks = scores == cv2.dilate(scores, np.ones((3, 3), np.uint8))
-    ranked = np.where(peaks, scores, 0).ravel()
-    best = np.argsort(-ranked, kind="stable")[: 2 * MAX_PERSONS]
-    y, x = np.divmod(best, maps.shape[2])
-    left, top, right, bottom = np.exp(np.minimum(maps[1:].reshape(4, -1)[:, best], MAX_LOG))
-    boxes = np.stack([x + 0.5 - left, y + 0.5 - top, x + 0.5 + right, y + 0.5 + bottom], 1) * STRIDE
-    return np.concatenate([boxes, ranked[best, None]], 1).astype(np.float32)

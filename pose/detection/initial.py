@@ -16,7 +16,7 @@ def load_backbone(network: DetectionNet, path: str | Path) -> None:
     Its kernels are balanced, see :func:`pose.models.balance.balance`.
 
     Args:
-        network: Changed.
+        network: The network, which is changed.
         path: The file.
 
     Raises:

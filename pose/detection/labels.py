@@ -55,7 +55,7 @@ class LabeledImages:
     """M pictures.
 
     Attributes:
-        paths: Their files.
+        paths: The pictures' files.
         sizes: (M, 2) int64 width and height as their boxes count pixels; 0, 0 where no annotation file says it.
         weights: (M,) float64, see :class:`Source`.
         boxes: M times (P, 4) float32 x1, y1, x2, y2 in pixels of the picture.

@@ -1,9 +1,13 @@
-"""Pictures as the network takes them, and its boxes on the pictures again. Nothing here needs torch."""
+"""How a picture becomes boxes: drawn in the network's shape, and boxes brought back. Nothing here needs torch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import cv2
 import numpy as np
+
+from pose.detection.suppression import OVERLAP
 
 GRAY = 114
 """What a canvas is where no picture is."""
@@ -13,6 +17,40 @@ SIZE_DIVISOR = 32
 
 LONGEST_SIDE = 416
 """No side of the network's input is longer."""
+
+FIGURES_THRESHOLD = 0.01
+"""Boxes of a lower score are no part of any figure."""
+
+
+@dataclass(frozen=True)
+class TestSettings:
+    """How a picture becomes boxes.
+
+    Args:
+        input_area: The network's input has at most so many pixels; its shape is the picture's.
+        threshold: Boxes of a lower score are left out.
+        overlap: The worse of two boxes with a larger IoU is left out.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    input_area: int = 320 * 256
+    threshold: float = 0.3
+    overlap: float = OVERLAP
+
+    def __post_init__(self) -> None:
+        if self.input_area < SIZE_DIVISOR**2:
+            raise ValueError(f"input_area must be at least {SIZE_DIVISOR**2}, got {self.input_area}")
+        for name in ("threshold", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+    def for_figures(self) -> TestSettings:
+        """These with a threshold so low that figures over all scores mean something."""
+        return replace(self, threshold=FIGURES_THRESHOLD)
 
 
 def input_size(width: int, height: int, area: int) -> tuple[int, int]:
@@ -33,7 +71,7 @@ def letterbox(image: np.ndarray, area: int) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         image: (H, W, 3) uint8.
-        area: See :class:`~pose.detection.settings.TestSettings`.
+        area: See :class:`TestSettings`.
 
     Returns:
         (h, w, 3) uint8, and by what (2,) the picture's width and height were scaled: a point p of the picture lies at
@@ -54,8 +92,8 @@ def to_image(found: np.ndarray, scale: np.ndarray, shape: tuple[int, ...]) -> np
 
     Args:
         found: (N, 5) x1, y1, x2, y2, score.
-        scale: Of :func:`letterbox`.
-        shape: Of the picture.
+        scale: The factors that :func:`letterbox` gave.
+        shape: The picture's shape.
 
     Returns:
         (M, 5) float64 x, y, width, height inside the picture, score; those outside it are left out.

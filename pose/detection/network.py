@@ -15,15 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.detection.maps import STRIDE
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual
 
 if TYPE_CHECKING:
     from pose.models.native.inference.layers import NativeSequence
-
-STRIDE = 8
-"""Input pixels per cell of the maps."""
 
 COLORS = 3
 """Channels of a picture."""
@@ -39,10 +37,10 @@ class DetectionNet(nn.Module):
     """Pictures to maps.
 
     Args:
-        width: Of the MobileNetV2 backbone.
-        channels: Of the pyramid's features at strides 32, 16 and 8.
+        width: The width of the MobileNetV2 backbone.
+        channels: The channels of the pyramid's features at strides 32, 16 and 8.
         blocks: Inverted residuals on the features at stride 8.
-        kernel_size: Of the pyramid's depthwise convolutions.
+        kernel_size: The kernel size of the pyramid's depthwise convolutions.
         frozen: How many of the backbone's three stages, from the first on, are to keep their weights in training.
 
     Attributes:

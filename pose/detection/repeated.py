@@ -1,4 +1,4 @@
-"""The same canvases in several epochs, with what layers that do not learn make of them kept in memory."""
+"""Repeats canvases in several epochs, and keeps in memory what layers that do not learn make of them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class RepeatedCanvases(Canvases):
     again than from new ones, as long as they are many.
 
     Args:
-        dataset: Of canvases.
+        dataset: The data set of canvases.
         repeats: Epochs that see the same ones.
-        network: Whose frozen stages; they compute on the CPU, picture by picture.
+        network: The network whose stages are frozen; they compute on the CPU, picture by picture.
     """
 
     def __init__(self, dataset: CanvasDataset, repeats: int, network: DetectionNet) -> None:
@@ -37,7 +37,7 @@ class RepeatedCanvases(Canvases):
         return len(self.dataset)
 
     def __getitem__(self, place: tuple[int, ...]) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """By epoch, row and copy: features (C, h, w) float32, boxes and kinds as of the dataset."""
+        """The features (C, h, w) float32 by epoch, row and copy, and the dataset's boxes and kinds."""
         epoch, row = place[:2]
         drawn = epoch // self.repeats
         if drawn != self._drawn:

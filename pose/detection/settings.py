@@ -12,9 +12,9 @@ from mmengine.config import Config
 from pose import options
 from pose.config import read_sections
 from pose.detection.canvas import CanvasSettings
-from pose.detection.detector import TestSettings, read_checkpoint, trained_network
+from pose.detection.detector import read_checkpoint, trained_network
 from pose.detection.labels import Source
-from pose.detection.letterbox import SIZE_DIVISOR
+from pose.detection.letterbox import SIZE_DIVISOR, TestSettings
 from pose.detection.network import DetectionNet
 from pose.options import OptionError, errors_of
 from pose.train_settings import Schedule
@@ -67,7 +67,7 @@ class TrainSettings(Schedule):
     """How a detector is trained; what is not named here is :class:`~pose.train_settings.Schedule`'s.
 
     Args:
-        canvases: Canvases an epoch.
+        canvases: The number of canvases in an epoch.
         canvas_size: Width and height of a canvas, multiples of 32.
         repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``: what frozen stages make of them is
             kept in memory and not computed again, and no workers.
@@ -139,7 +139,7 @@ def make_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
     """
     options.check_keys(sections, [section.name for section in fields(DetectorSettings)], "")
     classes = {"data": DataSettings, "canvas": CanvasSettings, "train": TrainSettings, "test": TestSettings}
-    made = {name: options.build(classes[name], sections[name], name) for name in classes if name in sections}
+    made = options.build_sections(sections, classes)
     model = sections.get("model", {})
     if not isinstance(model, Mapping):
         raise OptionError(f"model: needs a dict, got {model!r}")

@@ -1,9 +1,15 @@
-"""Of several boxes of one person the best. Nothing here needs torch."""
+"""Suppression: the best of several boxes of one person is kept. Nothing here needs torch."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+
+OVERLAP = 0.6
+"""Boxes of more overlap (IoU) than this are of one person."""
+
+MAX_PERSONS = 100
+"""Boxes a picture, as COCO's evaluation counts them."""
 
 
 def suppress(boxes: np.ndarray, owners: np.ndarray, overlap: float) -> np.ndarray:
@@ -14,7 +20,7 @@ def suppress(boxes: np.ndarray, owners: np.ndarray, overlap: float) -> np.ndarra
     Args:
         boxes: (N, 5) x1, y1, x2, y2 and the score, above 0.
         owners: (N,) int64, whose picture each is on.
-        overlap: Of two boxes with a larger IoU the worse is left out.
+        overlap: The worse of two boxes with a larger IoU is left out.
 
     Returns:
         (M,) int64 rows, the best first.

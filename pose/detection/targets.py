@@ -25,7 +25,7 @@ SIGMAS = 6.0
 """Widths of a core in standard deviations."""
 
 REGRESSION_WEIGHT = 5.0
-"""Of the boxes' loss beside the centers' (arXiv 1909.00700, 4.1)."""
+"""The weight of the boxes' loss beside the centers' (arXiv 1909.00700, 4.1)."""
 
 
 class Targets(NamedTuple):

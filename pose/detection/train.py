@@ -19,7 +19,8 @@ from pose.detection.data import TrainingData, open_training_data
 from pose.detection.dataset import CanvasBatch, CanvasDataset, Canvases, canvas_loader
 from pose.detection.detector import PersonDetector
 from pose.detection.initial import load_backbone
-from pose.detection.network import STRIDE, DetectionNet
+from pose.detection.maps import STRIDE
+from pose.detection.network import DetectionNet
 from pose.detection.repeated import RepeatedCanvases
 from pose.detection.results import detect_arrays
 from pose.detection.score import FIGURES, RECALLS, evaluate_boxes
@@ -40,18 +41,9 @@ def train(
     """Trains a detector, see :func:`pose.engine.loop.run`; epochs are chosen by AP50 on the pictures held out.
 
     Args:
-        settings: Of the run.
-        work_dir: A folder without another run, unless it is resumed.
+        settings: The run's settings.
+        work_dir, resume: As for :func:`pose.engine.loop.run`, which says as well what is returned and raised.
         device: Where to compute.
-        resume: Go on after ``last.pth`` where there is one, within an epoch, too; on a CPU with the very weights
-            that a run without a stop would have had.
-
-    Returns:
-        ``best``: figures of the best validation with ``epoch``, or None; ``checkpoint``: where it is; ``stopped``: the
-        signal that ended the run, or None.
-
-    Raises:
-        PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
     """
     return run(partial(_prepare, settings, torch.device(device)), work_dir, resume)
 
@@ -60,7 +52,7 @@ def make_trainer(settings: DetectorSettings, device: torch.device | str, fresh: 
     """A network of the settings, its loss and its optimizer.
 
     Args:
-        settings: Of the run.
+        settings: The run's settings.
         device: Where to compute.
         fresh: Load what the settings start from.
     """

@@ -58,7 +58,7 @@ class TestRun:
     """What a test found.
 
     Attributes:
-        figures: COCO's ten.
+        figures: COCO's ten figures.
         results: The scored persons that they were computed from.
         predictions: Every person before rescoring and suppression.
         truth: The annotations; None but in the first process.
@@ -87,7 +87,7 @@ def open_test_set(settings: Settings, split: Split, boxes: str | None = None) ->
     Args:
         settings: ``data`` and ``test`` are used.
         split: One of ``settings.data``.
-        boxes: In place of the split's.
+        boxes: The boxes to take in place of the split's.
 
     Raises:
         DataError: A file is missing or wrong, or pictures are missing.
@@ -127,7 +127,7 @@ def test(
     in the mode it came in.
 
     Args:
-        model: On the device.
+        model: The network, on the device.
         test_set: What to test on.
         settings: ``data`` and ``test`` are used.
         device: Where to compute.
@@ -178,7 +178,7 @@ def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | P
     """Every choice that a test's figures depend on, and the files that they came from.
 
     Args:
-        settings: Of the test; ``data`` and ``test`` are used.
+        settings: The test's settings; ``data`` and ``test`` are used.
         test_set: What was tested on.
         model: What to call the network, e.g. its configuration's path.
         checkpoint: The weights' file.

@@ -26,7 +26,7 @@ class FrozenParts:
         model: The network. What it does first is what its ``chains`` say: sequences of layers, one after another from
             the input on, each layer called with the output of the one before. Without them a backbone with ``blocks``
             runs its children in the order in which they are registered, as all backbones here do.
-        names: Of the parts, e.g. ``backbone.stem``, or patterns such as ``backbone.blocks.[0-5]``.
+        names: The parts' names, e.g. ``backbone.stem``, or patterns such as ``backbone.blocks.[0-5]``.
         fold: Run the frozen beginning folded, see :func:`pose.models.deploy.folding.deploy`; on a CPU in float32.
 
     Raises:
@@ -65,7 +65,7 @@ class FrozenParts:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Within the block the network's frozen beginning runs folded, where that was asked for."""
+        """Runs the network's frozen beginning folded within the block, where that was asked for."""
         if not self._fold or not self._beginning:
             yield
             return

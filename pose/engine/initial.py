@@ -90,10 +90,10 @@ def by_keypoint_names(
     """A state dict whose last layer's channels are this network's keypoints: of equal names theirs, the others fresh.
 
     Args:
-        state: Of another training; returned as it is where its keypoints are the same in the same order.
+        state: Another training's state dict; returned as it is where its keypoints are the same in the same order.
         theirs: Its keypoints. None where nobody knows: as many channels are taken as they are, others start fresh.
         model: Has the fresh channels.
-        ours: Its keypoints.
+        ours: The model's keypoints.
 
     Returns:
         The state dict, and a line about what was taken and left, none where everything was taken as it is.

@@ -25,10 +25,10 @@ def inspect(
     """Looks into a network; the use of its kernels takes one test, each row of the other tables another.
 
     Args:
-        model: With dynamic convolution.
+        model: A network with dynamic convolution.
         test: Tests it as it is then.
         tables: Some of :data:`TABLES`.
-        seed: Of the shuffling.
+        seed: The seed of the shuffling.
         source: What the network is of, for messages.
 
     Returns:

@@ -47,7 +47,7 @@ class TensorBoard:
     Args:
         folder: The run's.
         epochs: Epochs that are done: points of later ones are dropped.
-        settings: Of the run; not written.
+        settings: The run's settings, which are not written.
     """
 
     def __init__(self, folder: Path, epochs: int, settings: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Wandb:
     Args:
         folder: The run's; gets ``wandb/``.
         epochs: Epochs that are done.
-        settings: Of the run, W&B's config.
+        settings: The run's settings, which become W&B's config.
     """
 
     def __init__(self, folder: Path, epochs: int, settings: Mapping[str, Any]) -> None:
@@ -119,7 +119,7 @@ class MLflow:
     Args:
         folder: The run's; gets ``mlflow.db`` and ``mlflow_artifacts/`` where MLFLOW_TRACKING_URI names no other place.
         epochs: Epochs that are done.
-        settings: Of the run, MLflow's parameters.
+        settings: The run's settings, which become MLflow's parameters.
     """
 
     def __init__(self, folder: Path, epochs: int, settings: Mapping[str, Any]) -> None:
@@ -176,10 +176,10 @@ def open_loggers(names: Sequence[str], folder: Path, epochs: int, settings: Mapp
     """The loggers of a run.
 
     Args:
-        names: Of :data:`pose.train_settings.LOGGERS`.
+        names: Some of :data:`pose.train_settings.LOGGERS`.
         folder: The run's.
         epochs: Epochs that are done.
-        settings: Plain values.
+        settings: The settings as plain values.
     """
     return [_MAKERS[name](folder, epochs, settings) for name in names]
 

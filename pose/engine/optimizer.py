@@ -13,7 +13,7 @@ from pose.train_settings import Schedule
 
 
 def optimizer_of(schedule: Schedule) -> Callable[..., torch.optim.Optimizer]:
-    """From groups of parameters to the optimizer that ``train.optimizer`` names."""
+    """Makes the function from groups of parameters to the optimizer that ``train.optimizer`` names."""
     makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,

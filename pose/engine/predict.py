@@ -34,7 +34,7 @@ def predict(
     work, and each gets all of it.
 
     Args:
-        model: On the device.
+        model: The network, on the device.
         loader: Over a :class:`~pose.datasets.crops.CropDataset` without augmentation, in order.
         settings: Whether to flip, by how much to shift, and how to decode.
         device: Where to compute.

@@ -43,8 +43,8 @@ class Progress:
     Attributes:
         epoch: Epochs that are done and reported.
         batches: Batches of the next one that are done, by each process.
-        persons, loss, seconds, waited: Of those batches: how many persons, canvases or pictures they held and the sum
-            of their losses over all processes, time, and time of it spent waiting for data.
+        persons, loss, seconds, waited: Sums over those batches: the persons, canvases or pictures that they held and
+            their losses over all processes, the time, and the part of it that was spent waiting for data.
         best: Figures of the best validation, with ``epoch``.
     """
 
@@ -173,7 +173,7 @@ def _training_files(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first_difference(before: Any, now: Any) -> str:
-    """Of two lists of names, else both as they are."""
+    """The first difference of two lists of names; anything else comes back as it is."""
     if isinstance(before, list | tuple) and isinstance(now, list | tuple):
         for old, new in zip(before, now, strict=False):
             if old != new:

@@ -29,8 +29,8 @@ class Report:
         path: The file of figures.
         epochs: Epochs that are done: rows and points of later ones are dropped.
         figures: The names of what a validation measures.
-        loggers: Of :data:`pose.train_settings.LOGGERS`.
-        settings: Of the run, as plain values, for loggers that keep them.
+        loggers: Some of :data:`pose.train_settings.LOGGERS`.
+        settings: The run's settings as plain values, for loggers that keep them.
 
     Attributes:
         uses: How each dynamic layer used its kernels in the last validation of this process.
@@ -118,7 +118,7 @@ class Eta:
 
     Args:
         epoch: Epochs done when it starts.
-        epochs: Epochs in all.
+        epochs: The number of epochs in all.
     """
 
     def __init__(self, epoch: int, epochs: int) -> None:

@@ -26,7 +26,7 @@ def trainer_of(schedule: Schedule, model: nn.Module, device: torch.device, **giv
     """A network's trainer as the ``train`` section says.
 
     Args:
-        schedule: That section.
+        schedule: The ``train`` section.
         model: The network, freshly initialised.
         device: Where to compute.
         given: Further arguments of the trainer.

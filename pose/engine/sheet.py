@@ -22,7 +22,7 @@ def prediction_sheet(model: nn.Module, settings: Settings, device: torch.device)
     The truth is dots joined by limbs, predictions are crosses; both are coloured by side.
 
     Args:
-        model: On the device; left in the mode it came in.
+        model: The network, on the device; it is left in the mode it came in.
         settings: ``data`` and ``test`` are used.
         device: Where to compute.
 

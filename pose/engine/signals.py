@@ -48,7 +48,7 @@ class StopSignals:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within the block a signal raises :class:`Stopped`, one that came before it, too."""
+        """Lets a signal raise :class:`Stopped` within the block, and one that came before it, too."""
         self._at_once = True
         try:
             if self.received is not None:

@@ -50,19 +50,19 @@ class Task:
     """What :func:`pose.engine.loop.run` trains: pose networks, detectors and classifiers differ in nothing else.
 
     Attributes:
-        settings: Of the run.
+        settings: The run's settings.
         trainer: The network and its optimizer.
-        loader: Of training batches; its ``batch_sampler`` is an :class:`~pose.datasets.loading.order.EpochBatches`.
+        loader: Loads training batches; its ``batch_sampler`` is an :class:`~pose.datasets.loading.order.EpochBatches`.
         learn: Learns from a batch; the loss before the step, a scalar on the device.
         rate_at: The learning rate by epoch and batch, both from 0, and the number of batches of an epoch.
         test: Tests a network; the figures by name.
-        figures: Their names.
+        figures: The names of the figures.
         chosen_by: The figure by which the best epoch is chosen, the larger the better.
         shown: The figures in an epoch's line.
         unit: What a batch is of, in the plural.
         batches: The loader's batches, one epoch of them.
         broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
-        enough: Told the epoch, from 1, and the figures of each validation; True ends the run there.
+        enough: Takes the epoch, from 1, and the figures of each validation; True ends the run there.
         begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
         told: What was said of each split's data, who was left out and why among it, for the work folder's file.
         stated: What checkpoints state beside weights and settings: what the network's outputs are.

@@ -40,20 +40,11 @@ def train(
     """Trains a pose network, see :func:`pose.engine.loop.run`; epochs are chosen by AP.
 
     Args:
-        settings: Of the run.
-        work_dir: A folder without another run, unless it is resumed.
+        settings: The run's settings.
+        work_dir, resume: As for :func:`pose.engine.loop.run`, which says as well what is returned and raised.
         device: Where to compute.
-        resume: Go on after ``last.pth`` where there is one; on a CPU with the very weights that a run without a
-            stop would have had.
         check_data: Decode every picture before training and tell which are broken.
-        enough: Told the epoch, from 1, and the figures of each validation; True ends the run there.
-
-    Returns:
-        ``best``: the figures of the best validation, with ``epoch``, or None; ``checkpoint``: where it is;
-        ``stopped``: the signal that ended the run, or None.
-
-    Raises:
-        PoseError: The data, the folder, the checkpoint to resume or the loss cannot be used.
+        enough: Takes the epoch, from 1, and the figures of each validation; True ends the run there.
     """
     device = torch.device(device)
     return run(partial(_prepare, settings, device, check_data, enough), work_dir, resume)

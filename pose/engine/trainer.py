@@ -42,15 +42,15 @@ class Trainer:
     Args:
         model: The network; moved to the device and, where asked, converted in place.
         device: Where to compute.
-        loss: From the network's output and the batch's targets to a scalar.
-        optimizer: From groups of parameters to an optimizer; ``fused`` says whether its fused form can be used.
-        weight_decay: Of kernels and matrices, see :func:`pose.engine.optimizer.parameter_groups`.
+        loss: Makes a scalar of the network's output and the batch's targets.
+        optimizer: Makes an optimizer of groups of parameters; ``fused`` says whether its fused form can be used.
+        weight_decay: The decay of kernels and matrices, see :func:`pose.engine.optimizer.parameter_groups`.
         frozen: Names of parts that stay as they are, see :class:`pose.engine.frozen.FrozenParts`; with ``native`` a
             frozen beginning of the backbone runs folded.
         precision: One of :data:`AUTOCAST`; weights stay in float32, and float16's loss is scaled.
         accumulate: Batches per optimizer step; their gradients are averaged.
         max_gradient_norm: Gradients are scaled down to this norm over all parameters; None leaves them.
-        average_decay: Of an exponential moving average of the weights and their batch statistics, less
+        average_decay: The decay of an exponential moving average of the weights and their batch statistics, less
             in the first steps, see :func:`averaging_decay`; 0 for none.
         channels_last: Keep pictures, features and kernels in that memory format.
         compile: Compile the forward pass with ``torch.compile``.
@@ -202,7 +202,7 @@ class Trainer:
         get_ema_multi_avg_fn(decay)(averaged, own, count)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as a checkpoint keeps it."""
+        """The whole state, as a checkpoint keeps it."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -214,7 +214,7 @@ class Trainer:
         """Takes :meth:`state_dict` back.
 
         Args:
-            state: From a checkpoint.
+            state: What a checkpoint holds of it.
             path: The checkpoint, for messages.
 
         Raises:

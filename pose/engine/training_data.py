@@ -23,7 +23,7 @@ class RunData(NamedTuple):
     """The data of a run.
 
     Attributes:
-        train_loader: Of the training persons.
+        train_loader: Loads the training persons.
         test_set: The validation persons.
         broken: Counts training pictures that cannot be used.
         told: What was said of each split, who was left out and why among it: ``training`` and ``validation`` to lines.

@@ -10,7 +10,7 @@ import csv
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,11 @@ import torch
 from pose.config import Settings, stored_settings
 from pose.engine.comparison.runs import CompareError, fingerprint
 from pose.engine.progress import TrainingError, changes
+from pose.engine.search_ranges import Range
 from pose.engine.train import train
 from pose.engine.work_dir import METRICS
 from pose.files import make_folder
 from pose.locks import HeldError, lock_file
-from pose.options import OptionError
 from pose.tables import table_lines
 
 if TYPE_CHECKING:
@@ -32,53 +32,19 @@ if TYPE_CHECKING:
 JOURNAL = "study.log"
 """optuna's journal of all trials, which several processes may write."""
 
-FIXED = ("data.root", "data.train", "data.val", "data.test", "data.skeleton", "data.category", "test.", "train.seed")
-"""Options that decide what is measured; they are not searched."""
-
 SettingsOf = Callable[[dict[str, Any]], Settings]
-"""From options by dotted key to settings."""
+"""Makes settings of options by dotted key."""
 
 _LOCK, _RESUMES = ".tune.lock", "resumes"
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values of an option that are tried.
-
-    Args:
-        key: The option, dotted.
-        low, high: The smallest and the largest number; whole numbers where both are.
-        log: Evenly in the logarithm.
-        choices: Values instead of numbers between two.
-    """
-
-    key: str
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-    choices: tuple[Any, ...] = ()
-
-    def suggest(self, trial: optuna.Trial) -> Any:
-        """A trial's value."""
-        if self.choices:
-            return trial.suggest_categorical(self.key, list(self.choices))
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(self.key, self.low, self.high, log=self.log)
-        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
-
-    @property
-    def ends(self) -> tuple[Any, ...]:
-        """Values to try first whether they can be."""
-        return self.choices or (self.low, self.high)
 
 
 class Search:
     """A search in a folder.
 
     Args:
-        settings: Of every trial, but for what is searched; their test split is not read.
-        ranges: What is searched.
-        folder: Gets ``study.log`` and ``trial_NUMBER``; the same one goes on.
+        settings: The settings of every trial, but for what is searched; their test split is not read.
+        ranges: The options that are searched.
+        folder: The folder, which gets ``study.log`` and ``trial_NUMBER``; a search in the same one goes on.
         prune: Stop a trial at a validation where it is worse than most others were there.
 
     Raises:
@@ -123,9 +89,9 @@ class Search:
         """Trains until there are so many trials, those of other processes among them.
 
         Args:
-            trials: In all.
+            trials: The number of trials in all.
             device: Where to compute.
-            settings_of: From options by dotted key to settings.
+            settings_of: Makes settings of options by dotted key.
 
         Returns:
             The signal that stopped it, or None.
@@ -226,7 +192,7 @@ def format_search(search: Search, config: str, given: Sequence[str] = ()) -> str
     """The trials as Markdown, the best first, and the command that trains with the best one's options.
 
     Args:
-        search: What was tried.
+        search: The search.
         config: The configuration's file.
         given: ``KEY=VALUE`` of every trial, which the command needs, too.
     """
@@ -261,39 +227,3 @@ def format_search(search: Search, config: str, given: Sequence[str] = ()) -> str
 
 def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def parse_ranges(pairs: Sequence[str]) -> list[Range]:
-    """What ``--search`` says: ``KEY=LOW:HIGH``, ``KEY=log:LOW:HIGH`` or ``KEY=VALUE,VALUE``.
-
-    Raises:
-        OptionError: A pair is none of these, or its option may not be searched.
-    """
-    ranges = []
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not key or not equals or not text:
-            raise OptionError(f"--search needs KEY=LOW:HIGH, KEY=log:LOW:HIGH or KEY=VALUE,VALUE, got {pair!r}")
-        if key.startswith(FIXED):
-            raise OptionError(f"--search {key}: decides what is measured and is not searched")
-        if "," in text:
-            ranges.append(Range(key, choices=tuple(_number(value) for value in text.split(","))))
-            continue
-        log = text.startswith("log:")
-        low, _, high = text.removeprefix("log:").partition(":")
-        least, most = _number(low), _number(high)
-        if isinstance(least, str) or isinstance(most, str) or not least < most or (log and least <= 0):
-            raise OptionError(f"--search {pair}: needs two numbers, the smaller first (with log both above 0)")
-        ranges.append(Range(key, least, most, log=log))
-    if len({each.key for each in ranges}) < len(ranges):
-        raise OptionError("--search: an option stands there twice")
-    return ranges
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

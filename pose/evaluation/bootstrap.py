@@ -82,8 +82,8 @@ def ap_over_images(ours: Sequence[ImageScores], theirs: Sequence[ImageScores], r
     """Percentile bootstrap over pictures of a difference in AP, both sides on the same draws.
 
     Args:
-        ours: Of S seeds of one network; AP is their mean.
-        theirs: Of the network that is subtracted, with as many seeds.
+        ours: The scores of S seeds of one network; AP is their mean.
+        theirs: The scores of the network that is subtracted, with as many seeds.
         resamples: Draws of as many pictures.
 
     Returns:

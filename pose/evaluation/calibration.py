@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pose.errors import DataError
+from pose.errors import CheckpointError, DataError
+from pose.skeleton import Skeleton
 
 FRACTION = 0.1
 """A joint is right within this fraction of the longer side of the person's box."""
@@ -97,6 +99,34 @@ class JointCalibration:
             raise ValueError(f"no calibration: {error!r}") from error
 
 
+def read_calibration(
+    values: Mapping[str, Any] | None, skeleton: Skeleton, flip: bool, path: str | Path
+) -> JointCalibration | None:
+    """The calibration that a checkpoint or an exported file keeps.
+
+    Args:
+        values: As :meth:`JointCalibration.to_dict` made them; None where there are none.
+        skeleton: The network's skeleton.
+        flip: Whether heatmaps are averaged with the mirrored crop's.
+        path: The file, for messages.
+
+    Returns:
+        None without one, or where it is of scores with the other choice of ``flip``.
+
+    Raises:
+        CheckpointError: It cannot be used.
+    """
+    if values is None:
+        return None
+    try:
+        calibration = JointCalibration.from_dict(values)
+        if len(calibration.scores) != skeleton.num_keypoints:
+            raise ValueError(f"it is of {len(calibration.scores)} keypoints, not {skeleton.num_keypoints}")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its calibration cannot be used ({error}); make it again") from error
+    return calibration if calibration.flip == flip else None
+
+
 class DrawnShare(NamedTuple):
     """What a drawing threshold gives.
 
@@ -168,7 +198,7 @@ def drawn_shares(
     Args:
         probabilities: (N, K).
         right: (N, K) as :func:`right_joints` gives it; joints without a label do not count.
-        thresholds: To look at.
+        thresholds: The thresholds to look at.
     """
     labeled = ~np.isnan(right)
     found, correct = probabilities[labeled], right[labeled]

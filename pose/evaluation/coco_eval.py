@@ -125,7 +125,7 @@ def score(
     backend: str = PUBLISHED.backend,
     category_id: int | None = None,
 ) -> tuple[dict[str, float], Results]:
-    """From a network's predictions to the ten figures: rescore, suppress per image, evaluate.
+    """Computes the ten figures of a network's predictions: rescore, suppress per image, evaluate.
 
     Args:
         predictions: N persons as the network gave them.

@@ -103,7 +103,7 @@ def run_coco_eval(
         skeleton: Gives K and the OKS sigmas.
         labeled: (G, K) bool, the labels that count; None for all that there are.
         counts: (G,) bool, the persons that count; results on others are neither right nor wrong. None for all.
-        thresholds: Of OKS; None for COCO's ten.
+        thresholds: The thresholds of OKS; None for COCO's ten.
     """
     annotated = copied_annotations(annotations, skeleton)
     for row, person in enumerate(annotated["annotations"]):

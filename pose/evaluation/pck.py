@@ -28,7 +28,7 @@ class LengthPck:
     Args:
         length: Its name in the skeleton's ``lengths``.
         fraction: A keypoint within this fraction of the length is correct.
-        keypoints: K names.
+        keypoints: The K keypoints' names.
         correct: (P, K) of the persons that have the length labelled, in the file's order: 1 for a correct keypoint,
             0 for a wrong one, NaN for one that is not labelled. The other persons do not count.
         image_ids: (P,) their pictures.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 LEVEL = 0.95
-"""Of every confidence interval here."""
+"""The level of every confidence interval here."""
 
 
 class Interval(NamedTuple):

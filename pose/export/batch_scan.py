@@ -57,9 +57,9 @@ def trace(
     """A network as a graph.
 
     Args:
-        network: In evaluation mode.
+        network: The network, in evaluation mode.
         x: An input to trace it with.
-        inputs, outputs: Their names.
+        inputs, outputs: The names of its inputs and outputs.
         free: Whether the first dimension of all of them is free.
         axes: Other dimensions that are free, with their names, by input or output.
     """

@@ -33,7 +33,7 @@ class NumberedForm(nn.Module):
 
     Args:
         layer: The layer.
-        number: Its own.
+        number: The layer's number.
         shares: Where its forward pass puts its shares, by number.
     """
 
@@ -85,7 +85,7 @@ def blocked(network: nn.Module, x: Tensor) -> onnx.ModelProto | None:
     """A network of one image as ONNX Runtime would run it on this processor, its kernels mixed in that layout.
 
     Args:
-        network: Deployed with ``fused=False``.
+        network: A network that was deployed with ``fused=False``.
         x: (1, 3, H, W).
 
     Returns:

@@ -1,8 +1,12 @@
-"""The person detector as an ONNX file, from pixels to boxes: pictures to persons without torch, and inside a page."""
+"""The person detector as a file: pictures to persons without torch, and inside a page."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +15,17 @@ from torch.nn import functional as F
 
 from pose.detection.decode import corners
 from pose.detection.detector import PersonDetector
-from pose.detection.exported import METADATA_KEY, DetectorFile, ExportedDetector
-from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR
-from pose.detection.network import STRIDE
+from pose.detection.exported import INPUT_KEY, METADATA_KEY, NATIVE, DetectorFile, ExportedDetector
+from pose.detection.letterbox import LONGEST_SIDE
+from pose.detection.maps import STRIDE
 from pose.detection.settings import load_network
 from pose.errors import require
 from pose.export.errors import ExportError
 from pose.export.onnx_file import TOLERANCE
+from pose.export.writers.native import steps_of
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
+from pose.native.program_file import save_program
 from pose.prediction import MEAN, STD
 
 MOST_BOXES = 200
@@ -60,11 +66,12 @@ class PixelsToBoxes(nn.Module):
 
 
 def export_detector(checkpoint: str | Path, path: str | Path) -> float:
-    """Writes a trained detector as an ONNX file and compares the boxes that the two find.
+    """Writes a trained detector as a file and compares the boxes that the two find.
 
     Args:
-        checkpoint: Of ``tools/train_detector.py``, or the weights that come with the project.
-        path: Replaced only by a file that has passed the comparison.
+        checkpoint: A checkpoint of ``tools/train_detector.py``, or the weights that come with the project.
+        path: An ONNX file, or by its ending one of native layers; replaced only by a file that has passed the
+            comparison.
 
     Returns:
         The largest difference of a box, in pixels, or of a score, on random pictures.
@@ -73,27 +80,37 @@ def export_detector(checkpoint: str | Path, path: str | Path) -> float:
         CheckpointError: The checkpoint is missing, damaged or not a detector's.
         ExportError: The answers differ by more than 1e-4 of the longest side.
         MissingExtra: ONNX is not installed.
+        NativeError: Native layers cannot be built.
         OutputError: The file cannot be written.
     """
-    onnx = require("onnx")
-    from pose.export import batch_scan
-
+    native = Path(path).suffix == NATIVE
+    onnx = None if native else require("onnx")
     network, settings = load_network(checkpoint)
     folded = deploy(network, fused=False, channels_last=False)
-    graph = PixelsToBoxes(folded).eval()
-    sample = torch.zeros(1, 256, 320, 3, dtype=torch.uint8)
-    axes = {"images": {1: "height", 2: "width"}}
-    file = batch_scan.trace(graph, sample, ["images"], ["boxes"], free=False, axes=axes)
-    test = settings.test
-    known = DetectorFile(test.input_area, test.threshold, test.overlap, LONGEST_SIDE, SIZE_DIVISOR, GRAY)
-    onnx.helper.set_model_props(file, {METADATA_KEY: known.to_json()})
-    onnx.checker.check_model(file, full_check=True)
+    known = {METADATA_KEY: DetectorFile(**asdict(settings.test)).to_json()}
     with replacing(path) as temporary:
-        onnx.save(file, str(temporary))
-        difference = compare(temporary, PersonDetector(folded, test))
+        if native:
+            scaled = {name: [255 * value for value in values] for name, values in (("mean", MEAN), ("std", STD))}
+            steps = steps_of(deploy(network, fused=True), path)
+            save_program(temporary, steps, {**known, INPUT_KEY: json.dumps(scaled)})
+        else:
+            _write_onnx(onnx, folded, known, temporary)
+        difference = compare(temporary, PersonDetector(folded, settings.test))
         if not difference <= TOLERANCE * LONGEST_SIDE:
             raise ExportError(f"{path}: boxes differ from PyTorch's by {difference:.3g} pixels; not written")
     return difference
+
+
+def _write_onnx(onnx: Any, folded: nn.Module, details: Mapping[str, str], path: Path) -> None:
+    """Writes a network as a graph from pixels to boxes."""
+    from pose.export import batch_scan
+
+    sample = torch.zeros(1, 256, 320, 3, dtype=torch.uint8)
+    axes = {"images": {1: "height", 2: "width"}}
+    file = batch_scan.trace(PixelsToBoxes(folded).eval(), sample, ["images"], ["boxes"], free=False, axes=axes)
+    onnx.helper.set_model_props(file, dict(details))
+    onnx.checker.check_model(file, full_check=True)
+    onnx.save(file, str(path))
 
 
 def compare(path: str | Path, reference: PersonDetector) -> float:

@@ -115,7 +115,7 @@ def export_file(
         path: The file.
         name: A key of :data:`FORMATS` that has a writer.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
-        forms: Of the layers, in place of the format's, to compare them.
+        forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
 
     Returns:

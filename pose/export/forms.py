@@ -20,7 +20,7 @@ RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
 """What an ONNX file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
 
 COPIED_PIXELS = 768
-"""From here on copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
+"""The pixels from which copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
 
 FORMS = {
     "onnxruntime": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),

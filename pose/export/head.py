@@ -11,15 +11,13 @@ from torch.nn import functional as F
 from pose.heatmap import blur_matrix
 from pose.skeleton import Skeleton
 
-DECODERS = ("none", "sign", "second_highest", "dark")
-
 
 class KeypointNetwork(nn.Module):
     """Normalised crops to keypoints, as :func:`pose.heatmap.decode` and ``average_flip`` have them.
 
     Args:
         network: Normalised crops (N, 3, H, W) to heatmaps (N, K, h, w).
-        skeleton: What mirrors what.
+        skeleton: Says what each keypoint becomes in a mirror.
         flip: Average with the heatmaps of the mirrored crop.
         flip_shift: Pixels that those are shifted to the right.
         decode: One of :data:`DECODERS`.
@@ -49,33 +47,40 @@ class KeypointNetwork(nn.Module):
         return self._decode((mirrored + heatmaps) * 0.5)
 
     def _decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = int(heatmaps.shape[2]), int(heatmaps.shape[3])
-        flat = heatmaps.flatten(2)
+        flat, width = heatmaps.flatten(2), int(heatmaps.shape[3])
         scores, peak = flat.max(2, keepdim=True)
         x, y = peak % width, torch.div(peak, width, rounding_mode="floor")
         point = torch.cat([x, y], 2).to(flat.dtype)
-        if self.decode == "sign":
-            inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
-            padded = F.pad(flat, (width, width))
-            around = [padded.gather(2, peak + width + step) for step in (1, -1, width, -width)]
-            ahead = torch.cat([around[0] - around[1], around[2] - around[3]], 2).sign()
-            point = point + 0.25 * ahead * inside.to(flat.dtype)
-        elif self.decode == "second_highest":
-            second = flat.topk(2, 2).indices[..., 1:]
-            step = torch.cat([second % width - x, torch.div(second, width, rounding_mode="floor") - y], 2)
-            step = step.to(flat.dtype)
-            point = point + 0.25 * step / step.square().sum(2, keepdim=True).sqrt()
-        elif self.decode == "dark":
-            point = point + _dark_step(heatmaps, x, y)
+        if self.decode != "none":
+            point = point + _STEPS[self.decode](heatmaps, peak, x, y)
         return point * (scores > 0).to(flat.dtype), scores[..., 0]
 
 
-def _dark_step(heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _sign_step(heatmaps: Tensor, peak: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The step of :func:`pose.heatmap.decode` by ``sign``; arguments as for :func:`_dark_step`."""
+    flat, height, width = heatmaps.flatten(2), int(heatmaps.shape[2]), int(heatmaps.shape[3])
+    inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+    padded = F.pad(flat, (width, width))
+    around = [padded.gather(2, peak + width + step) for step in (1, -1, width, -width)]
+    ahead = torch.cat([around[0] - around[1], around[2] - around[3]], 2).sign()
+    return 0.25 * ahead * inside.to(flat.dtype)
+
+
+def _second_highest_step(heatmaps: Tensor, peak: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The step of :func:`pose.heatmap.decode` by ``second_highest``; arguments as for :func:`_dark_step`."""
+    flat, width = heatmaps.flatten(2), int(heatmaps.shape[3])
+    second = flat.topk(2, 2).indices[..., 1:]
+    step = torch.cat([second % width - x, torch.div(second, width, rounding_mode="floor") - y], 2).to(flat.dtype)
+    return 0.25 * step / step.square().sum(2, keepdim=True).sqrt()
+
+
+def _dark_step(heatmaps: Tensor, peak: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """The step of :func:`pose.heatmap.decode` by ``dark`` from the highest pixels.
 
     Args:
         heatmaps: (N, K, h, w).
-        x, y: (N, K, 1) of the highest pixels.
+        peak: (N, K, 1) places of the highest pixels in the flat heatmaps.
+        x, y: (N, K, 1) columns and rows of the highest pixels.
 
     Returns:
         (N, K, 2).
@@ -105,6 +110,12 @@ def _dark_step(heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return step / (determinant * kept + (1 - kept)) * kept
 
 
+_STEPS = {"sign": _sign_step, "second_highest": _second_highest_step, "dark": _dark_step}
+
+DECODERS = ("none", *_STEPS)
+"""The decoders of :data:`pose.heatmap.DECODERS` that a graph can have."""
+
+
 class EachImage(nn.Module):
     """A network of one image for a batch whose size is known: it runs once for each.
 
@@ -126,7 +137,7 @@ class CropKeypoints(nn.Module):
 
     Args:
         network: Normalized crops to coordinates in heatmap pixels and scores.
-        mean, std: Of RGB in [0, 1].
+        mean, std: The mean and standard deviation of RGB in [0, 1].
         stride: Crop pixels per heatmap pixel.
     """
 

@@ -32,7 +32,7 @@ def training_crops(settings: Settings, count: int) -> Tensor:
     return to_input(batch.crops, "cpu")
 
 
-def quantise(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:
+def quantize(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:
     """A static network's graph with 8-bit activations and 7-bit weights, as ONNX's QuantizeLinear and DequantizeLinear.
 
     Args:

@@ -90,14 +90,14 @@ def export_onnx(
     if body is not None:
         batch_scan.expand(file, body)
     if int8 is not None:
-        from pose.export.int8 import quantise
+        from pose.export.int8 import quantize
 
-        file = quantise(file, int8)
+        file = quantize(file, int8)
     with replacing(path) as temporary:
         if here:
             onnx.save(file, str(temporary))
-            answers = probe(onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"]))
-        onnx.helper.set_model_props(file, describe(settings, output, answers if here else None, calibration))
+            probed = probe(onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"]))
+        onnx.helper.set_model_props(file, describe(settings, output, probed if here else None, calibration))
         onnx.checker.check_model(file, full_check=not here)  # which knows nothing of ONNX Runtime's own operations
         onnx.save(file, str(temporary))
         difference = compare(temporary, reference, (width, height), output)
@@ -125,7 +125,7 @@ def with_decoder(network: nn.Module, settings: Settings) -> CropKeypoints:
 def describe(
     settings: Settings,
     output: str,
-    answers: list[float] | None = None,
+    probed: list[float] | None = None,
     calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """The metadata, as JSON: ``pose`` is enough to use the file without this project, ``model`` tells what it is.
@@ -136,6 +136,6 @@ def describe(
     width, height = settings.data.input_size
     heatmap_size = (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE)
     known = NetworkMetadata(
-        settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), answers, calibration
+        settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), probed, calibration
     )
     return {METADATA_KEY: known.to_json(), "model": json.dumps(settings.model), "output": output, "channels": "RGB"}

@@ -29,7 +29,7 @@ class Noisy(nn.Module):
 
     Args:
         network: Normalized crops to heatmaps.
-        deviation: Of the numbers.
+        deviation: The numbers' standard deviation.
     """
 
     def __init__(self, network: nn.Module, deviation: float) -> None:
@@ -72,26 +72,26 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
     for batch in (1,) if session.one_image else CHECKED_BATCHES:
         x = torch.randn(batch, 3, input_size[1], input_size[0], generator=generator)
         x = as_pixels(x) if output == "keypoints" else x
-        (answer,) = session(x.numpy())
+        (result,) = session(x.numpy())
         expected = reference(x).numpy()
-        if answer.shape != expected.shape:
-            raise ExportError(f"{path}: answers {answer.shape} where PyTorch answers {expected.shape}; not written")
+        if result.shape != expected.shape:
+            raise ExportError(f"{path}: answers {result.shape} where PyTorch answers {expected.shape}; not written")
         if output == "keypoints":
-            difference = float(np.abs(answer - expected)[..., 2].max())
-            _check_places(path, answer[..., :2], expected[..., :2], reference, x, difference)
+            difference = float(np.abs(result - expected)[..., 2].max())
+            _check_places(path, result[..., :2], expected[..., :2], reference, x, difference)
         else:
-            difference = float(np.abs(answer - expected).max())
+            difference = float(np.abs(result - expected).max())
         worst = difference if np.isnan(difference) else max(worst, difference)
     return worst
 
 
 def _check_places(
-    path: str | Path, answer: np.ndarray, expected: np.ndarray, reference: nn.Module, x: Tensor, difference: float
+    path: str | Path, result: np.ndarray, expected: np.ndarray, reference: nn.Module, x: Tensor, difference: float
 ) -> None:
     """Refuses keypoints (N, K, 2) that are not where PyTorch finds them."""
-    if not np.isfinite(answer).all():
+    if not np.isfinite(result).all():
         raise ExportError(f"{path}: x or y of a keypoint is no number; not written")
-    if np.abs(answer - expected).max() <= PIXELS:
+    if np.abs(result - expected).max() <= PIXELS:
         return
     assert isinstance(reference, CropKeypoints)
     head, network = reference.network, reference.network.network
@@ -100,8 +100,8 @@ def _check_places(
         found = np.stack([expected, *(reference(x).numpy()[..., :2] for _ in range(REPEATS))])
     finally:
         head.network = network
-    nearest = np.abs(found - answer).max(-1).min(0)
-    between = np.maximum(found.min(0) - answer, answer - found.max(0)).max(-1)
+    nearest = np.abs(found - result).max(-1).min(0)
+    between = np.maximum(found.min(0) - result, result - found.max(0)).max(-1)
     off = np.where(nearest < HEATMAP_STRIDE, between, nearest)  # of two peaks either, and nothing in the middle
     if off.max() > PIXELS:
         raise ExportError(

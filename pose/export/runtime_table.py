@@ -35,10 +35,10 @@ class Network:
     """A network of the table.
 
     Args:
-        model: On the CPU, in evaluation mode.
-        settings: Its own.
+        model: The network, on the CPU and in evaluation mode.
+        settings: The network's settings.
         trained: Whether its AP means anything.
-        forms: Of its layers, in place of those that a format has.
+        forms: The forms of its layers, in place of those that a format has.
     """
 
     model: nn.Module
@@ -53,10 +53,10 @@ class Measured:
 
     Attributes:
         milliseconds: The median of one image's.
-        ratio: To the first network in the same runtime, the median over rounds.
-        megabytes: Of all its files.
+        ratio: The median over rounds of its time divided by that of the first network in the same runtime.
+        megabytes: The size of all its files.
         difference: The largest to PyTorch's heatmaps.
-        ap: On the part that was asked for; None where the network is not trained, or nothing was.
+        ap: AP on the part that was asked for; None where the network is not trained, or nothing was.
     """
 
     milliseconds: float
@@ -107,12 +107,12 @@ def measure(
     """Networks in a runtime, with one thread and one image at a time, in turns.
 
     Args:
-        networks: By name; the first is what the others are compared with.
+        networks: The networks by name; the first is what the others are compared with.
         name: A format of :data:`~pose.export.formats.FORMATS` that can be run here.
-        folder: For the files.
+        folder: The folder of the files.
         rounds, runs: See :func:`pose.benchmark.compare`.
-        part: To test trained networks on; None for no AP.
-        refused: Told of a network that does not convert, which is left out then, unless it is the first.
+        part: The part that trained networks are tested on; None for no AP.
+        refused: Takes a message about a network that does not convert and is left out, unless it is the first.
 
     Raises:
         ExportError: A network does not convert, or answers otherwise than in PyTorch.
@@ -157,7 +157,7 @@ def take_part(annotations: Path, images: str, most_persons: int, out: Path) -> S
     """A fixed part of a data set: its pictures by number, as many as hold so many persons with keypoints.
 
     Args:
-        annotations: In COCO's format.
+        annotations: An annotation file in COCO's format.
         images: The folder of the pictures, as a split names it.
         most_persons: What the part ends with.
         out: The file for the part's annotations.

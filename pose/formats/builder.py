@@ -33,7 +33,7 @@ class Builder:
     """Images and persons so far; keypoints are kept by name until all names are known.
 
     Attributes:
-        images: By file name, in the order of their coming.
+        images: The images by file name, in the order of their coming.
         left_out: See :class:`~pose.formats.dataset.PoseDataset`.
     """
 

@@ -164,7 +164,7 @@ def _box(path: Path, box: Element) -> list[float]:
 
 
 def _skeleton(root: Element, label: str, builder: Builder) -> Skeleton:
-    """As the task's labels have it, else keypoints in the order of their coming."""
+    """The skeleton of the task's labels, else the keypoints in the order of their coming."""
     labels = [each for each in root.iter("label") if each.findtext("name") is not None]
     names = [each.findtext("name", "") for each in labels if each.findtext("parent") == label]
     drawing = next((each.findtext("svg", "") for each in labels if each.findtext("name") == label), "")

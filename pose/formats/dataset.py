@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pose.errors import DataError
+from pose.poses import distinct_ids
 from pose.skeleton import Skeleton
 
 BOX_MARGIN = 0.05
@@ -25,9 +26,9 @@ class ImageRecord:
 
     Attributes:
         file_name: Relative to the image folder, with forward slashes.
-        width: In pixels.
-        height: In pixels.
-        id: As the file numbers it; None where it does not.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        id: Its number in the file; None where the file has none.
     """
 
     file_name: str
@@ -97,16 +98,11 @@ class PoseDataset:
 
     def image_ids(self) -> np.ndarray:
         """(M,) int64: the file's numbers where all images have different ones of 64 bits, else 1, 2, 3 ..."""
-        ids = [image.id for image in self.images]
-        known = [number for number in ids if number is not None and -(2**63) <= number < 2**63]
-        if len(set(known)) != len(ids):
-            return np.arange(1, len(ids) + 1)
-        return np.array(known, np.int64)
+        return np.array(distinct_ids([image.id for image in self.images]), np.int64)
 
     def person_ids(self) -> np.ndarray:
         """(N,) int64: the file's numbers where all persons have different ones above 0, else 1, 2, 3 ..."""
-        known = (self.ids > 0).all() and len(np.unique(self.ids)) == len(self.ids)
-        return self.ids if known else np.arange(1, len(self) + 1)
+        return np.array(distinct_ids([number if number > 0 else None for number in self.ids.tolist()]), np.int64)
 
 
 def make_dataset(
@@ -180,7 +176,7 @@ def inner_names(images: Iterable[ImageRecord], dropped: Sequence[str] = ()) -> l
     """Where a folder that is written keeps images: :func:`relative_name` without ``..`` before it.
 
     Args:
-        images: Whose names.
+        images: The images whose names are asked for.
         dropped: Folders that the format gives another meaning, left out of the names.
 
     Raises:

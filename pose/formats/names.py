@@ -30,7 +30,7 @@ def skeleton_from_names(
 
     Args:
         name: What the skeleton is called.
-        keypoints: K names.
+        keypoints: The K keypoints' names.
         limbs: Pairs of numbers, from 0 or from 1 on; see :func:`limbs_from_numbers`.
         flip_index: K numbers from 0 on, what each keypoint becomes in a mirror; None finds the pairs by name.
         first: What limbs call the first keypoint, 0 or 1, where the format says so.

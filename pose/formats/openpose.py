@@ -18,7 +18,7 @@ BODY_25 = (
     "right_ear", "left_ear", "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe",
     "right_heel",
 )  # fmt: skip
-"""By this project's names; OpenPose calls the pelvis MidHip."""
+"""The keypoints by this project's names; OpenPose calls the pelvis MidHip."""
 
 _MIDDLES = {"neck": ("left_shoulder", "right_shoulder"), "pelvis": ("left_hip", "right_hip")}
 """Joints that OpenPose learned as the middle of two, made so where a skeleton lacks them."""

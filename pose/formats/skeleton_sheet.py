@@ -24,7 +24,7 @@ def draw_skeleton_sheet(dataset: PoseDataset, images: Path | None = None) -> np.
     names and what each becomes in a mirror.
 
     Args:
-        dataset: At least one person with a labeled keypoint.
+        dataset: A data set that has a person with a labeled keypoint.
         images: The folder of the images.
 
     Returns:

@@ -29,7 +29,7 @@ class Format:
         recognizes: Whether a path, which exists, holds it.
         read: Reads it; None where it can only be written.
         write: Writes it and counts what it cannot hold; None where it can only be read.
-        suffixes: Of files that are written in it unless another format is named.
+        suffixes: The suffixes of files that are written in it unless another format is named.
         folder: Whether what is written is a folder.
     """
 
@@ -74,7 +74,7 @@ FORMATS = {
         Format("cvat-coco", "archive that CVAT imports as drafts", write=coco.write_archive, suffixes=(".zip",)),
     )
 }  # fmt: skip
-"""By name; a path is of the first format that recognizes it."""
+"""The formats by name; a path is of the first one that recognizes it."""
 
 READABLE = tuple(name for name, each in FORMATS.items() if each.read)
 WRITABLE = tuple(name for name, each in FORMATS.items() if each.write)

@@ -22,7 +22,7 @@ def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool =
     """Adds what :func:`take_network` reads, ``--boxes``, ``--detector`` and what belongs to them.
 
     Args:
-        parser: Gets the arguments.
+        parser: The parser that gets the arguments.
         reads_input: Whether an INPUT follows the network.
     """
     kinds = "CONFIG CHECKPOINT, an exported FILE (.onnx, .xml ...), or nothing for the weights that come with this"
@@ -35,7 +35,7 @@ def add_detector_arguments(parser: argparse.ArgumentParser, reads_boxes: bool = 
     """Adds ``--weights`` and ``--device``, ``--boxes``, ``--detector`` and what belongs to them.
 
     Args:
-        parser: Gets the arguments.
+        parser: The parser that gets the arguments.
         reads_boxes: Whether ``--boxes`` takes a file.
     """
     parser.add_argument("--weights", metavar="NAME", help="which of the weights in data/weights (default: its own)")

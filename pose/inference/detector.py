@@ -28,7 +28,7 @@ def default_detector(threshold: float | None = None, native: bool = False, devic
     Args:
         threshold: Boxes of a lower score are left out; None takes the detector's own.
         native: See :func:`load_detector`.
-        device: Likewise.
+        device: See :func:`load_detector`.
 
     Raises:
         CheckpointError: Its weights are missing or changed.
@@ -51,7 +51,8 @@ def load_detector(
 
     Args:
         name: :data:`SHIPPED` or the name of a detector in ``data/weights/index.json``; a checkpoint (.pth) of
-            :class:`pose.detection.detector.PersonDetector`; an ONNX file, of ``tools/export_detector.py`` or see
+            :class:`pose.detection.detector.PersonDetector`; an ONNX file or one of native layers, of
+            ``tools/export_detector.py``; another's ONNX file, see
             :class:`~pose.inference.onnx_detector.OnnxDetector`; or a detection model of torchvision, such as
             ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
@@ -61,7 +62,7 @@ def load_detector(
             has one.
         class_name: The class that is looked for, or its number in the detector's list.
         pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
-        native: Run a checkpoint by native layers, which are compiled at first use, for half a minute; else in
+        native: Run a checkpoint by native layers, which are compiled at first use, for some seconds; else in
             PyTorch's operations.
 
     Raises:
@@ -73,6 +74,11 @@ def load_detector(
     if ours is None and name == SHIPPED:
         raise OptionError("no detector comes with this repository; give a file or the name of one of torchvision's")
     file = Path(name if ours is None else ours.checkpoint)
+    if file.suffix == ".native":
+        _persons_alone(file, class_name)
+        from pose.detection.exported import ExportedDetector
+
+        return ExportedDetector(file, threshold)
     if file.suffix == ".onnx":
         return _in_onnx(file, threshold, class_name, pixels, device)
     if pixels is not None:

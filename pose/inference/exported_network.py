@@ -18,7 +18,7 @@ class ExportedNetwork:
     Args:
         path: The file, see :func:`~pose.runtimes.files.open_file`.
         device: ``cpu``, or anything else for a GPU where the installed runtime has one.
-        clock: Times the forward passes.
+        profiler: Times the forward passes.
 
     Attributes:
         metadata: What the file says of itself.
@@ -28,8 +28,8 @@ class ExportedNetwork:
         OptionError: The file's runtime is not installed.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto", clock: Profiler | None = None) -> None:
-        self.clock = clock or Profiler()
+    def __init__(self, path: str | Path, device: str = "auto", profiler: Profiler | None = None) -> None:
+        self.profiler = profiler or Profiler()
         self.session = open_file(path, device=device)
         self.metadata = self.session.metadata
         self.skeleton = self.metadata.skeleton
@@ -54,6 +54,5 @@ class ExportedNetwork:
         return heatmap.decode(heatmaps, test["decode"])
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
-        with self.clock("forward"):
+        with self.profiler("forward"):
             return self.session(images)
-

@@ -12,6 +12,7 @@ from pose.datasets.images import read_image
 from pose.errors import DataError, OutputError
 from pose.files import IMAGE_SUFFIXES, replacing
 from pose.inference.boxes import trailing_number
+from pose.poses import distinct_ids
 
 Image = str | Path | np.ndarray
 
@@ -68,9 +69,7 @@ def list_images(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) ->
 
 def number_images(images: Sequence[Path]) -> list[int]:
     """An ``image_id`` for each: the numbers that the names end with where they differ, else 0, 1, 2 ..."""
-    found = (trailing_number(image.name) for image in images)
-    numbers = [number for number in found if number is not None]
-    return numbers if len(set(numbers)) == len(images) else list(range(len(images)))
+    return distinct_ids([trailing_number(image.name) for image in images], first=0)
 
 
 def check_image_suffix(path: str | Path) -> None:

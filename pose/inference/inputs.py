@@ -20,7 +20,7 @@ from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 
 _LISTED = (*IMAGE_SUFFIXES, *RARE_SUFFIXES)
 _ANIMATED = (".gif", ".avif", ".webp", ".tif", ".tiff")
-"""Of files that may hold several pictures."""
+"""Suffixes of files that may hold several pictures."""
 
 SizeOf = Callable[[Path], tuple[int, int] | None]
 
@@ -46,7 +46,7 @@ class ImageFiles:
     Args:
         paths: The files; a single one that cannot be read is an error.
         upright: Turn pictures by their EXIF mark.
-        warn: Told about each file that is left out, about those that were turned, and about the first file that holds
+        warn: Takes messages about files that are left out or were turned, and about the first file that holds
             several pictures: the first of each is taken.
         size_of: Gives the width and height that annotations say of a file, or None; they decide then which way it is
             turned, see :func:`~pose.datasets.orientation.read_annotated`.
@@ -113,7 +113,7 @@ def open_input(
         name: A picture, a folder of pictures, a pattern such as ``"a/*.jpg"``, a video file, the number
             of a camera, or a stream's address with ``://``.
         upright: Turn pictures by their EXIF mark.
-        warn: Told about each picture that cannot be read or was turned.
+        warn: Takes messages about pictures that cannot be read or were turned.
         size_of: As for :class:`ImageFiles`.
 
     Raises:

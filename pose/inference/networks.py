@@ -42,7 +42,7 @@ class TorchNetwork:
         input_size: Width and height of the crops.
         settings: ``flip``, ``flip_shift``, ``decode`` and ``native`` are used.
         device: Where to compute.
-        clock: Times the forward passes.
+        profiler: Times the forward passes.
 
     Raises:
         OptionError: Native layers are asked for on a device that is not a CPU.
@@ -55,7 +55,7 @@ class TorchNetwork:
         input_size: tuple[int, int],
         settings: TestSettings,
         device: torch.device | str,
-        clock: Profiler | None = None,
+        profiler: Profiler | None = None,
     ) -> None:
         from pose.models.pose_net import HEATMAP_STRIDE
         from pose.prediction import ready_for_testing
@@ -66,7 +66,7 @@ class TorchNetwork:
         self.heatmap_size = (input_size[0] // HEATMAP_STRIDE, input_size[1] // HEATMAP_STRIDE)
         self.settings = settings
         self.device = device
-        self.clock = clock or Profiler()
+        self.profiler = profiler or Profiler()
 
     def __call__(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`PoseNetwork`."""
@@ -78,9 +78,9 @@ class TorchNetwork:
         return predict_crops(self._forward, batch, self.skeleton.flip_index, self.settings, self.device)
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        with self.clock("forward"):
+        with self.profiler("forward"):
             heatmaps = self.model(images)
-            if self.clock.exact and heatmaps.is_cuda:
+            if self.profiler.exact and heatmaps.is_cuda:
                 import torch
 
                 torch.cuda.synchronize(heatmaps.device)

@@ -43,7 +43,7 @@ class DetectorMetadata:
 
     @classmethod
     def read(cls, entries: Mapping[str, str]) -> DetectorMetadata:
-        """From an ONNX file's metadata; what is missing or written in another way is as if it were not there."""
+        """Reads an ONNX file's metadata; what is written in another way counts as missing."""
         names, shape, size = (_literal(entries.get(key)) for key in ("names", "kpt_shape", "imgsz"))
         if isinstance(names, (list, tuple)):
             names = dict(enumerate(names))
@@ -72,7 +72,7 @@ class CenterRows:
     """YOLO's grid: a row is center x, y, width, height, the scores of the classes, and keypoints or mask weights.
 
     Args:
-        classes: How many.
+        classes: The number of classes.
         rows_last: The array is (1, columns, n), else (1, n, columns).
         objectness: A column before the classes' that multiplies them, as up to YOLOv7.
     """
@@ -152,10 +152,10 @@ def tell_layout(
     """The layout of a detector's outputs.
 
     Args:
-        shapes: Of each output; None where a dimension is not known.
+        shapes: The shape of each output; None where a dimension is not known.
         integer: Whether each holds integers.
         size: Width and height of the input that gave these shapes.
-        metadata: Of the file.
+        metadata: The file's metadata.
 
     Raises:
         UnknownLayoutError: It is none of those that are known.

@@ -182,7 +182,7 @@ def window(title: str, wait: bool) -> Iterator[Write]:
     """A window that shows each drawn frame; q, Escape or closing it stops.
 
     Args:
-        title: Of the window.
+        title: The window's title.
         wait: Show each frame until a key is pressed.
 
     Raises:

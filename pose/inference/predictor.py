@@ -1,4 +1,4 @@
-"""From images to poses: the way of a sample in testing, for images instead of a data set.
+"""The predictor: images become poses by the way of a sample in testing.
 
 predictor = Predictor.from_config("configs/quickstart.py", "best.pth")
 poses = predictor("street.jpg", boxes=[[120, 40, 80, 200]])
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pose.datasets.images import warp
-from pose.errors import CheckpointError, DataError
-from pose.evaluation.calibration import JointCalibration
+from pose.errors import CheckpointError, DataError, require
+from pose.evaluation.calibration import JointCalibration, read_calibration
 from pose.evaluation.oks import NMS_THRESHOLD, RESCORE_THRESHOLD, nms_per_image, rescore
 from pose.geometry import boxes_to_centers_scales, crop_affine, heatmap_to_image
 from pose.inference.boxes import as_boxes, check_inside, whole_image
@@ -25,7 +25,6 @@ from pose.inference.images import Image, as_image
 from pose.inference.networks import PoseNetwork, TorchNetwork
 from pose.inference.profiler import Profiler
 from pose.poses import Poses
-from pose.skeleton import Skeleton
 from pose.weights import shipped
 
 SCORING = ("batch_size", "rescore", "rescore_threshold", "nms", "nms_threshold")
@@ -36,14 +35,14 @@ class Predictor:
     """Finds the keypoints of persons in pictures, all crops of all pictures in batches.
 
     Args:
-        network: From crops to keypoints.
-        detector: From a picture (H, W, 3) to boxes (N, 4 or 5), for calls without boxes.
+        network: Finds the keypoints of crops.
+        detector: Finds the boxes (N, 4 or 5) of an image (H, W, 3), for calls without boxes.
         batch_size: Most crops of one forward pass.
         rescore: Person score = box score x mean joint score, else the box score.
         rescore_threshold: Joints above this score count in that mean.
         nms: ``greedy``, ``soft`` or ``off``: OKS suppression of persons found twice in a picture.
-        nms_threshold: Its OKS threshold.
-        clock: Times the stages.
+        nms_threshold: The OKS threshold of that suppression.
+        profiler: Times the stages.
         calibration: Turns joint scores into probabilities, for people to see; person scores are of the raw ones.
     """
 
@@ -56,7 +55,7 @@ class Predictor:
         rescore_threshold: float = RESCORE_THRESHOLD,
         nms: str = "greedy",
         nms_threshold: float = NMS_THRESHOLD,
-        clock: Profiler | None = None,
+        profiler: Profiler | None = None,
         calibration: JointCalibration | None = None,
     ) -> None:
         self.calibration = calibration
@@ -67,7 +66,7 @@ class Predictor:
         self.rescore_threshold = rescore_threshold
         self.nms = nms
         self.nms_threshold = nms_threshold
-        self.clock = clock or Profiler()
+        self.profiler = profiler or Profiler()
 
     @classmethod
     def from_config(
@@ -81,14 +80,16 @@ class Predictor:
 
         Args:
             config: The configuration file that the network was trained with.
-            checkpoint: Its weights.
+            checkpoint: The network's weights.
             overrides: Dotted keys to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
 
         Raises:
             OptionError: The configuration or the device is wrong.
             CheckpointError: The checkpoint is broken or of another network.
+            MissingExtra: PyTorch is not installed, which every checkpoint needs; :meth:`from_file` does without.
         """
+        require("torch", "a checkpoint")
         from pose.checkpoint import load_weights
         from pose.config import load_settings
         from pose.device import choose_device
@@ -96,11 +97,11 @@ class Predictor:
         settings = load_settings(config, overrides)
         model = settings.build_model()
         contents = load_weights(model, checkpoint)
-        test, clock = settings.test, Profiler()
+        test, profiler = settings.test, Profiler()
         size, where = settings.data.input_size, choose_device(device)
-        network = TorchNetwork(model, settings.skeleton(), size, test, where, clock)
+        network = TorchNetwork(model, settings.skeleton(), size, test, where, profiler)
         known = read_calibration(contents.get("calibration"), network.skeleton, test.flip, checkpoint)
-        return cls(network, **{name: getattr(test, name) for name in SCORING}, clock=clock, calibration=known)
+        return cls(network, **{name: getattr(test, name) for name in SCORING}, profiler=profiler, calibration=known)
 
     @classmethod
     def from_weights(
@@ -116,13 +117,14 @@ class Predictor:
             name: A name of ``weights`` in ``data/weights/index.json``; None takes the default there.
             overrides: Dotted keys of the configuration to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
-            detector: From an image to boxes (N, 5), e.g. of :func:`~pose.inference.detector.load_detector`, or
+            detector: Finds the boxes (N, 5) of an image, e.g. one of :func:`~pose.inference.detector.load_detector`, or
                 :func:`~pose.inference.boxes.whole_image` for one person who fills the image. None takes the
                 detector that comes with the repository.
 
         Raises:
             OptionError: No weights have this name, or the device is wrong.
             CheckpointError: The weights are missing or changed.
+            MissingExtra: PyTorch is not installed.
         """
         weights = shipped(name)
         options = {"data.skeleton": weights.skeleton, **(overrides or {})}
@@ -153,12 +155,12 @@ class Predictor:
         """
         from pose.inference.exported_network import ExportedNetwork
 
-        clock = Profiler()
-        network = ExportedNetwork(path, device, clock)
+        profiler = Profiler()
+        network = ExportedNetwork(path, device, profiler)
         test = network.metadata.test
         known = read_calibration(network.metadata.calibration, network.skeleton, test["flip"], path)
         options = {name: test[name] for name in SCORING if name in test}
-        return cls(network, **options, clock=clock, calibration=known)
+        return cls(network, **options, profiler=profiler, calibration=known)
 
     @overload
     def __call__(self, images: Image, boxes: ArrayLike | None = None) -> Poses:  # type: ignore[overload-overlap]
@@ -201,7 +203,7 @@ class Predictor:
 
     def detect(self, image: np.ndarray) -> np.ndarray:
         """(N, 5) x, y, width, height in pixels and score: the detector's boxes of (H, W, 3) uint8 BGR."""
-        with self.clock("detect"):
+        with self.profiler("detect"):
             return as_boxes(self.detector(image))
 
     def detect_all(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -209,7 +211,7 @@ class Predictor:
         together = getattr(self.detector, "of_images", None)
         if together is None:
             return [self.detect(image) for image in images]
-        with self.clock("detect"):
+        with self.profiler("detect"):
             return [as_boxes(boxes) for boxes in together(images)]
 
     def _predict(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[Poses]:
@@ -221,7 +223,7 @@ class Predictor:
         centers, scales = boxes_to_centers_scales(every[:, :4], width / height)
         keypoints = self._keypoints(images, owner, centers, scales)
         scores, areas = every[:, 4], scales.prod(axis=1)
-        with self.clock("rescore, nms"):
+        with self.profiler("rescore, nms"):
             if self.rescore:
                 scores = rescore(scores, keypoints[..., 2], self.rescore_threshold)
             skeleton = self.network.skeleton
@@ -253,42 +255,14 @@ class Predictor:
         keypoints = np.zeros((len(owner), network.skeleton.num_keypoints, 3))
         for start in range(0, len(owner), self.batch_size):
             part = slice(start, start + self.batch_size)
-            with self.clock("crop"):
+            with self.profiler("crop"):
                 chosen = zip(owner[part], affines[part], strict=True)
                 crops = np.stack([warp(images[index], affine, network.input_size) for index, affine in chosen])
-            with self.clock("prepare, decode"):
+            with self.profiler("prepare, decode"):
                 points, joint_scores = network(crops)
-            with self.clock("map back"):
+            with self.profiler("map back"):
                 keypoints[part, :, :2] = heatmap_to_image(points, centers[part], scales[part], network.heatmap_size)
                 keypoints[part, :, 2] = joint_scores
         if not np.isfinite(keypoints).all():
             raise CheckpointError("the network answers with NaN or infinity: its file is damaged; use another one")
         return keypoints
-
-
-def read_calibration(
-    values: Mapping[str, Any] | None, skeleton: Skeleton, flip: bool, path: str | Path
-) -> JointCalibration | None:
-    """The calibration that a checkpoint or an exported file keeps.
-
-    Args:
-        values: As :meth:`~pose.evaluation.calibration.JointCalibration.to_dict` made them; None where there are none.
-        skeleton: The network's skeleton.
-        flip: Whether heatmaps are averaged with the mirrored crop's.
-        path: The file, for messages.
-
-    Returns:
-        None without one, or where it is of scores with the other choice of ``flip``.
-
-    Raises:
-        CheckpointError: It cannot be used.
-    """
-    if values is None:
-        return None
-    try:
-        calibration = JointCalibration.from_dict(values)
-        if len(calibration.scores) != skeleton.num_keypoints:
-            raise ValueError(f"it is of {len(calibration.scores)} keypoints, not {skeleton.num_keypoints}")
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its calibration cannot be used ({error}); make it again") from error
-    return calibration if calibration.flip == flip else None

@@ -1,4 +1,4 @@
-"""From an input to its outputs: frames, their poses, and everything that is made of them."""
+"""An input becomes its outputs: frames, their poses, and everything that is made of them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def poses_of_images(
     """Each picture with its poses, in order; a few pictures at a time share batches.
 
     Args:
-        predictor: Finds them.
+        predictor: Finds the poses.
         files: The pictures, ``upright=False`` with boxes of a COCO file, which count stored pixels.
-        boxes: Of these pictures; None asks the predictor's detector. A picture whose boxes cannot be
+        boxes: The boxes of these pictures; None asks the predictor's detector. A picture whose boxes cannot be
             used is left out like one that cannot be read.
 
     Raises:
@@ -66,8 +66,8 @@ def poses_of_video(
     Args:
         predictor: Finds and follows them.
         source: The video.
-        boxes: Of frames by their number; None asks the predictor's detector.
-        warn: Told about boxes outside their frame, which are left out.
+        boxes: The boxes of frames by their number; None asks the predictor's detector.
+        warn: Takes messages about boxes outside their frame, which are left out.
 
     Raises:
         DataError: All boxes of a frame lie outside it, or the file has boxes for none of the frames.
@@ -84,27 +84,27 @@ def write_all(
     pairs: Iterable[tuple[Frame, Poses]],
     writes: Sequence[Write],
     draw: Callable[[Frame, Poses], np.ndarray],
-    clock: Profiler | None = None,
+    profiler: Profiler | None = None,
 ) -> tuple[int, bool]:
     """Hands every frame to every output.
 
     Args:
         pairs: Frames with their poses.
         writes: The outputs.
-        draw: From a frame and its poses to the drawn picture.
-        clock: Times drawing and writing.
+        draw: Makes the drawn picture of a frame and its poses.
+        profiler: Times drawing and writing.
 
     Returns:
         How many frames were written, and whether a person stopped it with Ctrl-C or in the window.
     """
-    clock = clock or Profiler()
+    profiler = profiler or Profiler()
     count = 0
     try:
         for frame, poses in pairs:
-            with clock("draw"):
+            with profiler("draw"):
                 drawn = draw(frame, poses)
             count += 1
-            with clock("write"):
+            with profiler("write"):
                 for write in writes:
                     write(frame, poses, drawn)
     except (Stop, KeyboardInterrupt):

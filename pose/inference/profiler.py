@@ -12,7 +12,7 @@ class Profiler:
     """Adds up the seconds of named stages; a stage inside another counts in the inner one alone.
 
     Attributes:
-        seconds: By stage.
+        seconds: The seconds of each stage.
         counts: How often each stage ran.
         exact: Whether work on a GPU is waited for at the end of a stage; it costs a little time.
     """

@@ -1,4 +1,4 @@
-"""The same image twice: perceptual hashes of images and of their mirrors, compared within a data set and across splits.
+"""Images that are there twice, by perceptual hashes of images and of their mirrors, within a data set or across splits.
 
 The hash is pHash (Zauner, 2010): of a 32 x 32 grey image the signs of 64 low frequencies about their median. It stays
 nearly the same when an image is scaled, compressed again or a little brighter, and not when it is cropped.
@@ -45,8 +45,8 @@ class Duplicate:
 
 def perceptual_hash(image: np.ndarray) -> int:
     """The 64 bits of (H, W, 3) uint8 BGR; 0 for an image of one color."""
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    small = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:_LOW, :_LOW].ravel()
     if np.abs(low[1:]).max() < 1:
         return 0
@@ -117,7 +117,7 @@ def _distances(block: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def split_duplicates(duplicates: Iterable[Duplicate], splits: np.ndarray) -> tuple[list[Duplicate], list[Duplicate]]:
-    """Those across splits and those within one; ``splits`` (M,) numbers the split of each image."""
+    """The duplicates across splits and those within one; ``splits`` (M,) numbers the split of each image."""
     across: list[Duplicate] = []
     within: list[Duplicate] = []
     for each in duplicates:

@@ -34,7 +34,7 @@ class Examples:
     """Draws persons of a data set as parts of a page.
 
     Args:
-        dataset: Whose persons.
+        dataset: The data set whose persons are drawn.
         images: The folder of its images; None draws on a plain ground.
     """
 
@@ -76,7 +76,7 @@ class Examples:
         name = f"person {row}" if self.dataset.ids[row] < 0 else f"annotation {self.dataset.ids[row]}"
         return _figure(view, f"{name}, {record.file_name}")
 
-    def shelf(self, rows: Sequence[int] | np.ndarray) -> str:
+    def sheet(self, rows: Sequence[int] | np.ndarray) -> str:
         """The first persons of a list."""
         return f'<div class="side">{"".join(self.person(int(row)) for row in rows[:SHOWN])}</div>' if len(rows) else ""
 
@@ -95,10 +95,10 @@ def write_page(
 
     Args:
         folder: Made if it is not there.
-        name: Of the data set.
+        name: The data set's name.
         dataset: What it is about.
         images: The folder of its images.
-        persons, pairs, exchanged: What was found.
+        persons, pairs, exchanged: What the checks found.
         duplicates: That part of the page, from :func:`duplicate_section`.
 
     Raises:
@@ -133,7 +133,7 @@ def _left_out(dataset: PoseDataset, persons: PersonCheck, examples: Examples) ->
     rows += [[f"not read as it was: {what}", f"{count:,}"] for what, count in dataset.left_out.items() if count]
     text += figure_table(["left out", "annotations"], rows)
     for rule, found in persons.left_out.items():
-        text += f"<h3>{escape(rule)}</h3>{examples.shelf(found)}" if len(found) else ""
+        text += f"<h3>{escape(rule)}</h3>{examples.sheet(found)}" if len(found) else ""
     return text
 
 
@@ -146,7 +146,7 @@ def _sizes(persons: PersonCheck, examples: Examples) -> str:
         f"<p>Share of the persons by COCO's sizes. Box heights in pixels: {heights}.</p>"
         + bar_chart(bars, ["share"], 1.0, "Persons by size")
         + f"<p>{len(persons.cut):,} persons ({len(persons.cut) / total:.1%}) touch the image's edge with "
-        f"their box: cut off there.</p>{examples.shelf(persons.cut)}"
+        f"their box: cut off there.</p>{examples.sheet(persons.cut)}"
     )
 
 
@@ -161,8 +161,8 @@ def _joints(dataset: PoseDataset, persons: PersonCheck, examples: Examples) -> s
         f"{few:,} persons ({few / total:.1%}) have one to three joints, {persons.joints[-1]:,} "
         f"({persons.joints[-1] / total:.1%}) all {len(names)}.</p>"
         + bar_chart(bars, ["seen", "hidden"], 1.0, "Labelled joints")
-        + f"<h3>Joints outside their box: {len(persons.outside):,} persons</h3>{examples.shelf(persons.outside)}"
-        + f"<h3>Joints outside their image: {len(persons.off_image):,} persons</h3>{examples.shelf(persons.off_image)}"
+        + f"<h3>Joints outside their box: {len(persons.outside):,} persons</h3>{examples.sheet(persons.outside)}"
+        + f"<h3>Joints outside their image: {len(persons.off_image):,} persons</h3>{examples.sheet(persons.off_image)}"
     )
 
 
@@ -184,7 +184,7 @@ def _sides(
         f"<h3>Perhaps exchanged: {len(exchanged.exchanged):,} persons</h3>"
         f"<p>Persons who look, with a probability above {SURE:g}, like copies of the others with left and right "
         f"exchanged. {exchanged.accuracy:.1%} of all are told from their own exchanged copies: near 100 % the list is "
-        f"nearly complete, near 50 % nothing can be told.</p>{examples.shelf(exchanged.exchanged)}"
+        f"nearly complete, near 50 % nothing can be told.</p>{examples.sheet(exchanged.exchanged)}"
     )
 
 
@@ -196,7 +196,7 @@ def duplicate_section(
     Args:
         across: Pairs in different splits.
         within: Pairs in one split.
-        files: Of all images, by the rows that the pairs name.
+        files: All images, by the rows that the pairs name.
         broken: What was wrong with images that cannot be read.
     """
 

@@ -48,7 +48,7 @@ class PairCheck:
 
 @dataclass(frozen=True)
 class ExchangeCheck:
-    """Whose left and right are exchanged, as far as it can be told.
+    """The persons whose left and right are exchanged, as far as it can be told.
 
     Attributes:
         accuracy: The share of persons that are told from their own exchanged copies, by persons not learned from.
@@ -67,7 +67,7 @@ def check_pairs(keypoints: np.ndarray, mirror: Sequence[int], seed: int = 0) -> 
     Args:
         keypoints: (N, K, 3) x, y in pixels, and the visibility.
         mirror: (K,) what each keypoint becomes in a mirror, from the skeleton.
-        seed: Of the halves.
+        seed: The seed that parts the persons into halves.
     """
     pairs = np.asarray(mirror)
     usable = keypoints[(keypoints[..., 2] > 0).sum(1) >= 3]
@@ -158,7 +158,7 @@ def check_exchanged(keypoints: np.ndarray, mirror: Sequence[int], seed: int = 0)
     Args:
         keypoints: (N, K, 3) x, y in pixels, and the visibility.
         mirror: (K,) what each keypoint becomes in a mirror.
-        seed: Of the halves.
+        seed: The seed that parts the persons into halves.
     """
     features = _exchange_features(keypoints, np.asarray(mirror))
     usable = np.flatnonzero(np.abs(features).sum(1) > 0)

@@ -17,7 +17,7 @@ class Classifier(nn.Module):
 
     Args:
         in_channels: Channels of the features.
-        num_classes: Classes.
+        num_classes: The number of classes.
         make_conv: The maker of its convolutions, roles ``hidden`` and ``classifier``; static by default.
         hidden_channels: Channels of the hidden layer, None for no hidden layer.
         dropout: Probability before the last layer.
@@ -58,10 +58,10 @@ class ImageClassifier(nn.Module):
 
     Args:
         backbone: Images (N, 3, H, W) to features (N, C, H / 32, W / 32).
-        classifier: Features to logits.
+        classifier: Makes logits of features.
 
     Attributes:
-        num_classes: Classes.
+        num_classes: The number of classes.
     """
 
     def __init__(self, backbone: nn.Module, classifier: Classifier) -> None:
@@ -82,7 +82,7 @@ def build_classifier(backbone: Mapping[str, Any], num_classes: int = 1000, dropo
 
     Args:
         backbone: ``type``, the constructor's arguments, ``conv``.
-        num_classes: Classes.
+        num_classes: The number of classes.
         dropout: Probability before the last layer.
 
     Raises:

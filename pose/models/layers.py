@@ -72,7 +72,7 @@ class InvertedResidual(nn.Module):
     to the output where stride and channels allow it.
 
     Args:
-        in_channels, out_channels: Channels.
+        in_channels, out_channels: The numbers of channels.
         hidden_channels: Channels of the depthwise convolution.
         make_conv: The maker of its convolutions.
         input_stride: Image pixels per pixel of the input.

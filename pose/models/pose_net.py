@@ -130,7 +130,7 @@ def build_part(choices: Mapping[str, type[Part]], section: Mapping[str, Any], wh
     ``conv`` becomes the constructor's ``make_conv``; everything else is handed on.
 
     Args:
-        choices: Types by name.
+        choices: The types by name.
         section: ``type`` and arguments.
         where: The section's dotted path, for messages.
         given: Arguments that the program supplies; the section may not name them.

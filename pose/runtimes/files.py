@@ -32,7 +32,7 @@ def open_file(path: str | Path, threads: int = 0, device: str = "cpu") -> Networ
 
     Args:
         path: A file that ``tools/export.py`` wrote.
-        threads: Of the runtime; 0 leaves it to the runtime.
+        threads: The runtime's threads; 0 leaves it to the runtime.
         device: ``cpu``, or anything else for a GPU where ONNX Runtime has one; the others run on the CPU.
 
     Raises:

@@ -11,7 +11,7 @@ from pose.runtimes.session import NetworkSession, read_details
 
 
 def open_file(path: str | Path, threads: int = 0) -> NetworkSession:
-    """In float32; 0 threads are one."""
+    """Opens a file to compute in float32; 0 threads are one."""
     mnn, metadata = require("MNN"), read_details(path)
     options = {"precision": "high", "backend": "CPU", "numThread": max(threads, 1)}
     manager = mnn.nn.create_runtime_manager((options,))

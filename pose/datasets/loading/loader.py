@@ -1,4 +1,4 @@
-"""From persons to batches on the device: what runs in workers, and what runs on the device.
+"""Loading: persons become batches on the device, some of it in workers and some on the device.
 
 A worker decodes a picture and warps it once; uint8 crops and keypoints travel. Normalising and
 drawing targets happen on the device for the whole batch.

@@ -21,10 +21,10 @@ class EpochBatches(Sampler):
         length: Number of persons.
         batch_size: Persons per batch.
         train: Shuffle, and leave out what does not fill a whole optimizer step of all processes.
-        seed: Of the shuffle.
+        seed: The seed of the shuffle.
         shard: Which process this is, from 0, and how many there are.
         accumulate: Batches per process and optimizer step.
-        draws: Of consecutive groups of persons: how many each has, and how often each of them is drawn in an epoch of
+        draws: For consecutive groups of persons, how many each has, and how often each of them is drawn in an epoch of
             training. The whole part of that number draws everyone, what is left of it that share of the group (to the
             nearest person), chosen by seed and epoch: an epoch is always as long. None draws everyone once.
 

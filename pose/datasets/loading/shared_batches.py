@@ -36,7 +36,7 @@ class SharedBatches:
         self._busy = _shared((workers, AHEAD))
 
     def __call__(self, batch: Any) -> Any:
-        """In a worker: puts a batch's crops where the main process finds them, their place stands for them."""
+        """In a worker, puts a batch's crops where the main process finds them, and their place into the batch."""
         worker = get_worker_info()
         if worker is None or isinstance(batch, DataError):
             return batch
@@ -50,7 +50,7 @@ class SharedBatches:
         return batch._replace(crops=(worker.id, slot))
 
     def take(self, batch: Loaded) -> Loaded:
-        """In the main process: a batch with its crops, in pinned memory where there is a GPU; frees their place."""
+        """In the main process, gives a batch its crops, in pinned memory where there is a GPU; frees their place."""
         if isinstance(batch.crops, torch.Tensor):
             return batch
         place = batch.crops if isinstance(batch.crops, tuple) else None

@@ -34,7 +34,8 @@ def draw_image(rng: np.random.Generator, width: int, height: int, max_people: in
         rng: The only source of randomness.
         width: Pixels, at least 16.
         height: Pixels, at least 16.
-        max_people: From 1 to 15; at least one person is drawn, but all may be too hidden to be annotated.
+        max_people: The largest number of persons, from 1 to 15; one is drawn at least, but all may be too hidden to be
+            annotated.
 
     Returns:
         The picture, (H, W, 3) uint8 in OpenCV's BGR, and COCO person records without ``id`` and
@@ -66,14 +67,14 @@ def write_dataset(
     call leaves no half a set and several processes may call at the same time.
 
     Args:
-        root: Gets ``annotations/person_keypoints_{train,val}2017.json``, ``train2017/*.jpg``,
+        root: The folder, which gets ``annotations/person_keypoints_{train,val}2017.json``, ``train2017/*.jpg``,
             ``val2017/*.jpg`` and ``person_detection_results/synthetic_val2017_detections.json``: jittered,
             missed, doubled and false boxes with scores.
         train_images: Number of training pictures, 0 or more.
         val_images: Number of validation pictures, 0 or more.
-        width: Of each picture, in pixels.
-        height: Of each picture, in pixels.
-        seed: Not negative.
+        width: The width of each picture in pixels.
+        height: The height of each picture in pixels.
+        seed: The seed of everything drawn, not negative.
         progress: Called with (pictures done, pictures in all) after each picture.
 
     Raises:
@@ -224,7 +225,7 @@ def write_annotations_only(path: str | Path, images: int, persons: int, seed: in
         images: Pictures of 640 x 480 pixels, at least 1.
         persons: Records, each with at least one labelled keypoint and integer coordinates like COCO's; where
             there are as many persons as pictures or more, no picture is without one.
-        seed: Not negative.
+        seed: The seed of everything drawn, not negative.
 
     Raises:
         ValueError: A number out of range.

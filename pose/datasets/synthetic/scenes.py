@@ -180,7 +180,7 @@ def draw_scene(rng: np.random.Generator, width: int, height: int, max_people: in
         rng: The only source of randomness.
         width: Pixels, at least 16.
         height: Pixels, at least 16.
-        max_people: From 1 to 15.
+        max_people: How many persons are drawn at most, from 1 to 15.
 
     Raises:
         ValueError: A size or ``max_people`` out of range.

@@ -1,6 +1,6 @@
 """Would more labels help? One network trained on nested shares of its training images, tested on the validation split.
 
-Runs are those of :mod:`pose.engine.comparison.runs`: resumed after any stop, done once, the test split left alone.
+Runs are those of :mod:`pose.engine.comparison.finish`: resumed after any stop, done once, the test split left alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from pose.config import Settings
 from pose.datasets.train_sets import read_train_sets
 from pose.engine.comparison.runs import Run, plan_runs
-from pose.engine.comparison.summary import difference, interval_text, spread_text, summarise
+from pose.engine.comparison.summary import difference, interval_text, spread_text, summarize
 from pose.evaluation.significance import LEVEL, Interval
 from pose.files import replacing
 from pose.options import OptionError
@@ -31,7 +31,7 @@ def with_share(settings: Settings, share: float, equal: str) -> Settings:
     """Settings that learn from a share of the images of every training set, and test on the validation split.
 
     Args:
-        settings: Of the whole.
+        settings: The settings of the whole training set.
         share: Above 0 and at most 1; a smaller one's images are among a larger one's.
         equal: One of :data:`EQUAL`.
     """
@@ -48,10 +48,10 @@ def plan_curve(
     """A run for each share and seed, see :func:`pose.engine.comparison.runs.plan_runs`.
 
     Args:
-        settings: Of the whole training set; its test split is not read.
+        settings: The settings of the whole training set; its test split is not read.
         shares: At least two, each above 0 and at most 1.
         seeds: Numbers from 0 on.
-        folder: Gets ``share_PERCENT/seed_N`` for each.
+        folder: The folder, which gets ``share_PERCENT/seed_N`` for each.
         equal: One of :data:`EQUAL`.
 
     Raises:
@@ -75,18 +75,18 @@ def count_persons(runs: Sequence[Run]) -> dict[str, tuple[int, int]]:
     return counted
 
 
-def summarise_curve(runs: Sequence[Run]) -> dict[str, Any]:
+def summarize_curve(runs: Sequence[Run]) -> dict[str, Any]:
     """What the runs that are tested say.
 
     Returns:
-        ``shares``: by name, what :func:`~pose.engine.comparison.summary.summarise` says of a network, with ``images``
+        ``shares``: by name, what :func:`~pose.engine.comparison.summary.summarize` says of a network, with ``images``
         and ``persons``; ``gains``: from each share to the next one that have a seed in common, ``from``, ``to`` and
         ``AP``'s intervals; ``answer``; ``missing``.
 
     Raises:
         CompareError: A file of a test is gone.
     """
-    counted, summary = count_persons(runs), summarise(runs)
+    counted, summary = count_persons(runs), summarize(runs)
     names = [name for name in counted if name in summary["networks"]]
     done = {name: {run.seed: run for run in runs if run.name == name and run.result is not None} for name in names}
     shares = {
@@ -97,7 +97,7 @@ def summarise_curve(runs: Sequence[Run]) -> dict[str, Any]:
         for one, other in zip(names, names[1:], strict=False)
         if done[one].keys() & done[other].keys()
     ]
-    return {"shares": shares, "gains": gains, "answer": answer(gains, list(counted)), "missing": summary["missing"]}
+    return {"shares": shares, "gains": gains, "answer": conclusion(gains, list(counted)), "missing": summary["missing"]}
 
 
 def _rises(shares: Mapping[str, Any], one: str, other: str) -> bool:
@@ -106,12 +106,12 @@ def _rises(shares: Mapping[str, Any], one: str, other: str) -> bool:
     return all(values[1][seed] > values[0][seed] for seed in values[0].keys() & values[1].keys())
 
 
-def answer(gains: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def conclusion(gains: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """The last step in a sentence.
 
     Args:
-        gains: As :func:`summarise_curve` has them.
-        names: Of all shares, ascending.
+        gains: The gains as :func:`summarize_curve` has them.
+        names: The names of all shares, ascending.
     """
     if not gains or gains[-1]["to"] != names[-1]:
         return f"No answer yet: {_percent(names[-1])} and the share before it are not both tested."

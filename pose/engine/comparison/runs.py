@@ -1,4 +1,7 @@
-"""Networks trained alike and tested alike, over several seeds."""
+"""Networks trained alike and tested alike, over several seeds: which runs there are, and what they found.
+
+:mod:`pose.engine.comparison.finish` trains and tests them.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pose.checkpoint import load_checkpoint, load_newest, load_state
+from pose.checkpoint import load_newest
 from pose.config import Settings, stored_settings
-from pose.engine import evaluate
 from pose.engine.progress import changes
-from pose.engine.train import make_trainer, train
-from pose.engine.work_dir import BEST, LAST, METRICS, PREVIOUS, BusyError
+from pose.engine.work_dir import LAST, METRICS, PREVIOUS
 from pose.errors import DataError, PoseError
-from pose.evaluation.bootstrap import ImageScores, image_scores
+from pose.evaluation.bootstrap import ImageScores
 from pose.evaluation.protocol import ANNOTATED
-from pose.files import make_folder, read_json, replacing, sha256, write_json
-from pose.locks import HeldError, lock_file
+from pose.files import read_json, sha256
 from pose.options import OptionError
 
 RUN, RESULT, CORRECT, MATCHED = "run.json", "test.json", "correct.npz", "matched.npz"
@@ -35,8 +34,6 @@ FREE = (
 """Options in which runs may differ: they change how long it takes, not what comes out (but for rounding), or are the
 seed itself."""
 
-_LOCK = ".compare.lock"
-
 
 class CompareError(PoseError):
     """Runs that cannot be compared."""
@@ -48,8 +45,8 @@ class Run:
 
     Args:
         name: The network's, from its configuration's file.
-        seed: Of initialisation, order and augmentation.
-        settings: With that seed.
+        seed: The seed of initialisation, order and augmentation.
+        settings: The run's settings, with that seed.
         folder: Where it is trained.
     """
 
@@ -117,7 +114,7 @@ def plan_runs(networks: Mapping[str, Settings], seeds: Sequence[int], folder: Pa
     Args:
         networks: Settings by name, the baseline first; they may differ in ``differ`` alone.
         seeds: Numbers from 0 on, no two alike.
-        folder: Gets ``NAME/seed_N`` for each.
+        folder: The folder, which gets ``NAME/seed_N`` for each.
         differ: A section of the settings.
 
     Raises:
@@ -200,100 +197,6 @@ def _before(run: Run) -> dict[str, Any] | None:
     if not any(path.exists() for path in paths):
         return None
     return {"settings": load_newest(paths)[0].get("settings", {}), "data": None}
-
-
-def finish_run(run: Run, device: torch.device) -> int | None:
-    """Trains what is left of a run and tests it; nothing where that is done.
-
-    With a test split, the weights of the epoch that was best on the validation split are tested; without one,
-    those of the last epoch, since choosing an epoch on the pictures that are tested would favour whoever varies most.
-
-    Returns:
-        The signal that stopped it, or None.
-
-    Raises:
-        BusyError, HeldError: Another process is at it.
-        PoseError: It cannot be trained or tested.
-    """
-    if run.result is not None:
-        return None
-    with lock_file(make_folder(run.folder) / _LOCK, wait=False):
-        if run.result is not None:  # meanwhile
-            return None
-        write_json(run.folder / RUN, {"settings": run.settings.to_dict(), "data": fingerprint(run.settings)})
-        stopped = train(run.settings, run.folder, device, resume=True)["stopped"]
-        if not stopped:
-            _test(run, device)
-    return stopped
-
-
-def finish_all(runs: Sequence[Run], device: torch.device) -> tuple[int | None, list[str]]:
-    """Finishes every run that no other process is at, so that the same command can be started once a core or GPU.
-
-    A run that fails, because its loss is no number any more, say, does not keep the others from being done.
-
-    Returns:
-        The signal that stopped it, or None; and what went wrong, a line for each run that failed.
-
-    Raises:
-        PoseError: No run at all can be trained or tested.
-    """
-    failed: list[str] = []
-    for number, run in enumerate(runs, 1):
-        print(f"run {number} of {len(runs)}: {run.name}, seed {run.seed}", flush=True)
-        try:
-            stopped = finish_run(run, device)
-        except (BusyError, HeldError):
-            print("  another process is at it: left to it", flush=True)
-            continue
-        except PoseError as error:
-            if len(failed) + 1 == len(runs):
-                raise
-            failed.append(f"{run.name}, seed {run.seed}: {error}")
-            print(f"  failed: {error}", flush=True)
-            continue
-        if stopped:
-            return stopped, failed
-        figures = "  ".join(f"{name} {value:.3f}" for name, value in run.found["figures"].items())
-        print(f"  {figures}", flush=True)
-    return None, failed
-
-
-def _test(run: Run, device: torch.device) -> None:
-    settings, separate = run.settings, run.settings.data.test is not None
-    path = run.folder / (BEST if separate else LAST)
-    checkpoint = load_checkpoint(path)
-    if separate:
-        model = settings.build_model()
-        load_state(model, checkpoint["model"], path)
-        model = model.to(device)
-    else:
-        trainer = make_trainer(settings, device)
-        trainer.load_state_dict(checkpoint, path)
-        model = trainer.best_model
-    test_set = evaluate.open_test_set(settings, settings.data.tested)
-    tested = evaluate.test(model, test_set, settings, device)
-    measures = tested.measures
-    with replacing(run.folder / CORRECT) as temporary:
-        arrays: dict[str, Any] = {measure.name: measure.correct for measure in measures}
-        arrays |= {f"{measure.name} image_ids": measure.image_ids for measure in measures}
-        np.savez_compressed(temporary, **arrays)
-    with replacing(run.folder / MATCHED) as temporary:
-        np.savez_compressed(temporary, **vars(image_scores(tested.results, tested.truth, tested.skeleton)))
-    write_json(
-        run.folder / RESULT,
-        {
-            "figures": {**tested.figures, **{measure.name: measure.mean for measure in measures}},
-            "PCK of keypoints": {measure.name: measure.shares for measure in measures},
-            "epoch": checkpoint["epoch"],
-            "epochs": settings.train.epochs,
-            "hours": sum(run.curves().get("seconds", ())) / 3600,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "checkpoint": path.name,
-            "checkpoint_sha256": sha256(path),
-            "protocol": evaluate.stamp(settings, test_set, run.name, path).to_dict(),
-        },
-    )
 
 
 def _differences(one: Settings, other: Settings, but: str) -> list[str]:

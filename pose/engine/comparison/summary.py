@@ -22,11 +22,11 @@ SHOWN = ("AP", "AP50", "AP75", "AR")
 """COCO's figures in the table; all of them are in each run's own file."""
 
 
-def summarise(runs: Sequence[Run]) -> dict[str, Any]:
+def summarize(runs: Sequence[Run]) -> dict[str, Any]:
     """Means, spreads and differences of the runs that are tested.
 
     Args:
-        runs: Of :func:`pose.engine.comparison.runs.plan_runs`; the first one's network is the baseline.
+        runs: The runs of :func:`pose.engine.comparison.runs.plan_runs`; the first one's network is the baseline.
 
     Returns:
         ``networks``: by name, ``seeds``, ``parameters``, ``hours`` of training, ``epochs`` and ``checkpoint`` that were

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 COLORS = ("#2563a8", "#d9822b", "#3a8f5c", "#a83252", "#7a5cab", "#6b7280")
-"""Told apart with any color vision, in the order of use."""
+"""Colors that are told apart with any color vision, in the order of use."""
 
 _LEFT, _TOP, _RIGHT, _BOTTOM = 52, 12, 12, 42
 _LEGEND = 84
@@ -32,8 +32,8 @@ def line_chart(
 
     Args:
         series: Names to (N,) x and (N,) y; points whose y is negative are left out.
-        x_label: Below.
-        y_label: At the side.
+        x_label: The label below.
+        y_label: The label at the side.
         marked: A dot at each point.
         diagonal: A dashed line where x is y.
         size: Width and height in pixels, without the legend that several series have at the right.

@@ -81,7 +81,7 @@ def corrected(results: Results, truth: Truth, matches: Matches, wrong: np.ndarra
 
 
 def _others_on_the_image(truth: Truth, persons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For (P,) annotated persons: all pairs of an index into them and another annotated person of the same image."""
+    """All pairs of an index into (P,) annotated persons and another annotated person of the same image."""
     order = np.argsort(truth.image_ids, kind="stable")
     images = truth.image_ids[order]
     first = np.searchsorted(images, truth.image_ids[persons], "left")

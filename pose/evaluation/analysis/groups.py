@@ -35,7 +35,7 @@ class GroupFigures:
 
     Args:
         name: What they have in common.
-        persons: How many count.
+        persons: How many persons of the group count.
         missed: How many of them nothing was found for.
         ap, ar: AP and AR of the results that were matched to them; -1 where nobody counts. False persons belong to no
             group.

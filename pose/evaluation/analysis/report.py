@@ -13,7 +13,7 @@ from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
 from pose.evaluation.analysis.gallery import CropGroup, make_gallery
 from pose.evaluation.analysis.groups import NEIGHBOR_OVERLAP
-from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyse
+from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyze
 from pose.evaluation.matching import MATCH_OKS
 from pose.evaluation.pck import FRACTIONS
 from pose.evaluation.results import Results
@@ -59,7 +59,7 @@ def make_report(
         DataError: The annotations do not fit, or a picture is absent or broken.
         OutputError: The folder cannot be written.
     """
-    analysis = analyse(results, annotations, skeleton)
+    analysis = analyze(results, annotations, skeleton)
     gallery: tuple[CropGroup, ...] = ()
     if images is not None and Path(images).is_dir():
         gallery = make_gallery(analysis, annotations, images, skeleton)
@@ -76,9 +76,9 @@ def write_report(
     """Writes the page.
 
     Args:
-        folder: Gets :data:`PAGE`.
+        folder: The folder, which gets :data:`PAGE`.
         analysis: What was found out about the results.
-        figures: COCO's ten.
+        figures: COCO's ten figures.
         about: How the results came about, as :meth:`~pose.evaluation.protocol.TestProtocol.describe` says it.
         gallery: Crops; without any, the page says so.
 

@@ -68,7 +68,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What :func:`analyse` finds.
+    """What :func:`analyze` finds.
 
     Args:
         truth, results, matches: What was compared.
@@ -78,7 +78,7 @@ class Analysis:
         ap: AP of the results as they are.
         ap_without: What correcting gives: each of the kinds, ``all keypoints``, ``scores``, ``false persons``,
             ``missed persons``, ``everything``.
-        keypoints: K rows.
+        keypoints: Figures of each of the K keypoints.
         groups: Rows by the names of :data:`~pose.evaluation.analysis.groups.GROUPINGS`.
         recall: (101,) and precision: (len(CURVE_OKS), 101), -1 where nobody counts.
         persons, joints: Calibration of the person scores (OKS reached, 0 for a false person) and of the joint
@@ -101,7 +101,7 @@ class Analysis:
     joints: Calibration
 
 
-def analyse(results: Results, annotations: COCO, skeleton: Skeleton) -> Analysis:
+def analyze(results: Results, annotations: COCO, skeleton: Skeleton) -> Analysis:
     """Compares results with annotations in every way; some dozens of evaluations, so minutes for a full val2017.
 
     Raises:

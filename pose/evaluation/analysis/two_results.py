@@ -42,9 +42,9 @@ class TwoResults:
     """What :func:`compare_results` finds; every difference is the second less the first.
 
     Args:
-        keypoints: K names.
+        keypoints: The K keypoints' names.
         sides: The first and the second.
-        ap: Difference in AP.
+        ap: The difference in AP.
         shares: Difference in each keypoint's share of correct ones.
         image_ids: (P,) pictures with persons that count, from the one where the second is worse by most to the one
             where it is better by most.
@@ -65,7 +65,7 @@ def compare_results(
     """Compares two programs' results for the same annotations.
 
     Args:
-        first, second: Their persons.
+        first, second: The persons that each program found.
         annotations: The annotation file.
         skeleton: Gives K and the OKS sigmas.
         resamples: Draws of pictures for the intervals.

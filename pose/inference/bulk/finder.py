@@ -1,4 +1,4 @@
-"""From files of pictures to rows of a table: decoding in threads, persons of a batch of pictures at once."""
+"""Files of pictures become rows of a table: decoded in threads, the persons of a batch of pictures at once."""
 
 from __future__ import annotations
 

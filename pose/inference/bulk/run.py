@@ -44,14 +44,14 @@ class Counts:
     """What a process did.
 
     Attributes:
-        pictures: Looked at, bad ones among them.
-        persons: Found.
+        images: Looked at, bad ones among them.
+        persons: The persons that were found.
         bad: Pictures that could not be used.
-        seconds: By the clock.
-        cpu_seconds: Of all of this process's threads.
+        seconds: The time that passed.
+        cpu_seconds: The processor time of all of this process's threads.
     """
 
-    pictures: int = 0
+    images: int = 0
     persons: int = 0
     bad: int = 0
     seconds: float = 0.0
@@ -59,13 +59,13 @@ class Counts:
 
     def describe(self, finder: FindPoses) -> str:
         """Two lines: what was done, and how fast against a program that did nothing but decode."""
-        lines = f"{self.pictures:,} pictures, {self.persons:,} persons, {self.bad:,} bad pictures"
-        if not self.pictures:
+        lines = f"{self.images:,} pictures, {self.persons:,} persons, {self.bad:,} bad pictures"
+        if not self.images:
             return lines
         ceiling = finder.decoded / max(finder.decode_seconds, 1e-9)
-        speed = self.pictures / max(self.cpu_seconds, 1e-9)
+        speed = self.images / max(self.cpu_seconds, 1e-9)
         return (
-            f"{lines} in {self.seconds:.1f} s\n{self.pictures / self.seconds:.1f} pictures a second; "
+            f"{lines} in {self.seconds:.1f} s\n{self.images / self.seconds:.1f} pictures a second; "
             f"{speed:.1f} a second of a CPU core, decoding alone would allow {ceiling:.1f} ({speed / ceiling:.0%})"
         )
 
@@ -74,9 +74,9 @@ def open_run(folder: Path, about: Mapping[str, Any], parts: Sequence[Part]) -> N
     """Makes the folder of a run, or finds that it is this run's.
 
     Args:
-        folder: Of the run.
+        folder: The run's folder.
         about: What the rows depend on: network, options, format.
-        parts: Of the input.
+        parts: The input's parts.
 
     Raises:
         OutputError: The folder holds another run, or cannot be written.
@@ -100,11 +100,11 @@ def run_parts(
 
     Args:
         finder: Finds poses.
-        parts: All of them.
-        folder: Of the run.
-        suffix: Of the files of rows, one of :data:`~pose.inference.bulk.writers.FORMATS`.
+        parts: All parts of the input.
+        folder: The run's folder.
+        suffix: The suffix of the files of rows, one of :data:`~pose.inference.bulk.writers.FORMATS`.
         batch: Pictures that are looked at together.
-        warn: Told about the first bad pictures.
+        warn: Takes messages about the first bad pictures.
 
     Raises:
         OutputError: Another process does the same part of the work, or the folder cannot be written.
@@ -123,7 +123,7 @@ def run_parts(
                 found = _do(finder, part, folder, suffix, batch, bar)
                 for image, error in found["bad"][: max(TOLD - counts.bad, 0)]:
                     warn(error if image in error else f"{image}: {error}")
-                counts.pictures += found["pictures"]
+                counts.images += found["pictures"]
                 counts.persons += found["persons"]
                 counts.bad += len(found["bad"])
     except HeldError as error:

@@ -23,9 +23,9 @@ class Part:
     """The pictures that are done and written together.
 
     Attributes:
-        number: From 0 on.
+        number: The part's number, from 0 on.
         root: What names are relative to.
-        names: Of pictures; of one archive where ``archive`` is True.
+        names: The names of the pictures, or of one archive where ``archive`` is True.
         archive: Whether it is an archive.
     """
 

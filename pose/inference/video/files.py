@@ -20,10 +20,10 @@ CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 """What OpenCV's own wheels write, by suffix; their H.264 and AV1 writers do not open."""
 
 BROWSER_SUFFIXES = (".webm",)
-"""Those of :data:`CODECS` that browsers play; encoding it takes thirty times as long as MP4."""
+"""The codecs that browsers play; encoding by them takes thirty times as long as MP4."""
 
 DEFAULT_FPS = 25.0
-"""For files and cameras that do not say."""
+"""Frames a second of files and cameras that do not say."""
 
 
 def quiet_opencv() -> None:
@@ -39,8 +39,8 @@ class VideoSource:
         source: A file, a camera's number or a stream's address.
 
     Attributes:
-        name: For messages.
-        title: For the files that are made of it.
+        name: What messages call it.
+        title: What the files that are made of it are called.
         path: The file, or None.
         live: A camera or a stream: it has no end, and what is not taken in time is gone.
         fps: Frames a second.

@@ -28,7 +28,7 @@ class StreamPredictor:
     """Finds and follows the persons of one video.
 
     Args:
-        predictor: From a frame and boxes to poses.
+        predictor: Finds the poses of a frame and its boxes.
         fps: Frames a second.
         detect_every: Frames from one detection to the next; boxes follow their persons between.
         smoothing: ``off``, ``light`` or ``strong``.
@@ -55,7 +55,7 @@ class StreamPredictor:
         Raises:
             DataError: A box lies outside the picture.
         """
-        with self.predictor.clock("track"):
+        with self.predictor.profiler("track"):
             followed = self._follow(image)
         due = self._last_detection < 0 or frame - self._last_detection >= self.detect_every
         carried = self.tracker.tracks.take(followed & (self.tracker.tracks.seen == self._last_frame))
@@ -107,5 +107,5 @@ def _is_somebody(poses: Poses) -> np.ndarray:
 
 
 def _scored_boxes(poses: Poses) -> np.ndarray:
-    """(N, 5)"""
+    """The boxes and scores of poses, (N, 5)."""
     return np.concatenate([poses.boxes, poses.box_scores[:, None]], axis=1)

@@ -1,4 +1,4 @@
-"""Who is who over the frames of a video: boxes that overlap and poses that are alike keep their number."""
+"""Tracking: over the frames of a video, persons whose boxes overlap and whose poses are alike keep their number."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tracks:
     confirmed: np.ndarray
 
     def take(self, rows: np.ndarray) -> Tracks:
-        """Those of these indices, or where a mask is true."""
+        """The tracks of these indices, or where a mask is true."""
         return Tracks(*(getattr(self, each.name)[rows] for each in fields(self)))
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Tracker:
         """Identities of detected persons; those like no track get new ones.
 
         Args:
-            frame: Its number.
+            frame: The frame's number.
             boxes: (N, 5) x, y, width, height in pixels and score.
             keypoints: (N, K, 3).
             areas: (N,) pixels^2.

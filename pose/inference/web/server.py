@@ -44,7 +44,7 @@ class OneAtATime:
 
     Args:
         wrapped: Called with the arguments; its attributes are this object's too.
-        lock: Held meanwhile.
+        lock: The lock that is held meanwhile.
     """
 
     def __init__(self, wrapped: Callable[..., Any], lock: threading.Lock) -> None:

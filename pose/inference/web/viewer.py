@@ -66,10 +66,10 @@ def html_file(
 
     Args:
         path: Where to write.
-        title: Of the page.
+        title: The page's title.
         skeleton: What the keypoints are.
-        fps: Frames a second.
-        frame_count: Of the video, None if nobody knows; then the first pictures are kept.
+        fps: The frames of a second.
+        frame_count: How many frames the video has, None if nobody knows; then the first pictures are kept.
         size: Width and height of the frames.
         most_images: How many frames' pictures are kept.
 

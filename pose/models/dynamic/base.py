@@ -87,7 +87,7 @@ class DynamicLayer(PerImageConv2d):
         """The layer and the normalisation after it, for inference.
 
         Args:
-            norm: In evaluation mode; None for none.
+            norm: The normalisation, in evaluation mode; None for none.
             bank_dtype: Precision of kernels that are large in memory, float32 or bfloat16; a layer may keep float32.
         """
         return FoldedDynamicLayer(self, norm)
@@ -144,7 +144,7 @@ class FoldedDynamicLayer(PerImageConv2d):
 
     Args:
         layer: The layer.
-        norm: In evaluation mode; None for none.
+        norm: The normalisation, in evaluation mode; None for none.
     """
 
     scale: Tensor

@@ -45,7 +45,7 @@ class DCDConv2d(DynamicLayer):
         latent_channels: L of a block; None for :func:`default_latent_channels`.
         latent_rule: Which of :data:`LATENT_RULES` gives the default L; None for ``root`` in k x k layers
             and ``halved`` in 1 x 1.
-        latent_multiplier: On the default L (Table 2).
+        latent_multiplier: A factor on the default L (Table 2).
         num_blocks: B (Table 3a); depthwise layers have one block whatever it is.
         reduction: r, the branch's inputs over its hidden units.
         hidden_channels: The branch's hidden units; None for max(inputs, L^2) // r, with L as for one block.

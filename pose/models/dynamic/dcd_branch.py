@@ -109,11 +109,11 @@ class BranchForm(nn.Module):
         self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """As :meth:`DynamicBranch.forward`."""
+        """See :meth:`DynamicBranch.forward`."""
         return self.branch.values(self._averages(x))
 
     def vectors(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """As :meth:`DynamicBranch.vectors`, of (N, C_in, H, W)."""
+        """See :meth:`DynamicBranch.vectors`; takes (N, C_in, H, W)."""
         return self.branch.vectors(self._averages(x))
 
     def _averages(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def default_latent_channels(in_channels: int, out_channels: int, pool_size: int,
     ``halved`` is the smaller of F and C_out divided by 2 ``pool_size``^2, halved until L^2 <= 2 F.
 
     Args:
-        in_channels, out_channels: Channels.
+        in_channels, out_channels: The numbers of channels.
         pool_size: Pool size of the branch.
         rule: One of :data:`LATENT_RULES`.
         elements: L_k of joint fusion, else 1.
@@ -147,5 +147,5 @@ def default_latent_channels(in_channels: int, out_channels: int, pool_size: int,
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:
-    """From 0 to 2, 1 at 0."""
+    """A hard sigmoid from 0 to 2, which is 1 at 0."""
     return F.relu6(x + 3) / 3

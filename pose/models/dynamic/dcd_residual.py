@@ -179,7 +179,7 @@ class JointResidual(ChannelResidual):
         self.r = nn.Parameter(torch.empty(elements, math.prod(kernel_size), **place))
 
     def reset_parameters(self) -> None:
-        """As in :class:`ChannelResidual`, and unit rows for R on average."""
+        """Draws P and Q as :class:`ChannelResidual` does, and R with unit rows on average."""
         super().reset_parameters()
         nn.init.normal_(self.r, std=self.r.shape[1] ** -0.5)
 
@@ -218,7 +218,7 @@ class DepthwiseResidual(nn.Module):
     """P Phi(x) R^T over the elements of a depthwise kernel (eq. 8); only as an assembled kernel.
 
     Args:
-        out_channels: Channels.
+        out_channels: The number of channels.
         kernel_size: Kernel size of the layer it adds to.
         place: ``device`` and ``dtype``.
 

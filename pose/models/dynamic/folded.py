@@ -28,7 +28,7 @@ class FoldedDynamicConv2d(PerImageConv2d):
 
     Args:
         layer: The layer.
-        norm: In evaluation mode; None for none.
+        norm: The normalisation, in evaluation mode; None for none.
         bank_dtype: Precision of the kernels and of the attention's first matrix, which are large; all else is
             float32.
 

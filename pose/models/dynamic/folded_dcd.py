@@ -34,7 +34,7 @@ def scaled(layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> DCDConv2d:
 
     Args:
         layer: The layer.
-        norm: In evaluation mode; None for none.
+        norm: The normalisation, in evaluation mode; None for none.
     """
     layer = copy.deepcopy(layer)
     scale, shift = scale_and_shift(norm, layer.out_channels, torch.float64, layer.weight.device)
@@ -64,7 +64,7 @@ class FoldedDCDConv2d(PerImageConv2d):
 
     Args:
         layer: The layer.
-        norm: In evaluation mode; None for none.
+        norm: The normalisation, in evaluation mode; None for none.
 
     Attributes:
         branch: Gives Lambda and s_o Phi.
@@ -143,7 +143,7 @@ class FoldedDCDConv2d(PerImageConv2d):
         return weight, bias
 
     def factorized(self, x: Tensor, scale: Tensor | None, mixed: Tensor) -> Tensor:
-        """The same without a kernel per image: (N, C_in, H, W) to (N, C_out, H', W')."""
+        """Computes the layer without a kernel per image: (N, C_in, H, W) to (N, C_out, H', W')."""
         y = F.conv2d(self.pad(x), self.weight, None, self.stride, self.padding, self.dilation)
         if scale is not None:
             y = y * scale[:, :, None, None]

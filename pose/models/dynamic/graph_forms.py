@@ -15,7 +15,7 @@ class GraphForms(NamedTuple):
         depthwise: Grouped layers: ``computed``, a convolution whose weight is computed, or ``chain``: K constant
             convolutions of scaled inputs, each added to the last. All other layers are ``computed``.
         linear: Fully connected layers of what computes a kernel: ``product``, or ``convolution`` of one pixel.
-        copied_pixels: From so many pixels on, kernels up to 3 x 3 are computed rather than a chain; None for never.
+        copied_pixels: The pixels from which kernels up to 3 x 3 are computed rather than a chain; None for never.
         computed_bias: Whether a convolution's bias may be computed as its weight may; else it is added afterwards.
         batch: ``one`` image, or ``any`` number of them by unfolding, which is slower.
     """

@@ -57,7 +57,7 @@ class KernelUse:
     Args:
         name: The layer's name in the network.
         input_stride: Image pixels per pixel of its input.
-        images: How many.
+        images: The number of images.
         entropy: Entropy of each image's attention, averaged: 1 is uniform, 0 one kernel.
         shares: Average attention of each kernel, their sum is 1.
         chosen: Share of the images in which each kernel has the largest attention.
@@ -80,7 +80,7 @@ class KernelUse:
 def aggregated(
     model: nn.Module, how: str, input_strides: Collection[int] | None = None, seed: int = 0
 ) -> Iterator[None]:
-    """Within the block, dynamic layers mix their kernels in another way.
+    """Lets dynamic layers mix their kernels in another way within the block.
 
     ``aggregated(model, "average", input_strides=[4])`` switches the attention off at 64 x 48 of
     256 x 192 (Table 4).
@@ -108,7 +108,7 @@ def aggregated(
 
 @contextmanager
 def watched(model: nn.Module) -> Iterator[Callable[[], list[KernelUse]]]:
-    """Within the block, every image that passes is counted; the yielded function tells the use of every dynamic layer.
+    """Counts every image that passes within the block; the yielded function tells the use of every dynamic layer.
 
     Args:
         model: A network that is called with images (N, 3, H, W), H a multiple of 32.

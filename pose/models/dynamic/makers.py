@@ -195,7 +195,7 @@ class DCDConvs(SelectedConvs):
             pointwise convolutions, ResNet's 3 x 3, and the classifier.
         input_strides: The strides at which they are; ``None`` for all.
         use_lambda, use_phi: Whether the layers have Lambda and Phi (Table 1).
-        latent_multiplier: On L (Table 2).
+        latent_multiplier: A factor on L (Table 2).
         num_blocks: Blocks of Phi (Table 3a).
         reduction: r of the dynamic branch; the paper's is 16 for ResNet and MobileNetV2 x1.0, 8 for
             the smaller widths.

@@ -280,8 +280,8 @@ def fuse(layer: nn.Module, activation: nn.Module, bank_dtype: torch.dtype = torc
     """A folded layer and the activation after it as one native layer, as far as there is one.
 
     Args:
-        layer: Static or folded.
-        activation: After it.
+        layer: A static or folded layer.
+        activation: The activation after it.
         bank_dtype: See :meth:`pose.models.dynamic.per_image_conv.PerImageConv2d.native_form`.
     """
     code = ACTIVATIONS.get(type(activation))

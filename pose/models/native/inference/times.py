@@ -25,9 +25,9 @@ class LayerTime:
         what: Kind, channels, kernel and stride.
         size: (rows, columns) of its answer.
         seconds: Median of its runs, processor time of the one thread.
-        multiply_adds: Of the convolution with one kernel; what makes a dynamic kernel is not counted.
-        weight_bytes: Of all its constants, a bank counting as whole.
-        image_bytes: Of its input and its answer.
+        multiply_adds: The multiply-adds of the convolution with one kernel; what makes a dynamic kernel is not counted.
+        weight_bytes: The size of all its constants, a bank counting as whole.
+        image_bytes: The size of its input and its output.
     """
 
     name: str
@@ -70,7 +70,7 @@ def layer_times(network: nn.Module, x: Tensor, runs: int = 20) -> list[LayerTime
 
 @contextmanager
 def _recorded(network: nn.Module, passes: list[list[tuple[NativeModule, NDArray[np.float64]]]]) -> Iterator[None]:
-    """Within it, modules leave themselves and their tables in the last list of ``passes``."""
+    """Lets modules leave themselves and their tables in the last list of ``passes`` within the block."""
     modules = [module for module in network.modules() if isinstance(module, NativeModule)]
 
     def timed(module: NativeModule, program: Program, images: NDArray[np.float32]) -> NDArray[np.float32]:

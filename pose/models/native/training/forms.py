@@ -179,7 +179,7 @@ class NativeTrainedBranch(NativeTrained, DynamicBranch):
     reads_averages = True
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """As :meth:`DynamicBranch.forward`."""
+        """See :meth:`DynamicBranch.forward`."""
         native = self.pool_size == 1 and fits(self, x)
         return self.values(self.pool_cache.take(x)) if native else super().forward(x)
 
