@@ -31,16 +31,16 @@ LARGE = {  # not among what the tests need: each pulls a hundred packages, and s
 }
 EXTRAS = {
     "train": [  # and test, and predict with checkpoints; the core predicts with exported networks
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "mmengine>=0.10.4",
         "pycocotools>=2.0.8",
         "tensorboard>=2.14",
     ],
     "video": ["mmcv-lite>=2.1"],  # not where mmcv is installed, which does as well: both fill the same folder
-    "fast-eval": ["faster-coco-eval>=1.6"],
+    "fast-eval": ["faster-coco-eval>=1.6.8"],
     "export": ["onnx>=1.16"],
-    "openvino": ["onnx>=1.16", "openvino>=2024.4"],  # to write and run networks in it, as those below
+    "openvino": ["onnx>=1.16", "openvino>=2025.1"],  # to write and run networks in it, as those below
     "ncnn": ["ncnn>=1.0.20260101", "pnnx>=20260101"],
     "mnn": ["onnx>=1.16", "MNN>=3.2"],  # its own command sends usage to its vendor; what is called here does not
     "plots": ["matplotlib>=3.8"],
@@ -141,7 +141,7 @@ setup(
     entry_points={"console_scripts": [f"pose-{name} = pose.commands.entry:{name}" for name in COMMANDS]},
     install_requires=[
         "numpy>=1.26",
-        "opencv-python>=4.8",
+        "opencv-python>=4.13",  # the first with cv2.utils.logging
         "onnxruntime>=1.18",
         "filelock>=4.0",  # the first that forked workers do not hold
         "tqdm>=4.65",

@@ -1,4 +1,4 @@
-"""The person detector as an ONNX file finds what it finds in PyTorch, and a picture becomes poses without torch."""
+"""The person detector as a file finds what it finds in PyTorch, and a picture becomes poses without torch."""
 
 import json
 import subprocess
@@ -19,6 +19,7 @@ from pose.detection.exported import ExportedDetector
 from pose.detection.settings import make_detector_settings
 from pose.errors import CheckpointError
 from pose.inference.detector import load_detector
+from pose.native.library import NativeError, load_inference
 from pose.options import OptionError
 
 pytest.importorskip("onnx")
@@ -28,9 +29,14 @@ from pose.export.errors import ExportError  # noqa: E402
 from pose.export.onnx_file import export_onnx  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def detectors(tmp_path_factory):
+@pytest.fixture(scope="module", params=["person.onnx", "person.native"])
+def detectors(tmp_path_factory, request):
     """A checkpoint of a small detector that finds something, and its file."""
+    if request.param == "person.native":
+        try:
+            load_inference()
+        except NativeError as error:
+            pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("detector")
     settings = make_detector_settings(dict(model=dict(width=0.25), test=dict(input_area=128 * 96, threshold=0.1)))
     torch.manual_seed(0)
@@ -38,8 +44,8 @@ def detectors(tmp_path_factory):
     torch.nn.init.normal_(network.final.weight, std=0.3)
     torch.nn.init.zeros_(network.final.bias[:1])
     save_checkpoint(folder / "person.pth", {"model": network.state_dict(), "settings": settings.to_dict()})
-    assert detector_file.export_detector(folder / "person.pth", folder / "person.onnx") <= 0.05
-    return folder / "person.pth", folder / "person.onnx"
+    assert detector_file.export_detector(folder / "person.pth", folder / request.param) <= 0.05
+    return folder / "person.pth", folder / request.param
 
 
 @pytest.mark.parametrize("size", [(60, 90), (128, 96), (300, 40), (33, 400)])
@@ -68,14 +74,14 @@ def test_a_picture_becomes_poses_without_torch(detectors, tmp_path):
 def test_what_answers_differently_is_not_written(detectors, tmp_path, monkeypatch):
     monkeypatch.setattr(detector_file, "compare", lambda *arguments: 1.0)
     with pytest.raises(ExportError, match="differ from PyTorch's by 1 pixels"):
-        detector_file.export_detector(detectors[0], tmp_path / "person.onnx")
+        detector_file.export_detector(detectors[0], tmp_path / detectors[1].name)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_such_detector_or_asks_for_other_things_is_told(detectors):
     with pytest.raises(OptionError, match="finds persons alone, no 'dog'"):
         load_detector(str(detectors[1]), class_name="dog")
-    with pytest.raises(OptionError, match="leave --detector-pixels out"):
+    with pytest.raises(OptionError, match="--detector-pixels"):
         load_detector(str(detectors[1]), pixels="rgb")
     with pytest.raises(CheckpointError, match="not found"):
         ExportedDetector("none.onnx")

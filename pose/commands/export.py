@@ -82,9 +82,11 @@ def main() -> None:
         print(f"largest difference of a score to PyTorch in ONNX Runtime: {difference:.2e}")
         print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
+    batches = ", ".join(map(str, CHECKED_BATCHES))
     if kind.writer is not None:
         checked = export_file(model, settings, out, arguments.format, calibration, output=arguments.output)
-        told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} at batch 1"
+        proved = f"at batch {batches if kind.any_batch else 1}"
+        told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
         print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
         return
@@ -96,6 +98,5 @@ def main() -> None:
 
         crops = training_crops(settings, arguments.int8)
     difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration)
-    batches = ", ".join(map(str, CHECKED_BATCHES))
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")

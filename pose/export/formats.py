@@ -47,6 +47,7 @@ class Format:
         inside: The metadata is in the file, not beside it.
         checked: It can be executed on this kind of machine.
         keypoints: It can end in keypoints.
+        any_batch: It takes any number of images, and is checked with several.
     """
 
     suffix: str
@@ -57,6 +58,7 @@ class Format:
     inside: bool = False
     checked: bool = True
     keypoints: bool = False
+    any_batch: bool = False
 
     def paths(self, path: str | Path) -> list[Path]:
         """Every file that is written for a name, the named one last."""
@@ -73,8 +75,8 @@ FORMATS = {
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
     "litert": Format(".tflite", "litert", "litert", "LiteRT"),
     "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
-    "torch": Format(".pt2", "torch_program", "torch", "PyTorch"),
-    "native": Format(".native", "native", None, "native layers", inside=True),
+    "torch": Format(".pt2", "torch_program", "torch", "PyTorch", any_batch=True),
+    "native": Format(".native", "native", None, "native layers", inside=True, any_batch=True),
     "coreml": Format(".mlpackage", "coreml", "coreml", "Core ML", checked=False),
     "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
 }
@@ -105,8 +107,8 @@ def export_file(
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
-    The input is (1, 3, H, W) float32 normalized RGB, for ``torch`` (N, 3, H, W), and the output are heatmaps; or with
-    ``keypoints`` crops as they are, (1, H, W, 3) uint8 RGB, to (1, K, 3), as of
+    The input is (1, 3, H, W) float32 normalized RGB, or (N, 3, H, W) where the format takes any batch, and the output
+    are heatmaps; or with ``keypoints`` crops as they are, (1, H, W, 3) uint8 RGB, to (1, K, 3), as of
     :func:`~pose.export.onnx_file.export_onnx`.
 
     Args:

@@ -74,6 +74,8 @@ def load_detector(
     if ours is None and name == SHIPPED:
         raise OptionError("no detector comes with this repository; give a file or the name of one of torchvision's")
     file = Path(name if ours is None else ours.checkpoint)
+    if pixels is not None and file.suffix != ".onnx":
+        raise OptionError(f"{name}: only a detector in an ONNX file is told its pixels (--detector-pixels)")
     if file.suffix == ".native":
         _persons_alone(file, class_name)
         from pose.detection.exported import ExportedDetector
@@ -81,8 +83,6 @@ def load_detector(
         return ExportedDetector(file, threshold)
     if file.suffix == ".onnx":
         return _in_onnx(file, threshold, class_name, pixels, device)
-    if pixels is not None:
-        raise OptionError(f"{name}: only a detector in an ONNX file is told its pixels (--detector-pixels)")
     if file.suffix == ".pth":
         _persons_alone(name, class_name)
         from pose.detection.detector import PersonDetector

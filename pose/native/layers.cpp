@@ -230,11 +230,15 @@ std::shared_ptr<const Layer> make_layer(const std::string& kind, const Given& gi
   if (kind == "dynamic") return dynamic_layer(given);
   if (kind == "decomposed") return decomposed_layer(given);
   if (kind == "squeeze") return squeeze_layer(given, program);
-  given.check(kind == "max_pool" ? 8 : 0, 0);
-  if (kind == "bilinear" || kind == "nearest") return std::make_shared<UpsampleLayer>(kind == "bilinear");
-  if (kind == "max_pool") return std::make_shared<MaxPoolLayer>(given.geometry());
+  if (kind == "max_pool") {
+    given.check(8, 0);
+    return std::make_shared<MaxPoolLayer>(given.geometry());
+  }
+  const bool bilinear = kind == "bilinear";
+  if (!bilinear && kind != "nearest" && kind != "interleave") refuse("no kind of layer is called ", kind);
+  given.check(0, 0);
   if (kind == "interleave") return std::make_shared<InterleaveLayer>();
-  refuse("no kind of layer is called ", kind);
+  return std::make_shared<UpsampleLayer>(bilinear);
 }
 
 thread_local std::string error;
