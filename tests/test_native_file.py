@@ -17,7 +17,7 @@ from test_export import HEAD, NETWORKS, network_of, settings_of
 from pose import Predictor
 from pose.detection.decode import decode
 from pose.detection.exported import ExportedDetector
-from pose.detection.maps import STRIDE, boxes_of_maps
+from pose.detection.letterbox import STRIDE, boxes_of_maps
 from pose.errors import CheckpointError
 from pose.export.errors import ExportError
 from pose.export.formats import export_file

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pose.detection.maps import MAX_LOG
+from pose.detection.letterbox import MAX_LOG
 from pose.detection.suppression import MAX_PERSONS, OVERLAP
 from pose.detection.suppression import suppress as suppress_arrays
 

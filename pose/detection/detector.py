@@ -14,8 +14,7 @@ from torch import nn
 from pose import options
 from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.detection.decode import decode
-from pose.detection.letterbox import TestSettings, letterbox, to_image
-from pose.detection.maps import STRIDE
+from pose.detection.letterbox import STRIDE, TestSettings, letterbox, to_image
 from pose.detection.network import DetectionNet
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR, TestSettings, letterbox, to_image
-from pose.detection.maps import boxes_of_maps
+from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR, TestSettings, boxes_of_maps, letterbox, to_image
 from pose.detection.suppression import MAX_PERSONS, suppress
 from pose.errors import CheckpointError
 from pose.onnx_format import open_session

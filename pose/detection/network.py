@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.detection.maps import STRIDE
+from pose.detection.letterbox import STRIDE
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.dynamic.makers import StaticConvs
 from pose.models.layers import ConvNormAct, InvertedResidual

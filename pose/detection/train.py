@@ -19,7 +19,7 @@ from pose.detection.data import TrainingData, open_training_data
 from pose.detection.dataset import CanvasBatch, CanvasDataset, Canvases, canvas_loader
 from pose.detection.detector import PersonDetector
 from pose.detection.initial import load_backbone
-from pose.detection.maps import STRIDE
+from pose.detection.letterbox import STRIDE
 from pose.detection.network import DetectionNet
 from pose.detection.repeated import RepeatedCanvases
 from pose.detection.results import detect_arrays

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from pose.detection.decode import corners
 from pose.detection.detector import PersonDetector
 from pose.detection.exported import INPUT_KEY, METADATA_KEY, NATIVE, DetectorFile, ExportedDetector
-from pose.detection.letterbox import LONGEST_SIDE
-from pose.detection.maps import STRIDE
+from pose.detection.letterbox import LONGEST_SIDE, STRIDE
 from pose.detection.settings import load_network
 from pose.errors import require
 from pose.export.errors import ExportError
