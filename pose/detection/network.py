@@ -119,12 +119,11 @@ class DetectionNet(nn.Module):
         """The network as one native sequence, its layers folded already; None where there is none."""
         from pose.models.native.inference.layers import NativeUpsample, chain
 
-        x: nn.Module | None = chain((self.stages[2], self.laterals[0]))
+        x = chain((self.stages[2], self.laterals[0]))
         for level, merge in enumerate(self.merges):
-            layers = (x, merge, NativeUpsample("nearest"))
-            x = None if x is None else chain(layers, self.laterals[level + 1])
-            x = None if x is None else chain((self.stages[1 - level], x))
-        return None if x is None else chain((x, self.head, self.final))
+            x = x and chain((x, merge, NativeUpsample("nearest")), self.laterals[level + 1])
+            x = x and chain((self.stages[1 - level], x))
+        return x and chain((x, self.head, self.final))
 
     def chains(self) -> list[list[nn.Module]]:
         """The layers of each stage, which run one after another, see :class:`pose.engine.frozen.FrozenParts`."""

@@ -190,7 +190,8 @@ def load_inference() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
-        raise NativeError(f"{path}: cannot be loaded ({error}); delete it and try again") from error
+        wanted = "install the system's libgomp1" if "libgomp" in str(error) else "delete it and try again"
+        raise NativeError(f"{path}: cannot be loaded ({error}); {wanted}") from error
     number, numbers = ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)
     handle, floats = ctypes.c_void_p, ctypes.c_void_p
     signatures = {

@@ -111,4 +111,5 @@ class MobileNetV3Small(Backbone):
         """The backbone as one native sequence, its layers folded already; None where there is none."""
         from pose.models.native.inference.layers import chain
 
-        return chain((self.stem, self.blocks, self.last, self.squeeze.native_form()))
+        squeeze = self.squeeze.native_form() if isinstance(self.squeeze, SqueezeExcitation) else self.squeeze
+        return chain((self.stem, self.blocks, self.last, squeeze))

@@ -104,6 +104,10 @@ class FoldedDynamicConv2d(PerImageConv2d):
 class NativeDynamicConv2d(NativeLayer):
     """:class:`FoldedDynamicConv2d` and an activation."""
 
+    w1: Tensor | None
+    b1: Tensor | None
+    w2: Tensor
+    b2: Tensor
     bank: Tensor
     bias: Tensor
     biases: Tensor | None

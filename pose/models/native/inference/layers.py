@@ -137,6 +137,9 @@ class NativeLayer(NativeModule):
 class NativeConv2d(NativeLayer):
     """``nn.Conv2d`` and an activation."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, layer: nn.Conv2d, activation: int) -> None:
         super().__init__(layer, activation)
         weight = layer.weight.detach()
