@@ -40,7 +40,7 @@ from pose.process_watch import ProcessWatch, growth_words, is_flat, watch_table
 from pose.tables import Page
 
 WIDTH, HEIGHT = 128, 96
-MODEL = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck"))
+MODEL = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck", stages=((16, 16, 1),) * 3))
 SAMPLES = 200
 
 
@@ -88,7 +88,8 @@ def make_input(folder: Path, frames: int) -> list[int]:
                 places.append(frame)
             write(image)
     write_json(folder / "boxes.json", boxes)
-    (folder / "tiny.py").write_text(f"model = {MODEL!r}\ndata = dict(input_size=(32, 64))\n", encoding="utf-8")
+    text = f"model = {MODEL!r}\ndata = dict(input_size=(32, 64))\ntest = dict(native=True)\n"
+    (folder / "tiny.py").write_text(text, encoding="utf-8")
     torch.manual_seed(0)
     save_checkpoint(folder / "tiny.pth", {"model": load_settings(folder / "tiny.py").build_model().state_dict()})
     return places
