@@ -13,26 +13,15 @@ from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
 from pose.evaluation.analysis.gallery import CropGroup, make_gallery
 from pose.evaluation.analysis.groups import NEIGHBOR_OVERLAP
+from pose.evaluation.analysis.page import figure_table, write_sections
 from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyze
 from pose.evaluation.matching import MATCH_OKS
 from pose.evaluation.pck import FRACTIONS
 from pose.evaluation.results import Results
-from pose.files import make_folder, replacing
+from pose.files import make_folder
 from pose.skeleton import Skeleton
 
 PAGE = "report.html"
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1em 0; }
-table { display: block; overflow-x: auto; }
-th, td { padding: 2px 10px; text-align: right; border-bottom: 1px solid #eee; }
-th:first-child, td:first-child { text-align: left; }
-pre { background: #f6f6f6; padding: 0.8em; white-space: pre-wrap; } svg { max-width: 100%; height: auto; }
-.side { display: flex; flex-wrap: wrap; gap: 1em; }
-figure { margin: 0; } figcaption { font-size: 0.85em; color: #555; } figure img { max-width: 100%; display: block; }
-"""
 
 
 def make_report(
@@ -99,14 +88,7 @@ def write_report(
         ("Crops", _shelves(gallery)),
     ]
     title = f"Pose evaluation: AP {_figure(figures['AP'])}"
-    body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
-    text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
-    )
-    with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_sections(page, title, sections)
     return page
 
 
@@ -206,13 +188,6 @@ def _shelves(gallery: Sequence[CropGroup]) -> str:
         )
         text += f'<h3>{escape(group.title)}</h3><div class="side">{crops or "<p>none</p>"}</div>'
     return text
-
-
-def figure_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of words and figures."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _pre(text: str) -> str:
