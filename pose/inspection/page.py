@@ -14,7 +14,7 @@ import numpy as np
 from pose.datasets.orientation import read_named
 from pose.errors import DataError
 from pose.evaluation.analysis.charts import bar_chart
-from pose.evaluation.analysis.page import figure_table, write_sections
+from pose.evaluation.analysis.page import html_table, write_sections
 from pose.files import make_folder
 from pose.formats.dataset import PoseDataset
 from pose.formats.skeleton_sheet import draw_skeleton_sheet
@@ -124,7 +124,7 @@ def _left_out(dataset: PoseDataset, persons: PersonCheck, examples: Examples) ->
     )
     rows = [[rule, f"{len(found):,}"] for rule, found in persons.left_out.items()]
     rows += [[f"not read as it was: {what}", f"{count:,}"] for what, count in dataset.left_out.items() if count]
-    text += figure_table(["left out", "annotations"], rows)
+    text += html_table(["left out", "annotations"], rows)
     for rule, found in persons.left_out.items():
         text += f"<h3>{escape(rule)}</h3>{examples.sheet(found)}" if len(found) else ""
     return text

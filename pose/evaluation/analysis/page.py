@@ -42,7 +42,7 @@ def write_sections(path: Path, title: str, sections: Sequence[tuple[str, str]]) 
         temporary.write_text(text, encoding="utf-8")
 
 
-def figure_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """An HTML table of words and figures."""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)

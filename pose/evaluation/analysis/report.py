@@ -13,7 +13,7 @@ from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
 from pose.evaluation.analysis.gallery import CropGroup, make_gallery
 from pose.evaluation.analysis.groups import NEIGHBOR_OVERLAP
-from pose.evaluation.analysis.page import figure_table, write_sections
+from pose.evaluation.analysis.page import html_table, write_sections
 from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyze
 from pose.evaluation.matching import MATCH_OKS
 from pose.evaluation.pck import FRACTIONS
@@ -79,7 +79,7 @@ def write_report(
     """
     page = make_folder(folder) / PAGE
     sections = [
-        ("Figures", figure_table(list(figures), [list(map(_figure, figures.values()))]) + _pre(about)),
+        ("Figures", html_table(list(figures), [list(map(_figure, figures.values()))]) + _pre(about)),
         ("Where the points are lost", _losses(analysis)),
         ("Keypoints", _keypoints(analysis)),
         ("Groups of persons", _groups(analysis)),
@@ -121,7 +121,7 @@ def _losses(analysis: Analysis) -> str:
         f"(OKS below {MATCH_OKS:g} with any that is free). Classes after Ronchi and Perona, ICCV 2017.</p>"
         f"<p>Of {labeled:,} labelled keypoints of found persons: {shares}.</p>"
         + bar_chart(bars, ["AP"], 1.0, "AP after correcting each class")
-        + figure_table(["corrected", "count", "AP", "gain"], rows)
+        + html_table(["corrected", "count", "AP", "gain"], rows)
     )
 
 
@@ -141,7 +141,7 @@ def _keypoints(analysis: Analysis) -> str:
         "keypoints of missed persons counted as wrong; then how many of found persons are of each class. The bars are "
         f"shares of the found, up to {limit:.0%}.</p>"
         + bar_chart(wrong, KINDS[1:], limit, "Share of each error class by keypoint")
-        + figure_table(heads, rows)
+        + html_table(heads, rows)
     )
 
 
@@ -155,7 +155,7 @@ def _groups(analysis: Analysis) -> str:
             [group.name, f"{group.persons:,}", str(group.missed), _figure(group.ap), _figure(group.ar)]
             for group in groups
         ]
-        text += figure_table([name, "persons", "missed", "AP", "AR"], rows)
+        text += html_table([name, "persons", "missed", "AP", "AR"], rows)
     return text
 
 
