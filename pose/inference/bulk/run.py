@@ -27,7 +27,7 @@ from pose.locks import HeldError, lock_file
 RUN, SUMMARY = "run.json", "summary.json"
 
 MAX_WARNINGS = 20
-"""So many bad pictures are told by each process as they come; all of them are in the rows and in the summary."""
+"""How many bad pictures each process tells as they come; all of them are in the rows and in the summary."""
 
 
 def shard() -> tuple[int, int]:

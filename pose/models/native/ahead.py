@@ -79,7 +79,7 @@ def compile_library(sources: Sequence[Path], flags: Sequence[str], level: str, t
 def build_all(libraries: Mapping[str, tuple[Sequence[Path], Sequence[str]]], folder: Path) -> list[Path]:
     """Compiles every library for every level, as far as a compiler is there; those that were made.
 
-    What cannot be made is told in one line and left out: whoever installs the wheel compiles it at first use.
+    What cannot be made is told in one line and left out: it is compiled at first use, then.
 
     Args:
         libraries: Sources and flags by name, see :func:`find`.
