@@ -73,7 +73,9 @@ class BuildWithNativeLayers(build_py):
     """The package's files, and native libraries built ahead as far as they can be."""
 
     def run(self) -> None:
-        """Copies the files, then compiles."""
+        """Removes what an earlier build left, which would be packed as well, copies the files, then compiles."""
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "pose"), ignore_errors=True)
         super().run()
         if not self.editable_mode and builds_ahead():
             from pose.native import ahead

@@ -76,7 +76,24 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change single options, e.g. train.epochs=20 data.root=/data/coco",
     )
+    add_device_argument(parser)
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device``, see :func:`pose.device.choose_device`."""
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, prefix: str = "") -> None:
+    """Adds what :func:`add_config_arguments` does, ``--work-dir`` and ``--resume``; see :func:`work_dir_of`."""
+    add_config_arguments(parser)
+    parser.add_argument("--work-dir", type=Path, help=f"default: work_dirs/{prefix}<name of the configuration>")
+    parser.add_argument("--resume", action="store_true", help="go on after the work folder's last.pth")
+
+
+def work_dir_of(arguments: argparse.Namespace, prefix: str = "") -> Path:
+    """The work folder that arguments of :func:`add_training_arguments` name, with the same prefix."""
+    return arguments.work_dir or Path("work_dirs", f"{prefix}{Path(arguments.config).stem}")
 
 
 def settings_from(arguments: argparse.Namespace, **overrides: Any) -> Settings:

@@ -61,7 +61,7 @@ class ProcessWatch:
         return found
 
     def wait_for_threads(self, most: int, seconds: float) -> bool:
-        """Waits until the process has at most so many threads; False where that takes longer than ``seconds``."""
+        """Waits until the process has at most ``most`` threads; False where that takes longer than ``seconds``."""
         end = time.monotonic() + seconds
         while self.process.num_threads() > most:
             if time.monotonic() > end:

@@ -41,7 +41,7 @@ class Schedule:
         frozen: Parts of the network that stay as they are, e.g. ``("backbone.stem", "backbone.blocks.[0-5]")``.
         freeze_epochs: Epochs after which those parts learn, too; None keeps them frozen.
         validate_every: Epochs between validations; the last epoch is always validated.
-        patience: Stop after so many validations in a row without a better figure; None trains all epochs.
+        patience: How many validations in a row without a better figure end the run; None trains all epochs.
         seed: The seed of initialisation, order and augmentation.
         loggers: Where figures go beside ``metrics.csv``: ``tensorboard``, ``wandb``, ``mlflow``, see
             :mod:`pose.engine.loggers`; none will do.

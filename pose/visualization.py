@@ -229,7 +229,7 @@ def _draw_limbs(
 def _draw_joints(
     canvas: np.ndarray, places: list[tuple[int, int]], shown: np.ndarray, skeleton: Skeleton, radius: float, rim: int
 ) -> None:
-    """A dot in its side's color for each shown keypoint, with a dark rim of so many pixels."""
+    """A dot in its side's color for each shown keypoint, with a dark rim."""
     for joint in np.flatnonzero(shown):
         if rim:
             _dot(canvas, places[joint], radius + rim, _OUTLINE)

@@ -203,7 +203,7 @@ def test_a_group_answers_for_its_own_persons_only(disturbed, annotations):
     assert sizes["96 to 192 px"].ap < 1
 
 
-def test_curves_are_those_of_the_judge(found):
+def test_curves_are_those_of_cocoeval(found):
     assert found.recall.shape == (101,) and found.precision.shape == (3, 101)
     assert (np.diff(found.precision, axis=1) <= 1e-12).all()  # interpolated precision never rises
     assert (found.precision[0] >= found.precision[2]).all()

@@ -106,7 +106,7 @@ def test_without_any_chance_the_crop_is_the_padded_box():
     assert (crop.rotation, crop.flip) == (0.0, False)
 
 
-def test_eight_labelled_joints_are_too_few_for_a_half_body():
+def test_eight_labeled_joints_are_too_few_for_a_half_body():
     keypoints = standing()
     keypoints[8:, 2] = 0
     crop = augment(PLAIN, keypoints, UPPER, ASPECT, Augmentation(), Scripted(0.0, 0.6, 0.5))  # scale, rotation, flip

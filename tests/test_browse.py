@@ -16,7 +16,7 @@ BLACK = np.zeros((64, 48, 3), np.uint8)
 POINTS = np.array([(10.0, 20.0), (40.0, 20.0), (24.0, 50.0)])
 
 
-def test_keypoints_and_limbs_are_coloured_by_side_and_unlabelled_ones_left_out():
+def test_keypoints_and_limbs_are_colored_by_side_and_unlabeled_ones_left_out():
     drawn = draw_truth(BLACK, POINTS, np.array([True, False, True]), THREE)
     assert tuple(drawn[20, 10]) == SIDE_COLORS["left"]
     assert tuple(drawn[50, 24]) == SIDE_COLORS["center"]
@@ -91,5 +91,5 @@ def test_the_tool_tells_what_it_cannot_use_in_one_line(monkeypatch, tmp_path, ca
     assert "000000000101.jpg: not a picture" in errors[1]
 
 
-def test_sides_of_coco_have_three_colours():
+def test_sides_of_coco_have_three_colors():
     assert {SIDE_COLORS[side] for side in COCO.sides} == set(SIDE_COLORS.values())

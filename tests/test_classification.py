@@ -73,7 +73,7 @@ def test_a_stopped_training_ends_with_the_very_weights(root, tmp_path, monkeypat
     assert 0 <= best["top1"] <= best["top5"] == 1.0
     left = iter(range(6, -1, -1))  # steps until a signal: within an epoch
     with monkeypatch.context() as patch:
-        patch.setattr("pose.engine.epoch.CheckpointTimer.wishes", lambda timer: (False, next(left, 1) == 0))
+        patch.setattr("pose.engine.epoch.CheckpointTimer.requests", lambda timer: (False, next(left, 1) == 0))
         train(settings, tmp_path / "parts", "cpu")
     assert load_checkpoint(tmp_path / "parts" / "last.pth")["batches"] > 0
     train(settings, tmp_path / "parts", "cpu", resume=True)

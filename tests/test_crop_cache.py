@@ -90,7 +90,7 @@ def test_no_keypoint_moves_by_a_fortieth_of_a_heatmap_pixel(dataset, options):
     assert found.max() < STEP / 40
 
 
-def test_the_cache_holds_smaller_neighbourhoods_where_crops_cannot_use_more(dataset):
+def test_the_cache_holds_smaller_neighborhoods_where_crops_cannot_use_more(dataset):
     cache = dataset(Augmentation(half_body_probability=0)).source
     assert (cache.scales < 0.99).any(axis=1).any()
     assert (cache.scales == 1).all(axis=1).any()
@@ -99,7 +99,7 @@ def test_the_cache_holds_smaller_neighbourhoods_where_crops_cannot_use_more(data
 
 
 @pytest.mark.parametrize("settings", [Augmentation(), Augmentation(rotation_distribution="uniform"), None])
-def test_everything_that_a_crop_shows_lies_in_the_neighbourhood(persons, dataset, settings):
+def test_everything_that_a_crop_shows_lies_in_the_neighborhood(persons, dataset, settings):
     regions, steps = crop_regions(persons, UPPER, SIZE, settings)
     data = dataset(settings, cached=False, seed=3)
     corners = np.array([(-0.5, -0.5), (47.5, -0.5), (-0.5, 63.5), (47.5, 63.5)])
@@ -143,7 +143,7 @@ def test_reach_is_the_box_of_a_turning_rectangle():
     np.testing.assert_allclose(reach(scales, 20), [(width, height)], rtol=1e-6)
 
 
-def test_without_augmentation_the_neighbourhood_is_the_crop(persons):
+def test_without_augmentation_the_neighborhood_is_the_crop(persons):
     regions, _ = crop_regions(persons, UPPER, SIZE, None)
     x, y, w, h = persons.boxes[0]
     width = 1.25 * max(w, 0.75 * h)

@@ -212,7 +212,7 @@ def test_the_form_with_fewer_multiply_adds_is_taken(arguments, monkeypatch):
     assert taken == (always if layer.depthwise else ["factorized", "kernel", "factorized", "factorized"])
 
 
-def test_training_normalises_both_sides_of_phi():
+def test_training_normalizes_both_sides_of_phi():
     layer = layer_of(POINTWISE, out_channels=5)
     nn.init.ones_(layer.residual.norm_out.weight)
     seen = {}

@@ -75,7 +75,7 @@ def assert_close(answer: torch.Tensor, expected: torch.Tensor, tolerance: float 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_dynamic_layer_its_normalisation_and_activation_fold_into_one(fused, data):
+def test_a_dynamic_layer_its_normalization_and_activation_fold_into_one(fused, data):
     draw = data.draw
     depthwise = draw(st.booleans())
     channels = draw(st.integers(1, 150))
@@ -106,7 +106,7 @@ def test_a_dynamic_layer_its_normalisation_and_activation_fold_into_one(fused, d
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_a_decomposed_layer_its_normalisation_and_activation_fold_into_one(fused, data):
+def test_a_decomposed_layer_its_normalization_and_activation_fold_into_one(fused, data):
     draw = data.draw
     depthwise = draw(st.booleans())
     channels = draw(st.sampled_from([4, 8, 32, 48]))
@@ -181,7 +181,7 @@ def test_a_bfloat16_bank_rounds_the_kernels_and_nothing_else(fused):
     assert_close(deploy(layer, fused=fused, bank_dtype=torch.bfloat16)(x), layer(x), tolerance)
 
 
-def test_sigmoid_shares_do_not_multiply_the_shift_of_the_normalisation(fused):
+def test_sigmoid_shares_do_not_multiply_the_shift_of_the_normalization(fused):
     layer = trained(ConvNormAct(DynamicConv2d(3, 2, 1, bias=False, attention="sigmoid"), 2))
     nn.init.zeros_(layer.conv.weight)
     expected = (layer.norm.bias - layer.norm.running_mean * layer.norm.weight / layer.norm.running_var.sqrt())[:, None]

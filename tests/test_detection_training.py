@@ -140,7 +140,7 @@ def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, 
         return False, next(left, 1) == 0
 
     with monkeypatch.context() as patch:
-        patch.setattr("pose.engine.epoch.CheckpointTimer.wishes", wishes)
+        patch.setattr("pose.engine.epoch.CheckpointTimer.requests", wishes)
         train(settings, tmp_path / "parts", "cpu")
     assert load_checkpoint(tmp_path / "parts" / "last.pth")["batches"] > 0
     train(settings, tmp_path / "parts", "cpu", resume=True)

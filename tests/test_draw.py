@@ -18,7 +18,7 @@ def draw(keypoints, box, image=None, skeleton=ARM, **options):
     return draw_skeletons(image, np.array([keypoints], float), np.array([box], float), skeleton, **options)
 
 
-def test_a_limb_is_a_line_of_its_side_s_colour_between_its_joints():
+def test_a_limb_is_a_line_of_its_side_s_color_between_its_joints():
     drawn = draw([(20, 100, 1), (180, 100, 1), (0, 0, 0)], (0, 0, 200, 200))
     assert drawn[100, 100].tolist() == list(SIDE_COLORS["left"])
     assert drawn[60, 100].tolist() == [128, 128, 128]
@@ -72,7 +72,7 @@ def test_a_one_pixel_picture_can_be_drawn_on():
     assert draw([(0, 0, 1), (5, 5, 1), (0, 0, 0)], (0, 0, 1, 1), canvas(1, 1)).shape == (1, 1, 3)
 
 
-def test_identities_have_a_box_and_a_tag_in_a_colour_of_their_own():
+def test_identities_have_a_box_and_a_tag_in_a_color_of_their_own():
     points = np.zeros((2, 3, 3))
     boxes = np.array([[20.0, 50, 60, 100], [110, 0, 60, 100]])
     drawn = draw_skeletons(canvas(), points, boxes, ARM, track_ids=np.array([1, 2]))

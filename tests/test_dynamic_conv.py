@@ -169,7 +169,7 @@ def test_device_and_dtype_are_taken_like_torchs():
     assert all(parameter.is_meta for parameter in DynamicConv2d(4, 4, 3, device="meta").parameters())
 
 
-def test_every_kernel_is_initialised_on_its_own():
+def test_every_kernel_is_initialized_on_its_own():
     layer = DynamicConv2d(64, 128, 3, num_kernels=4)
     deviation = math.sqrt(2 / (128 * 9))
     for kernel in layer.weight:

@@ -114,7 +114,7 @@ def test_it_trains_and_falls_back_to_torch_where_native_training_is_asked_for(as
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_it_is_deployed_with_its_normalisation(fused):
+def test_it_is_deployed_with_its_normalization(fused):
     if fused and not native.available():
         pytest.skip("no compiler")
     model = network().eval()

@@ -43,13 +43,13 @@ def test_crop_affine_is_the_three_point_construction() -> None:
         np.testing.assert_allclose(geometry.crop_affine(center, scale, size, rotation), expected, atol=1e-3)
 
 
-def test_crop_centre_goes_to_the_middle_and_its_corner_to_the_origin() -> None:
+def test_crop_center_goes_to_the_middle_and_its_corner_to_the_origin() -> None:
     affine = geometry.crop_affine((100, 60), (96, 128), (192, 256))
     points = geometry.apply_affine([[100, 60], [52, -4], [53, 60]], affine)
     np.testing.assert_allclose(points, [[96, 128], [0, 0], [2, 128]])
 
 
-def test_flip_mirrors_about_the_crop_centre_before_the_rotation() -> None:
+def test_flip_mirrors_about_the_crop_center_before_the_rotation() -> None:
     plain = geometry.crop_affine((100, 60), (96, 128), (192, 256), 0)
     mirrored = geometry.crop_affine((100, 60), (96, 128), (192, 256), 0, True)
     point = [[110.0, 70.0]]

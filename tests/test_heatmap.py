@@ -18,7 +18,7 @@ def peaked(*values: tuple[int, int, float], size: tuple[int, int] = (48, 64)) ->
     return maps
 
 
-def test_target_is_an_unnormalised_gaussian_on_a_13_x_13_patch() -> None:
+def test_target_is_an_unnormalized_gaussian_on_a_13_x_13_patch() -> None:
     maps, weights = heatmap.encode(torch.tensor([[[81.0, 98.1]]]), torch.tensor([[True]]), (48, 64))
     assert weights.item() == 1
     assert maps.shape == (1, 1, 64, 48)
@@ -30,7 +30,7 @@ def test_target_is_an_unnormalised_gaussian_on_a_13_x_13_patch() -> None:
     assert (maps > 0).sum() == 169
 
 
-def test_target_weight_is_zero_for_the_unlabelled_and_where_the_whole_patch_is_outside() -> None:
+def test_target_weight_is_zero_for_the_unlabeled_and_where_the_whole_patch_is_outside() -> None:
     points = torch.tensor([[[10.0, 10.0], [10.0, 10.0], [-27.9, 10.0], [-26.1, 10.0], [10.0, 282.0], [10.0, 277.9]]])
     labeled = torch.tensor([[True, False, True, True, True, True]])
     maps, weights = heatmap.encode(points, labeled, (48, 64))
@@ -41,12 +41,12 @@ def test_target_weight_is_zero_for_the_unlabelled_and_where_the_whole_patch_is_o
     assert heatmap.encode(torch.tensor([[[-30.0, 10.0]]]), torch.tensor([[True]]), (48, 64))[1].item() == 0
 
 
-def test_loss_is_half_the_mean_square_with_unlabelled_joints_in_the_denominator() -> None:
+def test_loss_is_half_the_mean_square_with_unlabeled_joints_in_the_denominator() -> None:
     predicted, target = torch.full((1, 2, 2, 2), 3.0), torch.full((1, 2, 2, 2), 1.0)
     assert heatmap.mean_squared_loss(predicted, target, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(1.0)
 
 
-def test_sign_moves_a_quarter_pixel_towards_the_higher_neighbour() -> None:
+def test_sign_moves_a_quarter_pixel_towards_the_higher_neighbor() -> None:
     maps = peaked((10, 20, 1.0), (11, 20, 0.5), (9, 20, 0.2), (10, 19, 0.4))
     points, scores = heatmap.decode(maps, "sign")
     assert points.tolist() == [[[10.25, 19.75]]]
@@ -54,7 +54,7 @@ def test_sign_moves_a_quarter_pixel_towards_the_higher_neighbour() -> None:
     assert heatmap.decode(maps, "none")[0].tolist() == [[[10, 20]]]
 
 
-def test_sign_leaves_peaks_at_the_border_and_equal_neighbours() -> None:
+def test_sign_leaves_peaks_at_the_border_and_equal_neighbors() -> None:
     for x, y in ((1, 20), (47, 20), (10, 1), (10, 63)):
         maps = peaked((x, y, 1.0), (min(x + 1, 47), y, 0.5) if x < 47 else (46, y, 0.5))
         assert heatmap.decode(maps, "sign")[0].tolist() == [[[x, y]]]

@@ -71,8 +71,8 @@ def test_arrays_of_every_kind_become_bgr():
     assert as_image(BGR.copy()).tolist() == BGR.tolist()
     assert as_image(BGR.astype(np.uint16) * 257).tolist() == BGR.tolist()
     assert as_image(np.dstack([BGR, BGR[..., 0]])).tolist() == BGR.tolist()
-    for grey in (BGR[..., 0], BGR[..., :1]):
-        assert as_image(grey).tolist() == np.repeat(BGR[..., :1], 3, axis=2).tolist()
+    for gray in (BGR[..., 0], BGR[..., :1]):
+        assert as_image(gray).tolist() == np.repeat(BGR[..., :1], 3, axis=2).tolist()
     assert as_image(BGR[::-1]).flags.c_contiguous
 
 

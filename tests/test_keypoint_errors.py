@@ -67,12 +67,12 @@ def test_of_inversion_and_swap_the_more_similar_decides(truth):
     assert kinds_of(truth, (300, 5), (300, 0), (600, 0))[0] == "swap"
 
 
-def test_unlabelled_keypoints_are_of_no_class_and_no_place(truth):
+def test_unlabeled_keypoints_are_of_no_class_and_no_place(truth):
     truth.keypoints[0, 1, 2] = 0
     assert kinds_of(truth, (300, 0), (300, 0), (600, 0)) == ["miss", "unlabelled", "good"]
 
 
-def test_oks_is_the_mean_over_labelled_keypoints(truth):
+def test_oks_is_the_mean_over_labeled_keypoints(truth):
     truth.keypoints[0, 2, 2] = 0
     results = Results(np.array([1]), np.array([[[0, 0, 1], [300, reach(0.5), 1], [9, 9, 1]]]), np.array([0.9]))
     matches = Matches(np.array([0]), np.array([0]), np.zeros(0, int), np.zeros(0, int))

@@ -117,7 +117,7 @@ def test_a_batch_holds_the_crops_of_its_persons(dataset):
     assert batch.problems == ()
 
 
-def test_the_network_sees_normalised_rgb():
+def test_the_network_sees_normalized_rgb():
     crops = torch.zeros(1, 2, 3, 3, dtype=torch.uint8)
     crops[..., 0], crops[..., 2] = 255, 51  # blue 1.0, green 0, red 0.2
     images = to_input(crops, "cpu")

@@ -227,7 +227,7 @@ def test_in_evaluation_and_in_other_precisions_a_network_is_what_it_was(kind):
     assert same(stock.state_dict(), mine.state_dict())
 
 
-def test_one_value_per_channel_is_normalised_as_in_evaluation():
+def test_one_value_per_channel_is_normalized_as_in_evaluation():
     norm = SafeBatchNorm2d(4)
     mine = use_native_training(copy.deepcopy(norm))
     x = torch.randn(1, 4, 1, 1)

@@ -46,7 +46,7 @@ def test_mmcvs_block_builds_and_trains_with_it(conv_cfg, layer):
     assert trains(block)
 
 
-def test_mmcvs_block_leaves_the_initialisation_to_the_layer():
+def test_mmcvs_block_leaves_the_initialization_to_the_layer():
     """Its own, Kaiming on the 5-D bank, would give half the deviation."""
     block = ConvModule(64, 128, 3, conv_cfg=dict(type="DynamicConv2d"))
     for kernel in block.conv.weight:

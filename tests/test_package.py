@@ -17,8 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel's file, built outside the clone's own build folder, whose leftovers would be packed too."""
+    """The wheel's file, built outside the clone, where an earlier build has left a module that is gone since."""
     folder = tmp_path_factory.mktemp("wheel")
+    stale = folder / "build" / "lib" / "pose" / "of_an_earlier_version.py"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("")
     places = ["egg_info", "--egg-base", folder, "build", "--build-base", folder / "build"]
     command = [
         sys.executable,
@@ -64,6 +67,7 @@ def test_the_wheel_has_sources_pages_configurations_and_weights(wheel):
     data = tracked("configs/**/*.py", "configs/**/*.json", "data/weights/*.*")
     assert len(data) > 40
     assert sources | {Path("pose", "shipped", path) for path in data} <= listed
+    assert {path for path in listed if path.suffix == ".py" and "shipped" not in path.parts} <= sources
     others = {path.parts[0] for path in listed} - {"pose"}
     assert others == {f"pose-{pose.__version__}.dist-info"}  # no tests, tools or configs that get into others' way
 

@@ -74,7 +74,7 @@ def test_two_labels_by_hand():
     assert sigmas == pytest.approx([np.sqrt(0.18)]) and counts.tolist() == [1]
 
 
-def test_a_keypoint_that_one_annotator_labelled_does_not_count():
+def test_a_keypoint_that_one_annotator_labeled_does_not_count():
     keypoints = np.array([[[[0, 0, 2]], [[50, 0, 2]]], [[[6, 0, 1]], [[9, 9, 0]]]], np.float64)
     sigmas, counts = estimate_sigmas(keypoints, np.array([100.0, 100.0]))
     assert sigmas == pytest.approx([np.sqrt(0.18)]) and counts.tolist() == [1]

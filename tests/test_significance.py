@@ -42,7 +42,7 @@ def test_persons_of_one_picture_are_drawn_together():
     assert 0.88 < np.mean(inside) <= 0.99  # each person drawn on its own would give about 0.6
 
 
-def test_unlabelled_keypoints_do_not_count_and_shapes_must_fit():
+def test_unlabeled_keypoints_do_not_count_and_shapes_must_fit():
     ours, theirs = np.ones((1, 4, 2)), np.zeros((1, 4, 2))
     theirs[0, :, 1] = ours[0, :, 1] = np.nan
     mean, low, high = over_images(ours, theirs, np.arange(4))

@@ -89,8 +89,8 @@ def test_the_map_of_owners_is_what_the_picture_shows():
     scene = draw_scene(np.random.default_rng(8), WIDTH, HEIGHT, max_people=1)
     mask = (scene.owner > 0).astype(np.uint8)
     edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    grey = cv2.cvtColor(scene.image, cv2.COLOR_BGR2GRAY).astype(np.float32)
-    steepness = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    gray = cv2.cvtColor(scene.image, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    steepness = np.hypot(cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1))
     moved = np.roll(edge, (11, 17), (0, 1))
     assert steepness[edge].mean() > 2 * steepness[moved & ~edge].mean()
 
@@ -124,7 +124,7 @@ def test_keypoints_hidden_by_others_by_things_and_by_oneself_occur_and_are_flagg
     assert min(by_others, by_things, by_oneself) > 20
 
 
-def test_unlabelled_keypoints_are_zero_and_not_counted(scenes):
+def test_unlabeled_keypoints_are_zero_and_not_counted(scenes):
     outside = 0
     for _, annotation, _, keypoints in labeled(scenes):
         unlabeled = keypoints[keypoints[:, 2] == 0]
@@ -134,7 +134,7 @@ def test_unlabelled_keypoints_are_zero_and_not_counted(scenes):
     assert outside > 50
 
 
-def test_a_face_turned_away_is_not_labelled(scenes):
+def test_a_face_turned_away_is_not_labeled(scenes):
     away = 0
     for scene, _, person, keypoints in labeled(scenes):
         turned = scene.people[person].turned_away

@@ -196,7 +196,7 @@ def test_what_only_a_gpu_offers_is_refused_on_a_cpu_by_name(wrong):
         Trainer(network(), CPU, **wrong)
 
 
-def test_a_learner_loads_what_it_saved():
+def test_a_trainer_loads_what_it_saved():
     trainer = Trainer(network(), CPU, average_decay=0.9)
     trainer.learn(*batch())
     state = copy.deepcopy(trainer.state_dict())
@@ -207,7 +207,7 @@ def test_a_learner_loads_what_it_saved():
     assert same(trainer.state_dict(), other.state_dict())
 
 
-def test_the_train_section_reaches_the_learner(tmp_path):
+def test_the_train_section_reaches_the_trainer(tmp_path):
     options = dict(
         precision="bfloat16", accumulate=3, max_gradient_norm=2.0, average_decay=0.5, channels_last=True, compile=True
     )

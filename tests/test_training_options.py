@@ -72,7 +72,7 @@ def test_every_batch_is_learned_at_its_own_rate(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("conv", ["static", "dynamic", "dcd"])
-def test_kernels_decay_and_biases_and_normalisation_do_not(conv):
+def test_kernels_decay_and_biases_and_normalization_do_not(conv):
     model = build_pose_net(
         dict(type="mobilenet_v2", width=0.1, conv=dict(type=conv)), dict(type="bottleneck", conv=dict(type=conv))
     )

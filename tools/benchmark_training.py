@@ -34,7 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from pose.benchmark import machine
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
-from pose.command_line import count, parse_options
+from pose.command_line import add_device_argument, count, parse_options
 from pose.config import PRECISIONS, Settings, load_settings, read_sections
 from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.loading.loader import batches, make_loader
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--native", action="store_true", help="steps on a CPU by torch's and by native operations")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32", "bfloat16"])
     parser.add_argument("--steps", type=count(), default=50, help="measured steps of each (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda ... (default: a GPU where there is one)")
+    add_device_argument(parser)
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()

@@ -20,7 +20,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 import argparse
 from pathlib import Path
 
-from pose.command_line import count, parse_options
+from pose.command_line import add_device_argument, count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
 from pose.engine.comparison.finish import finish_all
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=count(0), default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"), help="default: work_dirs/compare")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for all")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    add_device_argument(parser)
     parser.add_argument(
         "--report-only", action="store_true", help="compare what is done, train nothing; with the same --cfg-options"
     )

@@ -19,7 +19,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pose.command_line import share
+from pose.command_line import add_device_argument, share
 from pose.detection.detector import PersonDetector
 from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--category", help="the persons' in that file, name or id (default: the one with keypoints)")
     parser.add_argument("--out", type=Path, help="default: detections, or detections.json of a data set")
     parser.add_argument("--threshold", type=share, help="least score of a box (default: the checkpoint's)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    add_device_argument(parser)
     arguments = parser.parse_args()
     if (arguments.input is None) == (arguments.annotations is None):
         raise OptionError("give INPUT, or --annotations and --images")

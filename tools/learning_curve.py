@@ -19,7 +19,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 import argparse
 from pathlib import Path
 
-from pose.command_line import count, parse_options
+from pose.command_line import add_device_argument, count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
 from pose.engine.comparison.finish import finish_all
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--equal", choices=EQUAL, default="steps", help="what all shares have alike (default: steps)")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/learning_curve_NAME")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    add_device_argument(parser)
     parser.add_argument("--report-only", action="store_true", help="say what is done, train nothing")
     arguments = parser.parse_args()
     for package in ("matplotlib", "scipy"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.command_line import share
+from pose.command_line import add_device_argument, share
 from pose.detection.annotated import BoxTruth, read_boxes, read_truth
 from pose.detection.detector import PersonDetector
 from pose.detection.letterbox import FIGURES_THRESHOLD, TestSettings
@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--category", help="the persons' there, name or id (default: the one with keypoints)")
     parser.add_argument("--threshold", type=share, help="the score of the last lines; default: the checkpoint's")
     parser.add_argument("--out", type=Path, help="write the boxes, all from a score of .01 on, as a COCO results file")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    add_device_argument(parser)
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) == (arguments.boxes is None):
         raise OptionError("give a checkpoint or --boxes, one of them")

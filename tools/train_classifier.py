@@ -15,11 +15,10 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
-from pathlib import Path
 
 from pose.classification.settings import load_classifier_settings
 from pose.classification.train import train
-from pose.command_line import add_config_arguments, parse_options
+from pose.command_line import add_training_arguments, parse_options, work_dir_of
 from pose.device import choose_device
 from pose.engine import distributed
 from pose.errors import command
@@ -28,16 +27,14 @@ from pose.errors import command
 @command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
-    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/classifier_<name of the configuration>")
-    parser.add_argument("--resume", action="store_true", help="go on after the work folder's last.pth")
+    add_training_arguments(parser, "classifier_")
     parser.add_argument("--seed", type=int, help="of initialisation, order and augmentation")
     arguments = parser.parse_args()
     options = parse_options(arguments.cfg_options)
     if arguments.seed is not None:
         options["train.seed"] = arguments.seed
     settings = load_classifier_settings(arguments.config, options)
-    work_dir = arguments.work_dir or Path("work_dirs", f"classifier_{Path(arguments.config).stem}")
+    work_dir = work_dir_of(arguments, "classifier_")
     with distributed.process_group(choose_device(arguments.device)) as device:
         summary = train(settings, work_dir, device, arguments.resume)
         best, checkpoint, stopped = summary["best"], summary["checkpoint"], summary["stopped"]

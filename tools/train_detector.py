@@ -14,9 +14,8 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
-from pathlib import Path
 
-from pose.command_line import add_config_arguments, parse_options
+from pose.command_line import add_training_arguments, parse_options, work_dir_of
 from pose.detection.settings import load_detector_settings
 from pose.detection.train import train
 from pose.device import choose_device
@@ -26,12 +25,10 @@ from pose.errors import command
 @command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
-    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/detector_<name of the configuration>")
-    parser.add_argument("--resume", action="store_true", help="go on after the work folder's last.pth")
+    add_training_arguments(parser, "detector_")
     arguments = parser.parse_args()
     settings = load_detector_settings(arguments.config, parse_options(arguments.cfg_options))
-    work_dir = arguments.work_dir or Path("work_dirs", f"detector_{Path(arguments.config).stem}")
+    work_dir = work_dir_of(arguments, "detector_")
     summary = train(settings, work_dir, choose_device(arguments.device), arguments.resume)
     best, stopped = summary["best"], summary["stopped"]
     if best:

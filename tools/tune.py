@@ -21,7 +21,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pose.command_line import count, parse_options
+from pose.command_line import add_device_argument, count, parse_options
 from pose.config import Settings, load_settings
 from pose.device import choose_device
 from pose.engine.search_ranges import parse_ranges
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--trials", type=count(1), default=20, help="in all, those of before too (default: 20)")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/tune_NAME")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 ... (default: a GPU where there is one)")
+    add_device_argument(parser)
     parser.add_argument("--no-pruning", action="store_true", help="train every trial to its end")
     parser.add_argument("--report-only", action="store_true", help="say what is done, train nothing")
     arguments = parser.parse_args()

@@ -1,9 +1,3 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(backbone=dict(type="mobilenet_v2", width=0.75), dropout=0.1)
-train = dict(
-    epochs=300,
-    learning_rate=0.05,
-    schedule="cosine",
-    weight_decay=4e-5,
-    label_smoothing=0.1,
-)
+_base_ = "mobilenet_v2_x0.35_static.py"
+model = dict(backbone=dict(width=0.75), dropout=0.1)
+train = dict(label_smoothing=0.1)

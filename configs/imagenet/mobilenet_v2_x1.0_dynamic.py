@@ -1,13 +1,3 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(backbone=dict(type="mobilenet_v2", width=1.0, conv=dict(type="dynamic")), dropout=0.2)
-train = dict(
-    epochs=300,
-    learning_rate=0.05,
-    schedule="cosine",
-    weight_decay=4e-5,
-    label_smoothing=0.1,
-    mixup=0.2,
-    temperature_start=30.0,
-    temperature_end=1.0,
-    temperature_epochs=10,
-)
+_base_ = "mobilenet_v2_x0.35_dynamic.py"
+model = dict(backbone=dict(width=1.0), dropout=0.2)
+train = dict(label_smoothing=0.1, mixup=0.2)

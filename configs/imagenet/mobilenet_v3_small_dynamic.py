@@ -1,11 +1,3 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(backbone=dict(type="mobilenet_v3_small", conv=dict(type="dynamic")), dropout=0.2)
-train = dict(
-    epochs=300,
-    learning_rate=0.1,
-    schedule="cosine",
-    weight_decay=3e-5,
-    temperature_start=30.0,
-    temperature_end=1.0,
-    temperature_epochs=10,
-)
+_base_ = "mobilenet_v3_small_static.py"
+model = dict(backbone=dict(conv=dict(type="dynamic")))
+train = dict(temperature_start=30.0, temperature_end=1.0, temperature_epochs=10)

@@ -1,10 +1,2 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(backbone=dict(type="resnet", depth=18, conv=dict(type="dcd", roles=["3x3"])))
-train = dict(
-    epochs=100,
-    learning_rate=0.1,
-    schedule="step",
-    milestones=(30, 60, 90),
-    gamma=0.1,
-    weight_decay=1e-4,
-)
+_base_ = "resnet18_static.py"
+model = dict(backbone=dict(conv=dict(type="dcd", roles=["3x3"])))

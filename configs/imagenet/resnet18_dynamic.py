@@ -1,13 +1,2 @@
-_base_ = "../_base_/imagenet.py"
-model = dict(backbone=dict(type="resnet", depth=18, conv=dict(type="dynamic")), dropout=0.1)
-train = dict(
-    epochs=100,
-    learning_rate=0.1,
-    schedule="step",
-    milestones=(30, 60, 90),
-    gamma=0.1,
-    weight_decay=1e-4,
-    temperature_start=30.0,
-    temperature_end=1.0,
-    temperature_epochs=10,
-)
+_base_ = "resnet10_dynamic.py"
+model = dict(backbone=dict(depth=18), dropout=0.1)

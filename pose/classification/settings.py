@@ -25,7 +25,7 @@ class DataSettings:
         root: The folder of the splits, relative to the current folder.
         train, val: The splits' folders, relative to ``root``.
         input_size: Side of the network's square input, a multiple of 32.
-        resize: An image to be tested is resized until its shorter side has so many pixels; its middle is the input.
+        resize: The shorter side, in pixels, of an image to be tested after it is resized; its middle is the input.
         workers: Worker processes that load images; 0 loads in the main process.
         broken_share: The share of the training images that may be broken: they are skipped with a warning, above it
             the run stops. Testing takes none.
@@ -92,7 +92,7 @@ class TrainSettings(Schedule):
         label_smoothing: The share of each target that is spread over all classes (arXiv 1512.00567).
         mixup: Alpha of mixup (arXiv 1710.09412): images and labels of a batch are mixed in pairs by a share from
             Beta(alpha, alpha); 0 leaves them.
-        mixup_epochs: Alpha rises to ``mixup`` in a straight line over so many epochs; 0 has it from the first on.
+        mixup_epochs: The epochs in which alpha rises to ``mixup`` in a straight line; 0 has it from the first on.
     """
 
     epochs: int = 100

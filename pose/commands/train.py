@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import add_training_arguments, settings_from, work_dir_of
 from pose.device import choose_device
 from pose.engine import distributed
 from pose.engine.train import train
@@ -28,14 +28,12 @@ from pose.evaluation.protocol import ANNOTATED
 @command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
-    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/<name of the configuration>")
-    parser.add_argument("--resume", action="store_true", help="go on after the work folder's last.pth")
+    add_training_arguments(parser)
     parser.add_argument("--seed", type=int, help="of initialisation, order and augmentation")
     parser.add_argument("--check-data", action="store_true", help="decode every picture first, tell which are broken")
     arguments = parser.parse_args()
     settings = settings_from(arguments, train__seed=arguments.seed)
-    work_dir = arguments.work_dir or Path("work_dirs", Path(arguments.config).stem)
+    work_dir = work_dir_of(arguments)
     with distributed.process_group(choose_device(arguments.device)) as device:
         summary = train(settings, work_dir, device, arguments.resume, arguments.check_data)
         best, checkpoint, stopped = summary["best"], summary["checkpoint"], summary["stopped"]

@@ -33,7 +33,7 @@ class TestSettings:
     """How a picture becomes boxes.
 
     Args:
-        input_area: The network's input has at most so many pixels; its shape is the picture's.
+        input_area: The largest number of pixels of the network's input, whose shape is the picture's.
         threshold: Boxes of a lower score are left out.
         overlap: The worse of two boxes with a larger IoU is left out.
 

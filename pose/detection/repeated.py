@@ -15,7 +15,7 @@ from pose.prediction import to_input
 
 
 class RepeatedCanvases(Canvases):
-    """Draws new canvases only every so many epochs; between, it remembers their features.
+    """Draws new canvases once in ``repeats`` epochs; between, it remembers their features.
 
     A training whose time goes into layers that are frozen learns more in the same time from canvases that it sees
     again than from new ones, as long as they are many.

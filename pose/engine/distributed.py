@@ -25,7 +25,7 @@ from pose.options import OptionError
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(hours=2)
+TIMEOUT = timedelta(hours=2)
 """How long a process waits for another: building a crop cache takes its time. A process that ends is seen at once."""
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process")
@@ -58,7 +58,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
             raise OptionError(f"--nproc-per-node is above the {gpus} GPUs of this machine; lower it")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield device
     except RuntimeError as error:

@@ -19,8 +19,8 @@ from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals
 from pose.engine.task import Task
 
-BATCHES_BETWEEN_LOOKS = 16
-"""On a GPU the losses are looked at this often, since every look makes the host wait; on a CPU always."""
+BATCHES_PER_CHECK = 16
+"""On a GPU the losses are checked this often, since a check makes the host wait; on a CPU at every batch."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class CheckpointTimer:
     """What happens between two optimizer steps: checkpoints by the clock, and the end that a signal asks for.
 
     Args:
-        signals: Say whether somebody wishes training to stop.
+        signals: Say whether training is to stop.
         checkpoint_minutes: The longest time between two checkpoints.
         save: Writes a checkpoint.
     """
@@ -38,13 +38,13 @@ class CheckpointTimer:
     save: Callable[[], None]
     saved: float = field(default_factory=time.perf_counter)
 
-    def wishes(self) -> tuple[bool, bool]:
+    def requests(self) -> tuple[bool, bool]:
         """Whether this process wants a checkpoint, and whether it wants to stop; the first one keeps the clock."""
         due = time.perf_counter() - self.saved >= 60 * self.checkpoint_minutes
         return due and distributed.is_main(), self.signals.received is not None
 
-    def grant(self, due: bool, stop: bool) -> bool:
-        """Does what any process wished; whether to stop."""
+    def handle(self, due: bool, stop: bool) -> bool:
+        """Does what any process requested; whether to stop."""
         if due or stop:
             self.save()
             self.saved = time.perf_counter()
@@ -69,7 +69,7 @@ def train_one_epoch(task: Task, progress: Progress, timer: CheckpointTimer, titl
     """
     order, trainer = task.order, task.trainer
     order.epoch, order.first_batch = progress.epoch, progress.batches
-    look_every = trainer.accumulate * (BATCHES_BETWEEN_LOOKS if trainer.device.type == "cuda" else 1)
+    check_every = trainer.accumulate * (BATCHES_PER_CHECK if trainer.device.type == "cuda" else 1)
     losses: list[Tensor] = []
     trainer.train()
     hidden = None if distributed.is_main() else True
@@ -82,20 +82,20 @@ def train_one_epoch(task: Task, progress: Progress, timer: CheckpointTimer, titl
             done = progress.batches + len(losses)
             trainer.set_learning_rate(task.rate_at(progress.epoch, done, len(order)))
             losses.append(task.learn(trainer, batch))
-            if (done + 1) % look_every == 0 or done + 1 == len(order):
-                due, stop = _look(losses, order.batch_size, progress, timer, task.broken)
+            if (done + 1) % check_every == 0 or done + 1 == len(order):
+                due, stop = _check(losses, order.batch_size, progress, timer, task.broken)
                 losses.clear()
                 progress.seconds += time.perf_counter() - started
                 bar.update(progress.batches - bar.n)
                 bar.set_postfix(loss=f"{progress.loss / progress.persons:.5f}", refresh=False)
-                if timer.grant(due, stop):
+                if timer.handle(due, stop):
                     return False
                 started = time.perf_counter()
             ready = time.perf_counter()
     return True
 
 
-def _look(
+def _check(
     losses: list[Tensor], size: int, progress: Progress, timer: CheckpointTimer, broken: BrokenImages | None
 ) -> tuple[bool, bool]:
     """Adds batches of ``size`` each to the progress; whether any process wants a checkpoint or to stop.
@@ -104,7 +104,7 @@ def _look(
     """
     values = torch.stack(losses).tolist()
     found = broken.take_new() if broken else []
-    *sums, news, due, stop = distributed.total([*values, len(found), *map(float, timer.wishes())]).tolist()
+    *sums, news, due, stop = distributed.total([*values, len(found), *map(float, timer.requests())]).tolist()
     if broken and news and distributed.shard()[1] > 1:
         for messages in distributed.gathered(found):
             broken.count_in(messages)

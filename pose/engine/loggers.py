@@ -217,7 +217,7 @@ def _flat(values: Any, name: str = "") -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def told(folder: Path) -> Iterator[None]:
+def output_errors(folder: Path) -> Iterator[None]:
     """Says in one line that the folder cannot be written.
 
     Raises:

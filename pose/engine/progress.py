@@ -167,7 +167,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
 
 
 def _training_files(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's settings says which pictures it is trained on."""
+    """The part of a run's settings that says which pictures it is trained on."""
     data = settings.get("data", {})
     return {name: data.get(name) for name in ("root", "train")}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.engine.loggers import open_loggers, told
+from pose.engine.loggers import open_loggers, output_errors
 from pose.errors import DataError
 from pose.files import replacing
 from pose.models.dynamic.inspection import KernelUse
@@ -52,7 +52,7 @@ class Report:
         self.columns = (*TRAINED, *figures, ENTROPY)
         self.uses: list[KernelUse] = []
         self._keep_rows(epochs)
-        with told(path.parent):
+        with output_errors(path.parent):
             self.loggers = open_loggers(loggers, path.parent, epochs, settings or {})
 
     def _keep_rows(self, epochs: int) -> None:
@@ -80,7 +80,7 @@ class Report:
         """
         values = {f"{'train' if name in TRAINED else 'val'}/{name}": value for name, value in row.items()}
         epoch = int(values.pop("train/epoch"))
-        with told(self.path.parent):
+        with output_errors(self.path.parent):
             with open(self.path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns).writerow(row)
             for logger in self.loggers:
@@ -93,7 +93,7 @@ class Report:
             OutputError: It cannot be written.
         """
         self.uses = list(uses)
-        with told(self.path.parent):
+        with output_errors(self.path.parent):
             for logger in self.loggers if uses else ():
                 logger.add_scalars({f"attention_entropy/{use.name}": use.entropy for use in uses}, epoch)
 
@@ -103,7 +103,7 @@ class Report:
         Raises:
             OutputError: It cannot be written.
         """
-        with told(self.path.parent):
+        with output_errors(self.path.parent):
             for logger in self.loggers:
                 logger.add_image("validation crops", np.ascontiguousarray(image[..., ::-1]), epoch)
 

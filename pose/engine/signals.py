@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish that training grants when it can."""
+"""SIGTERM and Ctrl-C as a request that training meets when it can."""
 
 from __future__ import annotations
 

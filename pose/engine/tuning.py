@@ -86,7 +86,7 @@ class Search:
             raise CompareError(f"{self.folder} holds another search: {', '.join(changed)}; choose another --work-dir")
 
     def run(self, trials: int, device: torch.device, settings_of: SettingsOf) -> int | None:
-        """Trains until there are so many trials, those of other processes among them.
+        """Trains until there are ``trials`` trials, those of other processes among them.
 
         Args:
             trials: The number of trials in all.

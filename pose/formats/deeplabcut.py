@@ -33,7 +33,7 @@ def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[st
     With tracks, the images are frames of a video by the numbers that their names end with, every frame from 0 on has a
     row (movement counts rows and takes no note of their numbers), and a track is an individual. Where the names number
     no frames (times, say, or no numbers), the images are rows in their order. Without tracks likewise, and persons are
-    individuals in their order, which says nothing of who is the same on the next one.
+    individuals in their order, which does not tell who is the same person in the next image.
 
     Returns:
         What the format cannot hold.

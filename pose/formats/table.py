@@ -95,12 +95,12 @@ def read_dataset(path: str | Path, format_name: str | None = None, options: Read
     path = Path(path)
     chosen = input_format(path, format_name)
     assert chosen.read is not None  # as READABLE says
-    with _told_about(path, f"is not in the format {chosen.name}"):
+    with _data_errors(path, f"is not in the format {chosen.name}"):
         return chosen.read(path, options or ReadOptions())
 
 
 @contextmanager
-def _told_about(path: Path, problem: str) -> Iterator[None]:
+def _data_errors(path: Path, problem: str) -> Iterator[None]:
     """Whatever goes wrong with a file is a DataError that names it."""
     try:
         yield
@@ -119,7 +119,7 @@ def input_format(path: Path, name: str | None = None) -> Format:
     """The format to read a path in; see :func:`read_dataset`."""
     if name is not None and name not in READABLE:
         raise OptionError(f"--from: no format {name!r} to read; there are {', '.join(READABLE)}")
-    with _told_about(path, "cannot be read"):
+    with _data_errors(path, "cannot be read"):
         if not path.exists():
             raise DataError(f"{path}: annotation file not found; give its path or see data/README.md for how to get it")
         if name is not None:

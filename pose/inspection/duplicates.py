@@ -20,7 +20,7 @@ from pose.datasets.orientation import read_annotated
 from pose.errors import DataError
 
 NEAR = 6
-"""Images whose hashes differ in at most so many of 64 bits are near-duplicates."""
+"""The most of 64 bits in which the hashes of near-duplicates differ."""
 
 _SIDE, _LOW, _BLOCK, _WORKERS = 32, 8, 1024, 4
 _ONES = np.array([bin(number).count("1") for number in range(1 << 16)], np.uint8)

@@ -14,8 +14,8 @@ import numpy as np
 from pose.datasets.orientation import read_named
 from pose.errors import DataError
 from pose.evaluation.analysis.charts import bar_chart
-from pose.evaluation.analysis.report import STYLE, figure_table
-from pose.files import make_folder, replacing
+from pose.evaluation.analysis.page import html_table, write_sections
+from pose.files import make_folder
 from pose.formats.dataset import PoseDataset
 from pose.formats.skeleton_sheet import draw_skeleton_sheet
 from pose.inspection.duplicates import Duplicate, ImageFile
@@ -113,14 +113,7 @@ def write_page(
         ("Left and right", _sides(dataset, images, pairs, exchanged, examples)),
         ("Duplicates", duplicates),
     ]
-    body = "".join(f"<section><h2>{escape(title)}</h2>{content}</section>" for title, content in sections)
-    text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body><h1>{escape(name)}</h1>{body}</body></html>\n"
-    )
-    with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_sections(page, name, sections)
     return page
 
 
@@ -131,7 +124,7 @@ def _left_out(dataset: PoseDataset, persons: PersonCheck, examples: Examples) ->
     )
     rows = [[rule, f"{len(found):,}"] for rule, found in persons.left_out.items()]
     rows += [[f"not read as it was: {what}", f"{count:,}"] for what, count in dataset.left_out.items() if count]
-    text += figure_table(["left out", "annotations"], rows)
+    text += html_table(["left out", "annotations"], rows)
     for rule, found in persons.left_out.items():
         text += f"<h3>{escape(rule)}</h3>{examples.sheet(found)}" if len(found) else ""
     return text

@@ -13,7 +13,7 @@ SMALL, MEDIUM = 32**2, 96**2
 """COCO's sizes: persons of at most so many pixels^2 are small or medium; AP(M) and AP(L) leave small ones out."""
 
 EDGE = 2.0
-"""A box that comes so many pixels near the image's edge is called cut off."""
+"""The distance in pixels from the image's edge at which a box is called cut off."""
 
 OUTSIDE = 0.1
 """A joint is outside its box where it lies beyond it by more than this share of the box's longer side."""

@@ -39,7 +39,7 @@ def find(name: str, features: frozenset[str] | None = None) -> Path | None:
 
     Args:
         name: See :meth:`pose.native.library.Library.name`.
-        features: Of the processor; by default this one's.
+        features: The processor's features; by default this one's.
     """
     found = [(level, FOLDER / f"{name}.{level}.so") for level in LEVELS]
     found = [(level, path) for level, path in found if path.is_file()]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pose.native.library import Constant, load_inference
 
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int16): 1}
-"""Of constants: float32, and bfloat16 in words, which ``lanes.h`` describes."""
+"""Codes of constants' types: float32, and bfloat16 in words, which ``lanes.h`` describes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Step:
         kind: What ``layers.cpp`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
         numbers: Geometry and channels, as ``layers.cpp`` reads them.
         constants: Contiguous vectors and matrices, float32 or int16; None where a layer lacks one.
-        shortcut: Of ``begin``: layers that a block's input passes on its way around the block.
+        shortcut: Layers that a block's input passes on its way around the block, where this is its ``begin``.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class Program:
         """(N, H, W, C) float32 to (N, H', W', C').
 
         Args:
-            images: Of any number, also none.
+            images: Any number of images, also none.
             threads: A batch is shared out among them, a few images' layers are.
 
         Raises:

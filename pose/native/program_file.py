@@ -16,7 +16,7 @@ from pose.files import DAMAGED
 from pose.native.program import Step
 
 VERSION = 1
-"""Of the way in which constants lie, and of the kinds of steps."""
+"""The version of how constants lie, and of the kinds of steps."""
 
 STEPS, DETAILS = "program.json", "details.json"
 

@@ -67,7 +67,7 @@ def _random_color(rng: np.random.Generator) -> np.ndarray:
 def draw_thing(
     rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, low: float, high: float, middle: np.ndarray
 ) -> None:
-    """Draws one thing of ``low`` to ``high`` pixels around ``middle`` and takes its pixels from whoever had them."""
+    """Draws one thing of ``low`` to ``high`` pixels around ``middle`` and takes its pixels from other owners."""
     height, width = owner.shape
     points = _random_outline(rng, low, high) + middle.astype(np.float32)
     left, top, w, h = cv2.boundingRect(points)

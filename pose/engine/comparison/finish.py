@@ -25,7 +25,7 @@ def finish_run(run: Run, device: torch.device) -> int | None:
     """Trains what is left of a run and tests it; nothing where that is done.
 
     With a test split, the weights of the epoch that was best on the validation split are tested; without one,
-    those of the last epoch, since choosing an epoch on the pictures that are tested would favour whoever varies most.
+    those of the last epoch, since an epoch chosen on the pictures that are tested would favor what varies most.
 
     Returns:
         The signal that stopped it, or None.

@@ -13,26 +13,15 @@ from pose.evaluation.analysis.charts import bar_chart, line_chart
 from pose.evaluation.analysis.error_types import GOOD, KINDS, NEAR
 from pose.evaluation.analysis.gallery import CropGroup, make_gallery
 from pose.evaluation.analysis.groups import NEIGHBOR_OVERLAP
+from pose.evaluation.analysis.page import html_table, write_sections
 from pose.evaluation.analysis.summary import CURVE_OKS, Analysis, Calibration, analyze
 from pose.evaluation.matching import MATCH_OKS
 from pose.evaluation.pck import FRACTIONS
 from pose.evaluation.results import Results
-from pose.files import make_folder, replacing
+from pose.files import make_folder
 from pose.skeleton import Skeleton
 
 PAGE = "report.html"
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1em 0; }
-table { display: block; overflow-x: auto; }
-th, td { padding: 2px 10px; text-align: right; border-bottom: 1px solid #eee; }
-th:first-child, td:first-child { text-align: left; }
-pre { background: #f6f6f6; padding: 0.8em; white-space: pre-wrap; } svg { max-width: 100%; height: auto; }
-.side { display: flex; flex-wrap: wrap; gap: 1em; }
-figure { margin: 0; } figcaption { font-size: 0.85em; color: #555; } figure img { max-width: 100%; display: block; }
-"""
 
 
 def make_report(
@@ -90,7 +79,7 @@ def write_report(
     """
     page = make_folder(folder) / PAGE
     sections = [
-        ("Figures", figure_table(list(figures), [list(map(_figure, figures.values()))]) + _pre(about)),
+        ("Figures", html_table(list(figures), [list(map(_figure, figures.values()))]) + _pre(about)),
         ("Where the points are lost", _losses(analysis)),
         ("Keypoints", _keypoints(analysis)),
         ("Groups of persons", _groups(analysis)),
@@ -99,14 +88,7 @@ def write_report(
         ("Crops", _shelves(gallery)),
     ]
     title = f"Pose evaluation: AP {_figure(figures['AP'])}"
-    body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
-    text = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>\n"
-    )
-    with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_sections(page, title, sections)
     return page
 
 
@@ -139,7 +121,7 @@ def _losses(analysis: Analysis) -> str:
         f"(OKS below {MATCH_OKS:g} with any that is free). Classes after Ronchi and Perona, ICCV 2017.</p>"
         f"<p>Of {labeled:,} labelled keypoints of found persons: {shares}.</p>"
         + bar_chart(bars, ["AP"], 1.0, "AP after correcting each class")
-        + figure_table(["corrected", "count", "AP", "gain"], rows)
+        + html_table(["corrected", "count", "AP", "gain"], rows)
     )
 
 
@@ -159,7 +141,7 @@ def _keypoints(analysis: Analysis) -> str:
         "keypoints of missed persons counted as wrong; then how many of found persons are of each class. The bars are "
         f"shares of the found, up to {limit:.0%}.</p>"
         + bar_chart(wrong, KINDS[1:], limit, "Share of each error class by keypoint")
-        + figure_table(heads, rows)
+        + html_table(heads, rows)
     )
 
 
@@ -173,7 +155,7 @@ def _groups(analysis: Analysis) -> str:
             [group.name, f"{group.persons:,}", str(group.missed), _figure(group.ap), _figure(group.ar)]
             for group in groups
         ]
-        text += figure_table([name, "persons", "missed", "AP", "AR"], rows)
+        text += html_table([name, "persons", "missed", "AP", "AR"], rows)
     return text
 
 
@@ -206,13 +188,6 @@ def _shelves(gallery: Sequence[CropGroup]) -> str:
         )
         text += f'<h3>{escape(group.title)}</h3><div class="side">{crops or "<p>none</p>"}</div>'
     return text
-
-
-def figure_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An HTML table of words and figures."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _pre(text: str) -> str:

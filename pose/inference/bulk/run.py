@@ -26,8 +26,8 @@ from pose.locks import HeldError, lock_file
 
 RUN, SUMMARY = "run.json", "summary.json"
 
-TOLD = 20
-"""So many bad pictures are told by each process as they come; all of them are in the rows and in the summary."""
+MAX_WARNINGS = 20
+"""How many bad pictures each process tells as they come; all of them are in the rows and in the summary."""
 
 
 def shard() -> tuple[int, int]:
@@ -121,7 +121,7 @@ def run_parts(
                 for half in folder.glob(f".{part_name(part)}.*"):  # of a process that was killed
                     half.unlink()
                 found = _do(finder, part, folder, suffix, batch, bar)
-                for image, error in found["bad"][: max(TOLD - counts.bad, 0)]:
+                for image, error in found["bad"][: max(MAX_WARNINGS - counts.bad, 0)]:
                     warn(error if image in error else f"{image}: {error}")
                 counts.images += found["pictures"]
                 counts.persons += found["persons"]

@@ -18,7 +18,7 @@ FORMATS = {"parquet": ".parquet", "jsonl": ".jsonl"}
 """Names to the suffixes of their files."""
 
 GROUP = 1000
-"""Rows of a row group of Parquet; so many wait in memory."""
+"""Rows of a row group of Parquet, which wait in memory together."""
 
 Add = Callable[[Sequence[dict[str, Any]]], None]
 

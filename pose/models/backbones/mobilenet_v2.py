@@ -28,7 +28,7 @@ LEAST_WIDTH = 0.025
 """Below it every stage has the least channels that there are, 8: the network would be the same."""
 
 MOST_WIDTH = 16.0
-"""Above it no network of this kind was ever made; 16 times as wide has 256 times the weights."""
+"""The greatest width: 16 times as wide has 256 times the weights."""
 
 STEM_CHANNELS = 32
 LAST_CHANNELS = 1280

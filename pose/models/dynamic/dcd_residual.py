@@ -136,7 +136,7 @@ class ChannelResidual(nn.Module):
         return NativeTrainedResidual.of(self, pool_cache)
 
     def factorized_madds(self, input_pixels: int, output_pixels: int) -> int:
-        """Multiply-adds of ``forward`` on one image of so many pixels, padding included."""
+        """Multiply-adds of ``forward`` on one image, whose input pixels include the padding."""
         return (self.q.numel() + math.prod(self.phi_shape) + self.p.numel()) * output_pixels
 
     def assembled_madds(self) -> int:
@@ -196,7 +196,7 @@ class JointResidual(ChannelResidual):
         return self._assemble(self._spread(phi))
 
     def factorized_madds(self, input_pixels: int, output_pixels: int) -> int:
-        """Multiply-adds of ``forward`` on one image of so many pixels, padding included."""
+        """Multiply-adds of ``forward`` on one image, whose input pixels include the padding."""
         mixed = math.prod(self.phi_shape[:3]) * self.r.shape[1] * output_pixels
         outside = self.q.numel() * input_pixels + self.p.numel() * output_pixels
         return self._spread_madds() + mixed + outside

@@ -73,7 +73,7 @@ class FoldedDCDConv2d(PerImageConv2d):
         p: s P, (B, C_out / B, L).
         q: s_i Q^T, (B, L, C_in / B).
         latent_bias: t_i, (B, L).
-        bias: What of b(x) is the same for every image, (C_out,).
+        bias: The part of b(x) that is the same for every image, (C_out,).
         identity: I, (L, L).
     """
 
