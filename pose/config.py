@@ -173,13 +173,18 @@ def read_sections(
     if not path.is_file():
         raise OptionError(f"{path}: configuration not found; configs/ holds the ones that come with the project")
     try:
-        config = Config(change(read_config_file(path)))
-        config.merge_from_dict(dict(overrides or {}))
-        return path, config.to_dict()
+        return path, changed(change(read_config_file(path)), overrides or {})
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
     except Exception as error:  # a Python one is code: anything can happen in it
         raise OptionError(f"{path}: configuration cannot be read ({type(error).__name__}: {error})") from error
+
+
+def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of a configuration with dotted keys changed."""
+    config = Config(dict(sections))
+    config.merge_from_dict(dict(overrides))
+    return config.to_dict()
 
 
 def stored_settings(

@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
 from pose import options
-from pose.config import read_sections
+from pose.config import changed, read_sections
 from pose.detection.canvas import CanvasSettings
 from pose.detection.detector import read_checkpoint, trained_network
 from pose.detection.labels import Source
@@ -158,13 +156,6 @@ def stored_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
         steps = train.get("canvases", default.canvases) // train.get("batch_size", default.batch_size)
         sections = {**sections, "train": {**train, "warm_up": train["warm_up"] / max(steps, 1)}}
     return make_detector_settings(sections)
-
-
-def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections of a configuration with dotted keys changed."""
-    config = Config(dict(sections))
-    config.merge_from_dict(dict(overrides))
-    return config.to_dict()
 
 
 def load_detector_settings(path: str | Path, overrides: Mapping[str, Any] | None = None) -> DetectorSettings:
