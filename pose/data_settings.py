@@ -213,6 +213,6 @@ def find_skeletons(section: object, config: Path, here_first: bool) -> None:
         if isinstance(name, str) and name not in BUILT_IN:
             folders = [Path.cwd(), *above] if here_first and owner is section else [*above, Path.cwd()]
             files = (Path(os.path.normpath(folder / name)) for folder in folders)
-            found = next((file for file in files if file.is_file()), None)
+            found = next((file for file in files if os.path.isfile(file)), None)
             if found is not None:
                 owner["skeleton"] = str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import re
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+_REFUSED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EIO)
 _MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 """How torch says that there is none left; its error for a GPU is a RuntimeError, too."""
 
@@ -113,7 +115,8 @@ def require(module: str, what: str = "this", extra: str | None = None) -> Any:
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
     """Makes a tool's ``main``: a :class:`PoseError` is told in one line with exit status 2.
 
-    Ctrl-C leaves with status 130. Any other exception is a defect of ours and keeps its traceback.
+    So is a path that the system refuses, whoever asked for it first. Ctrl-C leaves with status 130. Any other exception
+    is a defect of ours and keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -128,6 +131,11 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
             if not isinstance(error, MemoryError) and not _MEMORY.search(str(error)):
                 raise
             print("error: not enough memory; take a smaller input, network or batch, or fewer workers", file=sys.stderr)
+            sys.exit(2)
+        except OSError as error:
+            if error.errno not in _REFUSED or error.filename is None:
+                raise
+            print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
             sys.exit(2)
         except ModuleNotFoundError as error:
             line = missing_line(error)

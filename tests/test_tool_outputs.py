@@ -96,3 +96,12 @@ def test_the_demo_never_writes_over_what_it_reads(project, tmp_path, run_tool, g
     assert status == 2 and link in error and error.count("\n") == 1
     assert contents(project) == there
     assert [file.name for file in tmp_path.iterdir()] == [link]
+
+
+@pytest.mark.parametrize("tool", ["demo.py", "train.py", "check_dataset.py", "predict.py"])
+def test_a_path_that_the_system_refuses_is_one_line(run_tool, tmp_path, tool):
+    """Longer than a name may be: asking whether it is a file is refused already."""
+    more = ["--out", tmp_path / "out"] if tool == "predict.py" else []
+    status, _, error = run_tool(tool, tmp_path / ("é" * 200), *more)
+    assert status == 2 and "Traceback" not in error
+    assert error.startswith("error: ") and "File name too long" in error and error.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -115,6 +116,8 @@ class Library:
     def _of_torch() -> tuple[list[str], list[str]]:
         """What the compiler and the linker are told of torch."""
         import torch
+
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells of CUDA, which is not wanted
         from torch.utils import cpp_extension
 
         abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"

@@ -9,20 +9,12 @@
 #include <type_traits>
 
 #include "lanes.h"
+#include "tensors.h"
 
 namespace {
 
 using namespace pose;
 using at::Tensor;
-
-Tensor last(const Tensor& x) {
-  TORCH_CHECK(x.scalar_type() == at::kFloat && x.device().is_cpu() && x.dim() == 4, "needs float32 images on a CPU");
-  return x.contiguous(at::MemoryFormat::ChannelsLast);
-}
-
-Tensor plain(at::IntArrayRef shape, const Tensor& like) {
-  return at::empty(shape, like.options().memory_format(at::MemoryFormat::Contiguous));
-}
 
 struct Geometry {
   int64_t height, width, channels, rows, columns;  // of the image and of the answer

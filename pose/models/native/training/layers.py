@@ -24,7 +24,7 @@ from pose.models.native.training.operations import PoolCache
 from pose.native.library import COMMON_FLAGS, Library, NativeError
 
 TRAINING = Library(
-    tuple(Path(__file__).with_name(name) for name in ("training.cpp", "depthwise.cpp")),
+    tuple(Path(__file__).with_name(name) for name in ("norm.cpp", "mixing.cpp", "depthwise.cpp")),
     (*COMMON_FLAGS, "-fassociative-math"),  # sums over images may be taken in any order
     torch=True,
 )
