@@ -41,8 +41,11 @@ def truth(tmp_path: Path) -> Path:
 
 
 def test_other_categories_are_no_persons(tmp_path: Path, truth: Path) -> None:
-    persons, areas_from_boxes, _ = read_truth(truth)
-    assert areas_from_boxes == 1
+    persons, notices, _ = read_truth(truth)
+    assert [line.partition(": ")[2].partition(":")[0] for line in notices] == [
+        "1 persons without an area",
+        "1 annotations of category dog are left out; persons are category person",
+    ]
     others = [dict(BOX, image_id=7), dict(BOX, category_id=2, bbox=[0, 0, 8, 8])]
     boxes, left_out = read_boxes(write(tmp_path / "boxes.json", [BOX, *others]), truth)
     assert boxes == [BOX] and len(left_out) == 2  # a line for each of the others
@@ -142,7 +145,7 @@ def test_annotations_that_are_none_are_refused(tmp_path: Path, content: object, 
 
 
 @pytest.mark.parametrize(
-    ("image", "said"), [(dict(id=2, file_name=5), "whole number as id"), (dict(id=1, file_name="b.png"), "the same id")]
+    ("image", "said"), [(dict(id=2, file_name=5), "has 5 as file_name"), (dict(id=1, file_name="b.png"), "the same id")]
 )
 def test_images_without_a_name_or_an_id_of_their_own_are_refused(tmp_path: Path, image: dict, said: str) -> None:
     images = write(tmp_path / "truth.json", dict(images=[dict(id=1, file_name="a.png"), image]))

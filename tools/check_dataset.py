@@ -89,6 +89,8 @@ def tell(dataset: PoseDataset, persons: PersonCheck, pairs: PairCheck, exchanged
     for what, number in dataset.left_out.items():
         if number:
             print(f"  not read as it was: {number:,} {what}")
+    if persons.boxed:
+        print(f"  areas from boxes: {persons.boxed:,} persons have no outline's area, and AP reads higher")
     print("  sizes: " + ", ".join(f"{number:,} {name}" for name, number in persons.sizes.items()))
     print(f"  {len(persons.cut):,} touch the image's edge; {len(persons.outside):,} have joints outside their box")
     for word, found in (("wrong", pairs.wrong), ("missing", pairs.missing)):

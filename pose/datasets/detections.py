@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pose.datasets.categories import only_category
+from pose.datasets.categories import of_category, only_category
 from pose.errors import DataError
 
 
@@ -75,7 +75,7 @@ def detected_boxes(
             raise TypeError("it is no list")
         used = [record.get("category_id") for record in records]
         number = only_category(used, path, category if category in used else None)
-        chosen = [record for record in records if record.get("category_id", number) == number]
+        chosen, notices = of_category(records, number, path, "boxes")
         kept = [row for row in map(_row, chosen) if row[1][4] >= threshold]
         rows = np.array([values for _, values in kept], np.float64).reshape(-1, 5)
         image_ids = np.array([image_id for image_id, _ in kept], np.int64)
@@ -86,8 +86,6 @@ def detected_boxes(
             f"{path}: not a COCO detections file: needs a results list of image_id, category_id, bbox and score "
             f"({error!r})"
         ) from error
-    others = len(records) - len(chosen)
-    notices = (f"{path}: {others:,} boxes of other categories are left out; persons are {number}",) if others else ()
     found = DetectedBoxes(image_ids, rows[:, :4], rows[:, 4], notices)
     sized = np.isfinite(found.boxes).all(1) & (found.boxes[:, 2:] > 0).all(1)
     return found.without(~sized, path, "has no size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch.utils.data import DataLoader
@@ -14,7 +15,7 @@ from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
 from pose.engine.evaluate import TestSet, open_test_set, read_truth
 from pose.errors import DataError
-from pose.evaluation.protocol import AREAS_FROM_BOXES
+from pose.evaluation.coco_eval import annotation_notices
 
 Loader = DataLoader[Batch | DataError]
 
@@ -66,8 +67,7 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
         f"training on {len(dataset)} persons, validating on {len(test_set.persons)} ({schedule.validation_boxes} boxes)"
     )
     truth = read_truth(settings, test_set.split) if distributed.is_main() else None
-    validated = [] if truth is None else [*truth.notices, *test_set.notices]
-    validated += [AREAS_FROM_BOXES] if truth is not None and truth.areas_from_boxes else []
+    validated = [] if truth is None else [*annotation_notices(truth), *test_set.notices]
     for line in validated:
         distributed.say(f"validation set {line}")
     broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
@@ -80,13 +80,20 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
     return RunData(train_loader, test_set, broken, {"training": list(read.told), "validation": validated})
 
 
-def make_train_dataset(settings: Settings) -> CropDataset:
+def make_train_dataset(settings: Settings, tell: Callable[[str], None] | None = None) -> CropDataset:
     """The training persons' crops.
+
+    Args:
+        settings: ``data`` and ``augmentation`` are used.
+        tell: Takes the lines about who is left out and why.
 
     Raises:
         DataError: A file is missing or wrong, or too many pictures are missing.
     """
-    return _make_dataset(settings, _read(settings))
+    read = _read(settings)
+    for line in read.told if tell else ():
+        tell(line)
+    return _make_dataset(settings, read)
 
 
 def _read(settings: Settings) -> TrainPersons:

@@ -157,13 +157,15 @@ class CocoBoxes:
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
         from pose.datasets.annotations import boxes_in
+        from pose.datasets.coco import check_tables
         from pose.datasets.detections import DetectedBoxes
         from pose.datasets.image_names import ImageNames
+        from pose.datasets.image_records import listed_images
 
-        images = {image["id"]: image for image in content["images"]}
-        self._named = set(images)
+        check_tables(content, self.path)
+        self._sizes = {image.id: image.size for image in listed_images(content, self.path)}
+        self._named = set(self._sizes)
         self._images = ImageNames(content["images"])
-        self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
         numbered = ((trailing_number(name), image_id) for name, image_id in self._images.ids.items())
         self._id_by_frame = {number: image_id for number, image_id in numbered if number is not None}
         persons = boxes_in(content, self.path)
