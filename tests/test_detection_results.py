@@ -111,14 +111,14 @@ def test_images_are_found_and_turned_as_everywhere(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (dict(image_id=1.5), "image_id must be a whole number, not 1.5"),
-        (dict(image_id=2**63), "too large"),
-        (dict(bbox=[1, 2, 3]), "a bbox must be x, y, width, height"),
-        (dict(bbox=[[1], [2], [3], [4]]), "not 'list'"),
+        (dict(image_id=1.5), "record 0 has 1.5 as image_id, not a whole number"),
+        (dict(image_id=2**63), "has 9223372036854775808 as image_id, not a whole number of 64 bits"),
+        (dict(bbox=[1, 2, 3]), r"record 0 \(picture 1\) has \[1, 2, 3\] as bbox, not x, y, width, height"),
+        (dict(bbox=[[1], [2], [3], [4]]), "as bbox, not x, y, width, height"),
         (dict(bbox=[1, 2, float("nan"), 4]), "has no size"),
         (dict(score=float("nan")), "no finite number as score"),
-        (dict(score=None), "not 'NoneType'"),
-        (dict(score=[0.5]), "not 'list'"),
+        (dict(score=None), "no finite number as score, but None"),
+        (dict(score=[0.5]), r"no finite number as score, but \[0.5\]"),
         (dict(image_id=7), "none of its 1 boxes is on a picture"),
     ],
 )

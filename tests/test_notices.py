@@ -9,7 +9,7 @@ from small_project import ANNOTATIONS, run_tool, write_project
 from tiny import person, write_coco, write_config, write_tiny_set
 
 from pose.datasets.annotations import boxes_in, persons_in
-from pose.datasets.coco import read_annotations
+from pose.datasets.coco import read_annotations, read_detections
 from pose.datasets.image_records import listed_images
 from pose.datasets.train_set import TrainSet
 from pose.datasets.train_sets import held_out, read_train_sets
@@ -183,3 +183,22 @@ def test_a_record_without_an_id_is_named_by_its_place(tmp_path):
     file = {"images": [{"id": 1}], "annotations": [{"image_id": 1, "category_id": 1}]}
     with pytest.raises(DataError, match="annotation number 0 needs a whole number"):
         persons_in(file, "a.json")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (dict(score=None), r"record 1 \(picture 2\) has no finite number as score, but None"),
+        (dict(bbox=[1, 2, 3]), r"record 1 \(picture 2\) has \[1, 2, 3\] as bbox"),
+        (dict(image_id=2**70), "record 1 has 1180591620717411303424 as image_id"),
+        (dict(category_id="person"), r"record 1 \(picture 2\) has 'person' as category_id"),
+    ],
+)
+def test_a_wrong_detection_is_named_in_test_and_demo(changed, tmp_path, fields, said):
+    good = [{"image_id": number, "category_id": 1, "bbox": [1, 2, 9, 9], "score": 0.5} for number in (1, 2)]
+    good[1].update(fields)
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(good))
+    for read in (CocoBoxes, partial(read_detections, annotations=changed(), skeleton=COCO)):
+        with pytest.raises(DataError, match=rf"found\.json: not a COCO detections file: {said}"):
+            read(path)
