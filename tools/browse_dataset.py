@@ -23,8 +23,8 @@ import torch
 
 from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
+from pose.datasets.broken_images import BrokenImages
 from pose.datasets.crops import CropDataset
-from pose.datasets.image_folder import BrokenImages
 from pose.datasets.train_set import TrainSet
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -147,22 +147,6 @@ def broken_images(images: ImageFolder, workers: int, indices: np.ndarray) -> lis
     return [problem for problem in problems if problem is not None]
 
 
-def still_broken(images: ImageFolder, indices: np.ndarray, messages: Sequence[str]) -> list[str]:
-    """What is wrong now with the pictures that messages of an earlier run name; those of other pictures stay.
-
-    Args:
-        images: Where they are read from.
-        indices: Rows of the table of pictures that may be meant.
-        messages: Each begins with a picture's file.
-    """
-    known = {images.path(index): index for index in indices.tolist()} if messages else {}
-    found = []
-    for message in messages:
-        path = next((path for path in known if message.startswith(f"{path}: ")), None)
-        found.append(message if path is None else _problem(images, known[path]))
-    return [problem for problem in found if problem is not None]
-
-
 def _problem(images: ImageFolder, index: int) -> str | None:
     try:
         images.read(index)
@@ -184,63 +168,3 @@ def mapped(work: Callable[[Item], Result], items: Sequence[Item], workers: int) 
 def _leave_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes: the main one ends the others,
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with SIGTERM
-
-
-class BrokenImages:
-    """Counts pictures that cannot be used, tells each once, and stops where they are too many.
-
-    Args:
-        share: The largest share of the pictures that may be broken.
-        count: How many there are.
-        again: Of messages of an earlier run, gives those that hold now; None believes them all.
-
-    Attributes:
-        found: The messages, each of which names a file.
-    """
-
-    def __init__(self, share: float, count: int, again: Callable[[Sequence[str]], list[str]] | None = None) -> None:
-        self.again = again
-        self.limit = int(share * count)
-        self.count = count
-        self.found: dict[str, None] = {}
-        self._new: list[str] = []
-
-    def add(self, messages: Iterable[str], tell: Callable[[str], None] = print) -> None:
-        """Counts and tells those that are new.
-
-        Raises:
-            DataError: They are too many now.
-        """
-        for message in messages:
-            if message not in self.found:
-                self._new.append(message)
-                self.count_in([message])
-                tell(f"warning: skipped {message} ({len(self.found)} of at most {self.limit})")
-
-    def resume(self, messages: Sequence[str], tell: Callable[[str], None] = print) -> None:
-        """Counts what a run had found before it was stopped; pictures that were mended meanwhile are told.
-
-        Raises:
-            DataError: They are too many.
-        """
-        holding = list(messages) if self.again is None else self.again(messages)
-        if len(holding) < len(messages):
-            tell(f"{len(messages) - len(holding):,} pictures that could not be used before the stop can be now")
-        self.count_in(holding)
-
-    def take_new(self) -> list[str]:
-        """The messages that came by :meth:`add` since the last call, for the run's other processes."""
-        taken, self._new = self._new, []
-        return taken
-
-    def count_in(self, messages: Iterable[str]) -> None:
-        """Counts messages of this or another process.
-
-        Raises:
-            DataError: They are too many now.
-        """
-        for message in messages:
-            self.found[message] = None
-            if len(self.found) > self.limit:
-                more = f" ({len(self.found)} of {self.count} pictures cannot be used, up to {self.limit} are skipped)"
-                raise DataError(message + more)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pose.datasets.image_folder import BrokenImages
+from pose.datasets.broken_images import BrokenImages
 from pose.datasets.loading.order import EpochBatches
 from pose.engine.trainer import Trainer
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
+from pose.datasets.broken_images import BrokenImages, still_broken
 from pose.datasets.crops import Batch, CropDataset
-from pose.datasets.image_folder import BrokenImages, broken_images, still_broken
+from pose.datasets.image_folder import broken_images
 from pose.datasets.loading.loader import dataset_of, make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
@@ -71,8 +71,13 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
     validated = [] if truth is None else [*annotation_notices(truth), *test_set.notices]
     for line in validated:
         distributed.say(f"validation set {line}")
-    again = partial(still_broken, dataset.images, dataset.image_indices)
-    broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices), again)
+    indices = dataset.image_indices.tolist()
+
+    def again(messages: Sequence[str]) -> list[str]:
+        images = dataset.images
+        return still_broken(map(images.path, indices), lambda place: images.read(indices[place]), messages)
+
+    broken = BrokenImages(settings.data.broken_share, len(indices), again)
     broken.add(dataset.problems, distributed.say)
     if check:
         broken.add(_check("training", dataset, settings.data.workers), distributed.say)
