@@ -142,6 +142,11 @@ class ImageNotices:
                 tell(f"{path} and perhaps more pictures {notice}")
             self.found.setdefault(notice, set()).add(path)
 
+    @property
+    def lines(self) -> list[str]:
+        """What is said, with how many pictures it is said of."""
+        return [f"{len(paths):,} pictures {notice}" for notice, paths in self.found.items()]
+
     def tell_counts(self, tell: Callable[[str], None]) -> None:
         """Tells how many there are of each kind, where that is more than was told."""
         for notice, paths in self.found.items():

@@ -36,6 +36,14 @@ class RunData(NamedTuple):
     broken: BrokenImages
     told: dict[str, list[str]]
 
+    def told_so_far(self) -> dict[str, list[str]]:
+        """``told``, and what is to be said of the pictures that were read so far, by this process."""
+        trained = dataset_of(self.train_loader, CropDataset).notices.lines
+        return {
+            "training": [*self.told["training"], *trained],
+            "validation": [*self.told["validation"], *self.test_set.image_notices],
+        }
+
 
 def prepare_data(settings: Settings, check: bool = False) -> RunData:
     """Opens both splits and says what they hold. What scoring will refuse is refused now.
