@@ -101,8 +101,8 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, an
     _refuse(
         np.logical_not(usable),
         lambda row: (
-            f"{path}: the box {boxes[row].tolist()} of annotation {ids[row]} has no size inside its picture; "
-            "correct or remove the annotation"
+            f"{path}: the box {boxes[row].tolist()} of annotation {ids[row]} has no size inside its picture, "
+            f"{limits[row][0]} x {limits[row][1]} by the file; correct that size, or correct or remove the annotation"
         ),
     )
     return Persons(
