@@ -86,8 +86,9 @@ def _candidates(
     """From each picture's id to the first id of that picture, and those first ids that have a person that counts."""
     try:
         persons = persons_in(annotations, path, category=category)
-        for notice in persons.notices if tell else ():
-            tell(notice)
+        if tell is not None:
+            for notice in persons.notices:
+                tell(notice)
         labeled = {person["image_id"] for person in persons.records if counts(person)}
         first_ids = _together(ids_of_one_image(annotations["images"]), annotations["images"], alike)
     except (KeyError, TypeError, AttributeError) as error:

@@ -106,8 +106,9 @@ def make_train_dataset(settings: Settings, tell: Callable[[str], None] | None = 
         DataError: A file is missing or wrong, or too many pictures are missing.
     """
     read = _read(settings)
-    for line in read.told if tell else ():
-        tell(line)
+    if tell is not None:
+        for line in read.told:
+            tell(line)
     return _make_dataset(settings, read)
 
 
