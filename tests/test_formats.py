@@ -149,6 +149,47 @@ def test_yolo_keeps_images_of_other_folders_within_it(tmp_path):
     assert_same_persons(again, given, 1e-4)
 
 
+def yolo_splits(folder):
+    """A folder as Roboflow exports them: places that begin with .., three splits, the last without its folder."""
+    places = dict(train="../train/images", val="../valid/images", test="../test/images")
+    folder.mkdir()
+    (folder / "data.yaml").write_text(json.dumps({"kpt_shape": [1, 3], "names": ["person"], **places}))
+    for split, count in (("train", 2), ("valid", 1)):
+        for kind in ("images", "labels"):
+            (folder / split / kind).mkdir(parents=True)
+        for number in range(count):
+            cv2.imwrite(str(folder / split / "images" / f"{number}.png"), np.zeros((10, 20, 3), np.uint8))
+            (folder / split / "labels" / f"{number}.txt").write_text("0 .5 .5 .4 .4 .5 .5 2\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("split", "persons", "told"),
+    [
+        (None, 3, {"images of 'train' in one with other splits": 2, "images of 'val' in one with other splits": 1}),
+        ("train", 2, {}),
+        ("val", 1, {}),
+    ],
+)
+def test_yolo_splits_are_read_one_by_one_or_together_with_a_word(tmp_path, split, persons, told):
+    found = read_dataset(yolo_splits(tmp_path / "y"), options=ReadOptions(split=split))
+    assert len(found) == persons and found.left_out == {"splits without an image": 1, **told}
+
+
+def test_yolo_without_the_wanted_split(tmp_path):
+    with pytest.raises(DataError, match="has no images of the split 'test'; there are train, val"):
+        read_dataset(yolo_splits(tmp_path / "y"), options=ReadOptions(split="test"))
+
+
+def test_yolo_labels_whose_image_is_gone_are_counted(tmp_path):
+    folder = yolo_splits(tmp_path / "y")
+    (folder / "train/images/1.png").unlink()
+    (folder / "train/labels/classes.txt").write_text("person\n")  # as LabelImg writes beside them
+    found = read_dataset(folder, options=ReadOptions(split="train"))
+    assert len(found) == 1
+    assert found.left_out["persons of label files whose image is in no split"] == 1
+
+
 @pytest.mark.parametrize("name", ["yolo", "openpose"])
 @pytest.mark.parametrize(
     ("names", "message"),

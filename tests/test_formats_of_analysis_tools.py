@@ -78,7 +78,11 @@ def test_aic(tmp_path):
     (tmp_path / "aic.json").write_text(json.dumps([record]))
     found = read_dataset(tmp_path / "aic.json", options=ReadOptions(images=tmp_path))
     assert found.keypoints[0, :3].tolist() == [[5, 6, 2], [7, 8, 1], [0, 0, 0]]
-    assert found.boxes.tolist() == [[1, 2, 10, 20]]
+    assert found.boxes.tolist() == [[1, 2, 10, 20]] and not +found.left_out
+    other = {**record, "human_annotations": {"human1": [1, 2, 11, 22], "human2": [0, 0, 5, 5]}}
+    (tmp_path / "aic.json").write_text(json.dumps([other]))
+    found = read_dataset(tmp_path / "aic.json", options=ReadOptions(images=tmp_path))
+    assert found.left_out == {"persons without keypoints": 1}
     (tmp_path / "aic.json").write_text(json.dumps([{**record, "human_annotations": {}}]))
     with pytest.raises(DataError, match="record 0 is not"):
         read_dataset(tmp_path / "aic.json", options=ReadOptions(images=tmp_path))
@@ -93,6 +97,29 @@ def labelme_file(path, shapes):
 
 def shape(label, *points, kind="point", group=None, **more):
     return {"label": label, "points": list(points), "shape_type": kind, "group_id": group, **more}
+
+
+def test_labelme_beside_groups_a_shape_without_one_is_nobodys(tmp_path):
+    shapes = [
+        shape("person", [0, 0], [9, 9], kind="rectangle", group=1),
+        shape("eye", [1, 2], group=1),
+        shape("eye", [5, 5]),
+    ]
+    labelme_file(tmp_path / "a.json", [*shapes, shape("car", [3, 3], [8, 8], kind="rectangle")])
+    found = read_dataset(tmp_path)
+    assert len(found) == 1 and found.boxes.tolist() == [[0, 0, 9, 9]]
+    assert found.left_out["points without a group_id, beside groups"] == 1
+    assert found.left_out["rectangles called 'car'"] == 1
+
+
+def test_labelme_takes_the_rectangle_of_the_persons_label(tmp_path):
+    boxes = [
+        shape("bag", [3, 3], [8, 8], kind="rectangle"),
+        shape("woman", [0, 0], [9, 9], kind="rectangle"),
+    ]
+    labelme_file(tmp_path / "a.json", [*boxes, shape("eye", [1, 2])])
+    found = read_dataset(tmp_path, options=ReadOptions(category="woman"))
+    assert found.boxes.tolist() == [[0, 0, 9, 9]] and found.left_out["rectangles called 'bag'"] == 1
 
 
 def test_labelme(tmp_path):

@@ -103,12 +103,24 @@ def test_records_are_read_by_the_rules_of_training(tmp_path):
 
 def test_boxes_for_other_pictures_or_frames_are_refused(tmp_path):
     boxes = CocoBoxes(results_file(tmp_path / "f.json", [{"image_id": 73, "bbox": [1, 2, 3, 4]}]))
-    boxes.check_images([tmp_path / "9.jpg", tmp_path / "73.jpg"])
+    told = []
+    boxes.check_images([tmp_path / "73.jpg"], told.append)
+    assert not told
+    boxes.check_images([tmp_path / "9.jpg", tmp_path / "73.jpg"], told.append)
+    assert len(told) == 1 and f"does not speak of 1 of 2 pictures, {tmp_path / '9.jpg'} among them" in told[0]
     with pytest.raises(DataError, match=r"f\.json"):
-        boxes.check_images([tmp_path / "9.jpg"])
+        boxes.check_images([tmp_path / "9.jpg"], print)
     boxes.check_frames("v.mp4", 74)
     with pytest.raises(DataError, match=r"f\.json.*v\.mp4"):
         boxes.check_frames("v.mp4", 73)
+
+
+def test_a_refusal_says_what_the_pictures_are_called(tmp_path):
+    boxes = CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], names=("left/a.jpg",)))
+    with pytest.raises(
+        DataError, match="its pictures are called 'left/a.jpg'; choose the boxes made for these .* folder"
+    ):
+        boxes.check_images([tmp_path / "right/a.jpg"], print)
 
 
 def test_files_without_persons_are_no_mistake(tmp_path):
@@ -119,7 +131,7 @@ def test_files_without_persons_are_no_mistake(tmp_path):
         CocoBoxes(doubtful, threshold=0.5),
         CocoBoxes(annotation_file(tmp_path / "a.json", [], names=("73.jpg",))),
     ):
-        boxes.check_images([tmp_path / "73.jpg"])
+        boxes.check_images([tmp_path / "73.jpg"], print)
         boxes.check_frames("v.mp4", 74)
         assert len(boxes.of_image(tmp_path / "73.jpg")) == 0
 

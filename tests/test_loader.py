@@ -13,9 +13,10 @@ import torch
 from tiny import HEIGHT, INPUT_SIZE, WIDTH, centroid, dot_image, write_tiny_set
 
 from pose.datasets.augment import Augmentation
+from pose.datasets.broken_images import BrokenImages
 from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
-from pose.datasets.image_folder import BrokenImages, View
+from pose.datasets.image_folder import View
 from pose.datasets.images import read_image, warp
 from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.loading.order import EpochBatches

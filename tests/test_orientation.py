@@ -8,13 +8,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny import INPUT_SIZE, write_tiny_set
+from tiny import INPUT_SIZE, tiny_settings, write_tiny_set
 
 from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
 from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.orientation import TURNED, UNSURE, ImageNotices, exif_orientation, read_annotated
 from pose.detection.results import detect_data_set
+from pose.engine import evaluate
+from pose.engine.evaluate import open_test_set
+from pose.engine.train import train
 from pose.errors import DataError
 from pose.formats.dataset import ImageRecord, make_dataset
 from pose.formats.skeleton_sheet import draw_skeleton_sheet
@@ -132,6 +135,7 @@ def test_no_other_way_leads_from_an_annotation_file_to_a_picture():
     }
     assert callers == {
         "pose/classification/dataset.py",
+        "pose/classification/train.py",
         "pose/inference/bulk/finder.py",
         "pose/inference/images.py",
         "tools/quickstart.py",
@@ -163,8 +167,8 @@ def test_training_crops_of_turned_pictures_are_those_of_upright_ones(tmp_path, c
     root = write_tiny_set(tmp_path / "set")
     persons = read_annotations(root / "annotations" / "person_keypoints_train2017.json", COCO)
 
-    def crops():
-        dataset = CropDataset(persons, root / "train2017", COCO, INPUT_SIZE)
+    def crops(**options):
+        dataset = CropDataset(persons, root / "train2017", COCO, INPUT_SIZE, **options)
         loader = make_loader(dataset, 4, workers, train=False)
         return np.concatenate([batch.crops.numpy().copy() for batch in batches(loader)])
 
@@ -176,3 +180,21 @@ def test_training_crops_of_turned_pictures_are_those_of_upright_ones(tmp_path, c
     turned = crops()
     assert np.abs(turned.astype(int) - upright).mean() < 2
     assert f"3 pictures {TURNED}" in capsys.readouterr().err
+    for _ in ("made", "found"):
+        told: list[str] = []
+        crops(crop_cache=tmp_path / "cache", workers=workers, tell=told.append)
+        assert f"3 pictures {TURNED}" in told
+
+
+def test_turned_pictures_are_in_the_records_of_a_training_and_a_test(tmp_path):
+    root = write_tiny_set(tmp_path / "set")
+    for folder, count in (("train2017", 3), ("val2017", 1)):
+        for path in sorted((root / folder).iterdir())[:count]:
+            marked(path, 6, image=cv2.rotate(cv2.imread(str(path)), cv2.ROTATE_90_COUNTERCLOCKWISE))
+    settings = tiny_settings(root, train=dict(epochs=1, batch_size=4))
+    checkpoint = train(settings, tmp_path / "run", "cpu")["checkpoint"]
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert told["training"][-1] == f"3 pictures {TURNED}" and told["validation"][-1] == f"1 pictures {TURNED}"
+    test_set = open_test_set(settings, settings.data.val, "annotated")
+    evaluate.test(settings.build_model(), test_set, settings, "cpu")
+    assert evaluate.stamp(settings, test_set, "model", checkpoint).notices[-1] == f"1 pictures {TURNED}"

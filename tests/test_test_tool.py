@@ -108,7 +108,7 @@ def test_areas_from_boxes_and_who_was_left_out_are_in_the_stamp(project, tool, t
     left_out = "\n".join(saved["notices"])
     for line in (
         f"person_keypoints_val2017.json: {len(people) - 1} persons without an area",
-        "person_keypoints_val2017.json: 1 persons of area 0: neither train nor are looked for",
+        "person_keypoints_val2017.json: 1 persons of area 0 or less: neither train nor are looked for",
         "1 annotations of category 5 are left out",
         f"boxes.json: 1 of {len(detections) + 1} boxes are left out",
     ):

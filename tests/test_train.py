@@ -221,27 +221,34 @@ def test_one_broken_picture_in_a_hundred_is_skipped_with_a_warning(hundred, tmp_
     assert len(rows(tmp_path / "run")) == 2
 
 
-def test_broken_pictures_of_before_a_stop_still_count(hundred, tmp_path, capsys):
+def test_broken_pictures_of_before_a_stop_count_until_they_are_mended(hundred, tmp_path, capsys):
     def resumed(epochs, **data):
         settings = tiny_settings(hundred, train=dict(epochs=epochs, batch_size=20), data=data)
         train(settings, tmp_path / "run", "cpu", resume=True)
         return capsys.readouterr()
 
-    victim = hundred / "train2017" / "000000000007.jpg"
+    def rewritten(**changed):
+        contents = {**load_checkpoint(tmp_path / "run" / "last.pth"), **changed}
+        torch.save({name: value for name, value in contents.items() if value is not None}, tmp_path / "run/last.pth")
+
+    files = [hundred / "train2017" / f"{number:012d}.jpg" for number in (7, 11, 22)]
+    whole = files[1].read_bytes()
     resumed(1)
-    victim.write_bytes((hundred / "train2017" / "000000000008.jpg").read_bytes())  # so that it is not found anew
-    for number in (11, 22):
-        (hundred / "train2017" / f"{number:012d}.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"3 of 100 pictures cannot be used, up to 2 are skipped"):
-        resumed(2)
-    assert "(2 of at most 2)" in capsys.readouterr().err
-    (hundred / "train2017" / "000000000011.jpg").write_bytes(victim.read_bytes())
-    assert "(2 of at most 2)" in resumed(2).err
+    found = load_checkpoint(tmp_path / "run" / "last.pth")["broken"]
+    assert len(found) == 1
+    rewritten(broken=[*found, *(f"{path}: not found" for path in files[1:])])
+    files[1].write_text("no picture")
+    said = resumed(2)  # the third was mended
+    assert "1 pictures that could not be used before the stop can be now" in said.out
     assert len(load_checkpoint(tmp_path / "run" / "last.pth")["broken"]) == 2
-    contents = load_checkpoint(tmp_path / "run" / "last.pth")
-    torch.save({name: value for name, value in contents.items() if name != "broken"}, tmp_path / "run" / "last.pth")
-    assert "(1 of at most 2)" in resumed(3).err  # of a checkpoint that an older version wrote
-    torch.save({**contents, "broken": 2}, tmp_path / "run" / "last.pth")
+    files[2].write_text("no picture")
+    rewritten(broken=[f"{path}: not found" for path in files])
+    with pytest.raises(DataError, match=r"3 of 100 pictures cannot be used, up to 2 are skipped"):
+        resumed(2)  # before a picture is read for it
+    files[2].write_bytes(whole)
+    rewritten(broken=None)
+    assert "(2 of at most 2)" in resumed(3).err  # of a checkpoint that an older version wrote
+    rewritten(broken=2)
     with pytest.raises(CheckpointError, match="broken is 2"):
         resumed(4)
 

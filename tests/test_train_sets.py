@@ -137,7 +137,7 @@ def test_confidences_in_the_annotations_decide_what_is_learned_from(root, tmp_pa
     persons, _, draws, told = read_train_sets(sets(tmp_path, **options), tmp_path, COCO)
     assert draws[1] == (5, 1.0)  # the first has no joint left
     np.testing.assert_allclose(persons.weights[8:, [10, 15]], [[0.8, 0]] * 3 + [[1, 1]] * 2)
-    assert "1 annotations without a person to train on, 5 joints below confidence 0.3" in told[1]
+    assert "1 persons without a keypoint to learn from, 5 joints below confidence 0.3" in told[1]
     file["annotations"][2]["confidences"] = [0.9]
     (tmp_path / "network.json").write_text(json.dumps(file))
     with pytest.raises(DataError, match="network.json: the confidences of an annotation must be 3 numbers"):
@@ -260,7 +260,9 @@ def test_the_held_out_pictures_of_all_sets_become_one_file(root, tmp_path, run_t
     config = write_config(tmp_path / "config.py", root, data=base)
     status, printed, error = run_tool("split_dataset.py", config)
     assert status == 0, error
-    assert printed == f"{tmp_path / 'held_out.json'}: 3 pictures, 6 persons\n"
+    *notices, line = printed.splitlines()
+    assert line == f"{tmp_path / 'held_out.json'}: 3 pictures, 6 persons"
+    assert any("2 persons whose num_keypoints is wrong: counted anew" in each for each in notices)
     settings = load_settings(config)
     held = read_annotations(tmp_path / "held_out.json", COCO)
     learned, folder, *_ = read_train_sets(settings.data.train, root, COCO)

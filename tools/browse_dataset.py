@@ -14,6 +14,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,8 @@ import torch
 
 from pose import heatmap
 from pose.command_line import add_config_arguments, settings_from
+from pose.datasets.broken_images import BrokenImages
 from pose.datasets.crops import CropDataset
-from pose.datasets.image_folder import BrokenImages
 from pose.datasets.train_set import TrainSet
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
@@ -50,7 +51,8 @@ def main() -> None:
         val = settings.data.val
         data = replace(settings.data, train=(TrainSet(val.annotations, val.images),))
         settings = replace(settings, data=data, augmentation=None)
-    dataset = make_train_dataset(settings)
+    told: list[str] = []
+    dataset = make_train_dataset(settings, told.append)
     order = np.random.default_rng((settings.train.seed, arguments.epoch)).permutation(len(dataset))
     rows = order[: arguments.count].tolist()
     folder = make_folder(arguments.out)
@@ -60,12 +62,15 @@ def main() -> None:
     broken.add(dataset.problems)
     for number, start in enumerate(range(0, len(rows), COLUMNS * ROWS), 1):
         path = folder / f"{arguments.split}_{number:03}.png"
-        write_sheet(path, dataset, arguments.epoch - 1, rows[start : start + COLUMNS * ROWS], broken)
+        write_sheet(path, dataset, arguments.epoch - 1, rows[start : start + COLUMNS * ROWS], broken, told)
         print(path)
+    print("\n".join(told), file=sys.stderr)  # the sheets' names are the output
 
 
-def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenImages) -> None:
-    """Writes the crops of some persons with keypoints and targets.
+def write_sheet(
+    path: Path, dataset: CropDataset, epoch: int, rows: list[int], broken: BrokenImages, told: list[str]
+) -> None:
+    """Writes the crops of some persons with keypoints and targets, and adds what is to be told of their pictures.
 
     Raises:
         DataError: Too many pictures cannot be used.
@@ -73,6 +78,7 @@ def write_sheet(path: Path, dataset: CropDataset, epoch: int, rows: list[int], b
     """
     batch = dataset.batch([(epoch, row) for row in rows])
     broken.add(batch.problems)
+    dataset.notices.add(batch.notices, told.append)
     width, height = dataset.input_size
     targets, _ = heatmap.encode(
         torch.from_numpy(batch.keypoints),

@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--from", dest="read_as", choices=READABLE, metavar="FORMAT", help="default: as it looks")
     parser.add_argument("--skeleton", help="coco, crowdpose or a skeleton file (default: as the file names it)")
     parser.add_argument("--category", help="name or number of the class that the persons are, where there are several")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="of a YOLO-pose folder (default: all)")
     parser.add_argument("--images", type=Path, help="folder of the images: draws examples, and finds duplicates")
     parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="FILE", help="other splits' annotations")
     parser.add_argument("--against-images", type=Path, help="folder of their images (default: --images)")
@@ -59,7 +60,7 @@ def main() -> None:
     check_outputs([arguments.out / PAGE], [arguments.annotations, *arguments.against])
     make_folder(arguments.out)
     skeleton = None if arguments.skeleton is None else choose_skeleton(arguments.skeleton, "--skeleton")
-    options = ReadOptions(skeleton, arguments.images, arguments.category)
+    options = ReadOptions(skeleton, arguments.images, arguments.category, split=arguments.split)
     dataset = read_dataset(arguments.annotations, arguments.read_as, options)
     persons = check_persons(dataset)
     if not persons.trained.any():
@@ -70,7 +71,7 @@ def main() -> None:
     tell(dataset, persons, pairs, exchanged)
     duplicates = duplicate_section([], [], [], [])
     if arguments.images is not None and not arguments.no_hashes:
-        of_others = replace(options, images=arguments.against_images or arguments.images)
+        of_others = replace(options, images=arguments.against_images or arguments.images, split=None)
         others = [read_dataset(path, options=of_others) for path in arguments.against]
         duplicates = compare_images(dataset, others, arguments)
     page = write_page(
@@ -89,6 +90,8 @@ def tell(dataset: PoseDataset, persons: PersonCheck, pairs: PairCheck, exchanged
     for what, number in dataset.left_out.items():
         if number:
             print(f"  not read as it was: {number:,} {what}")
+    if persons.boxed:
+        print(f"  areas from boxes: {persons.boxed:,} persons have no outline's area, and AP reads higher")
     print("  sizes: " + ", ".join(f"{number:,} {name}" for name, number in persons.sizes.items()))
     print(f"  {len(persons.cut):,} touch the image's edge; {len(persons.outside):,} have joints outside their box")
     for word, found in (("wrong", pairs.wrong), ("missing", pairs.missing)):

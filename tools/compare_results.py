@@ -24,7 +24,7 @@ from pose.datasets.image_names import find_image
 from pose.datasets.orientation import read_named, size_of
 from pose.errors import command
 from pose.evaluation.analysis.two_results import TwoResults, compare_results, format_comparison
-from pose.evaluation.coco_eval import load_annotations
+from pose.evaluation.coco_eval import annotation_notices, load_annotations
 from pose.evaluation.matching import Truth, read_truth
 from pose.evaluation.results import Results, check_results, read_results
 from pose.files import check_folder, check_outputs, make_folder, write_json
@@ -60,7 +60,10 @@ def main() -> None:
     read = [arguments.first, arguments.second, arguments.annotations, arguments.skeleton]
     check_outputs([report], read)
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
-    truth = load_annotations(arguments.annotations, skeleton, arguments.category)
+    truth = load_annotations(arguments.annotations, skeleton, arguments.category, somebody=True)
+    notices = annotation_notices(truth)
+    for notice in notices:
+        print(notice)
     sides = [_read(path, truth, skeleton) for path in (arguments.first, arguments.second)]
     names = _names(arguments.first, arguments.second)
     found = compare_results(*sides, truth, skeleton, arguments.resamples)
@@ -71,7 +74,10 @@ def main() -> None:
         for image_id, gain in images:
             print(f"  {truth.imgs[image_id]['file_name']} (image {image_id}): {abs(gain):.2f}")
     if report:
-        write_json(report, {"first": str(arguments.first), "second": str(arguments.second), **_plain(found)})
+        write_json(
+            report,
+            {"first": str(arguments.first), "second": str(arguments.second), "notices": notices, **_plain(found)},
+        )
         print(f"\ncomparison: {report}")
     if arguments.images:
         annotated = read_truth(truth, skeleton)

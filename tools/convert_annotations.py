@@ -57,7 +57,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--target", help="the skeleton to write (default: that of IN)")
     parser.add_argument("--images", type=Path, help="folder of the images, where a format needs their sizes or files")
     parser.add_argument("--category", help="name or number of the class that the persons are, where IN has several")
-    parser.add_argument("--split", default="train", choices=("train", "val", "test"), help="of a YOLO-pose folder")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="of a YOLO-pose folder (default: all to read, train to write)"
+    )
     parser.add_argument("--url-prefix", default=WriteOptions.url_prefix, help="of images in Label Studio (%(default)s)")
     parser.add_argument(
         "--joint-threshold", type=share, default=DRAWN_SCORE, help="found joints below are unlabelled (%(default)s)"
@@ -88,11 +90,15 @@ def main() -> None:
     if target is not None and read_as.name == write_as.name == "coco" and arguments.annotations.suffix == ".json":
         rename_keypoints(arguments.annotations, source or choose_skeleton("coco"), target, arguments.out)
         return
-    options = ReadOptions(source, arguments.images, arguments.category, arguments.joint_threshold)
+    options = ReadOptions(source, arguments.images, arguments.category, arguments.joint_threshold, arguments.split)
     assert write_as.write is not None  # as WRITABLE says
     dataset = read_dataset(arguments.annotations, read_as.name, options)
     dataset = dataset if target is None else with_skeleton(dataset, target)
-    lost = write_as.write(dataset, arguments.out, WriteOptions(arguments.images, arguments.split, arguments.url_prefix))
+    lost = write_as.write(
+        dataset,
+        arguments.out,
+        WriteOptions(arguments.images, arguments.split or WriteOptions.split, arguments.url_prefix),
+    )
     report(dataset, lost, arguments.out, write_as)
     if arguments.write_skeleton is not None:
         write_skeleton(arguments.write_skeleton, dataset.skeleton)

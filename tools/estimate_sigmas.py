@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pose.errors import DataError, command
-from pose.evaluation.coco_eval import load_annotations
+from pose.evaluation.coco_eval import annotation_notices, load_annotations
 from pose.evaluation.matching import read_truth
 from pose.evaluation.sigmas import FEW, estimate_sigmas, gather_repeats
 from pose.files import check_outputs, write_json
@@ -35,10 +35,12 @@ def main() -> None:
         raise DataError("one annotation file tells nothing of how annotators differ; give two or more")
     check_outputs([arguments.out], [arguments.skeleton, *arguments.annotations])
     skeleton = choose_skeleton(arguments.skeleton)
-    truths = [
-        read_truth(load_annotations(path, skeleton, arguments.category), skeleton) for path in arguments.annotations
-    ]
+    files = [load_annotations(path, skeleton, arguments.category, somebody=True) for path in arguments.annotations]
+    truths = [read_truth(file, skeleton) for file in files]
     sigmas, counts = estimate_sigmas(*gather_repeats(truths))
+    for file in files:
+        for notice in annotation_notices(file):
+            print(notice)
     for name, sigma, count in zip(skeleton.keypoints, sigmas, counts, strict=True):
         print(f"{name:<16} {sigma:.4f}  from {count:,} persons{'  (few)' if count < FEW else ''}")
     if arguments.out:

@@ -51,11 +51,12 @@ def main() -> None:
     backend = arguments.backend or saved.protocol.backend
     check_backend(backend)
     annotations = arguments.annotations or Path(saved.annotations)
-    truth = load_annotations(annotations, saved.skeleton, arguments.category)
+    truth = load_annotations(annotations, saved.skeleton, arguments.category, somebody=True)
     changes: dict[str, object] = {"backend": backend}
     if sha256(annotations) != saved.protocol.annotations_sha256:
         print(f"{annotations} is not the file that the test was run on: the figures are against this one")
         changes.update(annotations=annotations.name, annotations_sha256=sha256(annotations))
+        changes.update(areas_from_boxes=truth.areas_from_boxes, notices=truth.notices)
     chosen = {name: values for name in LABELS if (values := getattr(arguments, name))}
     alone = {"as tested": {}} if arguments.report else alternatives(saved.protocol)
     rows = {label: saved.varied(**changes, **row) for label, row in (combinations(chosen) if chosen else alone).items()}

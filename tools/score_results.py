@@ -17,8 +17,8 @@ from pathlib import Path
 from pose.errors import DataError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import BACKENDS, check_backend
-from pose.evaluation.coco_eval import evaluate, format_figures, load_annotations
-from pose.evaluation.protocol import AREAS_FROM_BOXES, TestProtocol
+from pose.evaluation.coco_eval import annotation_notices, evaluate, format_figures, load_annotations
+from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import Results, check_results, read_results, size_notice
 from pose.files import check_folder, check_outputs, read_json
 from pose.skeleton import choose_skeleton
@@ -44,8 +44,7 @@ def main() -> None:
     skeleton = choose_skeleton(arguments.skeleton, "--skeleton")
     truth = load_annotations(arguments.annotations, skeleton, arguments.category, somebody=True)
     about = _about(arguments.results)
-    notices = [*truth.notices, *[f"{arguments.annotations}: {AREAS_FROM_BOXES}"] * bool(truth.areas_from_boxes)]
-    for notice in notices:
+    for notice in annotation_notices(truth):
         if notice.removeprefix(f"{arguments.annotations}: ") not in about:  # where the stamp does not say it
             print(notice)
     number = truth.person_category

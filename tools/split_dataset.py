@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="annotation file in COCO's format, or a configuration")
     parser.add_argument("--hold-out", type=count(), metavar="N", help="pictures of an annotation file to hold out")
+    parser.add_argument("--category", help="the persons' in it, name or id (default: the one with keypoints)")
     parser.add_argument("--seed", type=count(0), default=0, help="of the choice in an annotation file (default: 0)")
     parser.add_argument("--images", type=Path, help="folder of the pictures: those that look the same, by whatever "
                         "names, stay on one side")  # fmt: skip
@@ -48,7 +49,10 @@ def main() -> None:
         settings = load_settings(arguments.source, parse_options(arguments.cfg_options))
         data = settings.data
         check_outputs([data.path(data.val.annotations)], [data.path(each.annotations) for each in data.train])
-        write(data.path(data.val.annotations), held_out(data.train, data.root, settings.skeleton(), data.category))
+        held, told = held_out(data.train, data.root, settings.skeleton(), data.category)
+        for line in told:
+            print(line)
+        write(data.path(data.val.annotations), held)
         return
     if arguments.hold_out is None:
         raise OptionError("--hold-out: say how many pictures of the annotation file")
@@ -57,7 +61,9 @@ def main() -> None:
     check_outputs(targets, [arguments.source])
     whole = read_tables(arguments.source)
     alike = like_pictures(whole, arguments.images) if arguments.images else []
-    parts = hold_out(whole, arguments.hold_out, arguments.seed, arguments.source, alike=alike)
+    parts = hold_out(
+        whole, arguments.hold_out, arguments.seed, arguments.source, arguments.category, alike=alike, tell=print
+    )
     for path, part in zip(targets, parts, strict=True):
         write(path, part)
 

@@ -68,8 +68,8 @@ def main() -> int:
         results = detect_data_set(detector, annotations, images, category)
     if arguments.out:
         write_json(arguments.out, results)
-    if truth.areas_from_boxes:
-        print(f"{annotations}: {truth.areas_from_boxes} persons without an area: their boxes' areas are taken")
+    for notice in truth.notices:
+        print(notice)
     threshold = test.threshold if arguments.threshold is None else arguments.threshold
     report(truth, results, threshold)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from pose.classification.folder import check_classes, list_images
 from pose.classification.initial import CLASSES, load_initial
 from pose.classification.settings import ClassifierSettings, TrainSettings, make_classifier_settings
 from pose.config import stored_settings
-from pose.datasets.image_folder import BrokenImages
+from pose.datasets.broken_images import BrokenImages, still_broken
+from pose.datasets.images import read_image
 from pose.datasets.loading.loader import batches, make_loader
 from pose.engine import distributed
 from pose.engine.loop import run
@@ -68,6 +70,10 @@ def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) ->
     )
     mixing = Mixing(schedule, classes)
 
+    def again(messages: Sequence[str]) -> list[str]:
+        paths = map(images.path, range(len(images)))
+        return still_broken(paths, lambda row: read_image(images.path(row)), messages)
+
     def begin(epoch: int) -> dict[str, float]:
         mixing.alpha = schedule.mixup_at(epoch)
         return begin_epoch(trainer, schedule, epoch)
@@ -84,7 +90,7 @@ def _prepare(settings: ClassifierSettings, device: torch.device, fresh: bool) ->
         shown=FIGURES,
         unit="images",
         batches=batches,
-        broken=BrokenImages(data.broken_share, len(images)),
+        broken=BrokenImages(data.broken_share, len(images), again),
         begin_epoch=begin,
         stated={CLASSES: list(images.classes)},
         stored_settings=partial(stored_settings, make=make_classifier_settings),

@@ -12,6 +12,7 @@ done is printed with the figures and written beside the results, as NAME.protoco
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from pose.command_line import add_config_arguments, files_read, settings_from
@@ -55,8 +56,9 @@ def main() -> None:
     protocol = evaluate.stamp(settings, test_set, arguments.config, arguments.checkpoint)  # reads the annotations
     model = ready_for_testing(model, settings.test, device)
     run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
+    protocol = replace(protocol, notices=(*protocol.notices, *test_set.image_notices))
     if run.saved is not None:
-        run.saved.save(keep)
+        replace(run.saved, protocol=protocol).save(keep)
     assert run.truth is not None  # there is one process
     write_results(out, run.results.records(run.truth.person_category))
     shares = pck(run.results, run.truth, skeleton) if skeleton.sigmas_estimated else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pose.datasets.categories import keypoint_order, person_category
+from pose.datasets.image_records import UNKNOWN, image_sizes, is_id, short
 from pose.datasets.keypoint_lists import LARGEST, clean_keypoints, not_coco
 from pose.errors import DataError
 from pose.skeleton import Skeleton
@@ -88,16 +89,16 @@ def persons_in(
     empty = [person for person in persons.records if person["num_keypoints"] and not counts(person)]
     empty = [person for person in empty if not person["iscrowd"]]
     for person in empty:
-        person.update(keypoints=[0] * len(person["keypoints"]), num_keypoints=0)
-    boxed = sum(_area_is_box(person) for person in persons.records if counts(person))
-    told = {**persons.told, "persons of area 0: neither train nor are looked for": len(empty)}
+        person.update(keypoints=[0] * len(person["keypoints"]), num_keypoints=0, area=0)
+    boxed = sum(area_is_box(person["area"], person["bbox"]) for person in persons.records if counts(person))
+    told = {**persons.told, "persons of area 0 or less: neither train nor are looked for": len(empty)}
     return replace(persons, told=told, areas_from_boxes=boxed, areas_zero=len(empty))
 
 
-def _area_is_box(person: Mapping[str, Any]) -> bool:
+def area_is_box(area: float, box: Sequence[float]) -> bool:
     """Whether a person's area is width x height of the box, up to rounding, which no outline's is."""
-    product = person["bbox"][2] * person["bbox"][3]
-    return abs(person["area"] - product) <= max(0.5, 0.001 * product)
+    product = box[2] * box[3]
+    return abs(area - product) <= max(0.5, 0.001 * product)
 
 
 def _need_boxes(persons: AnnotatedPersons) -> None:
@@ -155,27 +156,26 @@ def _boxed(
 ) -> AnnotatedPersons:
     """Persons whose ids, boxes and areas are right."""
     told: Counter[str] = Counter()
-    for image in file["images"]:
-        _check_image(image, path)
-    known = {image["id"] for image in file["images"]}
-    if len(known) < len(file["images"]):
-        raise DataError(f"{path}: two image records have the same id; ids must be different")
+    known = image_sizes(file["images"], path)
     chosen = person_category(file, path, category)
     records, rows = [], []
     others: Counter[Any] = Counter()
     for row, annotation in enumerate(file["annotations"]):
-        _check_ids(annotation, path, keys)
+        _check_ids(annotation, row, path, keys)
         if annotation["category_id"] != chosen["id"]:
             others[annotation["category_id"]] += 1
             continue
         if annotation["image_id"] not in known:
-            which = annotation.get("id", f"number {row}")
-            raise DataError(f"{path}: annotation {which} names the unknown picture {annotation['image_id']}")
+            raise DataError(
+                f"{path}: annotation {_named(annotation, row)} names the unknown picture {annotation['image_id']}"
+            )
         records.append({key: value for key, value in annotation.items() if key != "segmentation"})
         rows.append(row)
     for record in records:
         record["iscrowd"] = _crowd(record, path, told)
     told[AREAS_FILLED] = _boxes_and_areas(records, path)
+    unsized = {record["image_id"] for record in records if known[record["image_id"]] == UNKNOWN}
+    told["pictures of unknown size: their persons' boxes are not clipped"] = len(unsized)
     names = {entry["id"]: entry.get("name") for entry in file.get("categories") or ()}
     own = chosen.get("name") or chosen["id"]
     for number, count in others.items():
@@ -183,27 +183,18 @@ def _boxed(
     return AnnotatedPersons(records, rows, path, chosen, told)
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-
-
-def _check_image(image: object, path: str | Path) -> None:
-    if not isinstance(image, Mapping) or not _is_id(image.get("id")):
-        raise DataError(f"{path}: an image record needs id, file_name, width and height: {_short(image)}")
-
-
-def _check_ids(annotation: object, path: str | Path, keys: Sequence[str]) -> None:
+def _check_ids(annotation: object, row: int, path: str | Path, keys: Sequence[str]) -> None:
     if not isinstance(annotation, Mapping):
-        raise not_coco(path, f"{_short(annotation)} is no record")
+        raise not_coco(path, f"annotation number {row}, {short(annotation)}, is no record")
     for key in keys:
-        if not _is_id(annotation.get(key)):
-            what = f"annotation {_short(annotation.get('id'))} needs a whole number below 2^63 as {key!r}"
-            raise not_coco(path, f"{what}, not {_short(annotation.get(key))}")
+        if not is_id(annotation.get(key)):
+            what = f"annotation {_named(annotation, row)} needs a whole number below 2^63 as {key!r}"
+            raise not_coco(path, f"{what}, not {short(annotation.get(key))}")
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _named(annotation: Mapping[str, Any], row: int) -> str:
+    """How a message calls an annotation, which may have no id."""
+    return f"number {row}" if annotation.get("id") is None else short(annotation["id"])
 
 
 def _number(records: list[dict[str, Any]], told: Counter[str]) -> None:
@@ -220,7 +211,7 @@ def _crowd(record: Mapping[str, Any], path: str | Path, told: Counter[str]) -> i
         told["persons with iscrowd null: taken as 0"] += 1
         return 0
     if value not in (0, 1):
-        raise not_coco(path, f"annotation {record.get('id')} needs 0 or 1 as 'iscrowd', not {_short(value)}")
+        raise not_coco(path, f"annotation {record.get('id')} needs 0 or 1 as 'iscrowd', not {short(value)}")
     return int(value)
 
 
@@ -239,10 +230,10 @@ def _boxes_and_areas(records: list[dict[str, Any]], path: str | Path) -> int:
             filled += box is not None
             record["area"] = float("nan") if box is None else max(box[2], 0) * max(box[3], 0)
         elif not isinstance(area, int | float) or not abs(area) <= LARGEST**2:
-            raise not_coco(path, f"annotation {record.get('id')} needs a number as 'area', not {_short(area)}")
+            raise not_coco(path, f"annotation {record.get('id')} needs a number as 'area', not {short(area)}")
     return filled
 
 
 def _no_box(record: Mapping[str, Any], path: str | Path) -> DataError:
-    what = f"annotation {record.get('id')} needs x, y, width and height as 'bbox', not {_short(record['bbox'])}"
+    what = f"annotation {record.get('id')} needs x, y, width and height as 'bbox', not {short(record['bbox'])}"
     return not_coco(path, f"{what}")

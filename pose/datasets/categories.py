@@ -40,7 +40,8 @@ def person_category(file: Mapping[str, Any], path: str | Path, wanted: str | int
         candidates = [each for each in candidates if _fold(str(each.get("name"))) == "person"]
     if len(candidates) != 1:
         raise DataError(
-            f"{path}: which category are persons? name it with data.category; there are {_listed(categories)}"
+            f"{path}: which category are persons? name it with data.category or --category; there are "
+            f"{_listed(categories)}"
         )
     return candidates[0]
 
@@ -59,6 +60,25 @@ def only_category(used: Iterable[object], path: str | Path, wanted: str | int | 
     if len(numbers) == 1:
         return next(iter(numbers))
     raise DataError(f"{path}: which category are persons? it names none, and uses {sorted(numbers)[:10]}")
+
+
+def of_category(
+    records: Sequence[Mapping[str, Any]], number: int, path: str | Path, what: str
+) -> tuple[list[Mapping[str, Any]], tuple[str, ...]]:
+    """The records of one category in a results list, and at most one line: how many are of which other one.
+
+    Args:
+        records: With ``category_id``; a record without one is of this category.
+        number: The category.
+        path, what: The file and what its records are, for the line.
+    """
+    others = Counter(record.get("category_id", number) for record in records)
+    del others[number]
+    if not others:
+        return list(records), ()
+    named = ", ".join(f"{count:,} of {category!r}" for category, count in others.most_common(10))
+    told = f"{path}: {others.total():,} {what} of other categories are left out; persons are {number} (others: {named})"
+    return [record for record in records if record.get("category_id", number) == number], (told,)
 
 
 def _is_category(value: object) -> bool:
@@ -93,7 +113,8 @@ def keypoint_order(category: Mapping[str, Any], skeleton: Skeleton, path: str | 
     if theirs == ours:
         return places, []
     if sorted(theirs) == sorted(ours):
-        told = f"{path}: keypoints are in another order than in the skeleton {skeleton.name!r}; brought into its order"
+        told = f"{path}: keypoints are in another order than in the skeleton {skeleton.name!r}; "
+        told += "brought into its order, which results must have, too"
         return np.array([theirs.index(name) for name in ours]), [told]
     if len(theirs) != len(ours):
         difference = f"has {len(theirs)} keypoints, the skeleton {skeleton.name!r} {len(ours)}"
@@ -102,8 +123,8 @@ def keypoint_order(category: Mapping[str, Any], skeleton: Skeleton, path: str | 
         difference = f"calls keypoint {place + 1} {names[place]!r}, the skeleton {skeleton.name!r} "
         difference += f"{skeleton.keypoints[place]!r}"
     raise DataError(
-        f"{path}: {difference}; name this data set's with data.skeleton, or map by name with "
-        "tools/convert_annotations.py"
+        f"{path}: {difference}; name this data set's with data.skeleton or --skeleton, or map "
+        "by name with tools/convert_annotations.py"
     )
 
 

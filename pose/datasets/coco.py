@@ -15,6 +15,7 @@ import numpy as np
 from pose.datasets.annotations import AnnotatedPersons, check_somebody, counts, persons_in
 from pose.datasets.categories import person_category
 from pose.datasets.detections import detected_boxes
+from pose.datasets.image_records import listed_images
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
@@ -100,8 +101,8 @@ def persons_of(file: Mapping[str, Any], path: str | Path, skeleton: Skeleton, an
     _refuse(
         np.logical_not(usable),
         lambda row: (
-            f"{path}: the box {boxes[row].tolist()} of annotation {ids[row]} has no size inside its picture; "
-            "correct or remove the annotation"
+            f"{path}: the box {boxes[row].tolist()} of annotation {ids[row]} has no size inside its picture, "
+            f"{limits[row][0]} x {limits[row][1]} by the file; correct that size, or correct or remove the annotation"
         ),
     )
     return Persons(
@@ -199,15 +200,10 @@ def check_tables(file: Any, path: str | Path) -> dict[str, Any]:
 
 
 def _image_table(file: Mapping[str, Any], path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        ids = np.array([image["id"] for image in file["images"]], dtype=np.int64)
-        names = np.array([image["file_name"].replace("\\", "/").encode() for image in file["images"]], dtype=np.bytes_)
-        sizes = np.array([(image["width"], image["height"]) for image in file["images"]], dtype=np.int32)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(f"{path}: an image record needs id, file_name, width and height ({error!r})") from error
-    if len(np.unique(ids)) != len(ids):
-        raise DataError(f"{path}: two image records have the same id; ids must be different")
-    return ids, names, sizes.reshape(-1, 2)
+    images = listed_images(file, path)
+    names = np.array([image.name.encode() for image in images], dtype=np.bytes_)
+    sizes = np.array([image.size for image in images], dtype=np.int32)
+    return np.array([image.id for image in images], dtype=np.int64), names, sizes.reshape(-1, 2)
 
 
 def _rows_of(values: np.ndarray, table: np.ndarray) -> np.ndarray:

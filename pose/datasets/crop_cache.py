@@ -51,6 +51,9 @@ class CropCache:
         self.places, self.scales, self.offsets = index["places"], index["scales"], index["offsets"]
         self.broken: dict[str, str] = json.loads(str(index["broken"]))
         """What was wrong with the pictures of persons, by row, when the cache was made."""
+        said = json.loads(str(index["notices"])) if "notices" in index else []
+        self.notices: list[tuple[str, str]] = [(notice, path) for notice, path in said]
+        """(notice, path) of pictures that were turned or may have to be; none in a cache of before they were kept."""
 
     def view(self, row: int, step: float) -> View:
         """The cached part of a person's picture; see :class:`~pose.datasets.image_folder.Source`."""
@@ -141,11 +144,13 @@ def _write(path: Path, key: str, images: ImageFolder, regions: np.ndarray, steps
     places = np.zeros((count, 2), dtype=np.int64)
     scales, offsets = np.ones((count, 2)), np.zeros((count, 2))
     broken: dict[int, str] = {}
+    notices: dict[tuple[str, str], None] = {}
     order = np.argsort(images.persons.image_index, kind="stable")
     tasks = np.split(order, np.flatnonzero(np.diff(images.persons.image_index[order])) + 1)
     work = partial(_cut, images, regions, steps)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        for results in mapped(work, tasks, workers):
+        for results, said in mapped(work, tasks, workers):
+            notices |= dict.fromkeys(said)
             for row, encoded, scale, offset in results:
                 if isinstance(encoded, str):
                     broken[row] = encoded
@@ -155,19 +160,23 @@ def _write(path: Path, key: str, images: ImageFolder, regions: np.ndarray, steps
                 file.write(encoded)
         start = file.tell()
         index = io.BytesIO()
-        told = np.array(json.dumps(broken))
-        np.savez(index, key=np.array(key), places=places, scales=scales, offsets=offsets, broken=told)
+        told = {"broken": np.array(json.dumps(broken)), "notices": np.array(json.dumps(list(notices)))}
+        np.savez(index, key=np.array(key), places=places, scales=scales, offsets=offsets, **told)
         file.write(index.getvalue() + start.to_bytes(8, "little"))
 
 
 def _cut(
     images: ImageFolder, regions: np.ndarray, steps: np.ndarray, rows: np.ndarray
-) -> list[tuple[int, bytes | str, np.ndarray | None, np.ndarray | None]]:
-    """The cached parts of a picture, one for each of its persons: row, JPEG (or what is wrong), scale and offset."""
+) -> tuple[list[tuple[int, bytes | str, np.ndarray | None, np.ndarray | None]], list[tuple[str, str]]]:
+    """The cached parts of a picture, one for each of its persons: row, JPEG (or what is wrong), scale and offset.
+
+    And what is said of the picture, as (notice, path).
+    """
     try:
         image = images.read(images.persons.image_index[rows[0]]).image
     except DataError as error:
-        return [(int(row), str(error), None, None) for row in rows]
+        return [(int(row), str(error), None, None) for row in rows], []
+    said, images.notices = images.notices, []
     limits = np.array(image.shape[1::-1])
     firsts = np.minimum(regions[rows, :2], limits - 1)  # regions of a picture of unknown size may go beyond it
     lasts = np.minimum(regions[rows, 2:], limits)
@@ -183,4 +192,4 @@ def _cut(
             scale = np.ones(2)
         encoded = cv2.imencode(".jpg", part, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
         results.append((row, encoded, scale, (scale - 1) / 2 - (left, top) * scale))
-    return results
+    return results, said

@@ -111,6 +111,8 @@ class CropDataset(BatchDataset[Batch]):
                 crop_cache, self.images, self.upper_body, self.input_size, augmentation, workers, reduced_decode, tell
             )
             self.problems += set(self.source.broken.values()) - set(self.problems)
+            self.notices.add(self.source.notices, tell)
+            self.notices.tell_counts(tell)
 
     @property
     def aspect_ratio(self) -> float:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pose.datasets.categories import only_category
+from pose.datasets.categories import of_category, only_category
+from pose.datasets.image_records import is_id, short
 from pose.errors import DataError
 
 
@@ -70,39 +71,53 @@ def detected_boxes(
     Raises:
         DataError: It is no such list, the category cannot be told, or no box has a size.
     """
-    try:
-        if not isinstance(records, list):
-            raise TypeError("it is no list")
-        used = [record.get("category_id") for record in records]
-        number = only_category(used, path, category if category in used else None)
-        chosen = [record for record in records if record.get("category_id", number) == number]
-        kept = [row for row in map(_row, chosen) if row[1][4] >= threshold]
-        rows = np.array([values for _, values in kept], np.float64).reshape(-1, 5)
-        image_ids = np.array([image_id for image_id, _ in kept], np.int64)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path}: not a COCO detections file: needs a results list of image_id, category_id, bbox and score "
-            f"({error!r})"
-        ) from error
-    others = len(records) - len(chosen)
-    notices = (f"{path}: {others:,} boxes of other categories are left out; persons are {number}",) if others else ()
+    if not isinstance(records, list):
+        raise _no_detections(path, "it is no list")
+    for row, record in enumerate(records):
+        problem = _problem(record)
+        if problem:
+            raise _no_detections(path, f"record {row} {problem}")
+    used = [record.get("category_id") for record in records]
+    number = only_category(used, path, category if category in used else None)
+    chosen, notices = of_category(records, number, path, "boxes")
+    kept = [record for record in chosen if float(record["score"]) >= threshold]
+    rows = np.array([[*map(float, record["bbox"]), float(record["score"])] for record in kept]).reshape(-1, 5)
+    image_ids = np.array([int(record["image_id"]) for record in kept], np.int64)
     found = DetectedBoxes(image_ids, rows[:, :4], rows[:, 4], notices)
     sized = np.isfinite(found.boxes).all(1) & (found.boxes[:, 2:] > 0).all(1)
     return found.without(~sized, path, "has no size")
 
 
-def _row(record: Mapping[str, Any]) -> tuple[int, tuple[float, ...]]:
-    box = record["bbox"]
-    if not isinstance(box, list | tuple) or len(box) != 4:
-        raise ValueError(f"a bbox must be x, y, width, height, not {str(box)[:80]}")
-    image_id = record["image_id"]
-    if isinstance(image_id, float) and not image_id.is_integer():
-        raise ValueError(f"image_id must be a whole number, not {image_id}")
-    if isinstance(image_id, bool | str):
-        raise ValueError(f"image_id must be a whole number, not {image_id!r:.80}")
-    score = float(record["score"])
-    if not math.isfinite(score):
-        raise ValueError(f"a box on picture {image_id} has no finite number as score")
-    return int(image_id), (*map(float, box), score)
+def _no_detections(path: str | Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: not a COCO detections file: {what}; needs a results list of image_id, category_id, bbox and score"
+    )
+
+
+def _problem(record: Any) -> str:
+    """What is wrong with a record, or nothing; a box without a size is no such thing."""
+    if not isinstance(record, Mapping):
+        return f"is {short(record)}"
+    for key in ("image_id", "bbox", "score"):
+        if key not in record:
+            return f"has no {key!r}"
+    number, box, score = record["image_id"], record["bbox"], record["score"]
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if not is_id(number):
+        return f"has {short(number)} as image_id, not a whole number of 64 bits"
+    if not isinstance(record.get("category_id", 1), int | None):
+        return f"(picture {number}) has {short(record['category_id'])} as category_id"
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(_is_number, box)):
+        return f"(picture {number}) has {short(box)} as bbox, not x, y, width, height"
+    if not _is_number(score) or not math.isfinite(float(score)):
+        return f"(picture {number}) has no finite number as score, but {short(score)}"
+    return ""
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True

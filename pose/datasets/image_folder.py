@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -168,50 +168,3 @@ def mapped(work: Callable[[Item], Result], items: Sequence[Item], workers: int) 
 def _leave_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes: the main one ends the others,
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # with SIGTERM
-
-
-class BrokenImages:
-    """Counts pictures that cannot be used, tells each once, and stops where they are too many.
-
-    Args:
-        share: The largest share of the pictures that may be broken.
-        count: How many there are.
-
-    Attributes:
-        found: The messages, each of which names a file.
-    """
-
-    def __init__(self, share: float, count: int) -> None:
-        self.limit = int(share * count)
-        self.count = count
-        self.found: dict[str, None] = {}
-        self._new: list[str] = []
-
-    def add(self, messages: Iterable[str], tell: Callable[[str], None] = print) -> None:
-        """Counts and tells those that are new.
-
-        Raises:
-            DataError: They are too many now.
-        """
-        for message in messages:
-            if message not in self.found:
-                self._new.append(message)
-                self.count_in([message])
-                tell(f"warning: skipped {message} ({len(self.found)} of at most {self.limit})")
-
-    def take_new(self) -> list[str]:
-        """The messages that came by :meth:`add` since the last call, for the run's other processes."""
-        taken, self._new = self._new, []
-        return taken
-
-    def count_in(self, messages: Iterable[str]) -> None:
-        """Counts messages of this or another process.
-
-        Raises:
-            DataError: They are too many now.
-        """
-        for message in messages:
-            self.found[message] = None
-            if len(self.found) > self.limit:
-                more = f" ({len(self.found)} of {self.count} pictures cannot be used, up to {self.limit} are skipped)"
-                raise DataError(message + more)

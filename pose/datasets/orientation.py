@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from pose.datasets.image_names import find_image
+from pose.datasets.image_records import image_sizes
 from pose.datasets.images import decode_checked, read_bytes, reduction_of
 from pose.errors import DataError
 
@@ -114,9 +115,9 @@ def read_named(root: str | Path, name: str, size: tuple[int, int], reduction: in
 
 
 def size_of(record: Mapping[str, Any]) -> tuple[int, int]:
-    """``width`` and ``height`` of an annotation file's image record; 0, 0 where it does not say both."""
-    width, height = (record.get(side) for side in ("width", "height"))
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else (0, 0)
+    """``width`` and ``height`` of an annotation file's image record that was read; 0, 0 where it does not say both."""
+    (size,) = image_sizes([record], "annotations").values()
+    return size
 
 
 def _fits(image: np.ndarray, width: int, height: int, reduction: int) -> bool:
@@ -140,6 +141,11 @@ class ImageNotices:
             if notice not in self.found:
                 tell(f"{path} and perhaps more pictures {notice}")
             self.found.setdefault(notice, set()).add(path)
+
+    @property
+    def lines(self) -> list[str]:
+        """What is said, with how many pictures it is said of."""
+        return [f"{len(paths):,} pictures {notice}" for notice, paths in self.found.items()]
 
     def tell_counts(self, tell: Callable[[str], None]) -> None:
         """Tells how many there are of each kind, where that is more than was told."""

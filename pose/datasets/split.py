@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def hold_out(
     path: str | Path = "annotations",
     category: str | int | None = None,
     alike: Iterable[tuple[int, int]] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two annotation files of one: to train on, and to choose by.
 
@@ -34,11 +35,12 @@ def hold_out(
         path: The file's, for messages.
         category: The persons', by name or id, see :func:`pose.datasets.annotations.persons_in`.
         alike: Pairs of rows of ``images`` that look the same; such pictures, and those like them, stay on one side.
+        tell: Takes a line for each rule that decides who counts.
 
     Raises:
         DataError: It is no annotation file, or has not more than ``count`` pictures with a person that counts.
     """
-    first_ids, candidates = _candidates(annotations, path, category, alike)
+    first_ids, candidates = _candidates(annotations, path, category, alike, tell)
     if seed < 0:
         raise DataError(f"{path}: the seed must not be negative, got {seed}")
     if not 0 < count < len(candidates):
@@ -79,11 +81,15 @@ def _candidates(
     path: str | Path,
     category: str | int | None,
     alike: Iterable[tuple[int, int]] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[dict[int, int], list[int]]:
     """Maps each picture's id to the first id of that picture; and the first ids that have a person that counts."""
     try:
-        persons = persons_in(annotations, path, category=category).records
-        labeled = {person["image_id"] for person in persons if counts(person)}
+        persons = persons_in(annotations, path, category=category)
+        if tell is not None:
+            for notice in persons.notices:
+                tell(notice)
+        labeled = {person["image_id"] for person in persons.records if counts(person)}
         first_ids = _together(ids_of_one_image(annotations["images"]), annotations["images"], alike)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no annotation file in COCO's format: {error!r}") from error

@@ -10,16 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pose.datasets.annotations import AnnotatedPersons, persons_in
+from pose.datasets.annotations import AnnotatedPersons, counts, persons_in
 from pose.datasets.coco import Persons, persons_of, read_tables
+from pose.datasets.joint_confidences import CONFIDENCES, extra_joints, own_confidences
 from pose.datasets.split import first_share, hold_out
 from pose.datasets.train_set import TrainSet
 from pose.errors import DataError
-from pose.files import read_json
 from pose.skeleton import Skeleton, choose_skeleton
-
-CONFIDENCES = "confidences"
-"""The field of an annotation with a number for each of its keypoints: how sure the network was that made them."""
 
 
 class TrainPersons(NamedTuple):
@@ -89,16 +86,22 @@ def joined(parts: Sequence[Persons], folders: Sequence[str]) -> Persons:
 
 def held_out(
     sets: Sequence[TrainSet], root: str | Path, skeleton: Skeleton, category: str | int | None = None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """One annotation file of the pictures that all sets hold out, with file names relative to ``root``.
 
-    Keypoints are those that training would learn from: matched by name, a network's doubtful ones unlabelled.
+    Keypoints are those that training would learn from: matched by name, a network's doubtful ones unlabelled. Who would
+    not train is in the file, too, without keypoints: in scoring answers there are neither right nor wrong.
+
+    Returns:
+        The file, and a line for each rule that was needed.
 
     Raises:
         DataError: As in :func:`read_train_sets`, or no set holds pictures out.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    told: list[str] = []
+    none = [0] * 3 * skeleton.num_keypoints
     for each in sets:
         if not each.hold_out:
             continue
@@ -106,21 +109,16 @@ def held_out(
         file = _split(read_tables(path), path, each.hold_out, category)[1]
         annotated = _annotated(file, each, path, skeleton, category)
         persons, _ = _as_skeleton(file, annotated, each, path, Path(root), skeleton)
-        by_id = {annotation["id"]: annotation for annotation in annotated.records}
-        for row, annotation_id in enumerate(persons.annotation_ids.tolist()):
-            keypoints = persons.keypoints[row]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": len(images) + 1 + int(persons.image_index[row]),
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": by_id[annotation_id]["bbox"],
-                    "area": by_id[annotation_id]["area"],
-                    "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-                    "keypoints": [round(value, 2) for value in keypoints.ravel().tolist()],
-                }
-            )
+        told += annotated.notices
+        rows = {annotation_id: row for row, annotation_id in enumerate(persons.annotation_ids.tolist())}
+        numbers = {image["id"]: number for number, image in enumerate(file["images"], len(images) + 1)}
+        for record in annotated.records:
+            row = rows.get(record["id"])
+            keypoints = none if row is None else [round(value, 2) for value in persons.keypoints[row].ravel().tolist()]
+            kept = {key: record[key] for key in ("iscrowd", "bbox", "area")}
+            own = {"id": len(annotations) + 1, "image_id": numbers[record["image_id"]], "category_id": 1, **kept}
+            labeled = sum(value > 0 for value in keypoints[2::3])
+            annotations.append({**own, "num_keypoints": labeled, "keypoints": keypoints})
         for image in file["images"]:
             name = os.path.join(each.images, image["file_name"])
             images.append({**image, "id": len(images) + 1, "file_name": name})
@@ -128,7 +126,7 @@ def held_out(
         raise DataError("no training set has hold_out pictures")
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
     person = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}
-    return {"images": images, "annotations": annotations, "categories": [person]}
+    return {"images": images, "annotations": annotations, "categories": [person]}, tuple(told)
 
 
 def _read(
@@ -146,7 +144,7 @@ def _read(
     persons, unsure = _as_skeleton(file, annotated, each, path, root, skeleton)
     labeled = persons.keypoints[..., 2] > 0
     left_out = {
-        "annotations without a person to train on": len(file["annotations"]) - len(persons),
+        **_who_is_left_out(annotated, len(persons)),
         f"joints below confidence {each.least_confidence:g}": unsure,
         "pictures held out": each.hold_out,
         f"pictures that are not of the share {each.share:g}": images - len(file["images"]),
@@ -156,6 +154,18 @@ def _read(
     told = [f"{count:,} {what}" for what, count in left_out.items() if count]
     line = f"{line}; left out: {', '.join(told)}" if told else line
     return persons, (line, *annotated.notices)
+
+
+def _who_is_left_out(annotated: AnnotatedPersons, kept: int) -> dict[str, int]:
+    """How many persons of a set do not train, and why; other categories have a notice of their own."""
+    records, crowds = annotated.records, sum(person["iscrowd"] for person in annotated.records)
+    counted = sum(map(counts, records))
+    return {
+        "crowd regions": crowds,
+        "persons without a labelled keypoint": len(records) - counted - crowds - annotated.areas_zero,
+        "persons of area 0": annotated.areas_zero,
+        "persons without a keypoint to learn from": counted - kept,
+    }
 
 
 def _split(
@@ -198,10 +208,10 @@ def _as_skeleton(
     keypoints, confidences = np.zeros((*shape, 3), np.float32), np.full(shape, np.nan, np.float32)
     keypoints[:, target] = persons.keypoints[:, source]
     if stated:
-        confidences[:, target] = _own_confidences(annotated, path, persons, own)[:, source]
+        confidences[:, target] = own_confidences(annotated, path, persons, own)[:, source]
     if each.extra_joints:
         lacking = np.setdiff1d(np.arange(skeleton.num_keypoints), target)
-        joints = _extra_joints(root / each.extra_joints, persons, skeleton)[:, lacking]
+        joints = extra_joints(root / each.extra_joints, persons, skeleton)[:, lacking]
         keypoints[:, lacking, :2] = joints[..., :2]
         keypoints[:, lacking, 2] = 2 * (joints[..., 2] > 0)
         confidences[:, lacking] = joints[..., 2]
@@ -216,34 +226,3 @@ def _as_skeleton(
     if not len(rows):
         raise DataError(f"{path}: no person has a joint of confidence {each.least_confidence:g} or more")
     return replace(persons, keypoints=keypoints, joint_weights=weights).take(rows), int(unsure.sum())
-
-
-def _own_confidences(annotated: AnnotatedPersons, path: Path, persons: Persons, own: Skeleton) -> np.ndarray:
-    """(N, K) confidences of the annotations' own keypoints; NaN for annotations that state none."""
-    none = [float("nan")] * own.num_keypoints
-    stated = {annotation["id"]: annotation.get(CONFIDENCES, none) for annotation in annotated.records}
-    try:
-        return np.array([stated[each] for each in persons.annotation_ids.tolist()], np.float32).reshape(
-            len(persons), own.num_keypoints
-        )
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: the {CONFIDENCES} of an annotation must be {own.num_keypoints} numbers, one a keypoint"
-        ) from error
-
-
-def _extra_joints(path: Path, persons: Persons, skeleton: Skeleton) -> np.ndarray:
-    """(N, K, 3) x, y and confidence; 0 for persons that the file does not name."""
-    stated = read_json(path, "file of a network's joints")
-    none = [[0.0] * 3] * skeleton.num_keypoints
-    try:
-        joints = np.array([stated.get(str(each), none) for each in persons.annotation_ids.tolist()], np.float32)
-        joints = joints.reshape(len(persons), skeleton.num_keypoints, 3)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: needs an object from annotation id to {skeleton.num_keypoints} times x, y, confidence, the "
-            f"keypoints of {skeleton.name} in its order"
-        ) from error
-    if not np.isfinite(joints).all():
-        raise DataError(f"{path}: a joint is no finite number; correct or remove it")
-    return joints

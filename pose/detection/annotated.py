@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pose.datasets.annotations import AnnotatedPersons, boxes_in, persons_in
 from pose.datasets.categories import person_category
 from pose.datasets.coco import read_detections, read_tables
-from pose.datasets.image_names import plain_name
+from pose.datasets.image_records import ListedImage, listed_images
 from pose.errors import DataError
 from pose.files import read_json
 from pose.skeleton import COCO, PERSON_CATEGORY
-
-
-class ListedImage(NamedTuple):
-    """A picture of an annotation file.
-
-    Attributes:
-        id: The file's.
-        name: Its file's, with slashes; :func:`pose.datasets.image_names.find_image` finds it.
-        size: Width and height as its annotations count pixels; 0, 0 where the file does not say.
-    """
-
-    id: int
-    name: str
-    size: tuple[int, int]
-
-
-def listed_images(file: Mapping[str, Any], path: str | Path) -> list[ListedImage]:
-    """The pictures of an annotation file, which ``path`` names in messages.
-
-    Raises:
-        DataError: A record has no id or no file name, its size is not two whole numbers, or an id is there twice.
-    """
-    listed = []
-    for image in file["images"]:
-        if not isinstance(image, Mapping) or not _is_named(image):
-            raise DataError(f"{path}: an image record needs a whole number as id and a file_name: {image!r:.80}")
-        size = image.get("width") or 0, image.get("height") or 0
-        if not all(isinstance(side, int) and 0 <= side < 2**31 for side in size):
-            raise DataError(f"{path}: an image record needs whole numbers as width and height: {image!r:.80}")
-        listed.append(ListedImage(image["id"], plain_name(image["file_name"]), size))
-    if len({image.id for image in listed}) < len(listed):
-        raise DataError(f"{path}: two image records have the same id; ids must be different")
-    return listed
-
-
-def _is_named(image: Mapping[str, Any]) -> bool:
-    number, name = image.get("id"), image.get("file_name")
-    return isinstance(number, int) and not isinstance(number, bool) and isinstance(name, str) and "\0" not in name
 
 
 def read_images(path: str | Path, category: str | int | None = None) -> tuple[list[ListedImage], int]:
@@ -91,12 +53,12 @@ class BoxTruth(NamedTuple):
 
     Attributes:
         file: ``images`` and ``annotations`` as COCO has them, of persons and crowds alone.
-        areas_from_boxes: How many areas were missing and are those of the boxes.
+        notices: A line for each rule that changed or left out something, with its count.
         category: The id of the persons' category.
     """
 
     file: dict[str, Any]
-    areas_from_boxes: int
+    notices: tuple[str, ...]
     category: int
 
 
@@ -108,8 +70,9 @@ def read_truth(path: str | Path, category: str | int | None = None) -> BoxTruth:
     for record, before in zip(persons.records, written, strict=True):
         if not before.get("keypoints") and isinstance(before.get("num_keypoints"), int):
             record["num_keypoints"] = before["num_keypoints"]  # a file of boxes says how many, and not where
-    areas = sum(before.get("area") is None for before in written)
-    return BoxTruth({"images": file["images"], "annotations": persons.records}, areas, persons.category["id"])
+    told = {what: count for what, count in persons.told.items() if "keypoint" not in what}  # boxes are measured alone
+    notices = replace(persons, told=told, order=()).notices
+    return BoxTruth({"images": file["images"], "annotations": persons.records}, notices, persons.category["id"])
 
 
 def read_boxes(

@@ -60,6 +60,7 @@ class LabeledImages:
         weights: (M,) float64, see :class:`Source`.
         boxes: M times (P, 4) float32 x1, y1, x2, y2 in pixels of the picture.
         kinds: M times (P,) int64, of :data:`~pose.detection.targets.PERSON`, ``UNSURE`` and ``REGION``.
+        told: A line for each rule that changed or left out something in the files, with its count.
     """
 
     paths: list[str]
@@ -67,6 +68,7 @@ class LabeledImages:
     weights: np.ndarray
     boxes: list[np.ndarray]
     kinds: list[np.ndarray]
+    told: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -93,27 +95,31 @@ def read_sources(sources: Sequence[Source], root: str | Path, category: str | in
         DataError: A file is missing or not of its format, or there is no person at all.
     """
     paths, weights, labels = [], [], []
+    told: list[str] = []
     for source in sources:
-        for name, known in sorted(_read_source(source, Path(root), category).items()):
+        for name, known in sorted(_read_source(source, Path(root), category, told).items()):
             paths.append(find_image(str(Path(root, source.images)), name))
             weights.append(source.weight)
             labels.append(known)
     if not any((known.kinds == PERSON).any() for known in labels):
         raise DataError(f"{root}: no person in the training data; are these the right files?")
     sizes, boxes, kinds = (list(column) for column in zip(*labels, strict=True))
-    return LabeledImages(paths, np.array(sizes, np.int64), np.array(weights), boxes, kinds)
+    return LabeledImages(paths, np.array(sizes, np.int64), np.array(weights), boxes, kinds, tuple(told))
 
 
-def _read_source(source: Source, root: Path, category: str | int | None) -> dict[str, _Labels]:
+def _read_source(source: Source, root: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
     """What is known of pictures, by file name."""
-    by_hand = {} if source.annotations is None else _read_annotations(root / source.annotations, category)
+    by_hand = {} if source.annotations is None else _read_annotations(root / source.annotations, category, told)
     found = {} if source.boxes is None else _read_found(root / source.boxes)
     unknown = _Labels((0, 0), np.zeros((0, 4)), np.zeros(0, np.int64))
-    merged = {}
+    merged, flat = {}, 0
     for name in by_hand.keys() | found.keys():
         own = by_hand.get(name, unknown)
         boxes, kinds = _merge(own.boxes, own.kinds, found.get(name, np.zeros((0, 5))), source)
+        flat += int((~_sized(_corners(own.boxes))).sum())
         merged[name] = _Labels(own.size, boxes, kinds)
+    if flat:
+        told.append(f"{root / str(source.annotations)}: {flat:,} boxes without a size are left out")
     return merged
 
 
@@ -131,11 +137,12 @@ def _read_found(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _read_annotations(path: Path, category: str | int | None) -> dict[str, _Labels]:
+def _read_annotations(path: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
     """x, y, width, height and kind of each annotated person, by file name."""
     from pose.detection.annotated import read_persons  # a detector that only finds persons reads no annotations
 
     listed, persons = read_persons(path, category)
+    told += persons.notices
     names = {image.id: image.name for image in listed}
     boxes: dict[str, list[list[float]]] = {image.name: [] for image in listed}
     kinds: dict[str, list[int]] = {image.name: [] for image in listed}
@@ -157,8 +164,13 @@ def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: So
     kind = np.where(found[:, 4] >= source.sure, PERSON, UNSURE)
     boxes = np.concatenate([own, theirs[new]]).astype(np.float32)
     kinds = np.concatenate([kinds, kind[new]])
-    whole = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    whole = _sized(boxes)
     return boxes[whole], kinds[whole]
+
+
+def _sized(corners: np.ndarray) -> np.ndarray:
+    """(N,) bool: boxes (N, 4) with a width and a height."""
+    return (corners[:, 2:] > corners[:, :2]).all(1)
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:

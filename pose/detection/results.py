@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pose.datasets.image_names import find_image
+from pose.datasets.image_records import ListedImage
 from pose.datasets.orientation import ImageNotices, read_annotated
-from pose.detection.annotated import ListedImage, read_images
+from pose.detection.annotated import read_images
 from pose.skeleton import PERSON_CATEGORY
 
 Detector = Callable[[np.ndarray], np.ndarray]

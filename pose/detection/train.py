@@ -72,6 +72,8 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     schedule = settings.train
     trainer = make_trainer(settings, device, fresh)
     data = open_training_data(settings.data)
+    for line in data.images.told:
+        tqdm.write(f"training set {line}")
     if data.broken:
         tqdm.write(f"warning: {len(data.broken)} pictures cannot be used, the first: {data.broken[0]}")
     notices = ImageNotices()

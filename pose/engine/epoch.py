@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pose.datasets.image_folder import BrokenImages
+from pose.datasets.broken_images import BrokenImages
 from pose.engine import distributed
 from pose.engine.progress import Progress, TrainingError
 from pose.engine.signals import StopSignals

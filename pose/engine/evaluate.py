@@ -52,6 +52,11 @@ class TestSet:
         """The persons."""
         return dataset_of(self.loader, CropDataset).persons
 
+    @property
+    def image_notices(self) -> list[str]:
+        """A line for each kind of pictures that were turned or may have to be, of those that were read so far."""
+        return dataset_of(self.loader, CropDataset).notices.lines
+
 
 @dataclass(frozen=True)
 class TestRun:
@@ -201,7 +206,7 @@ def stamp(settings: Settings, test_set: TestSet, model: str, checkpoint: str | P
         annotations=annotations.name,
         annotations_sha256=sha256(annotations),
         areas_from_boxes=truth.areas_from_boxes,
-        notices=tuple(map(_without_folder, (*truth.notices, *test_set.notices))),
+        notices=tuple(map(_without_folder, (*truth.notices, *test_set.notices, *test_set.image_notices))),
         versions=library_versions(),
     )
 

@@ -57,6 +57,11 @@ def run(prepare: Callable[[bool], Task], work_dir: str | Path, resume: bool = Fa
         return {"best": best, "checkpoint": work_dir / BEST, "stopped": signals.received}
 
 
+def _write_told(work_dir: Path, task: Task, report: Report | None) -> None:
+    if report and task.told:
+        write_json(work_dir / DATA, task.told())
+
+
 def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> dict[str, float] | None:
     """:func:`run` in a folder that is this run's; the best figures."""
     schedule, trainer = task.schedule, task.trainer
@@ -65,8 +70,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     if distributed.is_main():
         stored = task.settings.to_dict()
         report = Report(work_dir / METRICS, progress.epoch, task.figures, schedule.loggers, stored)
-    if report and task.told:
-        write_json(work_dir / DATA, task.told)
+    _write_told(work_dir, task, report)
     eta = Eta(progress.epoch, schedule.epochs)
 
     def save() -> None:
@@ -91,6 +95,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
             if better and row[task.chosen_by] >= 0:  # COCO's -1 says that there was nobody to find
                 progress.best = {"epoch": epoch, **{name: row[name] for name in task.figures}}
                 save_best(work_dir, task, progress.best)
+        _write_told(work_dir, task, report)  # of the pictures that were read meanwhile, too
         if report:
             report.add(row)
         progress.next_epoch()

@@ -162,7 +162,7 @@ def resume_run(work_dir: Path, task: Task) -> Progress:
     if changed:
         distributed.say(f"resumed with other settings: {', '.join(changed)}")
     if task.broken and not any(changes(_training_files(before), _training_files(now))):
-        task.broken.count_in(broken)  # other files would be counted under other names
+        task.broken.resume(broken, distributed.say)  # other files would be counted under other names
     return progress
 
 

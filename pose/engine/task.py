@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pose.datasets.image_folder import BrokenImages
+from pose.datasets.broken_images import BrokenImages
 from pose.datasets.loading.order import EpochBatches
 from pose.engine.trainer import Trainer
 
@@ -64,7 +64,7 @@ class Task:
         broken: Counts pictures that cannot be used, which a batch names as ``problems``; None where there are none.
         enough: Takes the epoch, from 1, and the figures of each validation; True ends the run there.
         begin_epoch: Sets what the schedule says of an epoch, from 0; what to report of it.
-        told: What was said of each split's data, who was left out and why among it, for the work folder's file.
+        told: Gives what was said so far of each split's data, who was left out and why among it, for the work folder.
         stated: What checkpoints state beside weights and settings: what the network's outputs are.
         stored_settings: Reads the settings of an older checkpoint as this version would write them.
         sheet: A picture (H, W, 3) uint8 BGR of what a network does, for TensorBoard.
@@ -85,7 +85,7 @@ class Task:
     broken: BrokenImages | None = None
     enough: Callable[[int, Mapping[str, float]], bool] = _never
     begin_epoch: Callable[[int], dict[str, float]] = _nothing
-    told: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    told: Callable[[], Mapping[str, Sequence[str]]] | None = None
     stated: Mapping[str, Any] = field(default_factory=dict)
     stored_settings: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     sheet: Callable[[nn.Module], np.ndarray] | None = None

@@ -88,7 +88,7 @@ def _prepare(
         begin_epoch=partial(begin_epoch, trainer, schedule),
         sheet=partial(prediction_sheet, settings=settings, device=device),
         sheet_every=schedule.sheet_every,
-        told=data.told,
+        told=data.told_so_far,
         stated={KEYPOINTS: list(settings.skeleton().keypoints)},
         stored_settings=stored_settings,
         **({} if enough is None else {"enough": enough}),

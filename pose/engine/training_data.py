@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch.utils.data import DataLoader
 
 from pose.config import Settings
+from pose.datasets.broken_images import BrokenImages, still_broken
 from pose.datasets.crops import Batch, CropDataset
-from pose.datasets.image_folder import BrokenImages, broken_images
+from pose.datasets.image_folder import broken_images
 from pose.datasets.loading.loader import dataset_of, make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
 from pose.engine.evaluate import TestSet, open_test_set, read_truth
 from pose.errors import DataError
-from pose.evaluation.protocol import AREAS_FROM_BOXES
+from pose.evaluation.coco_eval import annotation_notices
 
 Loader = DataLoader[Batch | DataError]
 
@@ -33,6 +35,14 @@ class RunData(NamedTuple):
     test_set: TestSet
     broken: BrokenImages
     told: dict[str, list[str]]
+
+    def told_so_far(self) -> dict[str, list[str]]:
+        """``told``, and what is to be said of the pictures that were read so far, by this process."""
+        trained = dataset_of(self.train_loader, CropDataset).notices.lines
+        return {
+            "training": [*self.told["training"], *trained],
+            "validation": [*self.told["validation"], *self.test_set.image_notices],
+        }
 
 
 def prepare_data(settings: Settings, check: bool = False) -> RunData:
@@ -66,11 +76,16 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
         f"training on {len(dataset)} persons, validating on {len(test_set.persons)} ({schedule.validation_boxes} boxes)"
     )
     truth = read_truth(settings, test_set.split) if distributed.is_main() else None
-    validated = [] if truth is None else [*truth.notices, *test_set.notices]
-    validated += [AREAS_FROM_BOXES] if truth is not None and truth.areas_from_boxes else []
+    validated = [] if truth is None else [*annotation_notices(truth), *test_set.notices]
     for line in validated:
         distributed.say(f"validation set {line}")
-    broken = BrokenImages(settings.data.broken_share, len(dataset.image_indices))
+    indices = dataset.image_indices.tolist()
+
+    def again(messages: Sequence[str]) -> list[str]:
+        images = dataset.images
+        return still_broken(map(images.path, indices), lambda place: images.read(indices[place]), messages)
+
+    broken = BrokenImages(settings.data.broken_share, len(indices), again)
     broken.add(dataset.problems, distributed.say)
     if check:
         broken.add(_check("training", dataset, settings.data.workers), distributed.say)
@@ -80,13 +95,21 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
     return RunData(train_loader, test_set, broken, {"training": list(read.told), "validation": validated})
 
 
-def make_train_dataset(settings: Settings) -> CropDataset:
+def make_train_dataset(settings: Settings, tell: Callable[[str], None] | None = None) -> CropDataset:
     """The training persons' crops.
+
+    Args:
+        settings: ``data`` and ``augmentation`` are used.
+        tell: Takes the lines about who is left out and why.
 
     Raises:
         DataError: A file is missing or wrong, or too many pictures are missing.
     """
-    return _make_dataset(settings, _read(settings))
+    read = _read(settings)
+    if tell is not None:
+        for line in read.told:
+            tell(line)
+    return _make_dataset(settings, read)
 
 
 def _read(settings: Settings) -> TrainPersons:

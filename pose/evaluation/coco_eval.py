@@ -26,7 +26,7 @@ from pose.evaluation.coco_backend import (
     indexed,
     make_evaluator,
 )
-from pose.evaluation.protocol import PUBLISHED
+from pose.evaluation.protocol import AREAS_FROM_BOXES, PUBLISHED
 from pose.evaluation.results import Predictions, Results, ResultsError, check_results
 from pose.files import read_json
 from pose.poses import rounded
@@ -75,6 +75,15 @@ def load_annotations(
     coco.wanted, coco.notices, coco.person_category = category, persons.notices, persons.category["id"]
     coco.areas_from_boxes = persons.areas_from_boxes
     return coco
+
+
+def annotation_notices(truth: COCO) -> list[str]:
+    """What everyone is told who reads a figure against these annotations: each rule that was needed, and the stamp.
+
+    Args:
+        truth: As :func:`load_annotations` made it.
+    """
+    return [*truth.notices, *[f"{truth.source}: {AREAS_FROM_BOXES}"] * bool(truth.areas_from_boxes)]
 
 
 def evaluate(

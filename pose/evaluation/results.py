@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pose.datasets.categories import of_category
 from pose.errors import DataError
 from pose.files import read_json, write_json
 from pose.poses import to_coco_results
@@ -131,22 +132,36 @@ def read_results(
     num_keypoints: int | None = None,
     image_ids: Collection[int] | None = None,
     category_id: int = PERSON_CATEGORY,
+    tell: Callable[[str], None] = print,
 ) -> list[dict]:
     """Read and check a results file; what is checked is what :func:`check_results` says.
+
+    Records of other categories are left out and told, where there are some of the persons'.
 
     Args:
         path: A JSON file in COCO's keypoint results format.
         num_keypoints: K of the skeleton; None takes that of the first record.
         image_ids: The ids that the annotations know; None leaves that unchecked.
-        category_id: The category that every record must have.
+        category_id: The persons' category.
+        tell: Takes the line about records of other categories.
 
     Raises:
         DataError: It is missing or no JSON.
         ResultsError: It is no list, or a record is wrong; the message names the file.
     """
     results = read_json(path, "results file")
-    check_results(results, num_keypoints, image_ids, category_id, source=str(path))
+    source = str(path)
+    if isinstance(results, list) and all(isinstance(record, Mapping) and _has_category(record) for record in results):
+        chosen, notices = of_category(results, category_id, path, "records")
+        if chosen and notices:
+            results, source = chosen, f"{path}, records of category {category_id}"
+            tell(notices[0])
+    check_results(results, num_keypoints, image_ids, category_id, source)
     return results
+
+
+def _has_category(record: Mapping) -> bool:
+    return isinstance(record.get("category_id"), int)
 
 
 def size_notice(results: Sequence[Mapping]) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from pose.datasets.annotations import AREAS_FILLED, persons_as_written
 from pose.datasets.coco import check_tables, read_tables
+from pose.datasets.image_records import listed_images
 from pose.errors import DataError
 from pose.files import replacing, write_json
 from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset, relative_name
@@ -88,13 +89,7 @@ def from_tables(tables: Mapping[str, Any], path: Path, options: ReadOptions) -> 
     beyond = max(width - count, 0)  # Halpe's, whose body is the first of them
     left_out = Counter({what: count for what, count in persons.told.items() if what != AREAS_FILLED})
     left_out.update(line.removeprefix(f"{path}: ") for line in persons.order)
-    try:
-        images = [
-            ImageRecord(relative_name(each["file_name"]), int(each["width"]), int(each["height"]), each["id"])
-            for each in tables["images"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: an image record needs id, file_name, width and height ({error!r})") from error
+    images = [ImageRecord(relative_name(each.name), *each.size, each.id) for each in listed_images(tables, path)]
     rows = {image.id: row for row, image in enumerate(images)}
     written = [tables["annotations"][row] for row in persons.rows]
     left_out["face, hand and foot keypoints"] += sum(

@@ -1,4 +1,7 @@
-"""LabelMe's JSON files, one an image: points and rectangles of one ``group_id`` are a person."""
+"""LabelMe's JSON files, one an image: points and rectangles of one ``group_id`` are a person.
+
+In a file without groups all points are one person. Beside groups, points without one are nobody's, and are counted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     builder = Builder()
     builder.left_out["JSON files of other kinds"] += len(_files(path)) - len(files)
     for file in files:
-        _add(file, path if path.is_dir() else path.parent, builder)
+        _add(file, path if path.is_dir() else path.parent, options.category, builder)
     skeleton = options.skeleton or skeleton_from_names(path.stem, builder.names or ["keypoint"])
     return builder.build(skeleton)
 
@@ -47,18 +50,26 @@ def _is_file(path: Path) -> bool:
     return b'"shapes"' in text and (b'"imagePath"' in text or b'"version"' in text)
 
 
-def _add(file: Path, root: Path, builder: Builder) -> None:
+def _add(file: Path, root: Path, category: str | None, builder: Builder) -> None:
     fields: dict[str, Any] = read_json(file, "LabelMe file")
     try:
         folder = file.parent.relative_to(root).as_posix()
         name = relative_name(f"{folder}/{fields['imagePath']}" if folder != "." else fields["imagePath"])
         builder.add_image(ImageRecord(name, int(fields["imageWidth"]), int(fields["imageHeight"])))
         groups: dict[Any, list[dict[str, Any]]] = {}
+        drawn = {shape["label"] for shape in fields["shapes"] if shape.get("shape_type") == "rectangle"}
+        persons = category or ("person" if "person" in drawn else None)
         for shape in fields["shapes"]:
-            if shape.get("shape_type") not in ("point", "rectangle"):
-                builder.left_out[f"shapes of kind {shape.get('shape_type')!r}"] += 1
+            kind = shape.get("shape_type")
+            if kind not in ("point", "rectangle"):
+                builder.left_out[f"shapes of kind {kind!r}"] += 1
+            elif kind == "rectangle" and persons not in (None, shape["label"]):
+                builder.left_out[f"rectangles called {shape['label']!r}"] += 1
             else:
                 groups.setdefault(shape.get("group_id"), []).append(shape)
+        if len(groups) > 1:
+            for shape in groups.pop(None, []):
+                builder.left_out[f"{shape['shape_type']}s without a group_id, beside groups"] += 1
         for number, shapes in groups.items():
             points: dict[str, Point] = {}
             box = None

@@ -18,12 +18,14 @@ class ReadOptions:
         images: The folder of the images, for formats that do not say how large they are.
         category: Name or number of the class that the persons are; None takes the one that has keypoints.
         joint_threshold: Found joints below this score count as unlabeled.
+        split: The part of the data set, for formats that have several; None takes all of them.
     """
 
     skeleton: Skeleton | None = None
     images: Path | None = None
     category: str | None = None
     joint_threshold: float = DRAWN_SCORE
+    split: str | None = None
 
 
 @dataclass(frozen=True)

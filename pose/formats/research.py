@@ -129,14 +129,18 @@ def read_aic(path: Path, options: ReadOptions) -> PoseDataset:
 
     images = _Images(path, options)
     owners, points, boxes = [], [], []
+    left_out: Counter[str] = Counter()
     for number, record in enumerate(_records(path)):
         row = images.row(f"{record['image_id']}.jpg")
         for rows, box in _checked(path, number, partial(persons, record)):
             owners.append(row)
             points.append(rows)
             boxes.append(box)
+        left_out["persons without keypoints"] += len(
+            record["human_annotations"].keys() - record["keypoint_annotations"]
+        )
     keypoints = np.reshape(points, (-1, 14, 3))
-    return make_dataset(options.skeleton or AIC, images.records, owners, keypoints, boxes=boxes)
+    return make_dataset(options.skeleton or AIC, images.records, owners, keypoints, left_out, boxes=boxes)
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

@@ -22,8 +22,11 @@ from pose.formats.image_files import image_size, link_image
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.yolo_files import (
     DATA_FILE,
+    NO_IMAGE,
     SPLITS,
+    chosen_split,
     class_names,
+    count_without_image,
     find_data_file,
     image_pairs,
     keypoint_shape,
@@ -41,7 +44,7 @@ def recognizes(path: Path) -> bool:
 
 
 def read(path: Path, options: ReadOptions) -> PoseDataset:
-    """Reads all splits of a folder.
+    """Reads a split of a folder, or all of them as one, which is counted.
 
     Raises:
         DataError: A file is missing or not of this format; the message names file and line.
@@ -57,8 +60,14 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     images: list[ImageRecord] = []
     owners: list[int] = []
     rows: list[np.ndarray] = []
-    left_out: Counter[str] = Counter()
-    for name, image, label in image_pairs(found, fields):
+    pairs, empty = image_pairs(found, fields)
+    left_out = Counter(
+        {
+            NO_IMAGE: count_without_image(pairs, 5 + count * columns, person),
+            "splits without an image": len(empty),
+        }
+    )
+    for name, image, label in chosen_split(found, pairs, options.split, left_out):
         images.append(ImageRecord(name, *image_size(image)))
         for row in label_rows(label, 5 + count * columns):
             if row[0] != person:
@@ -78,7 +87,7 @@ def read(path: Path, options: ReadOptions) -> PoseDataset:
     low = (values[:, :2] - values[:, 2:4] / 2) * sizes
     boxes = np.hstack([low, values[:, 2:4] * sizes])
     keypoints = np.dstack([points[..., :2] * sizes[:, None], visibility])
-    return make_dataset(skeleton, images, owners, keypoints, left_out, boxes=boxes)
+    return make_dataset(skeleton, images, owners, keypoints, +left_out, boxes=boxes)
 
 
 def write(dataset: PoseDataset, path: Path, options: WriteOptions) -> Counter[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from pose.skeleton import Skeleton
 
 DATA_FILE = "data.yaml"
 SPLITS = ("train", "val", "test")
+NO_IMAGE = "persons of label files whose image is in no split"
 
 
 def find_data_file(path: Path) -> Path | None:
@@ -86,30 +89,78 @@ def skeleton_of(path: Path, fields: Mapping[str, Any], count: int, options: Read
     return skeleton_from_names(path.parent.name or "yolo", chosen, flip_index=fields.get("flip_idx"))
 
 
-def image_pairs(path: Path, fields: Mapping[str, Any]) -> Iterator[tuple[str, Path, Path]]:
-    """Each image's name relative to the folder, its file, and its label file, which may be absent."""
+class ImagePair(NamedTuple):
+    """An image of a folder.
+
+    Attributes:
+        split: Of :data:`SPLITS`, the first that has it.
+        name: Relative to the folder.
+        image: Its file.
+        label: Its label file, which may be absent.
+    """
+
+    split: str
+    name: str
+    image: Path
+    label: Path
+
+
+def image_pairs(path: Path, fields: Mapping[str, Any]) -> tuple[list[ImagePair], set[str]]:
+    """The images of all splits, each once, and the splits that have none.
+
+    A place ``../train/images`` is looked for beside the data file, too, as Ultralytics 8.4.190 does
+    (``ultralytics/data/utils.py``, ``check_det_dataset``): Roboflow's exports have such.
+    """
     said = Path(str(fields.get("path") or "."))
     root = next((each for each in (path.parent / said, said, path.parent) if each.is_dir()), path.parent)
     if not (root / "labels").is_dir() and (path.parent / "labels").is_dir():
         root = path.parent  # moved since it was written
-    found = False
-    places = [place for split in SPLITS for place in _listed(fields.get(split))]
-    for place in dict.fromkeys(places):
+    found: dict[Path, ImagePair] = {}
+    empty = {split for split in SPLITS if fields.get(split)}
+    places = [(split, place) for split in SPLITS for place in _listed(fields.get(split))]
+    for split, place in places:
         folder = root / place
+        if not folder.exists() and place.startswith("../"):
+            folder = root / place.removeprefix("../")
         if folder.suffix == ".txt" and folder.is_file():
             lines = folder.read_text(encoding="utf-8").split("\n")
             files = [folder.parent / line.strip() for line in lines if line.strip()]
         else:
             files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
+        empty -= {split} if files else set()
         for image in files:
-            found = True
             parts = list(image.parts)
             last = max((index for index, part in enumerate(parts) if part == "images"), default=-1)
             parts[last] = "labels" if last >= 0 else parts[last]
             name = image.relative_to(root) if image.is_relative_to(root) else image
-            yield name.as_posix(), image, Path(*parts).with_suffix(".txt")
+            found.setdefault(image, ImagePair(split, name.as_posix(), image, Path(*parts).with_suffix(".txt")))
     if not found:
-        raise DataError(f"{path}: no images in {', '.join(places) or 'train, val and test'} of {root}")
+        listed = ", ".join(place for _, place in places) or "train, val and test"
+        raise DataError(f"{path}: no images in {listed} of {root}")
+    return list(found.values()), empty
+
+
+def chosen_split(
+    path: Path, pairs: Sequence[ImagePair], split: str | None, left_out: Counter[str]
+) -> Iterator[tuple[str, Path, Path]]:
+    """Name, image and label of a split, or of all, which are counted by split where there are several."""
+    counted = Counter(pair.split for pair in pairs)
+    if split is not None and split not in counted:
+        raise DataError(f"{path}: has no images of the split {split!r}; there are {', '.join(counted)}")
+    if split is None and len(counted) > 1:
+        left_out.update({f"images of {name!r} in one with other splits": number for name, number in counted.items()})
+    yield from (pair[1:] for pair in pairs if split in (None, pair.split))
+
+
+def count_without_image(pairs: Sequence[ImagePair], columns: int, person: int) -> int:
+    """Persons in label files whose image is in no split, in the folders of the others' label files."""
+    known = {pair.label for pair in pairs}
+    persons = 0
+    for folder in {label.parent for label in known}:
+        for label in folder.glob("*.txt"):
+            with contextlib.suppress(DataError):  # such as a list of class names: no label file
+                persons += 0 if label in known else sum(row[0] == person for row in label_rows(label, columns))
+    return persons
 
 
 def _listed(value: Any) -> list[str]:

@@ -6,7 +6,7 @@ Boxes are (N, 5) float64: x, y, width, height in pixels of the image, and the de
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,20 +150,22 @@ class CocoBoxes:
     def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
         from pose.datasets.detections import detected_boxes
 
-        self._named = {int(record["image_id"]) for record in records}
         found = detected_boxes(records, self.path, threshold)
+        self._named = {int(record["image_id"]) for record in records}
         self.notices = found.notices
         return _by_image(found.image_ids, np.column_stack([found.boxes, found.scores]))
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
         from pose.datasets.annotations import boxes_in
+        from pose.datasets.coco import check_tables
         from pose.datasets.detections import DetectedBoxes
         from pose.datasets.image_names import ImageNames
+        from pose.datasets.image_records import listed_images
 
-        images = {image["id"]: image for image in content["images"]}
-        self._named = set(images)
+        check_tables(content, self.path)
+        self._sizes = {image.id: image.size for image in listed_images(content, self.path)}
+        self._named = set(self._sizes)
         self._images = ImageNames(content["images"])
-        self._sizes = {image_id: (int(image["width"]), int(image["height"])) for image_id, image in images.items()}
         numbered = ((trailing_number(name), image_id) for name, image_id in self._images.ids.items())
         self._id_by_frame = {number: image_id for number, image_id in numbered if number is not None}
         persons = boxes_in(content, self.path)
@@ -203,12 +205,23 @@ class CocoBoxes:
     def _frame_id(self, frame: int) -> int | None:
         return frame if self._id_by_frame is None else self._id_by_frame.get(frame)
 
-    def check_images(self, images: Sequence[Path]) -> None:
-        """Raises DataError if the file speaks of pictures, but of none of these."""
-        if self._named and not any(self.image_id(image) in self._named for image in images):
+    def check_images(self, images: Sequence[Path], warn: Callable[[str], None]) -> None:
+        """Tells how many of these pictures the file does not speak of.
+
+        Raises:
+            DataError: It speaks of pictures, but of none of these.
+        """
+        absent = [image for image in images if self.image_id(image) not in self._named]
+        if self._named and len(absent) == len(images):
+            called = "" if self._images is None else f", its pictures are called {next(iter(self._images.ids))!r}"
             raise DataError(
-                f"{self.path}: no box is on {images[0]}{' or the other pictures' if len(images) > 1 else ''}; "
-                "choose the boxes made for these pictures"
+                f"{self.path}: no box is on {images[0]}{' or the other pictures' if len(images) > 1 else ''}{called}; "
+                "choose the boxes made for these pictures, or their folder"
+            )
+        if absent:
+            warn(
+                f"{self.path}: does not speak of {len(absent):,} of {len(images):,} pictures, {absent[0]} among them; "
+                "nobody is looked for there"
             )
 
     def check_frames(self, video: str | Path, count: int) -> None:

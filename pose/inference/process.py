@@ -39,7 +39,7 @@ def poses_of_images(
         DataError: The only picture cannot be used, or the file has boxes for none.
     """
     if boxes is not None:
-        boxes.check_images(files.paths)
+        boxes.check_images(files.paths, files.warn)
     for chunk in _chunks(read_ahead(files)):
         frames, own = [], []
         for frame in chunk:

@@ -136,7 +136,8 @@ def _sizes(persons: PersonCheck, examples: Examples) -> str:
     shares = zip((5, 25, 50, 75, 95), persons.heights, strict=True)
     heights = ", ".join(f"{share} % below {height:.0f}" for share, height in shares)
     return (
-        f"<p>Share of the persons by COCO's sizes. Box heights in pixels: {heights}.</p>"
+        f"<p>Share of the persons by COCO's sizes, {persons.boxed:,} of them by their boxes' areas. Box heights in "
+        f"pixels: {heights}.</p>"
         + bar_chart(bars, ["share"], 1.0, "Persons by size")
         + f"<p>{len(persons.cut):,} persons ({len(persons.cut) / total:.1%}) touch the image's edge with "
         f"their box: cut off there.</p>{examples.sheet(persons.cut)}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pose.datasets.annotations import LEFT_OUT
+from pose.datasets.annotations import LEFT_OUT, area_is_box
 from pose.formats.dataset import PoseDataset
 
 SMALL, MEDIUM = 32**2, 96**2
@@ -19,7 +19,7 @@ OUTSIDE = 0.1
 """A joint is outside its box where it lies beyond it by more than this share of the box's longer side."""
 
 
-NO_BOX = "box without size inside its image (training and scoring refuse such a file)"
+NO_BOX = "box without size inside its image (training and testing refuse such a file)"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class PersonCheck:
 
     Attributes:
         sizes: Number of trainable persons by COCO's sizes, by the area, or the box's area where nobody drew an outline.
+        boxed: How many trainable persons have their box's area, since nobody drew an outline.
         heights: Box heights in pixels that 5, 25, 50, 75 and 95 % of the trainable persons stay below.
         labeled: (K,) how many trainable persons have each joint labeled.
         hidden: (K,) how many of these are labeled as hidden.
@@ -40,6 +41,7 @@ class PersonCheck:
     """
 
     sizes: dict[str, int]
+    boxed: int
     heights: np.ndarray
     labeled: np.ndarray
     hidden: np.ndarray
@@ -66,7 +68,9 @@ def check_persons(dataset: PoseDataset) -> PersonCheck:
     for rule, broken in rules.items():
         left_out[rule] = np.flatnonzero(broken & trained)
         trained &= ~broken
-    areas = np.where(np.isfinite(dataset.areas), dataset.areas, boxes[:, 2] * boxes[:, 3])[trained]
+    filled = np.where(np.isfinite(dataset.areas), dataset.areas, boxes[:, 2] * boxes[:, 3])
+    boxed = sum(map(area_is_box, filled[trained].tolist(), boxes[trained].tolist()))
+    areas = filled[trained]
     sizes = {
         "small (up to 32 x 32)": int((areas <= SMALL).sum()),
         "medium (up to 96 x 96)": int(((areas > SMALL) & (areas <= MEDIUM)).sum()),
@@ -82,6 +86,7 @@ def check_persons(dataset: PoseDataset) -> PersonCheck:
     heights = boxes[trained, 3]
     return PersonCheck(
         sizes=sizes,
+        boxed=boxed,
         heights=np.percentile(heights, [5, 25, 50, 75, 95]) if len(heights) else np.full(5, np.nan),
         labeled=dataset.labeled[trained].sum(0),
         hidden=(dataset.keypoints[trained, :, 2] == 1).sum(0),
