@@ -104,6 +104,23 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
             proven.add(folder)
 
 
+def check_kind(path: str | Path | None, *suffixes: str) -> None:
+    """Refuses an output that would take the place of a file of another kind; None is passed over.
+
+    Args:
+        path: A file that will be written, as a person named it.
+        suffixes: What names of its kind end in, e.g. ".json". A file there without any suffix is of no kind.
+
+    Raises:
+        OutputError: A file with another suffix is there, by this name or where it leads to as a link.
+    """
+    if path is None:
+        return
+    target = _regular(Path(path))
+    if target.is_file() and target.suffix.lower() not in ("", *suffixes):
+        raise OutputError(f"{path}: is there and no {suffixes[0]} file; choose a name that ends in {suffixes[0]}")
+
+
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there: what is missing is made when a file is written."""
     return next((each for each in (folder, *folder.parents) if os.path.lexists(each)), folder)

@@ -32,13 +32,12 @@ from pose.benchmark import Case, Entry, compare, machine, table
 from pose.command_line import count
 from pose.config import Settings, load_settings
 from pose.errors import command
-from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
 from pose.models.native.inference.times import LayerTime, layer_times, peak
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 from pose.weights import shipped
 
 TORCH, NATIVE = "static, torch", "static, native"
@@ -214,7 +213,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.layers and (arguments.threads > 1 or arguments.batch != [1]):
         raise OptionError("--layers times one picture on one thread; leave --threads and --batch out")
-    check_outputs([arguments.write])
+    check_page(arguments.write)
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     page = Page("Dynamic and static networks on a CPU", f"{machine()}, {threads}")

@@ -41,10 +41,9 @@ from pose.export.formats import FORMATS
 from pose.export.onnx_file import export_onnx
 from pose.export.runtime_table import Network, average_precision, measure, random_network, rows, take_part
 from pose.export.runtimes import OPENERS
-from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import COMPUTED
-from pose.tables import Page, table_head, table_row
+from pose.tables import Page, check_page, table_head, table_row
 from pose.weights import shipped
 
 NETWORKS = {
@@ -230,7 +229,7 @@ def main() -> None:
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")
     parser.add_argument("--forms", nargs="+", choices=OF_ONE_IMAGE, help="compare the forms of layers in these formats")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write)
     if arguments.all or arguments.forms:
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:

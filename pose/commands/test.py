@@ -23,7 +23,7 @@ from pose.evaluation.coco_eval import format_figures
 from pose.evaluation.pck import format_length_pck, pck
 from pose.evaluation.protocol import ANNOTATED
 from pose.evaluation.results import write_results
-from pose.files import check_outputs, write_json
+from pose.files import check_kind, check_outputs, write_json
 from pose.prediction import load_network, ready_for_testing
 
 
@@ -48,6 +48,8 @@ def main() -> None:
     keep = arguments.save_predictions
     written = [out, out.with_suffix(".protocol.json"), keep, report and report / PAGE]
     check_outputs(written, [*files_read(arguments, settings), *settings.data.image_folders()])
+    check_kind(out, ".json")
+    check_kind(keep, ".npz")
     skeleton = settings.skeleton()
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)
