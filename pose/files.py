@@ -21,6 +21,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
 """Of images that not every OpenCV decodes, so that one in a folder is read, or named as one that cannot be."""
 
+LISTED_SUFFIXES = (*IMAGE_SUFFIXES, *RARE_SUFFIXES)
+"""Of all files that are taken for images where a folder, a pattern or an archive is looked through."""
+
 DAMAGED = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
@@ -91,7 +94,7 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
     for path in (Path(output) for output in outputs if output is not None):
         target = _regular(path)
         identity = _identity(path)
-        if target.suffix.lower() in IMAGE_SUFFIXES and target.is_file():
+        if target.suffix.lower() in LISTED_SUFFIXES and target.is_file():
             folder = next((each for each in folders if target.resolve().is_relative_to(each)), None)
             if folder is not None:
                 raise OutputError(f"{path}: is an image of the folder {folder}, which is read; choose another name")

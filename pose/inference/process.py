@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pose.errors import DataError
-from pose.inference.boxes import CocoBoxes, check_inside, touching
+from pose.inference.boxes import NO_BOXES, CocoBoxes, check_inside, touching
 from pose.inference.inputs import Frame, ImageFiles, read_ahead
 from pose.inference.outputs import Stop, Write
 from pose.inference.predictor import Predictor
@@ -70,13 +70,17 @@ def poses_of_video(
         warn: Told about boxes outside their frame, which are left out.
 
     Raises:
-        DataError: All boxes of a frame lie outside it, or the file has boxes for none of the frames.
+        DataError: The file has boxes for none of the frames.
     """
     if boxes is not None and source.frame_count is not None:
         boxes.check_frames(source.name, source.frame_count)
     frames = (Frame(number, image) for number, image in enumerate(source))
     for frame in read_ahead(frames, newest_only=source.live):
-        own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame, warn)
+        try:
+            own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame, warn)
+        except DataError as error:  # hours of work may be done before it: the frame stays, without persons
+            warn(f"{error}: the frame is taken without a box")
+            own = NO_BOXES
         yield frame, predictor(frame.number, frame.image, own)
 
 
