@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pose.engine import distributed
+from pose.engine.divergence import Diverged, check_finite, diverged
 from pose.engine.epoch import CheckpointTimer, train_one_epoch
 from pose.engine.progress import Progress, check_work_dir, resume_run, save_best, save_run
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
@@ -53,7 +54,10 @@ def run(prepare: Callable[[bool], Task], work_dir: str | Path, resume: bool = Fa
         except Stopped:
             pass
         else:
-            best = _epochs(task, work_dir, resume, signals)
+            try:
+                best = _epochs(task, work_dir, resume, signals)
+            except Diverged as error:
+                raise diverged(error, work_dir) from error
         return {"best": best, "checkpoint": work_dir / BEST, "stopped": signals.received}
 
 
@@ -70,6 +74,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     eta = Eta(progress.epoch, schedule.epochs)
 
     def save() -> None:
+        check_finite(trainer)
         save_run(work_dir, task, progress)
 
     timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)
