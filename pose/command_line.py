@@ -113,7 +113,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     """``["train.epochs=20"]`` to ``{"train.epochs": 20}``; values are Python literals, true and false too, else text.
 
     Raises:
-        OptionError: A pair has no key or no "=".
+        OptionError: A pair has no key or no "=", or its value is NaN or infinite.
     """
     options = {}
     for pair in pairs:
@@ -121,6 +121,8 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         if not key or not equals:
             raise OptionError(f"--cfg-options needs KEY=VALUE, got {pair!r}")
         words = {"true": "True", "false": "False"}  # not none: test.decode=none names a decoder
+        if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            raise OptionError(f"--cfg-options {pair}: needs a finite number")
         try:
             options[key] = ast.literal_eval(words.get(value.lower(), value))
         except (ValueError, SyntaxError):

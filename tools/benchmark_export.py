@@ -219,7 +219,7 @@ def main() -> None:
         "--widths", nargs="+", type=positive, default=[0.5, 1.0], help="of MobileNetV2 (default: 0.5 1.0)"
     )
     parser.add_argument("--batch", type=count(), nargs="+", default=[1, 8], help="persons at a time (default: 1 8)")
-    parser.add_argument("--threads", type=count(), default=1, help="of each runtime (default: 1)")
+    parser.add_argument("--threads", type=count(most=1024), default=1, help="of each runtime (default: 1)")
     parser.add_argument("--rounds", type=count(), default=10, help="turns (default: 10)")
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")

@@ -17,7 +17,7 @@ from pathlib import Path
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
-from pose.errors import command
+from pose.errors import CheckpointError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_eval import format_figures
 from pose.evaluation.pck import format_length_pck, pck
@@ -56,7 +56,10 @@ def main() -> None:
     test_set = evaluate.open_test_set(settings, split, boxes)
     protocol = evaluate.stamp(settings, test_set, arguments.config, arguments.checkpoint)  # reads the annotations
     model = ready_for_testing(model, settings.test, device)
-    run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
+    try:
+        run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
+    except CheckpointError as error:
+        raise CheckpointError(f"{arguments.checkpoint}: {error}") from error
     if run.saved is not None:
         run.saved.save(keep)
     assert run.truth is not None  # there is one process
