@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,9 @@ def open_input(
     return ImageFiles([path], upright, warn, size_of)
 
 
-def read_ahead(frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False) -> Iterator[Frame]:
+def read_ahead(
+    frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False
+) -> Generator[Frame, None, None]:
     """The same frames, decoded in a thread while earlier ones are worked on.
 
     Args:
