@@ -55,8 +55,9 @@ def _number(text: str, kind: type) -> Any:
 def _within(value: Any, least: Any, most: Any) -> Any:
     if value < least or (most is not None and value > most):
         nearest = least if value < least else most
-        words = f"from {least:g} to {most:g}" if most is not None else f"of at least {least}"
-        raise argparse.ArgumentTypeError(f"needs a number {words}, got {value}; the nearest is {nearest:g}")
+        shown = str if isinstance(value, int) else "{:g}".format  # 2^63 - 1 in all its digits
+        words = f"from {shown(least)} to {shown(most)}" if most is not None else f"of at least {least}"
+        raise argparse.ArgumentTypeError(f"needs a number {words}, got {value}; the nearest is {shown(nearest)}")
     return value
 
 

@@ -62,6 +62,7 @@ def test_widths_that_make_no_other_network(width: float) -> None:
         (share, "much", "needs a number"),
         (count(), "0", "the nearest is 1"),
         (count(0, 65535), "70000", "the nearest is 65535"),
+        (count(0, 2**63 - 1), "9" * 25, "the nearest is 9223372036854775807"),
         (count(), "1.5", "a whole number"),
         (positive, "inf", "finite"),
     ],
