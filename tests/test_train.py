@@ -223,6 +223,15 @@ def test_a_table_of_other_figures_is_not_replaced(root, run, tmp_path, content):
     assert (work_dir / "metrics.csv").read_text() == content
 
 
+def test_the_best_weights_that_are_gone_are_told_and_chosen_anew(root, run, tmp_path, capsys):
+    work_dir = shutil.copytree(run[0], tmp_path / "run")
+    (work_dir / "best.pth").unlink()
+    epochs = load_checkpoint(work_dir / "last.pth")["epoch"]
+    best = train(tiny_settings(root, train=dict(epochs=epochs + 1)), work_dir, "cpu", resume=True)["best"]
+    assert "best.pth is gone: the best is chosen among" in capsys.readouterr().out
+    assert best["epoch"] == epochs + 1 == load_checkpoint(work_dir / "best.pth")["epoch"]
+
+
 def test_figures_that_are_gone_are_told(root, run, tmp_path, capsys):
     work_dir = shutil.copytree(run[0], tmp_path / "run")
     (work_dir / "metrics.csv").unlink()

@@ -65,6 +65,9 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     """:func:`run` in a folder that is this run's; the best figures."""
     schedule, trainer = task.schedule, task.trainer
     progress = resume_run(work_dir, task) if resume else Progress()
+    if distributed.from_main(progress.best is not None and not (work_dir / BEST).is_file()):
+        distributed.say(f"warning: {work_dir / BEST} is gone: the best is chosen among the epochs from now on")
+        progress.best = None
     report = None
     if distributed.is_main():
         stored = task.settings.to_dict()
