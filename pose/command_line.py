@@ -55,8 +55,9 @@ def _number(text: str, kind: type) -> Any:
 def _within(value: Any, least: Any, most: Any) -> Any:
     if value < least or (most is not None and value > most):
         nearest = least if value < least else most
-        words = f"from {least:g} to {most:g}" if most is not None else f"of at least {least}"
-        raise argparse.ArgumentTypeError(f"needs a number {words}, got {value}; the nearest is {nearest:g}")
+        shown = str if isinstance(value, int) else "{:g}".format  # 2^63 - 1 in all its digits
+        words = f"from {shown(least)} to {shown(most)}" if most is not None else f"of at least {least}"
+        raise argparse.ArgumentTypeError(f"needs a number {words}, got {value}; the nearest is {shown(nearest)}")
     return value
 
 
@@ -130,7 +131,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     """``["train.epochs=20"]`` to ``{"train.epochs": 20}``; values are Python literals, true and false too, else text.
 
     Raises:
-        OptionError: A pair has no key or no "=".
+        OptionError: A pair has no key or no "=", or its value is NaN or infinite.
     """
     options = {}
     for pair in pairs:
@@ -138,6 +139,8 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         if not key or not equals:
             raise OptionError(f"--cfg-options needs KEY=VALUE, got {pair!r}")
         words = {"true": "True", "false": "False"}  # not none: test.decode=none names a decoder
+        if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+            raise OptionError(f"--cfg-options {pair}: needs a finite number")
         try:
             options[key] = ast.literal_eval(words.get(value.lower(), value))
         except (ValueError, SyntaxError):

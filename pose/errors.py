@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
+import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 _REFUSED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EIO)
 _MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 """How torch says that there is none left; its error for a GPU is a RuntimeError, too."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+"""Signals that would end a process amid a file, so that its half stayed; SIGKILL cannot be helped."""
 
 
 EXTRAS = {
@@ -115,14 +124,19 @@ def require(module: str, what: str = "this", extra: str | None = None) -> Any:
 def command(main: Callable[[], int | None]) -> Callable[[], None]:
     """Makes a tool's ``main``: a :class:`PoseError` is told in one line with exit status 2.
 
-    So is a path that the system refuses, whoever asked for it first. Ctrl-C leaves with status 130. Any other exception
-    is a defect of ours and keeps its traceback.
+    So is a disk that is full and a path that the system refuses, wherever they are met. Ctrl-C leaves with status 130,
+    and SIGTERM and SIGHUP do as Ctrl-C does, with 128 and their number: what is half written goes. Where nobody reads
+    the output any more the tool ends silently, as others do. Any other exception is a defect of ours and keeps its
+    traceback.
     """
 
     @functools.wraps(main)
     def run() -> None:
         try:
-            sys.exit(main() or 0)
+            with _ending_as_ctrl_c():
+                status = main() or 0
+                sys.stdout.flush()
+            sys.exit(status)
         except PoseError as error:
             message = " ".join(str(error).split())
             print(f"error: {message}", file=sys.stderr)
@@ -132,19 +146,61 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
                 raise
             print("error: not enough memory; take a smaller input, network or batch, or fewer workers", file=sys.stderr)
             sys.exit(2)
-        except OSError as error:
-            if error.errno not in _REFUSED or error.filename is None:
-                raise
-            print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
-            sys.exit(2)
         except ModuleNotFoundError as error:
             line = missing_line(error)
             if line is None:
                 raise
             print(f"error: {line}", file=sys.stderr)
             sys.exit(2)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            sys.exit(141)  # as of SIGPIPE, which Windows has not
+        except OSError as error:
+            if error.errno in _REFUSED and error.filename is not None:
+                print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
+                sys.exit(2)
+            if error.errno not in _FULL:
+                raise
+            print(f"error: {error.filename or 'an output'}: cannot be written ({error.strerror})", file=sys.stderr)
+            with contextlib.suppress(OSError):  # the same once more, where it was the standard output
+                sys.stdout.flush()
+            sys.exit(2)
+        except Ended as error:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + error.number)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
 
     return run
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that asks a process to end.
+
+    Attributes:
+        number: The signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ending_as_ctrl_c() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise :class:`Ended`, unless they are ignored or have a handler already."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Ended(number)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

@@ -21,6 +21,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
 """Suffixes of images that not every OpenCV decodes: one in a folder is read, or named as one that cannot be."""
 
+LISTED_SUFFIXES = (*IMAGE_SUFFIXES, *RARE_SUFFIXES)
+"""Of all files that are taken for images where a folder, a pattern or an archive is looked through."""
+
 DAMAGED = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
@@ -91,7 +94,7 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
     for path in (Path(output) for output in outputs if output is not None):
         target = _regular(path)
         identity = _identity(path)
-        if target.suffix.lower() in IMAGE_SUFFIXES and target.is_file():
+        if target.suffix.lower() in LISTED_SUFFIXES and target.is_file():
             folder = next((each for each in folders if target.resolve().is_relative_to(each)), None)
             if folder is not None:
                 raise OutputError(f"{path}: is an image of the folder {folder}, which is read; choose another name")
@@ -102,6 +105,23 @@ def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | P
         if folder not in proven:
             _prove(folder, path)
             proven.add(folder)
+
+
+def check_kind(path: str | Path | None, *suffixes: str) -> None:
+    """Refuses an output that would take the place of a file of another kind; None is passed over.
+
+    Args:
+        path: A file that will be written, as a person named it.
+        suffixes: What names of its kind end in, e.g. ".json". A file there without any suffix is of no kind.
+
+    Raises:
+        OutputError: A file with another suffix is there, by this name or where it leads to as a link.
+    """
+    if path is None:
+        return
+    target = _regular(Path(path))
+    if target.is_file() and target.suffix.lower() not in ("", *suffixes):
+        raise OutputError(f"{path}: is there and no {suffixes[0]} file; choose a name that ends in {suffixes[0]}")
 
 
 def _existing(folder: Path) -> Path:

@@ -13,6 +13,9 @@ from pose.tables import table_lines
 
 MEGABYTE = 1 << 20
 
+FEWEST_SAMPLES = 9
+"""Three for each third of a run, so that a median is one."""
+
 SLACK_BYTES = 24 * MEGABYTE
 """What memory may grow by between the halves of a run that counts as flat: allocators give pages back late."""
 
@@ -76,10 +79,10 @@ def growth(samples: Sequence[Sample]) -> tuple[int, int, int]:
     The first third is left out: caches and pools fill in it. Medians, so that one sample amid work counts little.
 
     Raises:
-        ValueError: There are fewer than nine samples.
+        ValueError: There are fewer than :data:`FEWEST_SAMPLES`.
     """
-    if len(samples) < 9:
-        raise ValueError(f"nine samples are needed to speak of growth, got {len(samples)}")
+    if len(samples) < FEWEST_SAMPLES:
+        raise ValueError(f"{FEWEST_SAMPLES} samples are needed to speak of growth, got {len(samples)}")
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[-third:]
     names = ("resident", "files", "threads")

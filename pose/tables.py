@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pose.files import replacing
+from pose.files import check_kind, check_outputs, replacing
 
 GENERATED = "<!-- Written by the command below; a later run replaces the whole page. -->"
 """The first line of a page that :meth:`Page.write` wrote."""
@@ -32,6 +32,20 @@ def table_row(cells: Iterable[object]) -> str:
 def table_lines(columns: Sequence[str], rows: Iterable[Iterable[object]], numbers_from: int | None = None) -> list[str]:
     """A whole table, line by line; see :func:`table_head`."""
     return [*table_head(columns, numbers_from), *map(table_row, rows)]
+
+
+def check_page(path: str | Path | None, *inputs: str | Path | None) -> None:
+    """Refuses a page that cannot be written, or would replace one of the inputs or a file that is no page.
+
+    Args:
+        path: As for :meth:`Page.write`.
+        inputs: Files that the tool reads.
+
+    Raises:
+        OutputError: It would.
+    """
+    check_outputs([path], inputs)
+    check_kind(path, ".md")
 
 
 class Page:

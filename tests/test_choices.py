@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pose.command_line import count, positive, share
+from pose.command_line import count, parse_options, positive, share
 from pose.config import make_settings
+from pose.datasets.loading.shared_batches import SharedBatches
 from pose.engine.progress import _stored_progress
 from pose.engine.reporting import Report
 from pose.engine.trainer import Trainer
@@ -35,6 +36,9 @@ MODEL = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bott
         ("train", dict(milestones=(-1, 3)), "from 0 on"),
         ("data", dict(input_size=(32, 32_000_000)), "at most 4096"),
         ("test", dict(nms_threshold=float("nan")), "between 0 and 1"),
+        ("augmentation", dict(rotation_degrees=float("nan")), "from 0 to 180"),
+        ("augmentation", dict(rotation_degrees=9999), "from 0 to 180"),
+        ("augmentation", dict(blur_sigma=float("inf")), "finite"),
     ],
 )
 def test_settings(section: str, values: dict, said: str) -> None:
@@ -58,6 +62,7 @@ def test_widths_that_make_no_other_network(width: float) -> None:
         (share, "much", "needs a number"),
         (count(), "0", "the nearest is 1"),
         (count(0, 65535), "70000", "the nearest is 65535"),
+        (count(0, 2**63 - 1), "9" * 25, "the nearest is 9223372036854775807"),
         (count(), "1.5", "a whole number"),
         (positive, "inf", "finite"),
     ],
@@ -165,3 +170,27 @@ def test_a_missing_library_keeps_its_line_apart_from_defects() -> None:
     for name, status in (("matplotlib.pyplot", 2), ("pose.nowhere", 1)):
         done = subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=False)
         assert done.returncode == status and ("'.[plots]'" in done.stderr) == (status == 2)
+
+
+@pytest.mark.parametrize("word", ["nan", "-inf", "Infinity"])
+def test_a_number_on_the_command_line_is_finite(word: str) -> None:
+    with pytest.raises(OptionError, match=f"model.backbone.width={word}: needs a finite number"):
+        parse_options([f"model.backbone.width={word}"])
+
+
+def test_more_workers_than_memory_is_too_little_memory() -> None:
+    with pytest.raises(MemoryError, match="999,999 workers|999999 workers"):
+        SharedBatches(999_999, 4096, (4096, 4096))
+
+
+@pytest.mark.parametrize("content", [[], {"images": [], "annotations": []}])
+def test_a_file_without_boxes_is_told(tmp_path: Path, content: object) -> None:
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    (notice,) = CocoBoxes(tmp_path / "boxes.json").notices
+    assert "boxes.json: holds no box" in notice
+
+
+def test_what_is_no_archive_of_predictions_is_not_advised_to_be_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_text("hello")
+    with pytest.raises(DataError, match=r"a\.npz: not a whole file of saved predictions \(no \.npz archive"):
+        load_predictions(tmp_path / "a.npz")

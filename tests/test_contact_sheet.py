@@ -1,5 +1,6 @@
 """The sheet of drawn pictures."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,13 @@ def test_what_cannot_be_gets_a_line(folder, tmp_path, monkeypatch, run_tool, giv
     status, _, error = run_tool("contact_sheet.py", f"{folder}{given}", "--boxes", "whole", *arguments)
     assert status == 2 and said in error.splitlines()[-1]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == there and not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_left_out(folder, tmp_path, run_tool):
+    shutil.copytree(folder, tmp_path / "in")
+    (tmp_path / "in/9.heic").write_bytes(b"no picture")
+    arguments = ("--boxes", "whole", "--side", 32, "--device", "cpu", "--out", tmp_path / "sheet.png")
+    status, told, error = run_tool("contact_sheet.py", tmp_path / "in", *arguments)
+    assert status == 1 and "9.heic" in error and "5 pictures, 5 persons" in told
+    status, _, error = run_tool("contact_sheet.py", tmp_path / "in", *arguments[:-1], tmp_path / "in/9.heic")
+    assert status == 2 and (tmp_path / "in/9.heic").read_bytes() == b"no picture"

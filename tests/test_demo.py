@@ -100,6 +100,17 @@ def test_one_box_outside_the_picture_is_left_out_and_told(demo, tmp_path):
     assert [record["box"] for record in results(tmp_path / "out")] == [[1, 2, 30, 40]]
 
 
+def test_a_box_outside_one_frame_loses_no_other_frame(demo, tmp_path):
+    clip = video(tmp_path / "in/clip.mp4", frames=6)
+    places = [[1, 2, 30, 40]] * 4 + [[900, 2, 5, 4], [1, 2, 30, 40]]
+    records = [{"image_id": frame, "bbox": box} for frame, box in enumerate(places)]
+    status, errors = demo(clip, "--boxes", boxes_file(tmp_path / "boxes.json", *records), "--csv")
+    assert status == 0 and "frame 4: the box [900.0, 2.0, 5.0, 4.0] lies outside" in errors
+    assert [record["image_id"] for record in results(tmp_path / "out")] == [0, 1, 2, 3, 5]
+    drawn = cv2.VideoCapture(str(tmp_path / "out/clip.mp4"))
+    assert sum(drawn.read()[0] for _ in range(9)) == 6
+
+
 def test_a_picture(demo, tmp_path):
     status, errors = demo(write_image(tmp_path / "in/street.png"))
     assert (status, errors) == (0, "")

@@ -1,6 +1,8 @@
 """Fetching and unpacking archives, from a server on this machine."""
 
 import hashlib
+import runpy
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -124,3 +126,13 @@ def test_cocos_archives_make_what_the_configurations_read() -> None:
     made = {name for archive in COCO_2017 for name in archive.makes}
     data = DataSettings()
     assert made == {part for split in (*data.train, data.val) for part in (split.annotations, split.images)}
+
+
+def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
+    tool = Path(__file__).parents[1] / "tools" / "download_coco.py"
+    monkeypatch.setattr(sys, "argv", [str(tool), "--check", "--root", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(tool), run_name="__main__")
+    told = capsys.readouterr().out
+    assert stopped.value.code == 1
+    assert "person_keypoints_val2017.json" in told and "published detector boxes" in told

@@ -17,6 +17,7 @@ from pose.export import formats
 from pose.export.errors import ExportError
 from pose.export.formats import FORMATS, export_file
 from pose.export.forms import FORMS, in_forms, one_image
+from pose.export.writers import torch_program
 from pose.inference.exported_network import ExportedNetwork
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
@@ -189,3 +190,8 @@ def test_the_demo_draws_with_a_file(written, tmp_path, run_tool):
     status, _, error = run_tool("demo.py", path, tmp_path / "me.png", "--out", tmp_path / "poses")
     assert status == 0, error
     assert (tmp_path / "poses" / "me.png").is_file()
+
+
+def test_a_program_that_cannot_be_written_ends_no_process(tmp_path):
+    with pytest.raises(OSError, match="none"):
+        torch_program.write(torch.nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8), tmp_path / "none" / "a.pt2")

@@ -1,6 +1,7 @@
 """Any picture, folder, pattern or video becomes frames; what cannot be read is told and left out."""
 
 import json
+import signal
 import threading
 import time
 
@@ -13,7 +14,7 @@ from pose.errors import DataError
 from pose.inference.images import as_image, list_images, number_images, write_image
 from pose.inference.inputs import Frame, ImageFiles, open_input, read_ahead
 from pose.inference.outputs import json_file
-from pose.inference.process import write_all
+from pose.inference.process import poses_of_video, write_all
 from pose.inference.video.files import VideoSource, writing_video
 from pose.poses import Poses
 
@@ -219,3 +220,48 @@ def test_what_was_done_before_ctrl_c_is_kept(tmp_path):
     with json_file(tmp_path / "a.json") as write:
         assert write_all(interrupted(), [write], lambda frame, poses: frame.image) == (3, True)
     assert [record["frame"] for record in json.loads((tmp_path / "a.json").read_text())] == [0, 1, 2]
+
+
+def test_ctrl_c_before_the_first_frame_leaves_nothing(tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt), json_file(tmp_path / "a.json") as write:
+        write_all(interrupted(), [write], lambda frame, poses: frame.image)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_amid_a_frame_waits_until_every_output_has_it(number):
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    first, second = [], []
+
+    def write_first(frame, *_):
+        first.append(frame.number)
+        if frame.number == 2:
+            signal.raise_signal(number)
+
+    def write_second(frame, *_):
+        second.append(frame.number)
+
+    pairs = ((Frame(place, BGR), None) for place in range(5))
+    try:
+        assert write_all(pairs, [write_first, write_second], lambda frame, poses: frame.image) == (3, True)
+        assert first == second == [0, 1, 2]
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_an_error_amid_a_video_ends_the_thread_that_reads_it(tmp_path):
+    class Broken:
+        def __call__(self, number, image, boxes):
+            raise KeyboardInterrupt
+
+    with writing_video(tmp_path / "a.mp4", 10) as write:
+        for _ in range(30):
+            write(np.zeros((480, 640, 3), np.uint8))
+    with pytest.raises(KeyboardInterrupt) as kept:  # which holds the frames that were left
+        next(poses_of_video(Broken(), VideoSource(tmp_path / "a.mp4")))
+    assert kept.traceback and "decoding" not in {thread.name for thread in threading.enumerate()}

@@ -164,6 +164,18 @@ def test_an_archive_that_is_cut_off_is_a_bad_row(photos, tool, tmp_path):
     assert "archive cannot be read to its end" in rows[1]["error"]
 
 
+def test_every_kind_of_picture_in_a_folder_is_read_or_a_bad_row(tool, tmp_path):
+    (tmp_path / "in").mkdir()
+    coded = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    for name in ("a.gif", "b.HEIC", "c.avif"):
+        (tmp_path / "in" / name).write_bytes(b"no picture" if "HEIC" in name else coded)
+    with tarfile.open(tmp_path / "in/d.tar", "w") as archive:
+        archive.add(tmp_path / "in/a.gif", "e.gif")
+    assert tool(tmp_path / "in", tmp_path / "out")[0] == 0
+    bad = {row["image"]: bool(row["error"]) for row in rows_of(tmp_path / "out")}
+    assert bad == {"a.gif": False, "b.HEIC": True, "c.avif": False, "d.tar/e.gif": False}
+
+
 @pytest.mark.parametrize("source", ["absent", "empty", "list.bin"])
 def test_an_input_without_pictures_is_told(tmp_path, source):
     (tmp_path / "empty").mkdir()

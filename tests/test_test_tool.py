@@ -2,14 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 from pycocotools.coco import COCO
-from small_project import ANNOTATIONS, DETECTIONS, run_tool, write_project
+from small_project import ANNOTATIONS, DETECTIONS, TOOLS, run_tool, write_project
 
-from pose.checkpoint import save_checkpoint
+from pose.checkpoint import load_checkpoint, save_checkpoint
 from pose.config import load_settings
 from pose.engine.evaluate import read_truth
 from pose.evaluation.coco_eval import FIGURES, evaluate, format_figures
@@ -221,3 +223,15 @@ def test_bad_input_is_one_line_and_loses_nothing(tool, tmp_path, prepare, named)
     assert (status, printed) == (2, "")
     assert error.count("\n") == 1 and error.startswith("error: ") and named in error
     assert before.read_text() == "what was there"
+
+
+def test_a_network_that_answers_with_no_numbers_is_named(project, tool, tmp_path):
+    weights = load_checkpoint(project / "tiny.pth")["model"]
+    name = next(name for name in weights if name.endswith("running_var"))
+    save_checkpoint(tmp_path / "sick.pth", {"model": {**weights, name: -torch.ones_like(weights[name])}})
+    for more in ([], ["--save-predictions", tmp_path / "kept.npz"]):
+        status, _, error = tool(*more, checkpoint=tmp_path / "sick.pth")
+        assert status == 2 and "sick.pth: the network answers with NaN" in error and error.count("\n") == 1
+    command = [sys.executable, str(TOOLS / "serve.py"), project / "tiny.py", tmp_path / "sick.pth", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and "answers with NaN" in done.stderr and "in a browser" not in done.stdout

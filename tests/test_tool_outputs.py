@@ -54,6 +54,51 @@ CASES = {
 }
 
 
+FILE_OF_ANOTHER_KIND = {
+    "test": (["tiny.py", "tiny.pth"], "--out", "other.pth"),
+    "test, kept": (["tiny.py", "tiny.pth"], "--save-predictions", "other.pth"),
+    "rescore": (["saved.npz"], "--out", "tiny.py"),
+    "rescore, an image": (["saved.npz"], "--out", "data/val2017/{image}"),
+    "calibrate": (["tiny.py", "tiny.pth"], "--out", "other.onnx"),
+    "convert": ([f"data/{ANNOTATIONS}", "--to", "coco"], "--out", "tiny.py"),
+    "convert, the sheet": ([f"data/{ANNOTATIONS}", "a.json"], "--write-skeleton", "tiny.py"),
+    "complexity": (["tiny.py"], "--write", "tiny.py"),
+    "complexity, weights": (["tiny.py"], "--write", "tiny.pth"),
+    "complexity, a link": (["tiny.py"], "--write", "page.md"),
+    "benchmark_data": (["tiny.py"], "--write", f"data/{ANNOTATIONS}"),
+    "benchmark_training": (["tiny.py", "--steps", "1"], "--write", "tiny.py"),
+    "benchmark_evaluation": (["--repeats", "1"], "--write", "tiny.py"),
+    "soak_demo": (["--frames", "2"], "--write", "tiny.py"),
+    "soak_page": (["--requests", "2"], "--write", "tiny.py"),
+}
+
+
+@pytest.mark.parametrize("name", FILE_OF_ANOTHER_KIND)
+def test_a_file_of_another_kind_is_never_replaced(project, tmp_path, monkeypatch, run_tool, name):
+    shutil.copytree(project, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    before, option, output = FILE_OF_ANOTHER_KIND[name]
+    if "saved.npz" in before:
+        run_tool("test.py", "tiny.py", "tiny.pth", "--save-predictions", "saved.npz", "--out", tmp_path / "a.json")
+    for other in ("other.pth", "other.onnx"):
+        shutil.copy("tiny.pth", other)
+    Path("page.md").symlink_to("tiny.py")
+    output = output.format(image=next(Path("data/val2017").iterdir()).name)
+    there = contents(tmp_path)
+    tool = {"test": "test.py", "convert": "convert_annotations.py"}.get(
+        name.partition(",")[0], f"{name.partition(',')[0]}.py"
+    )
+    status, _, error = run_tool(tool, *before, option, output)
+    assert status == 2 and error.startswith("error: ") and error.count("\n") == 1 and Path(output).name in error
+    assert contents(tmp_path) == there
+
+
+def test_one_name_for_what_is_converted(project, tmp_path, run_tool):
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    status, _, error = run_tool("convert_annotations.py", project / "data" / ANNOTATIONS, one, "--out", other)
+    assert status == 2 and "give one of them" in error and not one.exists() and not other.exists()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_an_input_is_never_an_output(project, tmp_path, monkeypatch, run_tool, name):
     monkeypatch.chdir(project)
@@ -105,3 +150,9 @@ def test_a_path_that_the_system_refuses_is_one_line(run_tool, tmp_path, tool):
     status, _, error = run_tool(tool, tmp_path / ("é" * 200), *more)
     assert status == 2 and "Traceback" not in error
     assert error.startswith("error: ") and "File name too long" in error and error.count("\n") == 1
+
+
+def test_the_quickstart_takes_no_unknown_option(tmp_path, monkeypatch, run_tool):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = run_tool("quickstart.py", "--epochs", 3)
+    assert status == 2 and "--epochs" in error and not any(tmp_path.iterdir())

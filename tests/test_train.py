@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -185,9 +186,58 @@ def test_resuming_with_another_seed_or_network_is_refused(root, run):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(root, tmp_path):
     train(tiny_settings(root, train=dict(epochs=1)), tmp_path, "cpu")
     before = (tmp_path / "last.pth").read_bytes()
-    with pytest.raises(TrainingError, match="the loss became nan at batch 2 of epoch 2; the last checkpoint is kept"):
+    kept = f"nan at batch 2 of epoch 2; the last checkpoint is kept, {tmp_path / 'last.pth'}: go on with --resume"
+    with pytest.raises(TrainingError, match=re.escape(kept)):
         train(tiny_settings(root, train=dict(epochs=3, learning_rate=1e30)), tmp_path, "cpu", resume=True)
     assert (tmp_path / "last.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [dict(validate_every=1), dict(validate_every=9), dict(average_decay=0.9)])
+def test_a_last_step_that_diverges_before_a_save_leaves_a_checkpoint_to_go_on_from(root, tmp_path, options):
+    def run(epochs, rate, **more):  # one step an epoch: its loss, of before the step, is finite
+        given = dict(epochs=epochs, learning_rate=rate, batch_size=12, **{"validate_every": 9, **options, **more})
+        return train(tiny_settings(root, train=given), tmp_path, "cpu", resume=True)
+
+    run(1, 1e-3)
+    before = (tmp_path / "last.pth").read_bytes()
+    with pytest.raises(TrainingError, match=r"NaN or infinity; the last checkpoint is kept, .*last\.pth: go on with"):
+        run(3, 1e30)
+    assert (tmp_path / "last.pth").read_bytes() == before
+    assert run(2, 1e-3)["stopped"] is None
+    assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 2
+    assert [row["epoch"] for row in rows(tmp_path)] == ["1", "2"]
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_does_not_speak_of_one(root, tmp_path):
+    with pytest.raises(TrainingError, match="no checkpoint was written yet"):
+        train(tiny_settings(root, train=dict(epochs=1, learning_rate=1e30)), tmp_path, "cpu")
+    assert not (tmp_path / "last.pth").exists()
+
+
+@pytest.mark.parametrize("content", ["hello,world\n", "", "epoch\n1\n"])
+def test_a_table_of_other_figures_is_not_replaced(root, run, tmp_path, content):
+    work_dir = shutil.copytree(run[0], tmp_path / "run")
+    (work_dir / "metrics.csv").write_text(content)
+    with pytest.raises(DataError, match=r"metrics\.csv: not the table of figures"):
+        train(tiny_settings(root), work_dir, "cpu", resume=True)
+    assert (work_dir / "metrics.csv").read_text() == content
+
+
+def test_the_best_weights_that_are_gone_are_told_and_chosen_anew(root, run, tmp_path, capsys):
+    work_dir = shutil.copytree(run[0], tmp_path / "run")
+    (work_dir / "best.pth").unlink()
+    epochs = load_checkpoint(work_dir / "last.pth")["epoch"]
+    best = train(tiny_settings(root, train=dict(epochs=epochs + 1)), work_dir, "cpu", resume=True)["best"]
+    assert "best.pth is gone: the best is chosen among" in capsys.readouterr().out
+    assert best["epoch"] == epochs + 1 == load_checkpoint(work_dir / "best.pth")["epoch"]
+
+
+def test_figures_that_are_gone_are_told(root, run, tmp_path, capsys):
+    work_dir = shutil.copytree(run[0], tmp_path / "run")
+    (work_dir / "metrics.csv").unlink()
+    epochs = load_checkpoint(work_dir / "last.pth")["epoch"]
+    train(tiny_settings(root), work_dir, "cpu", resume=True)
+    assert f"metrics.csv: has figures of 0 of the {epochs} epochs" in capsys.readouterr().out
 
 
 def test_a_work_folder_that_cannot_be_written_is_told_before_training(root, tmp_path):

@@ -32,14 +32,13 @@ from pose.benchmark import Case, Entry, compare, machine, table
 from pose.command_line import count
 from pose.config import Settings, load_settings
 from pose.errors import command
-from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.deploy.folding import deploy
 from pose.models.native.inference.times import LayerTime, layer_times
 from pose.models.pose_net import build_pose_net
 from pose.native.program import peak
 from pose.options import OptionError
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 from pose.weights import shipped
 
 TORCH, NATIVE = "static, torch", "static, native"
@@ -207,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to time (default: all)")
     parser.add_argument("--batch", type=count(), nargs="+", default=[1], help="images at a time (default: 1)")
-    parser.add_argument("--threads", type=count(), default=1, help="threads of torch (default: 1)")
+    parser.add_argument("--threads", type=count(most=1024), default=1, help="threads of torch (default: 1)")
     parser.add_argument("--rounds", type=count(), default=20, help="turns (default: 20)")
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--layers", action="store_true", help="what each layer of the native networks takes")
@@ -215,7 +214,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.layers and (arguments.threads > 1 or arguments.batch != [1]):
         raise OptionError("--layers times one picture on one thread; leave --threads and --batch out")
-    check_outputs([arguments.write])
+    check_page(arguments.write)
     torch.set_num_threads(arguments.threads)
     threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
     page = Page("Dynamic and static networks on a CPU", f"{machine()}, {threads}")

@@ -35,9 +35,8 @@ from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.loading.order import EpochBatches
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
-from pose.files import check_outputs
 from pose.geometry import crop_affine
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 
 BATCH = 32
 CEILING = "decode and warp"
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=count(), default=10, help="measurements of each way (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table; it is replaced")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write, arguments.config)
     if "head" not in read_sections(arguments.config)[1].get("model", {}):
         options = {**parse_options(arguments.cfg_options), "data.workers": 1}
         return classifier(load_classifier_settings(arguments.config, options), arguments)

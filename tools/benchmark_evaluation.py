@@ -35,9 +35,8 @@ from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import command
 from pose.evaluation.coco_eval import load_annotations, score
 from pose.evaluation.results import Predictions
-from pose.files import check_outputs
 from pose.skeleton import COCO as SKELETON
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 
 BATCH = 64
 REFERENCE = "pycocotools evaluate and accumulate"
@@ -53,7 +52,7 @@ def main() -> None:
     parser.add_argument("--seed", type=count(0), default=0)
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write)
     torch.set_num_threads(1)
     rng = np.random.default_rng(arguments.seed)
     page = Page("Decoding and scoring", f"{machine()}, 1 thread, processor time, the best of all turns")

@@ -41,10 +41,9 @@ from pose.export.formats import FORMATS
 from pose.export.onnx_file import export_onnx
 from pose.export.runtime_table import Network, average_precision, measure, random_network, rows, take_part
 from pose.export.runtimes import OPENERS
-from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import COMPUTED
-from pose.tables import Page, table_head, table_row
+from pose.tables import Page, check_page, table_head, table_row
 from pose.weights import shipped
 
 NETWORKS = {
@@ -220,7 +219,7 @@ def main() -> None:
         "--widths", nargs="+", type=positive, default=[0.5, 1.0], help="of MobileNetV2 (default: 0.5 1.0)"
     )
     parser.add_argument("--batch", type=count(), nargs="+", default=[1, 8], help="persons at a time (default: 1 8)")
-    parser.add_argument("--threads", type=count(), default=1, help="of each runtime (default: 1)")
+    parser.add_argument("--threads", type=count(most=1024), default=1, help="of each runtime (default: 1)")
     parser.add_argument("--rounds", type=count(), default=10, help="turns (default: 10)")
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
@@ -230,7 +229,7 @@ def main() -> None:
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")
     parser.add_argument("--forms", nargs="+", choices=OF_ONE_IMAGE, help="compare the forms of layers in these formats")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write)
     if arguments.all or arguments.forms:
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:

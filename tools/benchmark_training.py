@@ -43,12 +43,11 @@ from pose.engine.train import learn, make_trainer
 from pose.engine.trainer import Trainer
 from pose.engine.training_data import make_train_dataset
 from pose.errors import command
-from pose.files import check_outputs
 from pose.heatmap import mean_squared_loss
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.native.training.layers import kernel_bytes
 from pose.models.pose_net import HEATMAP_STRIDE
-from pose.tables import Page, table_head, table_lines, table_row
+from pose.tables import Page, check_page, table_head, table_lines, table_row
 
 AnySettings = Settings | ClassifierSettings
 
@@ -82,7 +81,7 @@ def main() -> None:
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write, *arguments.configs)
     overrides = parse_options(arguments.cfg_options)
     if arguments.native:
         page = Page("Training steps on a CPU", f"{machine()}, {torch.get_num_threads()} threads")

@@ -25,7 +25,7 @@ from pose.engine.predict import predict
 from pose.errors import command
 from pose.evaluation.calibration import FRACTION, SHARE, drawn_shares, fit_calibration, right_joints
 from pose.evaluation.protocol import ANNOTATED
-from pose.files import check_outputs, make_folder
+from pose.files import check_kind, check_outputs, make_folder
 from pose.options import OptionError
 from pose.prediction import ready_for_testing
 
@@ -47,6 +47,7 @@ def main() -> None:
     out = arguments.out or arguments.checkpoint.with_suffix(".calibrated.pth")
     make_folder(out.parent)
     check_outputs([out], [*files_read(arguments, settings), *settings.data.image_folders()])
+    check_kind(out, ".pth")
     split = settings.data.val
     test_set = open_test_set(settings, split, ANNOTATED)
     persons = test_set.persons

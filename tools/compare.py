@@ -29,13 +29,14 @@ from pose.engine.comparison.summary import draw_curves, format_table, plain, sum
 from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json
 from pose.options import OptionError
+from pose.train_settings import MAX_SEED
 
 
 @command
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path, help="configurations, the baseline first")
-    parser.add_argument("--seeds", nargs="+", type=count(0), default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--seeds", nargs="+", type=count(0, MAX_SEED), default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"), help="default: work_dirs/compare")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for all")
     add_device_argument(parser)

@@ -35,10 +35,10 @@ from pose.engine.inspection import MIXED, inspect
 from pose.engine.work_dir import LAST
 from pose.errors import MissingExtra, command, missing
 from pose.evaluation.significance import over_seeds
-from pose.files import check_outputs, make_folder, write_json
+from pose.files import make_folder, write_json
 from pose.inference.images import write_image
 from pose.models.complexity import measure
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 
 STATIC, DYNAMIC = "static", "dynamic, K = 4, tau 30"
 NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -97,7 +97,7 @@ def main() -> int | None:
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare_classifiers"))
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write)
     torch.set_num_threads(1)
     root = write_images(arguments.data, arguments.work_dir) if arguments.data in SHIPPED else Path(arguments.data)
     top1: dict[str, list[float]] = {name: [] for name in NETWORKS}

@@ -22,11 +22,10 @@ import torch
 
 from pose.config import load_settings
 from pose.errors import command
-from pose.files import check_outputs
 from pose.models.classifier import build_classifier
 from pose.models.complexity import Complexity, measure, measure_pose_net
 from pose.models.published import IMAGENET, NOTES, POSE_BACKBONES, POSE_HEADS, Published, find
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 
 HEADER = ("network", "parameters, M", "printed", "", "convolution, M", "attention", "aggregation", "all", "printed", "")
 ABOUT = (
@@ -43,7 +42,7 @@ def main() -> None:
     chosen.add_argument("--all", action="store_true", help="every file of configs/coco, and the ImageNet networks")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     arguments = parser.parse_args()
-    check_outputs([arguments.write])
+    check_page(arguments.write, arguments.config)
     if arguments.all:
         paths = sorted(Path(__file__).parents[1].glob("configs/coco/*.py"))
         tables = [

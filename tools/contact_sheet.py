@@ -4,6 +4,7 @@
     python tools/contact_sheet.py CONFIG CHECKPOINT FOLDER --count 40 --seed 0 --out contact_sheet.jpg
 
 Network, boxes and detector are named as for tools/demo.py. The same seed picks the same pictures of a folder.
+Pictures that cannot be read are named and left out; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -19,10 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from pose.command_line import count
-from pose.errors import command
+from pose.errors import DataError, command
 from pose.files import check_outputs
 from pose.inference.command_line import add_predictor_arguments, make_predictor, network_files, take_network
-from pose.inference.images import as_image, check_image_suffix, list_images, write_image
+from pose.inference.images import check_image_suffix, list_images, write_image
+from pose.inference.inputs import ImageFiles
 from pose.visualization import draw_poses, tile
 
 BACKGROUND = 32
@@ -41,7 +44,7 @@ def in_cell(image: np.ndarray, side: int) -> np.ndarray:
 
 
 @command
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_predictor_arguments(parser, reads_input=True)
     parser.add_argument("--count", type=count(), default=40, help="pictures on the sheet (default: %(default)s)")
@@ -58,13 +61,16 @@ def main() -> None:
     files = [files[row] for row in sorted(picked.tolist())]
     predictor = make_predictor(arguments)
     cells, persons = [], 0
-    for file in tqdm(files, unit="picture", disable=None, leave=False):
-        image = as_image(file)
-        poses = predictor(image)
+    frames = ImageFiles(files, upright=True, warn=lambda message: tqdm.write(f"warning: {message}", file=sys.stderr))
+    for frame in tqdm(frames, unit="picture", disable=None, leave=False):
+        poses = predictor(frame.image)
         persons += len(poses)
-        cells.append(in_cell(draw_poses(image, poses), arguments.side))
+        cells.append(in_cell(draw_poses(frame.image, poses), arguments.side))
+    if not cells:
+        raise DataError(f"{arguments.input}: none of {len(files)} pictures can be read")
     write_image(arguments.out, tile(cells, arguments.columns))
-    print(f"{arguments.out}: {len(files)} pictures, {persons} persons")
+    print(f"{arguments.out}: {len(cells)} pictures, {persons} persons")
+    return int(frames.skipped > 0)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pathlib import Path
 from pose.command_line import share
 from pose.datasets.convert import as_skeleton
 from pose.errors import OutputError, command
-from pose.files import check_folder, check_outputs, read_json, write_json
+from pose.files import check_folder, check_kind, check_outputs, read_json, write_json
 from pose.formats.dataset import PoseDataset, with_skeleton
 from pose.formats.names import write_skeleton
 from pose.formats.options import ReadOptions, WriteOptions
@@ -68,6 +68,8 @@ def parse() -> argparse.Namespace:
         "--write-skeleton", type=Path, metavar="FILE", help="write the skeleton file too, and FILE.png to check it by"
     )
     arguments = parser.parse_args()
+    if arguments.out is not None and arguments.place is not None:
+        raise OptionError(f"OUT and --out: give one of them, not {arguments.place} and {arguments.out}")
     arguments.out = arguments.out or arguments.place
     if arguments.out is None:
         raise OptionError("OUT: say what to write")
@@ -86,6 +88,9 @@ def main() -> None:
     inputs = [arguments.annotations, arguments.source, arguments.target, arguments.images]
     files = [arguments.write_skeleton, sheet]
     check_outputs(files if write_as.folder else [arguments.out, *files], inputs)
+    check_kind(None if write_as.folder else arguments.out, *(write_as.suffixes or (".json",)))
+    check_kind(arguments.write_skeleton, ".json")
+    check_kind(sheet, ".png")
     refuse_folder(arguments.out, arguments.annotations, write_as)
     if target is not None and read_as.name == write_as.name == "coco" and arguments.annotations.suffix == ".json":
         rename_keypoints(arguments.annotations, source or choose_skeleton("coco"), target, arguments.out)

@@ -25,7 +25,7 @@ from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
 from pose.device import choose_device
 from pose.errors import command
-from pose.files import check_outputs, make_folder, write_json
+from pose.files import check_kind, check_outputs, make_folder, write_json
 from pose.inference.images import write_image
 from pose.inference.inputs import ImageFiles, open_input
 from pose.inference.outputs import drawn_path
@@ -56,6 +56,7 @@ def main() -> int:
     out = arguments.out or Path("detections.json" if whole_set else "detections")
     if whole_set:
         check_outputs([out], [arguments.checkpoint, arguments.annotations, arguments.images])
+        check_kind(out, ".json")
     detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
     if whole_set:
         results = detect_data_set(detector, arguments.annotations, arguments.images, arguments.category)

@@ -39,7 +39,7 @@ def main() -> int:
             if downloaded and not arguments.keep_archives:
                 path.unlink()
     absent = missing(archives, arguments.root)
-    boxes = DataSettings.boxes
+    boxes = DataSettings.val.boxes
     if not Path(arguments.root, boxes).exists():
         absent.append(f"{boxes} (the published detector boxes; data/README.md says where they are)")
     for name in absent:

@@ -19,7 +19,7 @@ from pose.errors import DataError, command
 from pose.evaluation.coco_eval import annotation_notices, load_annotations
 from pose.evaluation.matching import read_truth
 from pose.evaluation.sigmas import FEW, estimate_sigmas, gather_repeats
-from pose.files import check_outputs, write_json
+from pose.files import check_kind, check_outputs, write_json
 from pose.skeleton import choose_skeleton
 
 
@@ -34,6 +34,7 @@ def main() -> None:
     if len(arguments.annotations) < 2:
         raise DataError("one annotation file tells nothing of how annotators differ; give two or more")
     check_outputs([arguments.out], [arguments.skeleton, *arguments.annotations])
+    check_kind(arguments.out, ".json")
     skeleton = choose_skeleton(arguments.skeleton)
     files = [load_annotations(path, skeleton, arguments.category, somebody=True) for path in arguments.annotations]
     truths = [read_truth(file, skeleton) for file in files]

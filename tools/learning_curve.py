@@ -27,6 +27,7 @@ from pose.engine.comparison.learning_curve import EQUAL, draw_curve, format_curv
 from pose.engine.comparison.summary import plain
 from pose.errors import command, require
 from pose.files import check_outputs, make_folder, replacing, write_json
+from pose.train_settings import MAX_SEED
 
 
 @command
@@ -41,7 +42,7 @@ def main() -> int:
         metavar="PERCENT",
         help="default: 12.5 25 50 100",
     )
-    parser.add_argument("--seeds", nargs="+", type=count(0), default=[0], help="default: 0")
+    parser.add_argument("--seeds", nargs="+", type=count(0, MAX_SEED), default=[0], help="default: 0")
     parser.add_argument("--equal", choices=EQUAL, default="steps", help="what all shares have alike (default: steps)")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/learning_curve_NAME")
     parser.add_argument("--cfg-options", nargs="+", action="extend", default=[], metavar="KEY=VALUE")

@@ -24,7 +24,7 @@ from pose.detection.results import detect_arrays
 from pose.detection.score import best_threshold, precision_recall
 from pose.detection.settings import load_network
 from pose.errors import command
-from pose.files import check_outputs
+from pose.files import check_kind, check_outputs
 from pose.models.deploy.folding import deploy
 
 
@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. data.root=/data/people")
     arguments = parser.parse_args()
     check_outputs([arguments.out], [arguments.checkpoint])
+    check_kind(arguments.out, ".pth")
     network, settings = load_network(arguments.checkpoint, parse_options(arguments.cfg_options))
     threshold = arguments.threshold
     if threshold is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
+import argparse
 import os
 import subprocess
 import sys
@@ -81,6 +82,7 @@ def make_sheet(images: Path, target: Path) -> None:
 
 @command
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     started = time.perf_counter()
     settings = load_settings(CONFIG)
     data = settings.data

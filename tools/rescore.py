@@ -27,7 +27,7 @@ from pose.evaluation.coco_backend import check_backend
 from pose.evaluation.coco_eval import format_figures, load_annotations, score
 from pose.evaluation.protocol import CHOICES, TestProtocol, scoring_options
 from pose.evaluation.saved_predictions import load_predictions
-from pose.files import check_outputs, sha256, write_json
+from pose.files import check_kind, check_outputs, sha256, write_json
 from pose.options import OptionError
 
 SWITCHES = ("off", "on")
@@ -61,7 +61,9 @@ def main() -> None:
     alone = {"as tested": {}} if arguments.report else alternatives(saved.protocol)
     rows = {label: saved.varied(**changes, **row) for label, row in (combinations(chosen) if chosen else alone).items()}
     report = arguments.report and check_report_folder(arguments.report)
-    check_outputs([arguments.out, report and report / PAGE], [arguments.predictions, annotations])
+    read = [arguments.predictions, annotations, arguments.images or saved.images]
+    check_outputs([arguments.out, report and report / PAGE], read)
+    check_kind(arguments.out, ".json")
     if report and len(rows) > 1:
         raise OptionError(f"--report is about one set of choices, these are {len(rows)}; name one value of each")
     figures = {}

@@ -36,8 +36,8 @@ from pose.config import load_settings
 from pose.errors import PoseError, command
 from pose.files import write_json
 from pose.inference.video.files import count_frames, writing_video
-from pose.process_watch import ProcessWatch, growth_words, is_flat, watch_table
-from pose.tables import Page
+from pose.process_watch import FEWEST_SAMPLES, ProcessWatch, growth_words, is_flat, watch_table
+from pose.tables import Page, check_page
 
 WIDTH, HEIGHT = 128, 96
 MODEL = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck", stages=((16, 16, 1),) * 3))
@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--frames", type=count(), default=100_000, help="of the video (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the figures; it is replaced")
     arguments = parser.parse_args()
+    check_page(arguments.write)
     page = Page("The demo through a long video", machine())
     with tempfile.TemporaryDirectory(prefix="soak.") as place:
         folder = Path(place)
@@ -62,6 +63,9 @@ def main() -> int:
         watch = run_demo(folder, arguments.frames)
         seconds = time.monotonic() - started
         wrong = check_outputs_of(folder / "out", places, arguments.frames)
+    if len(watch.samples) < FEWEST_SAMPLES:
+        told = f"wrong files: {', '.join(wrong) or 'none'}"
+        raise SoakError(f"{arguments.frames} frames are too few to see what grows ({told}); take more with --frames")
     page.add(f"{arguments.frames} frames of {WIDTH} x {HEIGHT} pixels in {seconds / 60:.1f} minutes, "
              f"{arguments.frames / seconds:.0f} a second:", "")  # fmt: skip
     page.add(*watch_table(watch.samples, "frames"), "")

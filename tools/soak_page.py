@@ -39,7 +39,7 @@ from pose.command_line import count
 from pose.errors import PoseError, command
 from pose.inference.video.files import writing_video
 from pose.process_watch import ProcessWatch, growth_words, is_flat, watch_table
-from pose.tables import Page, table_lines
+from pose.tables import Page, check_page, table_lines
 
 ROUNDS = 20
 CLIENTS = 4
@@ -65,6 +65,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="a Markdown file for the figures; it is replaced")
     parser.add_argument("serve", nargs="*", metavar="-- ARGUMENT", help="arguments of tools/serve.py")
     arguments = parser.parse_args()
+    check_page(arguments.write)
     command_line = " ".join(["tools/serve.py", *arguments.serve])
     page = Page("The page under load", f"{machine()}; `{command_line}`")
     rng = random.Random(arguments.seed)

@@ -30,7 +30,7 @@ from pose.command_line import add_config_arguments, parse_options
 from pose.device import choose_device
 from pose.engine.inspection import MIXED, TABLES, figure_table, inspect, use_table
 from pose.errors import CheckpointError, command
-from pose.files import check_outputs, write_json
+from pose.files import check_kind, check_outputs, write_json
 
 
 @command
@@ -46,6 +46,7 @@ def main() -> None:
     settings = load_classifier_settings(arguments.config, parse_options(arguments.cfg_options))
     folder = arguments.images or settings.data.folder("val")
     check_outputs([arguments.out], [arguments.config, arguments.checkpoint, folder, settings.data.folder("train")])
+    check_kind(arguments.out, ".json")
     checkpoint = load_checkpoint(arguments.checkpoint)
     classes = checkpoint.get(CLASSES)
     if not classes or not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):

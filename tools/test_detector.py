@@ -27,7 +27,7 @@ from pose.detection.score import FIGURES, evaluate_boxes, precision_recall
 from pose.detection.settings import load_network
 from pose.device import choose_device
 from pose.errors import command
-from pose.files import check_outputs, write_json
+from pose.files import check_kind, check_outputs, write_json
 from pose.options import OptionError
 
 
@@ -48,6 +48,7 @@ def main() -> int:
     test, annotations = TestSettings(), arguments.annotations
     given = [arguments.checkpoint, arguments.boxes, arguments.annotations, arguments.images]
     check_outputs([arguments.out], given)
+    check_kind(arguments.out, ".json")
     if arguments.boxes is not None:
         if annotations is None:
             raise OptionError("--boxes needs --annotations, the COCO file that they are measured on")

@@ -16,11 +16,12 @@ tools/test.py and for the configuration of tools/demo.py. docs/deployment.md say
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from pose.checkpoint import load_weights
 from pose.command_line import add_config_arguments, files_read, settings_from
-from pose.errors import command
+from pose.errors import OutputError, command
 from pose.export.formats import FORMATS, export_file, find_format
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import OUTPUTS, export_onnx
@@ -67,6 +68,10 @@ def main() -> None:
     settings = settings_from(arguments)
     kind = find_format(arguments.format)
     out = arguments.out or Path(arguments.checkpoint).with_suffix(kind.suffix)
+    if arguments.format == "onnx" and out.suffix != kind.suffix:
+        raise OutputError(f"{out}: a file of {kind.runtime} ends in {kind.suffix}; choose such a name")
+    if arguments.device not in ("auto", "cpu"):
+        print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
     if arguments.format != "onnx" and arguments.int8 is not None:
         raise OptionError(f"--format {arguments.format}: --int8 is for onnx")

@@ -21,6 +21,8 @@ import threading
 
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV reads it once, when it is imported
 
+import numpy as np
+
 from pose.command_line import count
 from pose.errors import OutputError, command, require
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
@@ -48,6 +50,8 @@ def main() -> None:
     quiet_opencv()
     share_heaps()
     predictor = make_predictor(arguments)
+    width, height = predictor.network.input_size
+    predictor(np.zeros((height, width, 3), np.uint8), np.array([[0, 0, width, height]]))  # refuses one of no numbers
     with tempfile.TemporaryDirectory(prefix="poses.", ignore_cleanup_errors=True) as folder:
         hosts = LOOPBACK if arguments.host in LOOPBACK else None
         app = create_app(predictor, folder, arguments.most_megabytes * 1_000_000, arguments.most_frames, hosts)

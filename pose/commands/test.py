@@ -18,13 +18,13 @@ from pathlib import Path
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
-from pose.errors import command
+from pose.errors import CheckpointError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_eval import format_figures
 from pose.evaluation.pck import format_length_pck, pck
 from pose.evaluation.protocol import ANNOTATED
 from pose.evaluation.results import write_results
-from pose.files import check_outputs, write_json
+from pose.files import check_kind, check_outputs, write_json
 from pose.prediction import load_network, ready_for_testing
 
 
@@ -49,13 +49,18 @@ def main() -> None:
     keep = arguments.save_predictions
     written = [out, out.with_suffix(".protocol.json"), keep, report and report / PAGE]
     check_outputs(written, [*files_read(arguments, settings), *settings.data.image_folders()])
+    check_kind(out, ".json")
+    check_kind(keep, ".npz")
     skeleton = settings.skeleton()
     device = choose_device(arguments.device)
     model = load_network(settings, arguments.checkpoint)
     test_set = evaluate.open_test_set(settings, split, boxes)
     protocol = evaluate.stamp(settings, test_set, arguments.config, arguments.checkpoint)  # reads the annotations
     model = ready_for_testing(model, settings.test, device)
-    run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
+    try:
+        run = evaluate.test(model, test_set, settings, device, protocol if keep else None)
+    except CheckpointError as error:
+        raise CheckpointError(f"{arguments.checkpoint}: {error}") from error
     protocol = replace(protocol, notices=(*protocol.notices, *test_set.image_notices))
     if run.saved is not None:
         replace(run.saved, protocol=protocol).save(keep)

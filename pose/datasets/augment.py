@@ -9,6 +9,7 @@ into one affine, so that a picture is resampled once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,14 +78,15 @@ class Augmentation:
         for name, value in vars(self).items():
             if name.endswith("probability") and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {value}")
-        for name in ("rotation_degrees", "half_body_above"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.rotation_degrees <= 180:
+            raise ValueError(f"rotation_degrees must be from 0 to 180, got {self.rotation_degrees}")
+        if not self.half_body_above >= 0:
+            raise ValueError(f"half_body_above must not be negative, got {self.half_body_above}")
         for name in ("scale_std", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
-        if not self.blur_sigma > 0:
-            raise ValueError(f"blur_sigma must be positive, got {self.blur_sigma}")
+        if not 0 < self.blur_sigma < math.inf:
+            raise ValueError(f"blur_sigma must be positive and finite, got {self.blur_sigma}")
         if not 0 < self.erase_share <= 1:
             raise ValueError(f"erase_share must be above 0 and at most 1, got {self.erase_share}")
         if self.rotation_distribution not in ("hrnet", "uniform"):

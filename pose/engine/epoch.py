@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from pose.datasets.broken_images import BrokenImages
 from pose.engine import distributed
-from pose.engine.progress import Progress, TrainingError
+from pose.engine.divergence import Diverged
+from pose.engine.progress import Progress
 from pose.engine.signals import StopSignals
 from pose.engine.task import Task
 
@@ -64,7 +65,7 @@ def train_one_epoch(task: Task, progress: Progress, timer: CheckpointTimer, titl
         Whether to go on: False where the run was asked to stop.
 
     Raises:
-        TrainingError: The loss is not finite.
+        Diverged: The loss is not finite, or a checkpoint was due and the network is not.
         DataError: Too many pictures cannot be used.
     """
     order, trainer = task.order, task.trainer
@@ -110,10 +111,7 @@ def _check(
             broken.count_in(messages)
     for number, value in enumerate(sums, progress.batches + 1):
         if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} at batch {number} of epoch {progress.epoch + 1}; the last checkpoint is "
-                "kept: lower train.learning_rate, or look at the data with that checkpoint"
-            )
+            raise Diverged(f"the loss became {value} at batch {number} of epoch {progress.epoch + 1}")
     progress.batches += len(values)
     progress.persons += len(values) * size * distributed.shard()[1]
     progress.loss += size * sum(sums)

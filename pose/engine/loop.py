@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from pose.engine import distributed
+from pose.engine.divergence import Diverged, check_finite, diverged
 from pose.engine.epoch import CheckpointTimer, train_one_epoch
 from pose.engine.progress import Progress, check_work_dir, resume_run, save_best, save_run
 from pose.engine.reporting import Eta, Report, attention_summary, line, mean_entropy
@@ -53,7 +54,10 @@ def run(prepare: Callable[[bool], Task], work_dir: str | Path, resume: bool = Fa
         except Stopped:
             pass
         else:
-            best = _epochs(task, work_dir, resume, signals)
+            try:
+                best = _epochs(task, work_dir, resume, signals)
+            except Diverged as error:
+                raise diverged(error, work_dir) from error
         return {"best": best, "checkpoint": work_dir / BEST, "stopped": signals.received}
 
 
@@ -66,6 +70,9 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     """:func:`run` in a folder that is this run's; the best figures."""
     schedule, trainer = task.schedule, task.trainer
     progress = resume_run(work_dir, task) if resume else Progress()
+    if distributed.from_main(progress.best is not None and not (work_dir / BEST).is_file()):
+        distributed.say(f"warning: {work_dir / BEST} is gone: the best is chosen among the epochs from now on")
+        progress.best = None
     report = None
     if distributed.is_main():
         stored = task.settings.to_dict()
@@ -74,6 +81,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     eta = Eta(progress.epoch, schedule.epochs)
 
     def save() -> None:
+        check_finite(trainer)
         save_run(work_dir, task, progress)
 
     timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)

@@ -16,7 +16,7 @@ from pose.data_settings import Split
 from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.loading.loader import batches, dataset_of
 from pose.engine import distributed
-from pose.errors import DataError
+from pose.errors import CheckpointError, DataError
 from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import Predictions
 from pose.evaluation.saved_predictions import WAYS, SavedPredictions, decode_every_way
@@ -41,6 +41,7 @@ def predict(
 
     Raises:
         DataError: A picture cannot be used.
+        CheckpointError: The network answers with NaN or infinity.
     """
     dataset = dataset_of(loader, CropDataset)
     persons = dataset.persons
@@ -50,9 +51,11 @@ def predict(
         points, joint_scores = predict_crops(model, crops, dataset.skeleton.flip_index, settings, device)
         keypoints[rows, :, :2] = heatmap_to_image(points, centers[rows], scales[rows], _heatmap_size(dataset))
         keypoints[rows, :, 2] = joint_scores
+    keypoints = distributed.total(keypoints)
+    _refuse_no_numbers(keypoints)
     return Predictions(
         image_ids=persons.image_ids[persons.image_index],
-        keypoints=distributed.total(keypoints),
+        keypoints=keypoints,
         boxes=persons.boxes,
         box_scores=persons.box_scores,
         areas=scales.prod(axis=1),
@@ -79,6 +82,7 @@ def predict_every_way(
 
     Raises:
         DataError: A picture cannot be used.
+        CheckpointError: The network answers with NaN or infinity.
     """
     dataset = dataset_of(loader, CropDataset)
     persons, joints = dataset.persons, dataset.skeleton.num_keypoints
@@ -88,6 +92,7 @@ def predict_every_way(
         images = to_input(crops, device)
         heatmaps, mirrored = model(images).float(), model(images.flip(-1)).float()
         points[rows], joint_scores[rows] = decode_every_way(heatmaps, mirrored, dataset.skeleton.flip_index)
+    _refuse_no_numbers(points, joint_scores)
     return SavedPredictions(
         protocol=protocol,
         skeleton=dataset.skeleton,
@@ -101,6 +106,14 @@ def predict_every_way(
         points=points,
         joint_scores=joint_scores,
     )
+
+
+def _refuse_no_numbers(*answers: np.ndarray) -> None:
+    """Raises CheckpointError where a network's answers hold NaN or infinity: there is nothing to measure."""
+    if not all(np.isfinite(each).all() for each in answers):
+        raise CheckpointError(
+            "the network answers with NaN or infinity: its file is damaged, or its training diverged; use another one"
+        )
 
 
 def _crops(model: nn.Module, loader: DataLoader[Batch | DataError]) -> Iterator[tuple[np.ndarray, Tensor]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pose.engine.distributed import say
 from pose.engine.loggers import open_loggers, output_errors
 from pose.errors import DataError
 from pose.files import replacing
@@ -56,17 +57,22 @@ class Report:
             self.loggers = open_loggers(loggers, path.parent, epochs, settings or {})
 
     def _keep_rows(self, epochs: int) -> None:
-        rows = []
+        rows: list[dict[str, str]] = []
         if epochs and self.path.exists():
             kept = {str(epoch) for epoch in range(1, epochs + 1)}  # a row that a full disk cut off is not
             try:
                 with open(self.path, newline="", encoding="utf-8") as file:
-                    rows = [row for row in csv.DictReader(file) if row["epoch"] in kept]
+                    table = csv.DictReader(file)
+                    if not table.fieldnames or not {"epoch", "loss"} <= set(table.fieldnames):
+                        raise ValueError("its first line does not name the columns")
+                    rows = [row for row in table if row["epoch"] in kept]
             except (OSError, ValueError, KeyError, csv.Error) as error:
                 raise DataError(
                     f"{self.path}: not the table of figures of a training run ({error!r}); move it away, and the run "
                     "goes on with a new one"
                 ) from error
+        if len({row["epoch"] for row in rows}) < epochs:
+            say(f"warning: {self.path}: has figures of {len(rows)} of the {epochs} epochs that are done, no others")
         with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()

@@ -61,6 +61,7 @@ class Trainer:
 
     Attributes:
         model: The network itself.
+        input_shape: Of an input of the last batch, without the batch; None before the first.
 
     Raises:
         OptionError: A choice that the device does not offer.
@@ -122,6 +123,7 @@ class Trainer:
         self._shared: DistributedDataParallel | None = None
         self._network: Callable[..., Any] | None = None
         self._batches = 0
+        self.input_shape: tuple[int, ...] | None = None
 
     @property
     def best_model(self) -> nn.Module:
@@ -168,6 +170,7 @@ class Trainer:
             the host wait for a GPU.
         """
         self._batches += 1
+        self.input_shape = tuple(images.shape[1:])
         steps = self._batches % self.accumulate == 0
         images = images.contiguous(memory_format=self.memory_format)
         dtype = AUTOCAST[self.precision]

@@ -8,6 +8,7 @@ the network. 17 keypoints take 2,504 bytes a person, 261 MB for val2017's 104,12
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,8 @@ def load_predictions(path: str | Path) -> SavedPredictions:
         DataError: The file is missing, cut off or of another kind; the message names it.
     """
     try:
+        if Path(path).stat().st_size and not zipfile.is_zipfile(path):  # NumPy's words on it advise to unpickle
+            raise ValueError("no .npz archive, or cut off")
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             arrays = {name: file[name] for name in _ARRAYS}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pose.errors import DataError, require
-from pose.files import IMAGE_SUFFIXES
+from pose.files import LISTED_SUFFIXES
 from pose.formats.names import skeleton_from_names
 from pose.formats.options import ReadOptions
 from pose.skeleton import Skeleton
@@ -126,7 +126,7 @@ def image_pairs(path: Path, fields: Mapping[str, Any]) -> tuple[list[ImagePair],
             lines = folder.read_text(encoding="utf-8").split("\n")
             files = [folder.parent / line.strip() for line in lines if line.strip()]
         else:
-            files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
+            files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in LISTED_SUFFIXES)
         empty -= {split} if files else set()
         for image in files:
             parts = list(image.parts)

@@ -146,6 +146,8 @@ class CocoBoxes:
                 f"{path}: needs COCO's annotations (images, annotations) or a results list of image_id, bbox and "
                 f"score ({error!r})"
             ) from error
+        if not self._boxes:
+            self.notices = (*self.notices, f"{path}: holds no box that can be used: nobody is looked for")
 
     def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
         from pose.datasets.detections import detected_boxes

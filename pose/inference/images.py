@@ -10,7 +10,7 @@ import numpy as np
 
 from pose.datasets.images import read_image
 from pose.errors import DataError, OutputError
-from pose.files import IMAGE_SUFFIXES, replacing
+from pose.files import LISTED_SUFFIXES, replacing
 from pose.inference.boxes import trailing_number
 from pose.poses import distinct_ids
 
@@ -48,22 +48,21 @@ def as_image(image: Image, upright: bool = True) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3])
 
 
-def list_images(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+def list_images(folder: str | Path) -> list[Path]:
     """The pictures of a folder in the order of their names.
 
     Args:
         folder: The folder; those in it are not looked into.
-        suffixes: What the names of pictures end in, in lower case.
 
     Raises:
         DataError: There is none, or no such folder.
     """
     try:
-        images = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes)
+        images = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in LISTED_SUFFIXES)
     except OSError as error:
         raise DataError(f"{folder}: cannot be read as a folder of pictures ({error.strerror or error})") from error
     if not images:
-        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(suffixes)}")
+        raise DataError(f"{folder}: no picture in this folder; known are {', '.join(LISTED_SUFFIXES)}")
     return images
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,10 @@ import numpy as np
 
 from pose.datasets.orientation import ImageNotices, read_annotated
 from pose.errors import DataError
-from pose.files import IMAGE_SUFFIXES, RARE_SUFFIXES
+from pose.files import LISTED_SUFFIXES
 from pose.inference.images import as_image, list_images, number_images
 from pose.inference.video.files import VIDEO_SUFFIXES, VideoSource
 
-_LISTED = (*IMAGE_SUFFIXES, *RARE_SUFFIXES)
 _ANIMATED = (".gif", ".avif", ".webp", ".tif", ".tiff")
 """Suffixes of files that may hold several pictures."""
 
@@ -121,12 +120,12 @@ def open_input(
     """
     path = Path(name)
     if path.is_dir():
-        return ImageFiles(list_images(path, _LISTED), upright, warn, size_of)
+        return ImageFiles(list_images(path), upright, warn, size_of)
     if not path.exists():
         if name.isdecimal() or "://" in name:
             return VideoSource(int(name) if name.isdecimal() else name)
         found = sorted(Path(match) for match in glob.glob(name, recursive=True))
-        images = [match for match in found if match.suffix.lower() in _LISTED]
+        images = [match for match in found if match.suffix.lower() in LISTED_SUFFIXES]
         if not images:
             raise DataError(f"{name}: no such picture, folder or video, and no pattern that matches pictures")
         return ImageFiles(images, upright, warn, size_of)
@@ -135,7 +134,9 @@ def open_input(
     return ImageFiles([path], upright, warn, size_of)
 
 
-def read_ahead(frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False) -> Iterator[Frame]:
+def read_ahead(
+    frames: Iterable[Frame], most_bytes: int = 1 << 26, newest_only: bool = False
+) -> Generator[Frame, None, None]:
     """The same frames, decoded in a thread while earlier ones are worked on.
 
     Args:

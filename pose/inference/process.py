@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from pose.errors import DataError
-from pose.inference.boxes import CocoBoxes, check_inside, touching
+from pose.inference.boxes import NO_BOXES, CocoBoxes, check_inside, touching
 from pose.inference.inputs import Frame, ImageFiles, read_ahead
 from pose.inference.outputs import Stop, Write
 from pose.inference.predictor import Predictor
@@ -40,19 +45,20 @@ def poses_of_images(
     """
     if boxes is not None:
         boxes.check_images(files.paths, files.warn)
-    for chunk in _chunks(read_ahead(files)):
-        frames, own = [], []
-        for frame in chunk:
-            assert frame.path is not None
-            try:
-                found = None if boxes is None else _file_boxes(boxes, boxes.of_image(frame.path), frame, files.warn)
-            except DataError as error:
-                files.skip(error)
-                continue
-            known = None if boxes is None else boxes.image_id(frame.path)
-            frames.append(frame if known is None else replace(frame, number=known))
-            own.append(found)
-        yield from zip(frames, predictor([frame.image for frame in frames], own), strict=True)
+    with closing(read_ahead(files)) as ahead:
+        for chunk in _chunks(ahead):
+            frames, own = [], []
+            for frame in chunk:
+                assert frame.path is not None
+                try:
+                    found = None if boxes is None else _file_boxes(boxes, boxes.of_image(frame.path), frame, files.warn)
+                except DataError as error:
+                    files.skip(error)
+                    continue
+                known = None if boxes is None else boxes.image_id(frame.path)
+                frames.append(frame if known is None else replace(frame, number=known))
+                own.append(found)
+            yield from zip(frames, predictor([frame.image for frame in frames], own), strict=True)
 
 
 def poses_of_video(
@@ -70,14 +76,19 @@ def poses_of_video(
         warn: Takes messages about boxes outside their frame, which are left out.
 
     Raises:
-        DataError: All boxes of a frame lie outside it, or the file has boxes for none of the frames.
+        DataError: The file has boxes for none of the frames.
     """
     if boxes is not None and source.frame_count is not None:
         boxes.check_frames(source.name, source.frame_count)
     frames = (Frame(number, image) for number, image in enumerate(source))
-    for frame in read_ahead(frames, newest_only=source.live):
-        own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame, warn)
-        yield frame, predictor(frame.number, frame.image, own)
+    with closing(read_ahead(frames, newest_only=source.live)) as ahead:  # its thread must not outlive an error
+        for frame in ahead:
+            try:
+                own = None if boxes is None else _file_boxes(boxes, boxes.of_frame(frame.number), frame, warn)
+            except DataError as error:  # hours of work may be done before it: the frame stays, without persons
+                warn(f"{error}: the frame is taken without a box")
+                own = NO_BOXES
+            yield frame, predictor(frame.number, frame.image, own)
 
 
 def write_all(
@@ -95,7 +106,11 @@ def write_all(
         profiler: Times drawing and writing.
 
     Returns:
-        How many frames were written, and whether a person stopped it with Ctrl-C or in the window.
+        How many frames were written, the same to every output, and whether a person stopped it with Ctrl-C or in the
+        window.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came before the first frame.
     """
     profiler = profiler or Profiler()
     count = 0
@@ -103,13 +118,34 @@ def write_all(
         for frame, poses in pairs:
             with profiler("draw"):
                 drawn = draw(frame, poses)
-            count += 1
-            with profiler("write"):
+            with profiler("write"), signals_wait():
+                count += 1
                 for write in writes:
                     write(frame, poses, drawn)
     except (Stop, KeyboardInterrupt):
+        if not count:
+            raise
         return count, True
     return count, False
+
+
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """Within the block signals wait that would raise amid it, e.g. when some outputs have a frame and others not."""
+    came: list[tuple[int, FrameType | None]] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in came:
+        handlers[number](number, frame)
 
 
 def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

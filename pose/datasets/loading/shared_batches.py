@@ -63,4 +63,8 @@ class SharedBatches:
 
 def _shared(shape: tuple[int, ...]) -> np.ndarray:
     """Zeros, uint8, that forked processes share; the system gives the memory when it is first written."""
-    return np.frombuffer(mmap.mmap(-1, max(math.prod(shape), 1)), np.uint8, math.prod(shape)).reshape(shape)
+    try:
+        memory = mmap.mmap(-1, max(math.prod(shape), 1))
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"no {math.prod(shape):,} bytes for the batches of {shape[0]} workers") from error
+    return np.frombuffer(memory, np.uint8, math.prod(shape)).reshape(shape)

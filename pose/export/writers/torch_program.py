@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -14,4 +15,6 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``."""
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     program = torch.export.export(network, (torch.cat([x, x]),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, str(path))
+    file = io.BytesIO()  # torch ends the whole process where it cannot write a path (seen in 2.14: c10::Error)
+    torch.export.save(program, file)
+    path.write_bytes(file.getvalue())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pose.errors import DataError
-from pose.inference.images import IMAGE_SUFFIXES
+from pose.files import LISTED_SUFFIXES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -44,7 +44,7 @@ class Part:
             with tarfile.open(self.root / name, "r|*") as archive:
                 for member in archive:
                     archive.members = []  # type: ignore[attr-defined]  # it would keep all of them, its hints know none
-                    if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
+                    if member.isfile() and member.name.lower().endswith(LISTED_SUFFIXES):
                         content = archive.extractfile(member)
                         yield f"{name}/{member.name}", content.read() if content else b""
         except (OSError, tarfile.TarError, EOFError) as error:
@@ -64,7 +64,7 @@ def list_parts(source: str | Path, size: int) -> list[Part]:
     """
     root, names = _names(Path(source), str(source))
     if not names:
-        endings = ", ".join((*IMAGE_SUFFIXES, *TAR_SUFFIXES))
+        endings = ", ".join((*LISTED_SUFFIXES, *TAR_SUFFIXES))
         raise DataError(f"{source}: no pictures and no archives; known are {endings}")
     images = [name for name in names if not _is_archive(name)]
     parts = [tuple(images[start : start + size]) for start in range(0, len(images), size)]
@@ -105,4 +105,4 @@ def _is_archive(name: str) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    return name.lower().endswith((*IMAGE_SUFFIXES, *TAR_SUFFIXES))
+    return name.lower().endswith((*LISTED_SUFFIXES, *TAR_SUFFIXES))

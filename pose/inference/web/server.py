@@ -17,7 +17,7 @@ from flask import Flask, Request, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from pose.datasets.images import decode_image
-from pose.errors import DataError
+from pose.errors import CheckpointError, DataError
 from pose.inference.boxes import whole_image
 from pose.inference.images import as_image
 from pose.inference.inputs import Frame
@@ -125,6 +125,8 @@ def create_app(
                 return jsonify(_image(predictor, path, name))
             except DataError as error:
                 raise _refused(422, str(error).replace(str(path), name)) from error
+            except CheckpointError as error:
+                raise _refused(500, str(error)) from error
 
     @app.get("/sample.jpg")
     def sample() -> Response:
