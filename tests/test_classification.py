@@ -14,9 +14,11 @@ from small_project import run_tool
 from test_distributed import in_two
 from tiny import same
 from torch import nn
+from torchvision.transforms import v2
 
 from pose.checkpoint import load_checkpoint, save_checkpoint
-from pose.classification.dataset import ImageDataset, RandomPart, random_part
+from pose.classification.augment import RandomPart, chances, part_of, resample
+from pose.classification.dataset import ImageDataset
 from pose.classification.folder import list_images
 from pose.classification.initial import load_initial as start_classifier
 from pose.classification.settings import ImageAugmentation, load_classifier_settings, make_classifier_settings
@@ -192,13 +194,12 @@ def test_augmentation_depends_on_place_and_epoch_alone(root):
     assert torch.equal(shared[3], one[0])
 
 
-def test_parts_are_drawn_and_resampled_as_torchvision_does():
-    from torchvision.transforms import v2
-
+def test_parts_are_drawn_as_torchvision_does():
     scale, ratio = (0.08, 1.0), (3 / 4, 4 / 3)
+    variations = RandomPart(ImageAugmentation(scale, ratio)).draw(0, [(0, row, 0) for row in range(2000)])
+    assert abs(np.mean([variation.flip for variation in variations]) - 0.5) < 0.05
     for width, height in ((500, 375), (30, 300), (1, 1)):
-        rng = np.random.default_rng(0)
-        ours = np.array([random_part(width, height, scale, ratio, rng) for _ in range(2000)])
+        ours = np.array([part_of(width, height, variation, ratio) for variation in variations])
         assert (ours[:, :2] >= 0).all() and (ours[:, 2:] >= 1).all()
         assert (ours[:, 0] + ours[:, 2] <= width).all() and (ours[:, 1] + ours[:, 3] <= height).all()
         pixels = torch.empty(3, height, width)
@@ -207,15 +208,55 @@ def test_parts_are_drawn_and_resampled_as_torchvision_does():
         for share in (0.05, 0.25, 0.5, 0.75, 0.95):
             one, other = np.quantile(ours, share, axis=0), np.quantile(theirs, share, axis=0)
             assert np.abs(one - other).max() <= 0.05 * max(width, height)
-    rows, columns = np.mgrid[:90, :120].astype(np.float32)
-    image = np.stack([rows, columns, rows + columns], axis=2).astype(np.uint8)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    wanted = v2.functional.resize(tensor, [32, 32], antialias=True).permute(1, 2, 0).numpy()
-    for flip in (0.0, 1.0):
-        part = RandomPart(ImageAugmentation(scale=(1.0, 1.0), ratio=(4 / 3, 4 / 3), flip_probability=flip))
-        out = np.zeros((32, 32, 3), np.uint8)
-        part(image, np.random.default_rng(0), out)
-        assert np.abs(out.astype(int) - (wanted[:, ::-1] if flip else wanted)).max() <= 2
+
+
+def test_chance_is_of_seed_epoch_image_and_copy_alone():
+    keys = [(0, 5, 0), (0, 6, 0), (1, 5, 0), (0, 5, 1), (0, 0, 5)]
+    drawn = chances(7, keys, 24)
+    assert len(np.unique(drawn)) == drawn.size and drawn.min() >= 0 and drawn.max() < 1
+    for key, row in zip(keys, drawn, strict=True):
+        philox = np.random.Philox(key=[7, key[0]], counter=[0, *key[1:], 0])
+        assert (chances(7, [key], 24)[0] == row).all() and (np.random.Generator(philox).random(24) == row).all()
+    assert not np.isin(chances(8, keys, 24), drawn).any()
+
+
+@pytest.mark.parametrize(
+    ("times", "mean"), [(0.5, 0.3), (1.0, 0.0), (1.2, 2.0), (1.7, 1.8), (2.7, 3.8), (3.4, 4.8), (7.0, 8.0)]
+)
+def test_resampling_is_near_torchvisions(times, mean):
+    """A street with much fine detail, so many times smaller; beside bilinear resampling without antialiasing."""
+    image = cv2.imread(str(ROOT / "data" / "sample" / "street.jpg"))
+    size = round(400 / times)
+    image = image[:400, :400]
+    wanted = v2.functional.resize(torch.from_numpy(image).permute(2, 0, 1), [size, size], antialias=True)
+    wanted = wanted.permute(1, 2, 0).numpy().astype(int)
+    out = np.zeros((size, size, 3), np.uint8)
+    resample(image, out)
+    off = np.abs(out - wanted)
+    assert off.mean() <= mean
+    if times <= 1:
+        assert off.max() <= 1
+    elif times > 1.5:
+        assert off.mean() < 0.5 * np.abs(cv2.resize(image, (size, size)) - wanted).mean()
+
+
+def test_a_part_is_torchvisions_of_the_same_parameters():
+    drawn = ImageAugmentation(brightness=0.4, contrast=0.4, saturation=0.4)
+    part = RandomPart(drawn)
+    image = cv2.imread(str(ROOT / "data" / "sample" / "street.jpg"))
+    rgb = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+    variations = part.draw(3, [(0, row, 0) for row in range(24)])
+    assert len({variation.flip for variation in variations}) == 2
+    for variation in variations:
+        left, top, width, height = part_of(image.shape[1], image.shape[0], variation, drawn.ratio)
+        wanted = v2.functional.resized_crop(rgb, top, left, height, width, [224, 224], antialias=True)
+        if variation.flip:
+            wanted = v2.functional.horizontal_flip(wanted)
+        torch.manual_seed(variation.seed)
+        wanted = v2.ColorJitter(drawn.brightness, drawn.contrast, drawn.saturation)(wanted)
+        out = np.zeros((224, 224, 3), np.uint8)
+        part(image, variation, out)
+        assert np.abs(out[..., ::-1] - wanted.permute(1, 2, 0).numpy().astype(int)).mean() < 4
 
 
 def test_every_kind_of_image_is_read_in_its_colors(root, tmp_path):
