@@ -45,19 +45,27 @@ class SharedBatches:
         assert worker is not None and isinstance(worker.dataset, BatchDataset)
         worker.dataset.room = partial(self._room, worker.id)
 
-    def _room(self, worker: int, count: int) -> np.ndarray | None:
+    def _free_place(self, worker: int) -> tuple[int, int] | None:
         """Where a worker's next batch goes; None where the main process is behind, or has given up an epoch."""
         free = np.flatnonzero(self._busy[worker] == 0)
-        self._place = (worker, int(free[0])) if len(free) else None
+        return (worker, int(free[0])) if len(free) else None
+
+    def _room(self, worker: int, count: int) -> np.ndarray | None:
+        """Memory for a worker's next batch, where there is some already."""
+        self._place = self._free_place(worker)
         return self._crops[self._place][:count] if self._place else None
 
     def __call__(self, batch: Any) -> Any:
-        """In a worker: the place of a batch's crops stands for them; those that lie elsewhere go through the pipe."""
-        if get_worker_info() is None or isinstance(batch, DataError):
+        """In a worker: puts a batch's crops where the main process finds them, their place stands for them."""
+        worker = get_worker_info()
+        if worker is None or isinstance(batch, DataError):
             return batch
         crops, place = batch.crops.numpy(), self._place
         if place is None or crops.ctypes.data != self._crops[place].ctypes.data:
-            return batch._replace(crops=crops)
+            place = self._free_place(worker.id)
+            if place is None:
+                return batch._replace(crops=crops)  # through the pipe
+            self._crops[place][: len(crops)] = crops
         self._busy[place] = 1
         return batch._replace(crops=place)
 
