@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 from tiny import HEIGHT, INPUT_SIZE, WIDTH, centroid, dot_image, write_tiny_set
@@ -204,6 +206,46 @@ def test_a_worker_that_the_system_ends_is_told(dataset):
             if number == 0:
                 for worker in multiprocessing.active_children():
                     os.kill(worker.pid, signal.SIGKILL)
+
+
+def _hold_batches(dataset, connection):
+    """Has workers whose batches nobody reads, with no room in shared memory: they fill the pipe."""
+    torch.utils.data._utils.worker.MP_STATUS_CHECK_INTERVAL = 0.1
+    loader = make_loader(dataset, 3, 2, train=False)
+    loader.collate_fn._busy[:] = 1
+    waiting = iter(loader)
+    next(waiting)
+    connection.send([worker.pid for worker in waiting._workers])
+    signal.pause()
+
+
+def test_workers_end_with_a_main_process_that_is_killed(dataset):
+    parent, child = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_hold_batches, args=(dataset(size=(384, 512)), child))
+    process.start()
+    workers = parent.recv()
+    assert all(map(psutil.pid_exists, workers))
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 30
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = list(filter(psutil.pid_exists, workers))
+    for worker in left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
+
+
+def test_a_data_set_with_crops_in_its_own_memory_is_loaded(dataset):
+    class Own(CropDataset):
+        def batch(self, keys):
+            return (
+                super().batch(keys)._replace(crops=torch.full((len(keys), *INPUT_SIZE[::-1], 3), 7, dtype=torch.uint8))
+            )
+
+    plain = dataset()
+    own = Own(plain.persons, plain.images.root, COCO, INPUT_SIZE)
+    assert all((batch.crops == 7).all() for batch in batches(make_loader(own, 2, 1, train=False)))
 
 
 def test_testing_takes_every_person_in_order(dataset):

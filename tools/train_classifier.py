@@ -15,6 +15,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
+import shlex
 
 from pose.classification.settings import load_classifier_settings
 from pose.classification.train import train
@@ -41,7 +42,9 @@ def main() -> int:
         if best:
             figures = f"top-1 {100 * best['top1']:.2f} %, top-5 {100 * best['top5']:.2f} %"
             distributed.say(f"best {figures} after epoch {best['epoch']}: {checkpoint}")
-            distributed.say(f"test it: python tools/test_classifier.py {arguments.config} {checkpoint}")
+            told = ["python", "tools/test_classifier.py", arguments.config, str(checkpoint)]
+            told += ["--cfg-options", *arguments.cfg_options] if arguments.cfg_options else []
+            distributed.say(f"test it: {shlex.join(told)}")
         if stopped:
             distributed.say(f"stopped by {stopped.name}, everything is saved; the same command with --resume goes on")
             return 128 + stopped

@@ -56,7 +56,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class ImageAugmentation:
-    """How training images vary, by ``torchvision.transforms.v2``: a random part of the image, flipped half the time.
+    """How training images vary, by the rules of ``torchvision.transforms.v2``: a random part, flipped half the time.
 
     Args:
         scale: The part's share of the image's area, from and to.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -32,9 +32,11 @@ class BatchDataset(Dataset[Loaded | DataError]):
 
     Attributes:
         input_size: Width and height of the crops.
+        room: In a worker what gives shared memory for so many crops, where there is some.
     """
 
     input_size: tuple[int, int]
+    room: Callable[[int], np.ndarray | None] | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -52,6 +54,12 @@ class BatchDataset(Dataset[Loaded | DataError]):
             return self.batch(keys)
         except DataError as error:
             return error
+
+    def new_crops(self, count: int) -> np.ndarray:
+        """(count, height, width, 3) uint8 for a batch's pixels: in a worker where the loader takes them."""
+        width, height = self.input_size
+        shared = self.room(count) if self.room else None
+        return np.empty((count, height, width, 3), np.uint8) if shared is None else shared
 
     def batch(self, keys: Sequence[tuple[int, ...]]) -> Loaded:
         """The batch of :meth:`__getitems__`, where an error is raised.

@@ -161,7 +161,8 @@ def _write(path: Path, key: str, images: ImageFolder, regions: np.ndarray, steps
         start = file.tell()
         index = io.BytesIO()
         told = {"broken": np.array(json.dumps(broken)), "notices": np.array(json.dumps(list(notices)))}
-        np.savez(index, key=np.array(key), places=places, scales=scales, offsets=offsets, **told)
+        arrays = {"key": np.array(key), "places": places, "scales": scales, "offsets": offsets, **told}
+        np.savez(index, **arrays)  # type: ignore[arg-type]  # none of them is called allow_pickle
         file.write(index.getvalue() + start.to_bytes(8, "little"))
 
 

@@ -145,14 +145,13 @@ class CropDataset(BatchDataset[Batch]):
         rows = [key[1] for key in keys]
         crops = [self.crop_of(*key) for key in keys]
         affines = self._affines(crops)
-        width, height = self.input_size
-        pixels = np.empty((len(keys), height, width, 3), dtype=np.uint8)
+        pixels = self.new_crops(len(keys))
         problems: list[str] = []
         for place, (key, out) in enumerate(zip(keys, pixels, strict=True)):
             view = None
             while view is None:
                 try:
-                    view = self.source.view(rows[place], crops[place].scale[0] / width)
+                    view = self.source.view(rows[place], crops[place].scale[0] / self.input_size[0])
                 except DataError as error:
                     rows[place] = (rows[place] + 1) % len(self)  # the next person instead
                     if not self.broken_share or rows[place] == key[1]:

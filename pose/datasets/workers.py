@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import multiprocessing.util
+import os
 import signal
 import sys
 import warnings
@@ -55,7 +56,14 @@ def start_worker(worker: int) -> None:
     """What a worker does first."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler signals all processes: the main one ends the others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    multiprocessing.util.Finalize(None, _leave_orphaned, (os.getppid(),), exitpriority=100)
     _keep_memory()
+
+
+def _leave_orphaned(parent: int) -> None:
+    """Ends a worker whose main process was killed: its queue would wait forever for somebody to read what is left."""
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _keep_memory() -> None:

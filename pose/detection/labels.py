@@ -170,7 +170,7 @@ def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: So
 
 def _sized(corners: np.ndarray) -> np.ndarray:
     """(N,) bool: boxes (N, 4) with a width and a height."""
-    return (corners[:, 2:] > corners[:, :2]).all(1)
+    return np.all(corners[:, 2:] > corners[:, :2], axis=1)
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:

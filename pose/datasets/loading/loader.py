@@ -49,10 +49,12 @@ def make_loader(
         DataError: Training has fewer persons than one optimizer step needs.
     """
     options = worker_options(workers, train)
+    shared = SharedBatches(options["num_workers"], batch_size, dataset.input_size)
+    options["worker_init_fn"] = shared.start_worker
     return DataLoader(
         dataset,
         batch_sampler=EpochBatches(len(dataset), batch_size, train, seed, shard, accumulate, draws),
-        collate_fn=SharedBatches(options["num_workers"], batch_size, dataset.input_size),
+        collate_fn=shared,
         **options,
     )
 

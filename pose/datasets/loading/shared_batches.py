@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import mmap
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from pose.datasets.batch_dataset import Loaded
+from pose.datasets.batch_dataset import BatchDataset, Loaded
+from pose.datasets.workers import start_worker
 from pose.errors import DataError
 
 AHEAD = 2
@@ -34,20 +36,38 @@ class SharedBatches:
         width, height = input_size
         self._crops = _shared((workers, AHEAD, batch_size, height, width, 3))
         self._busy = _shared((workers, AHEAD))
+        self._place: tuple[int, int] | None = None
+
+    def start_worker(self, number: int) -> None:
+        """What a worker does first."""
+        start_worker(number)
+        worker = get_worker_info()
+        assert worker is not None and isinstance(worker.dataset, BatchDataset)
+        worker.dataset.room = partial(self._room, worker.id)
+
+    def _free_place(self, worker: int) -> tuple[int, int] | None:
+        """Where a worker's next batch goes; None where the main process is behind, or has given up an epoch."""
+        free = np.flatnonzero(self._busy[worker] == 0)
+        return (worker, int(free[0])) if len(free) else None
+
+    def _room(self, worker: int, count: int) -> np.ndarray | None:
+        """Memory for a worker's next batch, where there is some already."""
+        self._place = self._free_place(worker)
+        return self._crops[self._place][:count] if self._place else None
 
     def __call__(self, batch: Any) -> Any:
         """In a worker, puts a batch's crops where the main process finds them, and their place into the batch."""
         worker = get_worker_info()
         if worker is None or isinstance(batch, DataError):
             return batch
-        crops = batch.crops.numpy()
-        free = np.flatnonzero(self._busy[worker.id] == 0)
-        if not len(free):  # the main process is behind, or has given up an epoch: through the pipe
-            return batch._replace(crops=crops)
-        slot = int(free[0])
-        self._busy[worker.id, slot] = 1
-        self._crops[worker.id, slot, : len(crops)] = crops
-        return batch._replace(crops=(worker.id, slot))
+        crops, place = batch.crops.numpy(), self._place
+        if place is None or crops.ctypes.data != self._crops[place].ctypes.data:
+            place = self._free_place(worker.id)
+            if place is None:
+                return batch._replace(crops=crops)  # through the pipe
+            self._crops[place][: len(crops)] = crops
+        self._busy[place] = 1
+        return batch._replace(crops=place)
 
     def take(self, batch: Loaded) -> Loaded:
         """In the main process, gives a batch its crops, in pinned memory where there is a GPU; frees their place."""
