@@ -192,12 +192,25 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         OutputError: The place cannot be written, or a number is NaN or infinite, which is not JSON.
     """
-    try:
-        text = json.dumps(value, allow_nan=False)  # several times as fast as json.dump
-    except ValueError as error:
-        raise OutputError(f"{path}: not written, since it would hold NaN or infinity, which is not JSON") from error
+    text = json_text(path, value)
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def json_text(path: str | Path, value: Any) -> str:
+    """JSON that any program reads.
+
+    Args:
+        path: The file that it is for, for the message.
+        value: What it says.
+
+    Raises:
+        OutputError: A number is NaN or infinite, which is not JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=False)  # several times as fast as json.dump
+    except ValueError as error:
+        raise OutputError(f"{path}: not written, since it would hold NaN or infinity, which is not JSON") from error
 
 
 def read_json(path: str | Path, what: str) -> Any:

@@ -17,6 +17,9 @@ from pose.skeleton import Skeleton
 PIXELS = "tensor(uint8)"
 """The type of an input that takes crops as they are."""
 
+LARGEST = 2**15
+"""OpenCV warps no image with such a side, and no batch has so many crops."""
+
 METADATA_KEY = "pose"
 """The entry of an ONNX file's metadata that holds :class:`NetworkMetadata`."""
 
@@ -65,6 +68,8 @@ class NetworkMetadata:
         for name in ("flip_shift", "rescore_threshold", "nms_threshold"):
             if name in test and not isinstance(test[name], (int, float)):
                 raise TypeError(f"{name} is {test[name]!r}, no number")
+        if "batch_size" in test:
+            _whole(test["batch_size"], "batch_size")
         return cls(
             Skeleton(**known["skeleton"]),
             (width, height),
@@ -78,10 +83,10 @@ class NetworkMetadata:
 
 
 def _whole(value: Any, name: str) -> int:
-    """A side in pixels; TypeError or ValueError where it is none."""
+    """A side in pixels or a number of crops; TypeError or ValueError where it is none."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} holds {value!r}, no whole number")
-    if value < 1:
+    if not 0 < value < LARGEST:
         raise ValueError(f"{name} holds {value}")
     return value
 

@@ -4,8 +4,10 @@ import io
 import json
 import os
 import resource
+from collections import Counter
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from pose.checkpoint import save_checkpoint
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import DataError, OutputError
 from pose.files import check_outputs, replacing, write_json
+from pose.formats import coco
 from pose.inference.images import write_image
 from pose.inference.inputs import Frame
 from pose.inference.outputs import csv_file, json_file
@@ -174,3 +177,12 @@ def test_two_outputs_of_one_name_are_refused(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "a.json")  # leads to nothing yet
     with pytest.raises(OutputError, match="another output"):
         check_outputs([tmp_path / "a.json", tmp_path / "link.json"])
+
+
+def test_an_archive_never_holds_what_is_no_number(tmp_path, monkeypatch):
+    """Areas of boxes are products, which may have no end."""
+    monkeypatch.setattr(coco, "to_tables", lambda dataset: ({"annotations": [{"area": float("inf")}]}, Counter()))
+    dataset = SimpleNamespace(persons=np.ones(1, bool), take=lambda rows: dataset)
+    with pytest.raises(OutputError, match=r"a\.zip: not written"):
+        coco.write_archive(dataset, tmp_path / "a.zip", None)
+    assert not any(tmp_path.iterdir())

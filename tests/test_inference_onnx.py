@@ -92,6 +92,8 @@ def test_files_that_are_no_pose_network_are_named(tmp_path, network_file):
     [
         ({"input_size": [32, None]}, "input_size holds None"),
         ({"heatmap_size": [0, 16]}, "heatmap_size holds 0"),
+        ({"input_size": [32, 10**30]}, "input_size holds 10{30}"),
+        ({"test": {"flip": True, "flip_shift": 1, "decode": "dark", "batch_size": None}}, "batch_size holds None"),
         ({"test": {"flip": True, "flip_shift": 1, "decode": "dark", "nms_threshold": [None]}}, "nms_threshold is"),
     ],
 )

@@ -19,7 +19,7 @@ from pose.datasets.annotations import AREAS_FILLED, persons_as_written
 from pose.datasets.coco import check_tables, read_tables
 from pose.datasets.image_records import listed_images
 from pose.errors import DataError
-from pose.files import replacing, write_json
+from pose.files import json_text, replacing, write_json
 from pose.formats.dataset import ImageRecord, PoseDataset, make_dataset, relative_name
 from pose.formats.names import skeleton_from_names
 from pose.formats.options import ReadOptions, WriteOptions
@@ -147,8 +147,9 @@ def write_archive(dataset: PoseDataset, path: Path, options: WriteOptions) -> Co
     """
     tables, lost = to_tables(dataset.take(dataset.persons))
     lost["persons and regions without keypoints"] = int((~dataset.persons).sum())
+    text = json_text(path, tables)
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(ARCHIVED, json.dumps(tables, allow_nan=False))
+        archive.writestr(ARCHIVED, text)
     return lost
 
 
