@@ -142,7 +142,7 @@ setup(
     cmdclass={"build_py": BuildWithNativeLayers, "bdist_wheel": WheelOfItsPlatform},
     entry_points={"console_scripts": [f"pose-{name} = pose.commands.entry:{name}" for name in COMMANDS]},
     install_requires=[
-        "numpy>=1.26",
+        "numpy>=2.0",  # as OpenCV 4.13 asks
         "opencv-python>=4.13",  # the first with cv2.utils.logging
         "onnxruntime>=1.18",
         "filelock>=4.0",  # the first that forked workers do not hold
