@@ -91,6 +91,19 @@ def test_python_threads_share_a_program():
             np.testing.assert_array_equal(found, program.run(one, 2))
 
 
+@pytest.mark.parametrize("before", [[], ["static"]])
+@pytest.mark.parametrize("kind", ["nearest", "bilinear"])
+def test_an_attention_behind_an_upsampling_sees_the_upsampled_image(kind, before):
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=size).astype(np.float32) for size in (48, (3, 4), (4, 48))]
+    dynamic = Step("dynamic", POINT, (None, None, weights[1], floats(4), weights[2], floats(16), None))
+    start = [Step(name, (*POINT[:9], 3, 0, 0), (weights[0], floats(16))) for name in before]
+    start = [*start, Step("begin"), *start, Step("end")] if before and kind == "bilinear" else start
+    x = random.normal(size=(1, 5, 3, 3)).astype(np.float32)
+    expected = Program([dynamic]).run(Program([*start, Step(kind)]).run(x))
+    np.testing.assert_allclose(Program([*start, Step(kind), dynamic]).run(x), expected, atol=1e-5)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_runs_what_its_parent_ran_in_several_threads():
     code = "import os, sys, numpy as np; from pose.native.program import Program, Step\n"
