@@ -20,6 +20,9 @@ template <typename... Parts>
   throw std::runtime_error(line.str());
 }
 
+// Channels of an image, and values of an image or a kernel: at most so many.
+constexpr int64_t kMostChannels = int64_t{1} << 20, kMostValues = int64_t{1} << 32;
+
 // float32, or bfloat16 in words as lanes.h has them.
 enum class Type : int32_t { kFloat, kWords };
 

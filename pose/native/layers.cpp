@@ -95,11 +95,14 @@ struct SqueezeExcitationLayer : Layer {
 
   bool wants_averages() const override { return true; }
   bool convolves() const override { return false; }
-  Image shape_after(const Image& x) const override { return x; }
+
+  Image shape_after(const Image& x) const override {
+    if (x.channels != b2.size()) refuse("a layer takes ", b2.size(), " channels, got ", x.channels);
+    return x;
+  }
 
   Image run(const Image& x, Flow& flow) const override {
-    const int64_t channels = x.channels, pixels = x.pixels();
-    if (channels != w2.columns) refuse("a layer takes ", w2.columns, " channels, got ", channels);
+    const int64_t channels = shape_after(x).channels, pixels = x.pixels();
     std::vector<float> own;
     const float* averages = averages_of(x, flow, 1, own);
     std::vector<float> scale = affine(w2, b2, hidden_layer(w1, b1, averages).data());
@@ -118,6 +121,9 @@ struct SqueezeExcitationLayer : Layer {
     return x;
   }
 };
+
+// Kernels and strides are no larger, so that no product of sizes overflows.
+constexpr int64_t kLargestSide = 1024;
 
 // What a caller gives of a layer: numbers, and constants that it keeps.
 struct Given {
@@ -148,21 +154,24 @@ struct Given {
   Geometry geometry() const {
     const int64_t* v = numbers;
     for (int i = 0; i < 8; ++i)
-      if (v[i] < (i / 2 == 2 ? 0 : 1)) refuse("a layer's geometry is none: ", v[i]);
+      if (v[i] < (i / 2 == 2 ? 0 : 1) || v[i] > kLargestSide) refuse("a layer's geometry is none: ", v[i]);
     return {{v[0], v[1]}, {v[2], v[3]}, {v[4], v[5]}, {v[6], v[7]}};
   }
 
   // Those, then inputs, outputs, depthwise, activation.
   Shape shape() const {
     const int64_t* v = numbers + 8;
-    if (v[0] < 1 || v[1] < 1 || v[3] < kNone || v[3] > kHardswish || (v[2] && v[0] != v[1]))
+    if (v[0] < 1 || v[1] < 1 || std::max(v[0], v[1]) > kMostChannels || v[3] < kNone || v[3] > kHardswish || (v[2] && v[0] != v[1]))
       refuse("a layer's shape is none: ", v[0], " to ", v[1], " channels, activation ", v[3]);
-    return {geometry(), v[0], v[1], v[2] != 0, v[3]};
+    const Shape shape = {geometry(), v[0], v[1], v[2] != 0, v[3]};
+    if (shape.size() > kMostValues) refuse("a layer's kernel has ", shape.size(), " values");
+    return shape;
   }
 };
 
 // A matrix times a vector: it reads `rows` values and writes `columns`, or fewer where vectors are filled up to panels.
 void check_matrix(const Constant& matrix, int64_t rows, int64_t columns) {
+  if (matrix.in_words() && matrix.columns % kPanel) refuse("a layer's matrix in words has rows of ", matrix.columns);
   if (matrix.rows < 1 || matrix.rows > rows || matrix.columns > columns)
     refuse("a layer's matrix is ", matrix.rows, " x ", matrix.columns, ", not ", rows, " x ", columns);
 }
@@ -185,9 +194,10 @@ std::shared_ptr<const Layer> dynamic_layer(const Given& given) {
     check_matrix(attention.w1, shape.inputs, attention.b1.size());
   }
   check_matrix(attention.w2, attention.w1.defined() ? attention.b1.size() : shape.inputs, count);
+  if (count < 1) refuse("a dynamic layer has no kernels");
   const int64_t size = bank.in_words() ? panels_of(shape.size()) * kPanel : shape.size();
   if (bank.size() != size * count) refuse("a layer's constant has another size or type than its shape says");
-  if (biases.defined()) given.floats(6, count * width);
+  if (biases.defined() && given.floats(6, count * width).rows != count) refuse("a layer's biases are not one row a kernel");
   given.floats(3, count);
   return std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases);
 }
@@ -198,8 +208,15 @@ std::shared_ptr<const Layer> decomposed_layer(const Given& given) {
   const Shape shape = given.shape();
   for (int64_t i = 0; i < 10; ++i) given.constant(i);
   const Constant *c = given.constants, &identity = c[3];
+  for (int i = 0; i < 2; ++i) {  // the factors meet the pixels under the kernel's center
+    const Geometry& g = shape.geometry;
+    if (g.size[i] % 2 == 0 || 2 * g.padding[i] != g.dilation[i] * (g.size[i] - 1))
+      refuse("a decomposed layer has an odd kernel and 'same' padding");
+  }
   const int64_t pool = given.numbers[12], latent = identity.rows, hidden = c[0].columns, width = shape.panels() * kPanel;
-  if (pool < 1 || identity.columns != panels_of(latent) * kPanel) refuse("a decomposed layer's shape is none");
+  if (shape.depthwise || pool < 1 || pool > kLargestSide || latent < 1 || identity.columns != panels_of(latent) * kPanel)
+    refuse("a decomposed layer's shape is none");
+  given.floats(3, identity.size());
   check_matrix(c[0], shape.inputs * pool * pool, hidden);
   check_matrix(c[1], hidden, hidden);
   check_matrix(c[2], hidden, identity.size());
@@ -304,7 +321,7 @@ int pose_run(Handle program, const float* images, int64_t count, const int64_t* 
     const pose::Image x = {shape[2], shape[0], shape[1], const_cast<float*>(images), nullptr};
     pose::Image y = (*program)->shape_after(x);
     y.data = answers;
-    const pose::WithThreads all(threads);
+    const pose::WithThreads all(std::clamp<int64_t>(threads, 1, 1024));
     std::vector<double> found;
     (*program)->run(x, count, y, times ? &found : nullptr);
     if (times) std::copy(found.begin(), found.end(), times);

@@ -38,11 +38,21 @@ class Program {
     return count;
   }
 
-  // The shape of the answer to an image that has no values.
+  // The shape of the answer to an image that has no values. Whatever `run` would refuse is refused here, before it runs.
   Image shape_after(Image x) const {
     if (open_) refuse("a block has no end");
-    for (const Step& step : steps_)
-      if (step.layer) x = step.layer->shape_after(x);
+    check(x);
+    std::vector<Image> shortcuts;
+    for (const Step& step : steps_) {
+      if (step.kind == Step::kBegin) {
+        shortcuts.push_back(step.shortcut ? step.shortcut->shape_after(x) : x);
+        continue;
+      }
+      check(x = step.layer->shape_after(x));
+      if (step.kind != Step::kClose) continue;
+      if (!shortcuts.back().has_shape_of(x)) refuse("a shortcut has another shape than what it is added to");
+      shortcuts.pop_back();
+    }
     return x;
   }
 
@@ -66,6 +76,13 @@ class Program {
   }
 
  private:
+  // No product of an image's sides overflows, nor of those with zeros around.
+  static void check(const Image& x) {
+    constexpr int64_t kMostPixels = int64_t{1} << 20;  // a side
+    if (x.channels > kMostChannels || x.rows > kMostPixels || x.columns > kMostPixels || x.size() > kMostValues)
+      refuse("an image of ", x.rows, " x ", x.columns, " pixels and ", x.channels, " channels is too large");
+  }
+
   // One image; the last layer writes to `to`. Of each layer, in the order in which they run (those of a shortcut before what
   // is within its block), `times` gets seconds, and rows, columns and channels of its input and of its answer.
   Image run_one(Image x, float* to, std::vector<double>* times) const {

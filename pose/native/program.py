@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Program:
             self._kept.append(step.constants)
             numbers = (ctypes.c_int64 * len(step.numbers))(*step.numbers)
             constants = (Constant * len(step.constants))(*map(_constant, step.constants))
-            kind = step.kind.encode()
+            kind = step.kind.encode(errors="replace")
             counts = len(step.numbers), len(step.constants)
             self._check(self._library.pose_add(self._handle, kind, numbers, counts[0], constants, counts[1]))
 
@@ -87,7 +88,8 @@ class Program:
 
         Args:
             images: Any number of images, also none.
-            threads: A batch is shared out among them, a few images' layers are.
+            threads: A batch is shared out among them, a few images' layers are. A forked process whose parent had
+                several before has one.
 
         Raises:
             RuntimeError: The images are not float32 or have another shape than the layers take.
@@ -117,9 +119,21 @@ class Program:
         answers = np.empty((count, *self.shape(*shape)), np.float32)
         sizes = (ctypes.c_int64 * 3)(*shape)
         where = None if times is None else times.ctypes.data
-        call = self._library.pose_run
+        call, threads = self._library.pose_run, _usable(threads)
         self._check(call(self._handle, images.ctypes.data, count, sizes, answers.ctypes.data, threads, where))
         return answers
+
+
+_owner = 0
+"""The process that first had several threads; 0 before."""
+
+
+def _usable(threads: int) -> int:
+    """One in a process that was forked off :data:`_owner`: OpenMP would wait for threads that a fork does not copy."""
+    global _owner
+    if threads > 1:
+        _owner = _owner or os.getpid()
+    return threads if _owner in (0, os.getpid()) else 1
 
 
 def _constant(array: NDArray[Any] | None) -> Constant:

@@ -69,7 +69,7 @@ def load_program(path: str | Path) -> tuple[list[Step], dict[str, str]]:
             return steps, {str(name): str(text) for name, text in details.items()}
     except CheckpointError:
         raise
-    except DAMAGED as error:
+    except (*DAMAGED, MemoryError) as error:
         raise CheckpointError(f"{path}: no network of native layers ({error!r}); export it again") from error
 
 

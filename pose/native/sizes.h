@@ -26,7 +26,7 @@ struct UpsampleLayer : Layer {
   Image run(const Image& x, Flow& flow) const override {
     flow.known = flow.known && flow.wanted && bilinear;
     Image y = Image::blank(x.channels, 2 * x.rows, 2 * x.columns, flow.answer);
-    const float* const added = flow.ends(kNone).added(y);
+    const float* const added = Ends{kNone, flow.shortcut}.added(y);  // not the flow's, which would claim averages
     const int64_t line = x.columns * x.channels;
     parallel_for(0, y.rows, 4, [&](int64_t begin, int64_t end) {
       std::vector<float> between(bilinear ? line : 0);
