@@ -64,7 +64,8 @@ def measure_points(
         rounds, runs: See :func:`pose.benchmark.compare`.
         told: Takes a line about what is being done, or left out.
     """
-    entries, precisions = {}, {}
+    entries: dict[str, Entry] = {}
+    precisions: dict[str, tuple[str, str, float]] = {}
     for key, network in networks.items():
         told(f"{key}: AP and files")
         width, height = network.settings.data.input_size
@@ -84,9 +85,8 @@ def measure_points(
                 continue
             found[f"{runtime_of(name)}, {name} file"] = opened(path), exact
         for form, (module, ap) in found.items():
-            one = key, form
-            entries[str(one)] = Entry(module, "any", torch.contiguous_format, shape=shape)
-            precisions[str(one)] = (*one, ap)
+            entries[f"{key}, {form}"] = Entry(module, "any", torch.contiguous_format, shape=shape)
+            precisions[f"{key}, {form}"] = key, form, ap
     told(f"{len(entries)} times {rounds} turns of {runs} runs")
     timings = compare(Case("frontier", (1, 3, 1, 1), entries), rounds, runs)
     return [Point(key, form, MILLISECONDS * timings[name].seconds, ap) for name, (key, form, ap) in precisions.items()]
@@ -169,6 +169,6 @@ def draw_frontier(points: Sequence[Point], path: str | Path, title: str) -> None
     axis.set_ylim(low - room, high + room)
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small", frameon=False)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, pyplot.rc_context({"svg.fonttype": "none"}):  # letters, not their outlines
         figure.savefig(temporary, dpi=110)
     pyplot.close(figure)

@@ -89,7 +89,8 @@ def measure(
         ExportError: A network does not convert, or answers otherwise than in PyTorch.
         MissingExtra: The runtime is not installed.
     """
-    written, first = {}, next(iter(networks))
+    written: dict[str, tuple[Path, float]] = {}
+    first = next(iter(networks))
     for key, network in networks.items():
         try:
             written[key] = write_file(network, folder, name, key)
