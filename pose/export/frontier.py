@@ -58,7 +58,7 @@ def measure_points(
 
     Args:
         networks: The networks by name.
-        formats: Those of :data:`~pose.export.installed.MODULES` that are installed.
+        formats: Keys of :data:`~pose.export.installed.MODULES` whose runtimes are installed.
         part: What AP is of.
         folder: The folder of the files.
         rounds, runs: See :func:`pose.benchmark.compare`.
