@@ -32,6 +32,7 @@ class Entry:
         target: The greatest ratio that is wanted; None sets no target.
         published: The ratio that the paper prints; None where it prints none.
         base: The entry that the ratio is taken to, the static network of the same form; None takes the first entry.
+        shape: The shape of its own inputs, (N, 3, H, W); None takes the case's.
     """
 
     network: nn.Module
@@ -40,6 +41,7 @@ class Entry:
     target: float | None = None
     published: float | None = None
     base: str | None = None
+    shape: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ def compare(case: Case, rounds: int = 20, runs: int = 5) -> dict[str, Timing]:
         The timings by name. With one thread they are processor time, which other programs do not add to; with more
         they are wall time.
     """
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(case.shape, generator=generator)
-    inputs = {name: x.contiguous(memory_format=entry.memory_format) for name, entry in case.entries.items()}
+    inputs = {}
+    for name, entry in case.entries.items():
+        x = torch.randn(entry.shape or case.shape, generator=torch.Generator().manual_seed(0))
+        inputs[name] = x.contiguous(memory_format=entry.memory_format)
     times: dict[str, list[float]] = {name: [] for name in case.entries}
     for turn in range(rounds):
         names = list(case.entries)

@@ -8,7 +8,8 @@ from test_export import HEAD, INPUT_SIZE, MODEL, network_of, settings_of
 
 from pose.export import runtime_table
 from pose.export.errors import ExportError
-from pose.export.runtime_table import Network, measure, random_network, rows
+from pose.export.measured_networks import Network, random_network
+from pose.export.runtime_table import measure, rows
 from pose.models.dynamic.graph_forms import COMPUTED
 
 

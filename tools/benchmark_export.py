@@ -22,7 +22,6 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 import argparse
 import importlib.metadata
 import importlib.util
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,19 +31,19 @@ import torch
 from torch import nn
 
 from pose.benchmark import Case, Entry, compare, machine, table
-from pose.checkpoint import load_weights
 from pose.command_line import count, positive
-from pose.config import Settings, load_settings, make_settings
+from pose.config import Settings, make_settings
 from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
 from pose.export.formats import FORMATS
+from pose.export.installed import MODULES, installed, runtime_of
+from pose.export.measured_networks import average_precision, shipped_networks, take_part
 from pose.export.onnx_file import export_onnx
-from pose.export.runtime_table import Network, average_precision, measure, random_network, rows, take_part
+from pose.export.runtime_table import measure, rows
 from pose.export.runtimes import OPENERS
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import COMPUTED
 from pose.tables import Page, check_page, table_head, table_row
-from pose.weights import shipped
 
 NETWORKS = {
     "static": ("static", "onnxruntime"),
@@ -57,17 +56,6 @@ NETWORKS = {
 NATIVE = {"static, native in PyTorch": "static", "dynamic, native in PyTorch": "dynamic"}
 """Networks that are not exported, for comparison: the type of convolution by the name of the row."""
 NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-MODULES = {
-    "onnx": ["onnx", "onnxruntime"],
-    "onnx-single": ["onnx", "onnxruntime"],
-    "openvino": ["onnx", "openvino"],
-    "ncnn": ["pnnx", "ncnn"],
-    "mnn": ["onnx", "MNN"],
-    "litert": ["litert_torch", "ai_edge_litert"],
-    "executorch": ["executorch"],
-    "torch": ["torch"],
-}
-"""What must be installed to write and run a format; the last is the runtime."""
 CANDIDATES = {
     "base": {
         "computed": COMPUTED,
@@ -114,40 +102,6 @@ def case(files: Mapping[str, Path], title: str, width: float, runtime: str, batc
     return Case(title, (batch, 3, 256, 192), entries)
 
 
-def shipped_networks(data: Path | None) -> dict[str, Network]:
-    """The networks of ``--all``, by name."""
-    networks = {}
-    for name in ("base_static", "base"):
-        known = shipped(name)
-        settings = load_settings(known.config, {"data.root": str(data)} if data else None)
-        model = settings.build_model()
-        load_weights(model, known.checkpoint)
-        networks[name] = Network(model.eval(), settings)
-    plain = json.dumps(networks["base"].settings.model)  # whose dynamic layers become decomposed ones
-    settings = replace(networks["base"].settings, model=json.loads(plain.replace('"dynamic"', '"dcd"')))
-    networks["decomposed"] = Network(random_network(settings), settings, trained=False)
-    return networks
-
-
-def installed(names: Sequence[str]) -> list[str]:
-    """The formats that can be written and run here, of these; says what the others lack."""
-    found = []
-    for name in names:
-        lacking = [module for module in MODULES.get(name, ()) if importlib.util.find_spec(module) is None]
-        if lacking:
-            print(f"{name}: left out, {', '.join(lacking)} is not installed")
-        else:
-            found.append(name)
-    return found
-
-
-def runtime_of(name: str) -> str:
-    """The runtime of a format and its version."""
-    module = MODULES[name][-1]
-    distributions = importlib.metadata.packages_distributions().get(module, [module])
-    return f"{FORMATS[name].runtime} {importlib.metadata.version(distributions[0])}"
-
-
 def new_page(title: str, arguments: argparse.Namespace) -> Page:
     """An empty page that says how it is measured."""
     return Page(
@@ -176,9 +130,13 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
         page.add(f"AP in PyTorch on a fixed part of {tested.annotations}, annotated boxes: {told}.", "")
     columns = ["runtime", "format", "network", "ms", "ratio", "MB", "difference", "AP", "to PyTorch"]
     page.add(*table_head(columns, 3))
+
+    def told(key: str, error: ExportError) -> None:
+        print(f"{key}: left out, {error}")
+
     for name in installed(arguments.formats):
         try:
-            measured = measure(networks, name, folder, arguments.rounds, arguments.runs, part)
+            measured = measure(networks, name, folder, arguments.rounds, arguments.runs, part, refused=told)
         except ExportError as error:
             print(error)
             continue

@@ -1,0 +1,54 @@
+"""Which formats can be written and run where this is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+
+from pose.export.formats import FORMATS, Format
+from pose.models import native
+
+HERE = "onnx-here"
+"""An ONNX file for ONNX Runtime on processors like this one: ``--format onnx --runtime onnxruntime-here``."""
+MODULES = {
+    "native": [],
+    "onnx": ["onnx", "onnxruntime"],
+    HERE: ["onnx", "onnxruntime"],
+    "onnx-single": ["onnx", "onnxruntime"],
+    "openvino": ["onnx", "openvino"],
+    "ncnn": ["pnnx", "ncnn"],
+    "mnn": ["onnx", "MNN"],
+    "litert": ["litert_torch", "ai_edge_litert"],
+    "executorch": ["executorch"],
+    "torch": ["torch"],
+}
+"""What must be installed to write and run a format; the last is the runtime. Native layers are this project's own."""
+
+
+def format_of(name: str) -> Format:
+    """A format of :data:`MODULES`."""
+    return FORMATS["onnx" if name == HERE else name]
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """The formats that can be written and run here, of these; says what the others lack."""
+    found = []
+    for name in names:
+        lacking = [module for module in MODULES.get(name, ()) if importlib.util.find_spec(module) is None]
+        if lacking:
+            print(f"{name}: left out, {', '.join(lacking)} is not installed")
+        elif name == "native" and not native.available():
+            print("native: left out, its library is not built and cannot be")
+        else:
+            found.append(name)
+    return found
+
+
+def runtime_of(name: str) -> str:
+    """The runtime of a format and, where it is not this project itself, its version."""
+    if not MODULES[name]:
+        return format_of(name).runtime
+    module = MODULES[name][-1]
+    distributions = importlib.metadata.packages_distributions().get(module, [module])
+    return f"{format_of(name).runtime} {importlib.metadata.version(distributions[0])}"
