@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import random
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pose.evaluation.coco_eval import load_annotations
 from pose.evaluation.protocol import TestProtocol
 from pose.evaluation.results import read_results
 from pose.evaluation.saved_predictions import DECODERS, WAYS, SavedPredictions, load_predictions
+from pose.export.formats import export_file
 from pose.export.onnx_file import export_onnx
 from pose.formats.options import ReadOptions, WriteOptions
 from pose.formats.table import FORMATS, WRITABLE, read_dataset
@@ -35,6 +37,7 @@ from pose.inference.boxes import CocoBoxes
 from pose.inference.predictor import Predictor
 from pose.inference.video.files import quiet_opencv, writing_video
 from pose.inference.web.server import create_app
+from pose.native.program_file import DETAILS, STEPS
 from pose.onnx_format import METADATA_KEY
 from pose.skeleton import COCO, choose_skeleton
 
@@ -65,6 +68,9 @@ class Targets:
         self.state = {"model": self.model.state_dict(), "epoch": 3, "settings": tiny.to_dict()}
         export_onnx(self.model, tiny, folder / "good.onnx")
         self.onnx = onnx.load(folder / "good.onnx")
+        export_file(self.model, tiny, folder / "good.native", "native")
+        with zipfile.ZipFile(folder / "good.native") as archive:
+            self.native = {name: archive.read(name) for name in archive.namelist()}
         self.saved = self._predictions()
         (folder / "uploads").mkdir()
         app = create_app(Predictor(BrightestSpot()), folder / "uploads", 200_000, 6)
@@ -85,7 +91,7 @@ class Targets:
             "v.mp4": (folder / "v.mp4").read_bytes(),
         }
         made = "annotations truth detections results boxes skeleton config checkpoint saved network"
-        suffixes = (".json", ".yaml", ".pth", ".npz", ".onnx")
+        suffixes = (".json", ".yaml", ".pth", ".npz", ".onnx", ".native")
         self.there = {each.name for each in folder.iterdir()} | {n + s for n in made.split() for s in suffixes}
 
     def _predictions(self) -> tuple[dict, dict[str, np.ndarray]]:
@@ -233,6 +239,19 @@ class Targets:
         entry.value = as_json(edited(json.loads(entry.value), edits)).decode("utf-8", "replace")
         path = self._write("network.onnx", model.SerializeToString(), breaks)
         predictor = Predictor.from_onnx(path, "cpu")
+        predictor(np.zeros((40, 30, 3), np.uint8))
+
+    def read_native(self, edits: list, breaks: list) -> None:
+        """A file of native layers, whose steps and details are changed."""
+        documents = edited({name: json.loads(self.native[name]) for name in (STEPS, DETAILS)}, edits)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in self.native.items():
+                if name not in (STEPS, DETAILS):
+                    archive.writestr(name, content)
+            for name, document in documents.items() if isinstance(documents, dict) else ():
+                archive.writestr(str(name), as_json(document))
+        predictor = Predictor.from_file(self._write("network.native", buffer.getvalue(), breaks), "cpu")
         predictor(np.zeros((40, 30, 3), np.uint8))
 
     def read_request(self, edits: list, breaks: list) -> None:
