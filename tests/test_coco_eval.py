@@ -389,8 +389,9 @@ def test_a_stamp_goes_through_json():
     stamp = TestProtocol(boxes="d.json", model="mobilenet", versions=library_versions(), decode="none")
     assert "pycocotools" in stamp.versions
     assert TestProtocol.from_dict(json.loads(json.dumps(stamp.to_dict()))) == stamp
-    with pytest.raises(ValueError, match="no field 'colour'"):
-        TestProtocol.from_dict({"colour": "red"})
+    for wrong, reason in (({"colour": "red"}, "protocol.colour"), ({"box_threshold": None}, "needs float, got None")):
+        with pytest.raises(ValueError, match=reason):
+            TestProtocol.from_dict(wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"decode": "udp"}, {"flip_shift": 3}, {"nms": "hard"}, {"backend": "x"}])

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
+from pose import options
 from pose.evaluation.oks import NMS_METHODS, NMS_THRESHOLD, RESCORE_THRESHOLD
 from pose.heatmap import DECODER, DECODERS, FLIP_SHIFT
 
@@ -218,12 +219,10 @@ class TestProtocol:
         """The stamp that :meth:`to_dict` wrote.
 
         Raises:
-            ValueError: An unknown field or choice.
+            OptionError: An unknown field or choice, or a value of another type than its field.
         """
-        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
-        if unknown:
-            raise ValueError(f"a protocol has no field {unknown[0]!r}")
-        return cls(**{**values, "notices": tuple(values.get("notices", ()))})
+        made: TestProtocol = options.build(cls, {**values, "notices": tuple(values.get("notices", ()))}, "protocol")
+        return made
 
 
 def library_versions() -> dict[str, str]:

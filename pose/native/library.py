@@ -76,7 +76,7 @@ class Library:
         """Compiles it, unless another process does so meanwhile.
 
         It is compiled in a folder of its own and gets its name when it is whole: a build that is killed leaves neither
-        half a library nor a lock that the next one would wait for.
+        half a library nor a lock that the next one would wait for, and the next one removes what it left.
         """
         from pose.locks import lock_file  # only who compiles needs it
 
@@ -84,6 +84,8 @@ class Library:
         with lock_file(library.with_suffix(".lock"), wait=True):
             if library.is_file():
                 return
+            for left in library.parent.glob(f"{library.stem}.*/"):
+                shutil.rmtree(left, ignore_errors=True)  # by a build that was killed: whoever holds the lock is alone
             print("compiling native layers, once ...", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(prefix=f"{library.stem}.", dir=library.parent) as folder:
                 built = Path(folder, library.name)
