@@ -22,7 +22,7 @@ RARE_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jxl", ".jp2")
 """Suffixes of images that not every OpenCV decodes: one in a folder is read, or named as one that cannot be."""
 
 LISTED_SUFFIXES = (*IMAGE_SUFFIXES, *RARE_SUFFIXES)
-"""Of all files that are taken for images where a folder, a pattern or an archive is looked through."""
+"""Suffixes of all files that are taken for images where a folder, a pattern or an archive is looked through."""
 
 DAMAGED = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),

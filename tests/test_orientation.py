@@ -134,7 +134,6 @@ def test_no_other_way_leads_from_an_annotation_file_to_a_picture():
         if re.search(r"(?<!def )\bread_image\(", path.read_text(encoding="utf-8"))
     }
     assert callers == {
-        "pose/classification/dataset.py",
         "pose/classification/train.py",
         "pose/inference/bulk/finder.py",
         "pose/inference/images.py",

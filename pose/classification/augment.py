@@ -27,7 +27,7 @@ class Variation(NamedTuple):
         sides: Width and height of :data:`TRIES` parts, each of an image whose area is 1.
         place: Where the part lies in what room it has, from 0 (left, top) to 1.
         flip: Whether left and right change places.
-        seed: Of how the colors vary.
+        seed: The seed of how the colors vary.
     """
 
     sides: list[list[float]]
@@ -98,9 +98,9 @@ def part_of(width: int, height: int, variation: Variation, ratio: tuple[float, f
     """A random part of an image, as torchvision's ``RandomResizedCrop`` takes it (Szegedy, arXiv 1409.4842).
 
     Args:
-        width, height: Of the image, in pixels.
+        width, height: The image's width and height in pixels.
         variation: What chance says.
-        ratio: From and to which width over height.
+        ratio: The least and the largest width over height.
 
     Returns:
         Left, top, width and height in pixels: of the first of the drawn parts that the image has room for, else of the

@@ -36,7 +36,7 @@ class BrokenImages:
     Args:
         share: The largest share of the pictures that may be broken.
         count: How many there are.
-        again: Of messages of an earlier run, gives those that hold now; None believes them all.
+        again: Takes messages of an earlier run and gives those that hold now; None believes them all.
 
     Attributes:
         found: The messages, each of which names a file.

@@ -61,7 +61,7 @@ class Trainer:
 
     Attributes:
         model: The network itself.
-        input_shape: Of an input of the last batch, without the batch; None before the first.
+        input_shape: The shape of one input of the last batch; None before the first.
 
     Raises:
         OptionError: A choice that the device does not offer.

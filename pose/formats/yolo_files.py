@@ -93,7 +93,7 @@ class ImagePair(NamedTuple):
     """An image of a folder.
 
     Attributes:
-        split: Of :data:`SPLITS`, the first that has it.
+        split: The first of :data:`SPLITS` that has it.
         name: Relative to the folder.
         image: Its file.
         label: Its label file, which may be absent.
