@@ -97,7 +97,7 @@ def test_bad_files_are_one_line(project, tested, run_tool, tmp_path):
         ([tested, tested], "results.json"),
         ([tested, annotations, "--skeleton", "crowdpose"], "42"),
         ([tested, annotations, "--skeleton", tmp_path / "none.json"], "none.json"),
-        ([beside, annotations], "no field 'flop'"),
+        ([beside, annotations], "'protocol.flop'"),
     ):
         status, printed, error = run_tool("score_results.py", *arguments)
         assert (status, printed) == (2, "")
