@@ -35,10 +35,10 @@ EXTRAS = {
         "torchvision>=0.21",
         "mmengine>=0.10.4",
         "pycocotools>=2.0.8",
-        "tensorboard>=2.14",
+        "tensorboard>=2.18",
     ],
     "video": ["mmcv-lite>=2.1"],  # not where mmcv is installed, which does as well: both fill the same folder
-    "fast-eval": ["faster-coco-eval>=1.6.8"],
+    "fast-eval": ["faster-coco-eval>=1.7"],
     "export": ["onnx>=1.16"],
     "openvino": ["onnx>=1.16", "openvino>=2025.1"],  # to write and run networks in it, as those below
     "ncnn": ["ncnn>=1.0.20260101", "pnnx>=20260101"],
@@ -144,7 +144,7 @@ setup(
     install_requires=[
         "numpy>=2.0",  # as OpenCV 4.13 asks
         "opencv-python>=4.13",  # the first with cv2.utils.logging
-        "onnxruntime>=1.18",
+        "onnxruntime>=1.19",
         "filelock>=4.0",  # the first that forked workers do not hold
         "tqdm>=4.65",
     ],
