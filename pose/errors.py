@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _REFUSED = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EIO)
 _MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
@@ -138,33 +138,27 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
                 sys.stdout.flush()
             sys.exit(status)
         except PoseError as error:
-            message = " ".join(str(error).split())
-            print(f"error: {message}", file=sys.stderr)
-            sys.exit(2)
+            _end(" ".join(str(error).split()))
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and not _MEMORY.search(str(error)):
                 raise
-            print("error: not enough memory; take a smaller input, network or batch, or fewer workers", file=sys.stderr)
-            sys.exit(2)
+            _end("not enough memory; take a smaller input, network or batch, or fewer workers")
         except ModuleNotFoundError as error:
             line = missing_line(error)
             if line is None:
                 raise
-            print(f"error: {line}", file=sys.stderr)
-            sys.exit(2)
+            _end(line)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
             sys.exit(141)  # as of SIGPIPE, which Windows has not
         except OSError as error:
             if error.errno in _REFUSED and error.filename is not None:
-                print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
-                sys.exit(2)
+                _end(f"{error.filename}: {error.strerror}; give another path")
             if error.errno not in _FULL:
                 raise
-            print(f"error: {error.filename or 'an output'}: cannot be written ({error.strerror})", file=sys.stderr)
             with contextlib.suppress(OSError):  # the same once more, where it was the standard output
                 sys.stdout.flush()
-            sys.exit(2)
+            _end(f"{error.filename or 'an output'}: cannot be written ({error.strerror})")
         except Ended as error:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + error.number)
@@ -173,6 +167,12 @@ def command(main: Callable[[], int | None]) -> Callable[[], None]:
             sys.exit(130)
 
     return run
+
+
+def _end(line: str) -> NoReturn:
+    """Ends a tool with one line of what is wrong."""
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 class Ended(KeyboardInterrupt):
