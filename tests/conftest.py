@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from pose.native.library import NativeError, load_inference
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -15,6 +17,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; POSE_TEST_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def native_layers() -> None:
+    """The native layers for inference, built; a test that needs them is skipped where they cannot be."""
+    try:
+        load_inference()
+    except NativeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", autouse=True)

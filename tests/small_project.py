@@ -61,3 +61,16 @@ def run_tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> 
         return exit_.value.code, *capsys.readouterr()
 
     return run
+
+
+def assert_tested_alike(run_tool: Callable[..., tuple[int, str, str]], project: Path, *names: str) -> None:
+    """The test tool finds persons by two files of a project, and says the same of both."""
+    figures = []
+    for name in names:
+        out = project / f"tested_{name}.json"
+        arguments = ["--boxes", "annotated", "--device", "cpu", "--out", out]
+        status, _, error = run_tool("test.py", project / "tiny.py", project / name, *arguments)
+        assert status == 0, error
+        figures.append(json.loads(out.with_suffix(".protocol.json").read_text())["figures"])
+    assert figures[0]["AP"] > 0.1
+    assert figures[1] == pytest.approx(figures[0], abs=1e-3)

@@ -46,10 +46,7 @@ def _no_gradients():
 @pytest.fixture(scope="module", params=[False, True], ids=["operations", "native"])
 def fused(request) -> bool:
     if request.param:
-        try:
-            load_inference()
-        except NativeError as error:
-            pytest.skip(str(error))
+        request.getfixturevalue("native_layers")
     return request.param
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_project import run_tool, write_project
+from small_project import assert_tested_alike, run_tool, write_project
 from test_deploy import trained
 
 from pose import heatmap
@@ -268,16 +268,9 @@ def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_the_test_tool_says_the_same_of_a_file_and_of_its_checkpoint(tmp_path, run_tool):
-    project, figures = write_project(tmp_path), []
+    project = write_project(tmp_path)
     assert run_tool("export.py", project / "tiny.py", project / "tiny.pth")[0] == 0
-    for name in ("tiny.pth", "tiny.onnx"):
-        out = tmp_path / f"{name[5:]}.json"
-        arguments = ["--boxes", "annotated", "--device", "cpu", "--out", out]
-        status, said, error = run_tool("test.py", project / "tiny.py", project / name, *arguments)
-        assert status == 0, error
-        figures.append(json.loads(out.with_suffix(".protocol.json").read_text())["figures"])
-    assert figures[0]["AP"] > 0.1
-    assert figures[1] == pytest.approx(figures[0], abs=1e-3)
+    assert_tested_alike(run_tool, project, "tiny.pth", "tiny.onnx")
 
 
 def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):

@@ -19,7 +19,6 @@ from pose.detection.exported import ExportedDetector
 from pose.detection.settings import make_detector_settings
 from pose.errors import CheckpointError
 from pose.inference.detector import load_detector
-from pose.native.library import NativeError, load_inference
 from pose.options import OptionError
 
 pytest.importorskip("onnx")
@@ -33,10 +32,7 @@ from pose.export.onnx_file import export_onnx  # noqa: E402
 def detectors(tmp_path_factory, request):
     """A checkpoint of a small detector that finds something, and its file."""
     if request.param == "person.native":
-        try:
-            load_inference()
-        except NativeError as error:
-            pytest.skip(str(error))
+        request.getfixturevalue("native_layers")
     folder = tmp_path_factory.mktemp("detector")
     settings = make_detector_settings(dict(model=dict(width=0.25), test=dict(input_area=128 * 96, threshold=0.1)))
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from small_project import run_tool, write_project
+from small_project import assert_tested_alike, run_tool, write_project
 from test_core_install import ABSENT, EXTRAS
 from test_export import HEAD, NETWORKS, network_of, settings_of
 
@@ -21,11 +21,12 @@ from pose.detection.letterbox import STRIDE, boxes_of_maps
 from pose.errors import CheckpointError
 from pose.export.errors import ExportError
 from pose.export.formats import export_file
-from pose.native.library import NativeError, load_inference
 from pose.native.program import Step
-from pose.native.program_file import load_program, save_program
+from pose.native.program_file import add_details, load_program, save_program
 from pose.runtimes.files import open_file
 from pose.weights import shipped_detector
+
+pytestmark = pytest.mark.usefixtures("native_layers")
 
 __all__ = ["run_tool"]
 ROOT = Path(__file__).parents[1]
@@ -36,14 +37,6 @@ KINDS = {
     "decomposed": (dict(type="resnet", depth=10, conv=dict(type="dcd")), dict(HEAD)),
     "squeeze": (dict(type="mobilenet_v3_small"), dict(HEAD)),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _built():
-    try:
-        load_inference()
-    except NativeError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +90,8 @@ def test_steps_and_details_come_back_as_they_were(tmp_path):
     matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
     inner = Step("static", (1, 2), (matrix, None))
     steps = [Step("begin", shortcut=(inner,)), Step("dynamic", (), (matrix.T.copy(), matrix[0])), Step("end")]
-    save_program(tmp_path / "a.native", steps, {"who": "me"})
+    save_program(tmp_path / "a.native", steps)
+    add_details(tmp_path / "a.native", {"who": "me"})
     found, details = load_program(tmp_path / "a.native")
     assert details == {"who": "me"} and [step.kind for step in found] == ["begin", "dynamic", "end"]
     assert found[0].shortcut[0].numbers == (1, 2) and found[0].shortcut[0].constants[1] is None
@@ -183,17 +177,10 @@ def test_maps_become_the_boxes_that_torch_makes_of_them():
 
 
 def test_the_tools_write_and_take_it(run_tool, tmp_path):
-    project, figures = write_project(tmp_path), []
+    project = write_project(tmp_path)
     status, said, error = run_tool("export.py", project / "tiny.py", project / "tiny.pth", "--format", "native")
     assert status == 0 and "at batch 1, 3, 8" in said, error
-    for name in ("tiny.pth", "tiny.native"):
-        out = tmp_path / f"{name[5:]}.json"
-        arguments = ["--boxes", "annotated", "--device", "cpu", "--out", out]
-        status, said, error = run_tool("test.py", project / "tiny.py", project / name, *arguments)
-        assert status == 0, error
-        figures.append(json.loads(out.with_suffix(".protocol.json").read_text())["figures"])
-    assert figures[0]["AP"] > 0.1
-    assert figures[1] == pytest.approx(figures[0], abs=1e-3)
+    assert_tested_alike(run_tool, project, "tiny.pth", "tiny.native")
 
 
 def test_a_demo_by_native_files_alone_knows_no_torch(written, tmp_path, run_tool):

@@ -36,17 +36,12 @@ from pose.models.native.inference.layers import (
 from pose.models.native.inference.times import layer_times
 from pose.models.pose_net import build_pose_net
 from pose.native import library
-from pose.native.library import NativeError, load_inference
 from pose.options import OptionError
 from pose.prediction import ready_for_testing
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _built():
-    try:
-        load_inference()
-    except NativeError as error:
-        pytest.skip(str(error))
+def _built(native_layers):
     with torch.no_grad():
         yield
 

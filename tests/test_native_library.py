@@ -135,11 +135,7 @@ def test_it_is_made_and_run_without_torch(cache):
     assert done.stdout.split(") ") == ["(1, 4, 6, 4", "1.0 1.0 False\n"]
 
 
-def test_steps_that_are_none_are_refused_before_anything_runs():
-    try:
-        library.load_inference()
-    except NativeError as error:
-        pytest.skip(str(error))
+def test_steps_that_are_none_are_refused_before_anything_runs(native_layers):
     geometry = (1, 1, 1, 1, 0, 0, 1, 1)
     weight, bias = np.zeros((1, 3 * 16), np.float32), np.zeros(16, np.float32)
     good = Step("static", (*geometry, 3, 4, 0, 0), (weight, bias))

@@ -8,16 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from pose.native.library import NativeError, load_inference
 from pose.native.program import Program, Step
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _built():
-    try:
-        load_inference()
-    except NativeError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("native_layers")
 
 
 def floats(*shape):

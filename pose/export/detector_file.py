@@ -24,7 +24,7 @@ from pose.export.onnx_file import TOLERANCE
 from pose.export.writers.native import steps_of
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
-from pose.native.program_file import save_program
+from pose.native.program_file import add_details, save_program
 from pose.prediction import MEAN, STD
 
 MOST_BOXES = 200
@@ -91,7 +91,8 @@ def export_detector(checkpoint: str | Path, path: str | Path) -> float:
         if native:
             scaled = {name: [255 * value for value in values] for name, values in (("mean", MEAN), ("std", STD))}
             steps = steps_of(deploy(network, fused=True), path)
-            save_program(temporary, steps, {**known, INPUT_KEY: json.dumps(scaled)})
+            save_program(temporary, steps)
+            add_details(temporary, {**known, INPUT_KEY: json.dumps(scaled)})
         else:
             _write_onnx(onnx, folded, known, temporary)
         difference = compare(temporary, PersonDetector(folded, settings.test))

@@ -21,13 +21,12 @@ VERSION = 1
 STEPS, DETAILS = "program.json", "details.json"
 
 
-def save_program(path: str | Path, steps: Sequence[Step], details: Mapping[str, str]) -> None:
-    """Writes a program.
+def save_program(path: str | Path, steps: Sequence[Step]) -> None:
+    """Writes a program, to which :func:`add_details` belongs.
 
     Args:
         path: The file; it is replaced.
         steps: What it does.
-        details: Texts of whoever writes it, by name.
     """
     with zipfile.ZipFile(path, "w") as archive:
         count = 0
@@ -46,11 +45,16 @@ def save_program(path: str | Path, steps: Sequence[Step], details: Mapping[str, 
 
         text = json.dumps({"version": VERSION, "steps": [written(step) for step in steps]})
         archive.writestr(STEPS, text)
+
+
+def add_details(path: str | Path, details: Mapping[str, str]) -> None:
+    """Writes texts of whoever makes a file into it, by name, once."""
+    with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(DETAILS, json.dumps(dict(details)))
 
 
 def load_program(path: str | Path) -> tuple[list[Step], dict[str, str]]:
-    """Reads what :func:`save_program` wrote.
+    """Reads what :func:`save_program` and :func:`add_details` wrote.
 
     Returns:
         The steps, and the details.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pose.export.errors import ExportError
 from pose.models.native.inference.layers import NativeModule
 from pose.native.program import Step
-from pose.native.program_file import load_program, save_program
+from pose.native.program_file import add_details, save_program
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
@@ -19,7 +19,7 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     Raises:
         ExportError: A layer has no native form; the message names the first.
     """
-    save_program(path, steps_of(network, path), {})
+    save_program(path, steps_of(network, path))
 
 
 def steps_of(network: nn.Module, path: str | Path) -> list[Step]:
@@ -46,5 +46,4 @@ def steps_of(network: nn.Module, path: str | Path) -> list[Step]:
 
 def describe(path: Path, entries: Mapping[str, str]) -> None:
     """Puts the metadata into a file."""
-    steps, _ = load_program(path)
-    save_program(path, steps, entries)
+    add_details(path, entries)
