@@ -40,7 +40,7 @@ EXTRAS = {
     "video": ["mmcv-lite>=2.1"],  # not where mmcv is installed, which does as well: both fill the same folder
     "fast-eval": ["faster-coco-eval>=1.7"],
     "export": ["onnx>=1.16"],
-    "openvino": ["onnx>=1.16", "openvino>=2025.1"],  # to write and run networks in it, as those below
+    "openvino": ["onnx>=1.16", "openvino>=2026.0"],  # to write and run networks in it, as those below
     "ncnn": ["ncnn>=1.0.20260101", "pnnx>=20260101"],
     "mnn": ["onnx>=1.16", "MNN>=3.2"],  # its own command sends usage to its vendor; what is called here does not
     "plots": ["matplotlib>=3.8"],
