@@ -3,13 +3,15 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
-from pose.detection.decode import decode
+from pose.detection.decode import boxes_at_peaks, decode
 from pose.detection.network import DetectionNet
 from pose.detection.targets import NOTHING, PERSON, REGION, UNSURE, encode, loss
 from pose.engine.trainer import Trainer
+from pose.export.detector_file import PixelsToBoxes
 from pose.models.deploy.folding import deploy
 from pose.models.native.training.layers import available
 
@@ -31,11 +33,12 @@ def test_boxes_come_back_from_their_maps():
         [[[10, 20, 90, 180], [100, 31, 121, 77], [150, 5, 250, 188.0]], [[0, 0, 256, 192], *2 * [[0.0] * 4]]]
     )
     kinds = torch.tensor([[PERSON] * 3, [PERSON, NOTHING, NOTHING]])
-    found = decode(maps_of(encode(boxes, kinds, SIZE, STRIDE)), STRIDE, threshold=0.5)
+    maps = maps_of(encode(boxes, kinds, SIZE, STRIDE)).numpy()
+    found = [decode(each, threshold=0.5) for each in maps]
     assert [len(each) for each in found] == [3, 1]
     for row, each in enumerate(found):
-        wanted = boxes[row][kinds[row] == PERSON]
-        apart = (each[:, None, :4] - wanted).abs().amax(-1).amin(1)
+        wanted = boxes[row][kinds[row] == PERSON].numpy()
+        apart = np.abs(each[:, None, :4] - wanted).max(-1).min(1)
         assert apart.max() < 0.5  # pixels; log and exp lose a little
 
 
@@ -100,15 +103,26 @@ def test_gradients_are_the_slope():
 
 
 def test_of_two_boxes_of_one_person_the_better_stays():
-    maps = torch.zeros(1, 5, *SIZE)
-    maps[:, 0] = -9
-    maps[:, 1:] = math.log(5)
-    maps[0, 0, 10, 10], maps[0, 0, 10, 12], maps[0, 0, 10, 25] = 3.0, 2.0, 1.0
-    (found,) = decode(maps, STRIDE, threshold=0.5, overlap=0.5)
+    maps = np.full((5, *SIZE), math.log(5), np.float32)
+    maps[0] = -9
+    maps[0, 10, 10], maps[0, 10, 12], maps[0, 10, 25] = 3.0, 2.0, 1.0
+    found = decode(maps, threshold=0.5, overlap=0.5)
     assert found[:, 4].tolist() == pytest.approx(torch.tensor([3.0, 1.0]).sigmoid().tolist())
     assert found[0, :4].tolist() == pytest.approx([44, 44, 124, 124], abs=1e-3)
-    assert len(decode(maps, STRIDE, threshold=0.5, max_persons=1)[0]) == 1
-    assert decode(maps, STRIDE, threshold=0.99)[0].shape == (0, 5)
+    assert len(decode(maps, threshold=0.5, max_persons=1)) == 1
+    assert decode(maps, threshold=0.99).shape == (0, 5)
+
+
+def test_an_exported_file_finds_the_same_boxes():
+    maps = np.random.default_rng(0).normal(0, 1.5, (5, 12, 9)).astype(np.float32)
+    maps[0, 3, 4] = maps[0, 3, 5] = 4.0  # equally high neighbors are peaks both
+    graph = PixelsToBoxes(lambda _: torch.from_numpy(maps[None]))
+    (expected,) = graph(torch.zeros(1, 96, 72, 3, dtype=torch.uint8)).numpy()
+    expected = expected[expected[:, 4] > 0]
+    found = boxes_at_peaks(maps, 200)
+    assert len(found) == len(expected) > 10
+    order = np.lexsort(found.T[::-1]), np.lexsort(expected.T[::-1])
+    np.testing.assert_allclose(found[order[0]], expected[order[1]], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 3])

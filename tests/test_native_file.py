@@ -15,9 +15,7 @@ from test_core_install import ABSENT, EXTRAS
 from test_export import HEAD, NETWORKS, network_of, settings_of
 
 from pose import Predictor
-from pose.detection.decode import decode
 from pose.detection.exported import ExportedDetector
-from pose.detection.letterbox import STRIDE, boxes_of_maps
 from pose.errors import CheckpointError
 from pose.export.errors import ExportError
 from pose.export.formats import export_file
@@ -163,17 +161,6 @@ def test_a_file_that_is_none_is_refused(tmp_path, content):
 def test_a_pose_network_is_no_detector(written):
     with pytest.raises(CheckpointError, match="not a person detector of this project"):
         ExportedDetector(written[2])
-
-
-def test_maps_become_the_boxes_that_torch_makes_of_them():
-    maps = torch.from_numpy(np.random.default_rng(0).normal(0, 1.5, (5, 12, 9)).astype(np.float32))
-    maps[0, 3, 4] = maps[0, 3, 5] = 4.0  # equally high neighbours are peaks both
-    (expected,) = decode(maps[None], STRIDE, overlap=1.0, max_persons=100)
-    found = boxes_of_maps(maps.numpy())
-    found = found[found[:, 4] > 1e-6]
-    assert len(found) == len(expected) > 10
-    order = np.lexsort(found.T[::-1]), np.lexsort(expected.numpy().T[::-1])
-    np.testing.assert_allclose(found[order[0]], expected.numpy()[order[1]], rtol=1e-5, atol=1e-4)
 
 
 def test_the_tools_write_and_take_it(run_tool, tmp_path):

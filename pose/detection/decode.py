@@ -1,59 +1,60 @@
-"""The network's maps to boxes: peaks, their boxes, and of boxes of one person the best."""
+"""The network's maps to boxes: peaks, their boxes, and of boxes of one person the best. Nothing here needs torch."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import cv2
+import numpy as np
 
-from pose.detection.letterbox import MAX_LOG
-from pose.detection.suppression import MAX_PERSONS, OVERLAP
-from pose.detection.suppression import suppress as suppress_arrays
+from pose.detection.letterbox import STRIDE
+from pose.detection.suppression import MAX_PERSONS, OVERLAP, suppress
+
+MAX_LOG = 6.0
+"""Distances are at most exp(6) cells: more than any picture has."""
 
 
 def decode(
-    predicted: Tensor, stride: int, threshold: float = 0.0, overlap: float = OVERLAP, max_persons: int = MAX_PERSONS
-) -> list[Tensor]:
-    """Maps to boxes, all pictures of a batch at once.
+    maps: np.ndarray, threshold: float = 0.0, overlap: float = OVERLAP, max_persons: int = MAX_PERSONS
+) -> np.ndarray:
+    """One picture's maps to boxes.
 
     Args:
-        predicted: (N, 5, h, w), see :class:`pose.detection.network.DetectionNet`.
-        stride: Input pixels per cell.
+        maps: (5, h, w) float32 of :class:`pose.detection.network.DetectionNet`.
         threshold: Boxes of a lower score are left out.
         overlap: The worse of two boxes with a larger IoU is left out.
-        max_persons: The number of boxes of a picture at most; the best are kept.
+        max_persons: The number of boxes at most; the best are kept.
 
     Returns:
-        For each picture (P, 5) x1, y1, x2, y2 in input pixels and the score in (0, 1), the best first.
+        (N, 5) float32 x1, y1, x2, y2 in input pixels and the score in (0, 1), the best first.
     """
-    scores = predicted[:, 0].float().sigmoid()
-    peaks = F.max_pool2d(scores[:, None], 3, 1, 1)[:, 0] == scores
-    ranked, places = (scores * peaks).flatten(1).topk(min(2 * max_persons, scores[0].numel()))
-    boxes = corners(predicted[:, 1:].float()).flatten(2) * stride
-    boxes = torch.gather(boxes, 2, places[:, None].expand(-1, 4, -1)).movedim(1, -1)
-    image = torch.arange(len(predicted), device=predicted.device)[:, None].expand_as(places)
-    rows = (ranked > max(threshold, 1e-6)).flatten().nonzero().flatten()
-    found = torch.cat([boxes.flatten(0, 1), ranked.flatten()[:, None]], 1)[rows]
-    owners = image.flatten()[rows]
-    kept = suppress(found, owners, overlap)
-    found, owners = found[kept], owners[kept]
-    return [found[owners == number][:max_persons] for number in range(len(predicted))]
+    return best(boxes_at_peaks(maps, 2 * max_persons), threshold, overlap, max_persons)
 
 
-def suppress(boxes: Tensor, owners: Tensor, overlap: float) -> Tensor:
-    """:func:`pose.detection.suppression.suppress` of tensors; (M,) int64 on their device."""
-    rows = suppress_arrays(boxes.double().cpu().numpy(), owners.cpu().numpy(), overlap)
-    return torch.from_numpy(rows).to(boxes.device)
+def boxes_at_peaks(maps: np.ndarray, most: int) -> np.ndarray:
+    """Boxes at the cells whose score is the highest of their 3 x 3, some of one person still.
+
+    Args:
+        maps: (5, h, w) float32 of :class:`pose.detection.network.DetectionNet`.
+        most: How many at most; the best are kept.
+
+    Returns:
+        (N, 5) float32 x1, y1, x2, y2 in input pixels and the score, the best first.
+    """
+    scores = 1 / (1 + np.exp(np.minimum(-maps[0], 80)))  # exp(80) is a float32 still
+    peaks = scores == cv2.dilate(scores, np.ones((3, 3), np.uint8))
+    places = np.flatnonzero(peaks)
+    places = places[np.argsort(-scores.ravel()[places], kind="stable")[:most]]
+    y, x = np.divmod(places, maps.shape[2])
+    left, top, right, bottom = np.exp(np.minimum(maps[1:].reshape(4, -1)[:, places], MAX_LOG))
+    boxes = np.stack([x + 0.5 - left, y + 0.5 - top, x + 0.5 + right, y + 0.5 + bottom], 1) * STRIDE
+    return np.concatenate([boxes, scores.ravel()[places, None]], 1).astype(np.float32)
 
 
-def corners(distances: Tensor) -> Tensor:
-    """Logarithms of distances (N, 4, h, w) to boxes (N, 4, h, w): x1, y1, x2, y2 in cells."""
-    left, top, right, bottom = distances.clamp(max=MAX_LOG).exp().unbind(1)
-    height, width = distances.shape[-2:]
-    x, y = cell_centers(height, width, distances.device)
-    return torch.stack([x - left, y[:, None] - top, x + right, y[:, None] + bottom], 1)
+def best(found: np.ndarray, threshold: float, overlap: float, max_persons: int = MAX_PERSONS) -> np.ndarray:
+    """The boxes of one picture that are shown, the best first.
 
-
-def cell_centers(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """x (w,) and y (h,) of the cells' centers, in cells."""
-    return torch.arange(width, device=device) + 0.5, torch.arange(height, device=device) + 0.5
+    Args:
+        found: (N, 5) x1, y1, x2, y2 and the score.
+        threshold, overlap, max_persons: See :func:`decode`.
+    """
+    boxes = found[found[:, 4] > max(threshold, 1e-6)]
+    return boxes[suppress(boxes, np.zeros(len(boxes), np.int64), overlap)[:max_persons]]

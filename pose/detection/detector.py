@@ -14,7 +14,7 @@ from torch import nn
 from pose import options
 from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.detection.decode import decode
-from pose.detection.letterbox import STRIDE, TestSettings, letterbox, to_image
+from pose.detection.letterbox import TestSettings, letterbox, to_image
 from pose.detection.network import DetectionNet
 from pose.errors import CheckpointError
 from pose.models.deploy.folding import deploy
@@ -82,10 +82,10 @@ class PersonDetector:
         boxes: list[np.ndarray] = [np.zeros((0, 5))] * len(images)
         for rows in alike.values():
             batch = torch.from_numpy(np.stack([drawn[row][0] for row in rows]))
-            maps = self.network(to_input(batch, self.device))
-            every = decode(maps, STRIDE, self.settings.threshold, self.settings.overlap)
-            for row, found in zip(rows, every, strict=True):
-                boxes[row] = to_image(found.double().cpu().numpy(), drawn[row][1], images[row].shape)
+            maps = self.network(to_input(batch, self.device)).float().cpu().numpy()
+            for row, own in zip(rows, maps, strict=True):
+                found = decode(own, self.settings.threshold, self.settings.overlap)
+                boxes[row] = to_image(found.astype(np.float64), drawn[row][1], images[row].shape)
         return boxes
 
 

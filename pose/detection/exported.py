@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR, TestSettings, boxes_of_maps, letterbox, to_image
-from pose.detection.suppression import MAX_PERSONS, suppress
+from pose.detection.decode import best, boxes_at_peaks
+from pose.detection.letterbox import GRAY, LONGEST_SIDE, SIZE_DIVISOR, TestSettings, letterbox, to_image
+from pose.detection.suppression import MAX_PERSONS
 from pose.errors import CheckpointError
 from pose.onnx_format import open_session
 
@@ -82,10 +83,8 @@ class ExportedDetector:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 BGR to (N, 5) float64 x, y, width, height in its pixels and the score, the best first."""
         pixels, scale = letterbox(image, self.known.input_area)
-        found = self._find(pixels)
-        boxes = found[found[:, 4] > max(self.threshold, 1e-6)]
-        kept = suppress(boxes, np.zeros(len(boxes), np.int64), self.known.overlap)[:MAX_PERSONS]
-        return to_image(boxes[kept].astype(np.float64), scale, image.shape)
+        found = best(self._find(pixels), self.threshold, self.known.overlap)
+        return to_image(found.astype(np.float64), scale, image.shape)
 
 
 Finder = Callable[[np.ndarray], np.ndarray]
@@ -117,6 +116,7 @@ def _open_native(path: str | Path) -> tuple[Finder, dict[str, str]]:
         raise CheckpointError(f"{path}: not a person detector of this project ({error!r})") from error
 
     def find(pixels: np.ndarray) -> np.ndarray:
-        return boxes_of_maps(run_images(program, normalize(pixels[None], mean, std), threads)[0])
+        maps = run_images(program, normalize(pixels[None], mean, std), threads)[0]
+        return boxes_at_peaks(maps, 2 * MAX_PERSONS)
 
     return find, details

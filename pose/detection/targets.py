@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pose.detection.decode import cell_centers, corners
+from pose.detection.decode import MAX_LOG
 
 NOTHING, PERSON, UNSURE, REGION = range(4)
 """Kinds of boxes: padding, a person, perhaps a person, and a region of persons that are not told apart."""
@@ -109,3 +109,16 @@ def loss(predicted: Tensor, centers: Tensor, considered: Tensor, boxes: Tensor, 
     rows = weights > 0
     apart = generalized_box_iou_loss(corners(predicted[:, 1:]).movedim(1, -1)[rows], boxes.movedim(1, -1)[rows])
     return focal + REGRESSION_WEIGHT * (apart * weights[rows]).sum() / weights.sum().clamp(min=1e-6)
+
+
+def corners(distances: Tensor) -> Tensor:
+    """Logarithms of distances (N, 4, h, w) to boxes (N, 4, h, w): x1, y1, x2, y2 in cells."""
+    left, top, right, bottom = distances.clamp(max=MAX_LOG).exp().unbind(1)
+    height, width = distances.shape[-2:]
+    x, y = cell_centers(height, width, distances.device)
+    return torch.stack([x - left, y[:, None] - top, x + right, y[:, None] + bottom], 1)
+
+
+def cell_centers(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """x (w,) and y (h,) of the cells' centers, in cells."""
+    return torch.arange(width, device=device) + 0.5, torch.arange(height, device=device) + 0.5

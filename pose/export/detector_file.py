@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.detection.decode import corners
 from pose.detection.detector import PersonDetector
 from pose.detection.exported import INPUT_KEY, METADATA_KEY, NATIVE, DetectorFile, ExportedDetector
 from pose.detection.letterbox import LONGEST_SIDE, STRIDE
 from pose.detection.settings import load_network
+from pose.detection.targets import corners
 from pose.errors import require
 from pose.export.errors import ExportError
 from pose.export.onnx_file import TOLERANCE
