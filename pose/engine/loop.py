@@ -87,7 +87,7 @@ def _epochs(task: Task, work_dir: Path, resume: bool, signals: StopSignals) -> d
     timer = CheckpointTimer(signals, schedule.checkpoint_minutes, save)
     while progress.epoch < schedule.epochs and not _is_over(schedule, progress):
         epoch = progress.epoch + 1
-        rate = task.rate_at(progress.epoch, 0, len(task.order))
+        rate = task.rate_at(progress.epoch, len(task.order) - 1, len(task.order))  # that of its last step
         row = {"epoch": epoch, "learning_rate": rate, **task.begin_epoch(progress.epoch)}
         if not train_one_epoch(task, progress, timer, f"epoch {epoch}/{schedule.epochs}"):
             break
