@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "bytes.h"
 #include "channels.h"
 #include "layer.h"
 
@@ -28,14 +29,15 @@ struct StaticLayer : Layer {
   }
 };
 
-// W(x) is mixed from the bank by an attention; so is a part of the bias, `biases` (K, panels 16), if defined.
+// W(x) is mixed from the bank by an attention; so is a part of the bias, `biases` (K, panels 16), if defined. A bank in bytes
+// has `scales` (panels 16), what a byte of each output is worth.
 struct DynamicLayer : Layer {
   Shape shape;
   Attention attention;
-  Constant bank, bias, biases;
+  Constant bank, bias, biases, scales;
 
-  DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases)
-      : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases) {}
+  DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases, Constant scales)
+      : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases), scales(scales) {}
 
   bool wants_averages() const override { return true; }
   Image shape_after(const Image& x) const override { return shape.after(x); }
@@ -50,6 +52,7 @@ struct DynamicLayer : Layer {
       shifts = affine(biases, bias, share);
       shift = shifts.data();
     }
+    if (bank.in_bytes()) return mixed_bytes(x, ByteShares(shares), shift, flow);
     return bank.in_words() ? mixed(x, bank.words(), share, shift, flow) : mixed(x, bank.floats(), share, shift, flow);
   }
 
@@ -71,6 +74,25 @@ struct DynamicLayer : Layer {
     kernels.bank_bytes = count * size * static_cast<int64_t>(sizeof(Value));
     kernels.panel = [=](int64_t panel, float* scratch) {
       mix(from + panel * count * size, count, size, size, share, scratch);
+      return scratch;
+    };
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
+  }
+
+  // Whole numbers are mixed, and the sums of their products scaled.
+  Image mixed_bytes(const Image& x, const ByteShares& shares, const float* shift, Flow& flow) const {
+    std::vector<float> scale(scales.floats(), scales.floats() + scales.size());
+    for (float& value : scale) value *= shares.unit;
+    const int64_t size = shape.size() / shape.panels(), bytes = bank.size() / shape.panels();
+    Kernels kernels;
+    kernels.outputs = shape.outputs;
+    kernels.bias = shift;
+    kernels.scale = scale.data();
+    kernels.made = true;
+    kernels.bank = reinterpret_cast<const char*>(bank.bytes());
+    kernels.bank_bytes = bytes;
+    kernels.panel = [&, size, bytes](int64_t panel, float* scratch) {
+      mix(bank.bytes() + panel * bytes, size, shares, scratch);
       return scratch;
     };
     return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));

@@ -34,7 +34,7 @@ struct Given {
   // One of so many values, in float32.
   const Constant& floats(int64_t index, int64_t size) const {
     const Constant& found = constant(index);
-    if (found.in_words() || found.size() != size) refuse("a layer's constant has another size or type than its shape says");
+    if (!found.in_floats() || found.size() != size) refuse("a layer's constant has another size or type than its shape says");
     return found;
   }
 
@@ -49,7 +49,8 @@ struct Given {
   // Those, then inputs, outputs, depthwise, activation.
   Shape shape() const {
     const int64_t* v = numbers + 8;
-    if (v[0] < 1 || v[1] < 1 || std::max(v[0], v[1]) > kMostChannels || v[3] < kNone || v[3] > kHardswish || (v[2] && v[0] != v[1]))
+    const bool channels = v[0] >= 1 && v[1] >= 1 && std::max(v[0], v[1]) <= kMostChannels && (!v[2] || v[0] == v[1]);
+    if (!channels || v[3] < kNone || v[3] > kHardswish)
       refuse("a layer's shape is none: ", v[0], " to ", v[1], " channels, activation ", v[3]);
     const Shape shape = {geometry(), v[0], v[1], v[2] != 0, v[3]};
     if (shape.size() > kMostValues) refuse("a layer's kernel has ", shape.size(), " values");
@@ -59,6 +60,7 @@ struct Given {
 
 // A matrix times a vector: it reads `rows` values and writes `columns`, or fewer where vectors are filled up to panels.
 inline void check_matrix(const Constant& matrix, int64_t rows, int64_t columns) {
+  if (matrix.in_bytes()) refuse("a layer's matrix is of bytes");
   if (matrix.in_words() && matrix.columns % kPanel) refuse("a layer's matrix in words has rows of ", matrix.columns);
   if (matrix.rows < 1 || matrix.rows > rows || matrix.columns > columns)
     refuse("a layer's matrix is ", matrix.rows, " x ", matrix.columns, ", not ", rows, " x ", columns);

@@ -4,7 +4,8 @@
 //
 // Images are float32, (H, W, C). Kernels are panels as panels.h has them, (panels, kh kw C_in, 16), or (kh kw, C) of
 // depthwise layers; a bank holds the kernels of a panel one after the other, (panels, K, kh kw C_in, 16), or (K, kh kw, C),
-// in float32 or bfloat16 as lanes.h has it. Biases are filled up to (panels, 16).
+// in float32 or bfloat16 as lanes.h has it, or in bytes, (panels, K / 4, kh kw C_in, 16, 4). Biases are filled up to
+// (panels, 16).
 
 #include <memory>
 #include <string>

@@ -20,24 +20,38 @@ inline std::shared_ptr<const Layer> static_layer(const Given& given) {
   return std::make_shared<StaticLayer>(shape, given.floats(0, shape.size()), given.floats(1, shape.panels() * kPanel));
 }
 
-// w1 and b1 of the attention, which may be missing, w2, b2, bank, bias, and biases, which may be missing.
+// w1 and b1 of the attention, which may be missing, w2, b2, bank, bias, and biases, which may be missing; then, where there are
+// bytes, the scales of the bank and of w1.
 inline std::shared_ptr<const Layer> dynamic_layer(const Given& given) {
-  given.check(12, 7);
+  given.check(12, given.constant_count == 9 ? 9 : 7);
   const Shape shape = given.shape();
-  const Attention attention = {given.constant(0, false), given.constant(1, false), given.constant(2), given.constant(3)};
+  Attention attention = {given.constant(0, false), given.constant(1, false), given.constant(2), given.constant(3)};
   const Constant &bank = given.constant(4), &biases = given.constant(6, false);
   const int64_t count = attention.kernels(), width = shape.panels() * kPanel;
   if (attention.w1.defined()) {
-    given.floats(1, attention.b1.size());
-    check_matrix(attention.w1, shape.inputs, attention.b1.size());
+    const int64_t hidden = given.floats(1, attention.b1.size()).size(), words = (shape.inputs + 3) / 4;
+    if (attention.w1.in_bytes()) {
+      if (given.constant_count == 7 || hidden % kPanel || attention.w1.size() != hidden * words * 4)
+        refuse("an attention in bytes has scales and whole panels");
+      attention.scales = given.floats(8, hidden);
+      attention.inputs = shape.inputs;
+      attention.columns = column_sums(attention.w1.bytes(), hidden / kPanel, words);
+    } else {
+      check_matrix(attention.w1, shape.inputs, hidden);
+    }
   }
   check_matrix(attention.w2, attention.w1.defined() ? attention.b1.size() : shape.inputs, count);
   if (count < 1) refuse("a dynamic layer has no kernels");
+  Constant scales = {};
+  if (bank.in_bytes()) {
+    if (given.constant_count == 7 || shape.depthwise) refuse("a bank in bytes has scales and is of no depthwise layer");
+    scales = given.floats(7, width);
+  }
   const int64_t size = bank.in_words() ? panels_of(shape.size()) * kPanel : shape.size();
-  if (bank.size() != size * count) refuse("a layer's constant has another size or type than its shape says");
+  if (bank.size() != size * (bank.in_bytes() ? (count + 3) / 4 * 4 : count)) refuse("a layer's constant has another size or type than its shape says");
   if (biases.defined() && given.floats(6, count * width).rows != count) refuse("a layer's biases are not one row a kernel");
   given.floats(3, count);
-  return std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases);
+  return std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases, scales);
 }
 
 // The size of what is pooled after the shape, and the constants of DcdLayer; the last one, Lambda's, may be missing.
