@@ -64,7 +64,7 @@ def _entries(
         target, published = limits.get(key, (None, None))
         return Entry(deploy(network, **options), architecture, torch.channels_last, target, published, base)
 
-    half = dict(fused=True, bank_dtype=torch.bfloat16)
+    half, quarter = (dict(fused=True, bank_dtype=dtype) for dtype in (torch.bfloat16, torch.int8))
     torch_static = entry(static, None, fused=False)
     return {
         TORCH: torch_static,
@@ -73,6 +73,7 @@ def _entries(
         NATIVE: entry(static, None, fused=True),
         "dynamic, native": entry(dynamic, NATIVE, "native", fused=True),
         "dynamic, native, bfloat16": entry(dynamic, NATIVE, "bfloat16", **half),
+        "dynamic, native, int8 bank": entry(dynamic, NATIVE, "int8", **quarter),
         "decomposed, native": entry(decomposed, NATIVE, "dcd", fused=True),
         "decomposed, native, bfloat16": entry(decomposed, NATIVE, "dcd", **half),
     }
@@ -106,6 +107,7 @@ def imagenet(batch: int) -> Iterator[Case]:
             lean=(1.30 if batch == 1 else None, dynamic),
             native=(_limit(batch, 1.10), dynamic),
             bfloat16=(_limit(batch, 1.08), dynamic),
+            int8=(_limit(batch, 1.08), dynamic),
             dcd=({1.0: 1.12, 0.5: 1.14}.get(width) if batch == 1 else None, decomposed),
         )
         name, shape = f"MobileNetV2 x{width}", (batch, 3, 224, 224)
@@ -122,7 +124,7 @@ def pose(batch: int) -> Iterator[Case]:
     name = "Type-B pose network, MobileNetV2 x1.0"
     limit = (_limit(batch, 1.08), None)
     shape = (batch, 3, 256, 192)
-    yield Case(name, shape, _entries(build, name, shape, native=limit, bfloat16=limit))
+    yield Case(name, shape, _entries(build, name, shape, native=limit, bfloat16=limit, int8=limit))
 
 
 def resnet(batch: int) -> Iterator[Case]:
@@ -132,7 +134,7 @@ def resnet(batch: int) -> Iterator[Case]:
         return build_classifier(dict(type="resnet", depth=18, conv=dict(type=kind)))
 
     limit, shape = (1.20, None), (batch, 3, 224, 224)
-    yield Case("ResNet-18", shape, _entries(build, "ResNet-18", shape, native=limit, bfloat16=limit))
+    yield Case("ResNet-18", shape, _entries(build, "ResNet-18", shape, native=limit, bfloat16=limit, int8=limit))
 
 
 def small(batch: int) -> Iterator[Case]:

@@ -6,6 +6,7 @@
     python tools/export.py CONFIG CHECKPOINT --format web        # a page for any browser, network and runtime inside
     python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
     python tools/export.py CONFIG CHECKPOINT --int8              # a static network in 8 bits, about twice as fast
+    python tools/export.py CONFIG CHECKPOINT --format native --bank int8   # a dynamic network's kernels in 8 bits
 
 The batch size of onnx and torch is free, all others take one image. A file is compared with PyTorch in its own runtime
 before it takes its name. Its metadata, inside ONNX files and in FILE.json beside others, holds the input size, mean
@@ -22,7 +23,7 @@ from pathlib import Path
 from pose.checkpoint import load_weights
 from pose.command_line import add_config_arguments, files_read, settings_from
 from pose.errors import OutputError, command
-from pose.export.formats import FORMATS, export_file, find_format
+from pose.export.formats import BANKS, FORMATS, export_file, find_format
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import OUTPUTS, export_onnx
 from pose.export.proof import CHECKED_BATCHES
@@ -55,6 +56,12 @@ def main() -> None:
         help="a static network in 8 bits, set by so many training persons (default: 64); test it with tools/test.py",
     )
     parser.add_argument(
+        "--bank",
+        choices=BANKS,
+        default=BANKS[0],
+        help="for --format native: the precision of dynamic layers' kernels (default: %(default)s)",
+    )
+    parser.add_argument(
         "--web-runtime",
         type=Path,
         help="for --format web: the .tgz of npm pack onnxruntime-web (default: npm fetches it)",
@@ -75,6 +82,8 @@ def main() -> None:
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
     if arguments.format != "onnx" and arguments.int8 is not None:
         raise OptionError(f"--format {arguments.format}: --int8 is for onnx")
+    if arguments.format != "native" and arguments.bank != BANKS[0]:
+        raise OptionError(f"--format {arguments.format}: --bank is for native")
     if arguments.format == "web" and arguments.output != "heatmaps":
         raise OptionError("--format web: the page ends in skeletons; leave --output out")
     model = settings.build_model()
@@ -89,7 +98,9 @@ def main() -> None:
         return
     batches = ", ".join(map(str, CHECKED_BATCHES))
     if kind.writer is not None:
-        checked = export_file(model, settings, out, arguments.format, calibration, output=arguments.output)
+        checked = export_file(
+            model, settings, out, arguments.format, calibration, output=arguments.output, bank=arguments.bank
+        )
         proved = f"at batch {batches if kind.any_batch else 1}"
         told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")

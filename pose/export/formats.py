@@ -24,7 +24,7 @@ from pose.export.errors import ExportError
 from pose.export.forms import FORMS, in_forms
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
-from pose.export.proof import TOLERANCE, compare
+from pose.export.proof import TOLERANCE, check_rough, compare
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
@@ -81,6 +81,8 @@ FORMATS = {
     "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
 }
 
+BANKS = ("float32", "bfloat16", "int8")
+"""The precisions of dynamic layers' kernels in files of native layers."""
 
 HOMES = {"onnx": "onnx_file", "web": "web_page"}
 
@@ -104,6 +106,7 @@ def export_file(
     calibration: Mapping[str, Any] | None = None,
     forms: GraphForms | None = None,
     output: str = "heatmaps",
+    bank: str = BANKS[0],
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
@@ -119,6 +122,8 @@ def export_file(
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
+        bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone. Where it rounds,
+            heatmaps may differ by :data:`~pose.export.proof.ROUGH` of their spread.
 
     Returns:
         The largest difference to PyTorch, of heatmaps or of scores; None where the file cannot be run on this kind of
@@ -132,6 +137,8 @@ def export_file(
         OutputError: The file cannot be written.
     """
     kind, path = find_format(name), Path(path)
+    if bank != BANKS[0] and kind.forms is not None or bank not in BANKS:
+        raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -140,7 +147,7 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
-    deployed = deploy(model, fused=kind.forms is None, channels_last=False)
+    deployed = deploy(model, fused=kind.forms is None, bank_dtype=getattr(torch, bank), channels_last=False)
     network = deployed if kind.forms is None else in_forms(deployed, forms or FORMS[kind.forms]).eval()
     x = torch.zeros(1, 3, height, width)
     if output == "keypoints":
@@ -168,7 +175,9 @@ def export_file(
             else:
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if difference is not None and not difference <= TOLERANCE:
+            if bank != BANKS[0]:
+                check_rough(made, reference, (width, height))
+            elif difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
                     f"more than {TOLERANCE:g}; not written"

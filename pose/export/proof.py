@@ -20,6 +20,8 @@ PIXELS = 0.01
 """The greatest difference of x or y, in pixels of the crop."""
 REPEATS = 6
 """How often a keypoint is decoded from heatmaps that differ by as little as the file's do."""
+ROUGH = 0.1
+"""What rounded kernels may change heatmaps by, root mean squares, as a part of their standard deviation."""
 LEAST_NOISE = 1e-6
 """What float32 answers differ by anyway, whatever the scores say."""
 
@@ -83,6 +85,28 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
             difference = float(np.abs(result - expected).max())
         worst = difference if np.isnan(difference) else max(worst, difference)
     return worst
+
+
+@torch.no_grad()
+def check_rough(path: str | Path, reference: nn.Module, input_size: tuple[int, int]) -> None:
+    """Refuses a file of rounded kernels whose heatmaps are further from PyTorch's than rounding takes them.
+
+    Args:
+        path: The file, with its metadata.
+        reference: The network in PyTorch.
+        input_size: Width and height.
+
+    Raises:
+        ExportError: They differ by more than :data:`ROUGH` of their spread, or are no numbers.
+    """
+    x = torch.randn(4, 3, input_size[1], input_size[0], generator=torch.Generator().manual_seed(0))
+    expected = reference(x).numpy()
+    (result,) = open_file(path, threads=1)(x.numpy())
+    difference = float(np.sqrt(np.square(result - expected).mean()) / max(float(expected.std()), LEAST_NOISE))
+    if not difference <= ROUGH:
+        raise ExportError(
+            f"{path}: rounded, heatmaps differ by {difference:.2g} of their spread, more than {ROUGH:g}; not written"
+        )
 
 
 def _check_places(

@@ -23,8 +23,8 @@ template <typename... Parts>
 // Channels of an image, and values of an image or a kernel: at most so many.
 constexpr int64_t kMostChannels = int64_t{1} << 20, kMostValues = int64_t{1} << 32;
 
-// float32, or bfloat16 in words as lanes.h has them.
-enum class Type : int32_t { kFloat, kWords };
+// float32, bfloat16 in words as lanes.h has them, or signed bytes as bytes.h has them.
+enum class Type : int32_t { kFloat, kWords, kBytes };
 
 // A vector (rows 1) or a matrix (rows, columns), contiguous; the caller keeps it for as long as the program lives. No data:
 // there is none.
@@ -35,9 +35,12 @@ struct Constant {
 
   bool defined() const { return data != nullptr; }
   int64_t size() const { return rows * columns; }
+  bool in_floats() const { return type == Type::kFloat; }
   bool in_words() const { return type == Type::kWords; }
+  bool in_bytes() const { return type == Type::kBytes; }
   const float* floats() const { return static_cast<const float*>(data); }
   const uint16_t* words() const { return static_cast<const uint16_t*>(data); }
+  const int8_t* bytes() const { return static_cast<const int8_t*>(data); }
 };
 
 // Memory of images that are gone, for those that come: a network's next image fits where its last ones were, and the

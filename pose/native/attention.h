@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "bytes.h"
 #include "lanes.h"
 
 namespace pose {
@@ -58,9 +59,12 @@ inline std::vector<float> hidden_layer(const Constant& weight, const Constant& b
   return out;
 }
 
-// The attention over K kernels: W1 (C, hidden) and b1, undefined in CondConv, and W2 (hidden, K) and b2.
+// The attention over K kernels: W1 (C, hidden) and b1, undefined in CondConv, and W2 (hidden, K) and b2. W1 in bytes is
+// (panels, C / 4, 16, 4), and has scales (hidden).
 struct Attention {
-  Constant w1, b1, w2, b2;
+  Constant w1, b1, w2, b2, scales = {};
+  int64_t inputs = 0;             // C
+  std::vector<int32_t> columns = {};  // sums of W1's, if it is in bytes
 
   int64_t kernels() const { return b2.size(); }
 
@@ -71,11 +75,19 @@ struct Attention {
       for (float& share : out) share = 1.0f / (1.0f + std::exp(-share));
       return out;
     }
-    std::vector<float> out = affine(w2, b2, hidden_layer(w1, b1, averages).data());
+    const std::vector<float> hidden = w1.in_bytes() ? hidden_of_bytes(averages) : hidden_layer(w1, b1, averages);
+    std::vector<float> out = affine(w2, b2, hidden.data());
     const float largest = *std::max_element(out.begin(), out.end());
     float total = 0;
     for (float& share : out) total += share = std::exp(share - largest);
     for (float& share : out) share /= total;
+    return out;
+  }
+
+  std::vector<float> hidden_of_bytes(const float* averages) const {
+    std::vector<float> out(b1.floats(), b1.floats() + b1.size());
+    multiply_vector(w1.bytes(), columns, scales.floats(), FourteenBits(averages, inputs), out.data());
+    for (float& value : out) value = std::max(value, 0.0f);
     return out;
   }
 };

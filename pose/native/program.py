@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pose.native.library import Constant, load_inference
 
-TYPES = {np.dtype(np.float32): 0, np.dtype(np.int16): 1}
-"""Codes of constants' types: float32, and bfloat16 in words, which ``lanes.h`` describes."""
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.int16): 1, np.dtype(np.int8): 2}
+"""Codes of constants' types: float32, bfloat16 in words, which ``lanes.h`` describes, and bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Step:
     Args:
         kind: What ``layers.cpp`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
         numbers: Geometry and channels, as ``layers.cpp`` reads them.
-        constants: Contiguous vectors and matrices, float32 or int16; None where a layer lacks one.
+        constants: Contiguous vectors and matrices, float32, int16 or int8; None where a layer lacks one.
         shortcut: Layers that a block's input passes on its way around the block, where this is its ``begin``.
     """
 
@@ -140,7 +140,9 @@ def _constant(array: NDArray[Any] | None) -> Constant:
     if array is None:
         return Constant(None, 0, 0, 0)
     if array.dtype not in TYPES or not array.flags.c_contiguous or array.ndim not in (1, 2):
-        raise RuntimeError(f"a layer's constant is float32 or int16 and contiguous, not {array.dtype} {array.shape}")
+        raise RuntimeError(
+            f"a layer's constant is float32, int16 or int8 and contiguous, not {array.dtype} {array.shape}"
+        )
     rows, columns = array.shape if array.ndim == 2 else (1, len(array))
     return Constant(array.ctypes.data, TYPES[array.dtype], rows, columns)
 

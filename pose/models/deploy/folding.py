@@ -1,7 +1,7 @@
 """A trained network for inference: normalisation folded, constants worked out, layers native.
 
     model = deploy(model)                                  # float32
-    model = deploy(model, bank_dtype=torch.bfloat16)       # half the memory traffic of the kernels
+    model = deploy(model, bank_dtype=torch.bfloat16)       # half the memory traffic of the kernels; int8: a quarter
     heatmaps = model(x)                                    # as the network in evaluation mode, to 1e-4
 
 Dynamic layers fold themselves by ``fold``, and a block of this project says by ``native_form`` what it is as one native
@@ -25,7 +25,7 @@ from pose.models import native
 from pose.models.dynamic.base import DynamicLayer
 from pose.models.layers import ConvNormAct, SqueezeExcitation
 
-BANK_DTYPES = (torch.float32, torch.bfloat16)
+BANK_DTYPES = (torch.float32, torch.bfloat16, torch.int8)
 CONVS = (nn.Conv2d, nn.ConvTranspose2d, DynamicLayer)
 
 
@@ -45,17 +45,21 @@ def deploy(
             exported, and has hooks and modules to look into.
         bank_dtype: Precision of what is large in dynamic layers' memory, float32 or bfloat16: kernels and the
             attention's first matrix, and in native form a decomposed layer's branch. All is computed in float32.
+            ``torch.int8``, of native layers alone, is 8 bits for kernels and the attention, with a scale for each
+            output channel, and bfloat16 for depthwise kernels and the branch.
         channels_last: The memory format of torch's weights; inputs may be in any.
 
     Returns:
         A module in evaluation mode without gradients.
 
     Raises:
-        ValueError: ``bank_dtype`` is neither, or the network is not float32.
+        ValueError: ``bank_dtype`` is none of these, or is int8 without native layers, or the network is not float32.
         NativeError: ``fused`` is True and the layers cannot be built.
     """
     if bank_dtype not in BANK_DTYPES:
-        raise ValueError(f"bank_dtype must be float32 or bfloat16, got {bank_dtype}")
+        raise ValueError(f"bank_dtype must be float32, bfloat16 or int8, got {bank_dtype}")
+    if bank_dtype == torch.int8 and fused is False:
+        raise ValueError("an int8 bank is for native layers: fused=False has none")
     parameter = next(model.parameters(), torch.empty(0))
     if parameter.dtype != torch.float32:
         raise ValueError(f"a network to deploy must be float32, got {parameter.dtype}")
@@ -121,7 +125,7 @@ def _fold(
     """A convolution, the normalisation after it and the activation."""
     fold = getattr(conv, "fold", None)
     if fold is not None:
-        folded = fold(norm, bank_dtype)
+        folded = fold(norm, torch.float32 if bank_dtype == torch.int8 else bank_dtype)  # bytes are the native form's
     elif norm is None:
         folded = conv
     else:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.graph_forms import COMPUTED, GraphForms, linear
 from pose.models.dynamic.per_image_conv import PerImageConv2d
+from pose.models.native.inference.integers import side_by_side, to_bytes
 from pose.models.native.inference.layers import NativeLayer, arrays, interleave, is_known, pack_panels, pad_to_panel
 from pose.models.norm import scale_and_shift
 from pose.native.program import Step
@@ -86,8 +87,8 @@ class FoldedDynamicConv2d(PerImageConv2d):
         return self.convolve(x, weight, bias.expand(x.shape[0], -1))
 
     def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDynamicConv2d | None:
-        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`; the bank's precision is its own."""
-        return NativeDynamicConv2d(self, activation) if is_known(self) else None
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`; the bank has its own precision, or bytes."""
+        return NativeDynamicConv2d(self, activation, bank_dtype) if is_known(self) else None
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a computed kernel or a chain."""
@@ -102,7 +103,14 @@ class FoldedDynamicConv2d(PerImageConv2d):
 
 
 class NativeDynamicConv2d(NativeLayer):
-    """:class:`FoldedDynamicConv2d` and an activation."""
+    """:class:`FoldedDynamicConv2d` and an activation.
+
+    Args:
+        layer: The layer.
+        activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
+        bank_dtype: ``torch.int8`` for a bank of bytes, or of bfloat16 if depthwise, and an attention of bytes; with any
+            other they have the layer's precision.
+    """
 
     w1: Tensor | None
     b1: Tensor | None
@@ -111,25 +119,42 @@ class NativeDynamicConv2d(NativeLayer):
     bank: Tensor
     bias: Tensor
     biases: Tensor | None
+    scales: Tensor | None
+    w1_scales: Tensor | None
 
-    def __init__(self, layer: FoldedDynamicConv2d, activation: int) -> None:
+    def __init__(self, layer: FoldedDynamicConv2d, activation: int, bank_dtype: torch.dtype = torch.float32) -> None:
         super().__init__(layer, activation)
-        self.register_buffer("w1", None if layer.w1 is None else interleave(layer.w1.t()))
+        in_bytes = bank_dtype == torch.int8
+        w1 = None if layer.w1 is None else interleave(layer.w1.t())
+        scales = w1_scales = None
+        if in_bytes and layer.w1 is not None:  # (panels, C / 4, 16, 4)
+            whole, w1_scales = to_bytes(layer.w1[:, :, None, None])
+            w1 = side_by_side(pack_panels(whole).transpose(0, 1), 4).transpose(0, 1).flatten(1).contiguous()
+        self.register_buffer("w1", w1)
         self.register_buffer("b1", None if layer.b1 is None else pad_to_panel(layer.b1))
         self.register_buffer("w2", layer.w2.t().contiguous())
         self.register_buffer("b2", layer.b2)
         kernels = layer.bank.unflatten(1, (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size))
-        # (K, kh kw C) or (panels, K, kh kw C_in, 16)
-        by_channel = kernels.flatten(2).transpose(1, 2).flatten(1)
-        bank = by_channel if self.depthwise else pack_panels(kernels).transpose(0, 1)
-        self.register_buffer("bank", interleave(bank).flatten(1))
+        if self.depthwise:  # (K, kh kw C)
+            bank = kernels.flatten(2).transpose(1, 2).flatten(1)
+            bank = interleave(bank.bfloat16() if in_bytes else bank)
+        elif in_bytes:  # (panels, K / 4, kh kw C_in, 16, 4)
+            whole, scales = to_bytes(kernels)
+            bank = side_by_side(pack_panels(whole), 4).transpose(0, 1)
+        else:  # (panels, K, kh kw C_in, 16)
+            bank = interleave(pack_panels(kernels).transpose(0, 1))
+        self.register_buffer("bank", bank.flatten(1).contiguous())
+        for name, values in (("scales", scales), ("w1_scales", w1_scales)):
+            self.register_buffer(name, None if values is None else pad_to_panel(values))
         self.register_buffer("bias", pad_to_panel(layer.bias))
         self.register_buffer("biases", None if layer.biases is None else pad_to_panel(layer.biases))
 
     def steps(self) -> list[Step]:
         """See :class:`~pose.models.native.inference.layers.NativeModule`."""
         attention = (self.w1, self.b1, self.w2, self.b2)
-        return [Step("dynamic", self.shape, arrays(*attention, self.bank, self.bias, self.biases))]
+        none = self.scales is None and self.w1_scales is None
+        scales = () if none else (self.scales, self.w1_scales)
+        return [Step("dynamic", self.shape, arrays(*attention, self.bank, self.bias, self.biases, *scales))]
 
 
 class OneImageForm(nn.Module):

@@ -187,13 +187,14 @@ class NativeDCDConv2d(NativeLayer):
     Args:
         layer: The layer.
         activation: One of the values of :data:`~pose.models.native.ACTIVATIONS`.
-        bank_dtype: Precision of the branch's matrices, which are most of what it reads.
+        bank_dtype: Precision of the branch's matrices, which are most of what it reads; int8 is bfloat16 here.
     """
 
     def __init__(self, layer: FoldedDCDConv2d, activation: int, bank_dtype: torch.dtype = torch.float32) -> None:
         super().__init__(layer, activation)
         branch, latent = layer.branch, layer.phi_shape[1]
         self.pool_size = branch.pool_size
+        dtype = torch.bfloat16 if bank_dtype == torch.int8 else bank_dtype
         assert branch.to_phi is not None
         q, phi = layer.q[0], branch.to_phi.weight.detach().t().unflatten(1, (latent, latent))
         matrices = {
@@ -213,7 +214,7 @@ class NativeDCDConv2d(NativeLayer):
         self.names = (*matrices, *constants)
         if branch.to_lambda is not None:
             matrices["to_lambda"] = pad_to_panel(branch.to_lambda.weight.detach().t())
-        for name, value in {**constants, **{key: interleave(m.to(bank_dtype)) for key, m in matrices.items()}}.items():
+        for name, value in {**constants, **{key: interleave(m.to(dtype)) for key, m in matrices.items()}}.items():
             self.register_buffer(name, value)
 
     def steps(self) -> list[Step]:

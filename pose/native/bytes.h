@@ -1,0 +1,134 @@
+// 8-bit arithmetic: products of unsigned and signed bytes, four at a time, added up in 32 bits.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "lanes.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace pose {
+
+typedef int32_t Counts __attribute__((vector_size(kLanes * sizeof(int32_t))));
+
+// Adds to each lane the products of four unsigned bytes, the same for all lanes and the lowest first, and four signed ones
+// of its own, which lie in `from` lane by lane. Exact where two neighbouring products stay within 16 bits together: some
+// processors add them there.
+inline Counts dot(Counts sums, uint32_t four, const int8_t* from) {
+#if defined(__AVX512VNNI__) && defined(__AVX512F__)
+  return (Counts)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(static_cast<int>(four)), _mm512_loadu_si512(from));
+#elif defined(__AVX512BW__)
+  const __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi32(static_cast<int>(four)), _mm512_loadu_si512(from));
+  return sums + (Counts)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVX2__) && !defined(__AVX512F__)
+  const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi32(static_cast<int>(four)), own);
+  return sums + (Counts)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int i = 0; i < 4; ++i) sums[lane] += static_cast<int32_t>(four >> 8 * i & 255) * from[4 * lane + i];
+  return sums;
+#endif
+}
+
+// The shares of an image's kernels as bytes, four kernels in a word, the last word filled up with zeros, and what one is
+// worth: they add up to what the shares do. Two neighbours are at most 258 together, for products with up to 127.
+struct ByteShares {
+  std::vector<uint32_t> words;
+  float unit = 0;
+
+  explicit ByteShares(const std::vector<float>& shares) : words((shares.size() + 3) / 4) {
+    float largest = 0, pair = 0, total = 0;
+    for (size_t k = 0; k < shares.size(); ++k) {
+      total += shares[k];
+      largest = std::max(largest, shares[k]);
+      if (k % 2) pair = std::max(pair, shares[k - 1] + shares[k]);
+    }
+    unit = total;  // what is not a number stays so
+    const float most = std::max(largest / 255.0f, pair / 257.0f);  // one less: both may be rounded up
+    if (!(total > 0) || !std::isfinite(total) || !(most > 0)) return;
+    uint32_t sum = 0;
+    for (size_t k = 0; k < shares.size(); ++k) {
+      const auto byte = static_cast<uint32_t>(std::lround(std::min(shares[k] / most, 255.0f)));
+      words[k / 4] |= byte << 8 * (k % 4);
+      sum += byte;
+    }
+    unit = total / static_cast<float>(sum);
+  }
+};
+
+// Mixes kernels of bytes, (words of shares, size, 4), to `size` whole numbers as floats: what one is worth is the shares'
+// unit times the scale of the bytes. The size is a multiple of sixteen.
+inline void mix(const int8_t* bank, int64_t size, const ByteShares& shares, float* __restrict__ out) {
+  const size_t words = shares.words.size();
+  const uint32_t first = shares.words[0];
+  for (int64_t i = 0; i < size; i += kLanes) {
+    Counts sums = dot(Counts{}, first, bank + 4 * i);
+    for (size_t word = 1; word < words; ++word) sums = dot(sums, shares.words[word], bank + 4 * (word * size + i));
+    store(out + i, __builtin_convertvector(sums, Lanes));
+  }
+}
+
+// A vector in whole numbers of 14 bits, in halves of seven of which the upper one has an offset of 64: any sign, and exact
+// products with bytes.
+struct FourteenBits {
+  std::vector<uint32_t> high, low;  // four values in a word
+  float unit = 0;
+
+  FourteenBits(const float* values, int64_t count) : high((count + 3) / 4), low(high.size()) {
+    float largest = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      largest = std::max(largest, std::abs(values[i]));
+      unit += values[i];  // what is not a number stays so
+    }
+    unit = std::isfinite(unit) ? largest / 8191.0f : unit;
+    for (int64_t i = 0; i < 4 * static_cast<int64_t>(high.size()); ++i) {
+      const bool zero = i >= count || !(largest > 0) || !std::isfinite(unit);
+      const auto whole = static_cast<uint32_t>(8192 + (zero ? 0 : std::lround(values[i] / unit)));
+      high[i / 4] |= (whole >> 7 & 127) << 8 * (i % 4);
+      low[i / 4] |= (whole & 127) << 8 * (i % 4);
+    }
+  }
+};
+
+// Sums of the columns of bytes (panels, words, 16, 4).
+inline std::vector<int32_t> column_sums(const int8_t* bytes, int64_t panels, int64_t words) {
+  std::vector<int32_t> sums(panels * 16);
+  for (int64_t panel = 0; panel < panels; ++panel)
+    for (int64_t word = 0; word < words; ++word)
+      for (int64_t i = 0; i < 64; ++i) sums[panel * 16 + i / 4] += bytes[(panel * words + word) * 64 + i];
+  return sums;
+}
+
+// out += scales times the products of a vector and a matrix in bytes (panels, words, 16, 4), whose columns' sums these are.
+inline void multiply_vector(const int8_t* bytes, const std::vector<int32_t>& columns, const float* scales,
+                            const FourteenBits& vector, float* out) {
+  constexpr int kParts = 16 / kLanes;
+  const auto words = static_cast<int64_t>(vector.high.size());
+  for (size_t place = 0; place < columns.size(); place += 16) {
+    Counts high[kParts] = {}, low[kParts] = {};
+    for (int64_t word = 0; word < words; ++word, bytes += 64)
+#pragma GCC unroll 4
+      for (int part = 0; part < kParts; ++part) {
+        high[part] = dot(high[part], vector.high[word], bytes + part * 4 * kLanes);
+        low[part] = dot(low[part], vector.low[word], bytes + part * 4 * kLanes);
+      }
+    for (int part = 0; part < kParts; ++part) {
+      const size_t first = place + part * kLanes;
+      Counts all;
+      std::memcpy(&all, columns.data() + first, sizeof(all));
+      const Lanes whole = 128.0f * __builtin_convertvector(high[part] - 64 * all, Lanes) +
+                          __builtin_convertvector(low[part], Lanes);
+      store(out + first, load<Lanes>(out + first) + load<Lanes>(scales + first) * vector.unit * whole);
+    }
+  }
+}
+
+}  // namespace pose

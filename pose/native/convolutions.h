@@ -1,0 +1,102 @@
+// Convolutions with a kernel of their own or one that is mixed for each image.
+
+#pragma once
+
+#include <vector>
+
+#include "bytes.h"
+#include "channels.h"
+#include "layer.h"
+
+namespace pose {
+
+struct StaticLayer : Layer {
+  Shape shape;
+  Constant weight, bias;
+
+  StaticLayer(const Shape& shape, Constant weight, Constant bias) : shape(shape), weight(weight), bias(bias) {}
+
+  Image shape_after(const Image& x) const override { return shape.after(x); }
+  Order takes(int64_t pixels) const override { return shape.takes(pixels); }
+
+  Image run(const Image& x, Flow& flow) const override {
+    shape.check(x);
+    const float *from = weight.floats(), *shift = bias.floats();
+    if (shape.depthwise)
+      return convolve_channels(x, shape.geometry, from, shift, flow.ends(shape.activation));
+    const Kernels kernels = kernels_at(shape.outputs, from, weight.size() / shape.panels(), shift);
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
+  }
+};
+
+// W(x) is mixed from the bank by an attention; so is a part of the bias, `biases` (K, panels 16), if defined. A bank in bytes
+// has `scales` (panels 16), what a byte of each output is worth.
+struct DynamicLayer : Layer {
+  Shape shape;
+  Attention attention;
+  Constant bank, bias, biases, scales;
+
+  DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases, Constant scales)
+      : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases), scales(scales) {}
+
+  bool wants_averages() const override { return true; }
+  Image shape_after(const Image& x) const override { return shape.after(x); }
+  Order takes(int64_t pixels) const override { return shape.takes(pixels); }
+
+  Image run(const Image& x, Flow& flow) const override {
+    shape.check(x);
+    std::vector<float> own, shifts;
+    const std::vector<float> shares = attention.shares(averages_of(x, flow, 1, own));
+    const float *share = shares.data(), *shift = bias.floats();
+    if (biases.defined()) {
+      shifts = affine(biases, bias, share);
+      shift = shifts.data();
+    }
+    if (bank.in_bytes()) return mixed_bytes(x, ByteShares(shares), shift, flow);
+    return bank.in_words() ? mixed(x, bank.words(), share, shift, flow) : mixed(x, bank.floats(), share, shift, flow);
+  }
+
+  template <typename Value>
+  Image mixed(const Image& x, const Value* from, const float* share, const float* shift, Flow& flow) const {
+    const int64_t count = attention.kernels();
+    if (shape.depthwise) {
+      const int64_t size = bank.size() / count;
+      std::vector<float> kernels(size);
+      mix(from, count, size, size, share, kernels.data());
+      return convolve_channels(x, shape.geometry, kernels.data(), shift, flow.ends(shape.activation));
+    }
+    const int64_t size = bank.size() / (shape.panels() * count);
+    Kernels kernels;
+    kernels.outputs = shape.outputs;
+    kernels.bias = shift;
+    kernels.made = true;
+    kernels.bank = reinterpret_cast<const char*>(from);
+    kernels.bank_bytes = count * size * static_cast<int64_t>(sizeof(Value));
+    kernels.panel = [=](int64_t panel, float* scratch) {
+      mix(from + panel * count * size, count, size, size, share, scratch);
+      return scratch;
+    };
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
+  }
+
+  // Whole numbers are mixed, and the sums of their products scaled.
+  Image mixed_bytes(const Image& x, const ByteShares& shares, const float* shift, Flow& flow) const {
+    std::vector<float> scale(scales.floats(), scales.floats() + scales.size());
+    for (float& value : scale) value *= shares.unit;
+    const int64_t size = shape.size() / shape.panels(), bytes = bank.size() / shape.panels();
+    Kernels kernels;
+    kernels.outputs = shape.outputs;
+    kernels.bias = shift;
+    kernels.scale = scale.data();
+    kernels.made = true;
+    kernels.bank = reinterpret_cast<const char*>(bank.bytes());
+    kernels.bank_bytes = bytes;
+    kernels.panel = [&, size, bytes](int64_t panel, float* scratch) {
+      mix(bank.bytes() + panel * bytes, size, shares, scratch);
+      return scratch;
+    };
+    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
+  }
+};
+
+}  // namespace pose

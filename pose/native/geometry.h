@@ -1,0 +1,66 @@
+// Where a kernel meets an image, how images lie in memory between layers, and what is done with a convolution's sums.
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "arrays.h"
+#include "lanes.h"
+
+namespace pose {
+
+constexpr int64_t kPanel = 16;
+
+inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
+
+// Values that are worked on at a time, so that they stay in the cache.
+constexpr int64_t kCached = 32768;
+
+// How an image (C, H, W) lies in memory between two layers: pixel by pixel, as channels_last has it, or by planes,
+// (C / 16, H, W, 16), see planes.h.
+enum Order { kPixels, kPlanes };
+
+// How many values lie between neighbouring pixels, and between the first ones of neighbouring panels, of an image.
+struct Layout {
+  int64_t pixel, panel;
+
+  Layout(const Image& x, Order order)
+      : pixel(order == kPixels ? x.channels : kPanel), panel(order == kPixels ? kPanel : x.pixels() * kPanel) {
+    if (order == kPlanes && x.channels % kPanel) refuse("planes are of whole panels, not of ", x.channels, " channels");
+  }
+};
+
+// What is done with a convolution's sums, and how its images lie in memory.
+struct Ends {
+  int64_t activation = kNone;
+  Image shortcut;                          // to be added, if defined
+  std::vector<float>* averages = nullptr;  // (C) of the answer's channels, where wanted
+  Order from = kPixels, to = kPixels;
+  float* answer = nullptr;  // where it is to be written, if that is settled
+
+  // The values to be added to an answer, which lie as it does; null where there are none.
+  const float* added(const Image& y) const {
+    if (shortcut.defined() && !shortcut.has_shape_of(y)) refuse("a shortcut has another shape than what it is added to");
+    return shortcut.data;
+  }
+};
+
+// Where a kernel meets an image.
+struct Geometry {
+  int64_t size[2], stride[2], padding[2], dilation[2];
+
+  // Whether it is square, without dilation and with 'same' padding.
+  bool same() const {
+    return size[0] == size[1] && stride[0] == stride[1] && padding[0] == size[0] / 2 && padding[1] == size[0] / 2 &&
+           dilation[0] == 1 && dilation[1] == 1;
+  }
+
+  int64_t out(int axis, int64_t length) const {
+    if (length <= 0 || length + 2 * padding[axis] <= dilation[axis] * (size[axis] - 1))
+      refuse("a kernel is larger than its image of ", length, " pixels a side");
+    return (length + 2 * padding[axis] - dilation[axis] * (size[axis] - 1) - 1) / stride[axis] + 1;
+  }
+};
+
+}  // namespace pose

@@ -1,0 +1,251 @@
+"""8-bit banks: the arithmetic against plain loops, on every kind of processor that can be had, and whole layers."""
+
+import ctypes
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_project import assert_tested_alike, run_tool, write_project
+from test_export import HEAD, network_of, settings_of
+from torch import nn
+
+from pose.errors import CheckpointError
+from pose.export.formats import export_file
+from pose.models.deploy.folding import deploy
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.layers import ConvNormAct
+from pose.models.native.inference.integers import side_by_side, to_bytes
+from pose.models.native.inference.layers import pack_panels
+from pose.native import ahead, library
+from pose.native.program import Step
+from pose.native.program_file import add_details, load_program, save_program
+from pose.options import OptionError
+from pose.runtimes.files import open_file
+
+pytestmark = pytest.mark.usefixtures("native_layers")
+__all__ = ["run_tool"]
+ON_X86 = platform.machine() == "x86_64"
+RUNNABLE = {"x86-64": frozenset(), "x86-64-v3": ahead.AVX2, "x86-64-v4": ahead.AVX2 | ahead.LEVELS["avx512"][1]}
+"""Compilers' names of processors and what they need; the first has none of the instructions."""
+
+
+def compiled(march: str, to: Path) -> Path:
+    source = Path(__file__).parent / "data" / "native_arithmetic.cpp"
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    command = [
+        compiler,
+        "-std=c++20",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        f"-march={march}",
+        f"-I{library.FOLDER}",
+        source,
+        "-o",
+    ]
+    subprocess.run([*map(str, command), str(to)], check=True, capture_output=True, text=True)
+    return to
+
+
+@pytest.fixture(scope="module", params=RUNNABLE if ON_X86 else ["native"])
+def arithmetic(request, tmp_path_factory):
+    """The functions of data/native_arithmetic.cpp, for one kind of processor."""
+    path = compiled(request.param, tmp_path_factory.mktemp("arithmetic") / "arithmetic.so")
+    if not ahead.processor_features() >= RUNNABLE.get(request.param, frozenset()):
+        pytest.skip("compiled, but this processor cannot run it")
+    return ctypes.CDLL(str(path))
+
+
+@pytest.mark.skipif(not ON_X86, reason="compiles for x86-64")
+def test_it_compiles_for_a_processor_with_sums_of_8_bit_products(tmp_path):
+    compiled("icelake-server", tmp_path / "arithmetic.so")
+
+
+def pointer(array):
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_mixing_is_exact_and_shares_keep_their_sum(arithmetic, data):
+    count, size = data.draw(st.integers(1, 9)), 16 * data.draw(st.integers(1, 3))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    shares = rng.dirichlet(np.full(count, data.draw(st.sampled_from([0.02, 1.0, 50.0])))).astype(np.float32)
+    if data.draw(st.booleans()):
+        shares = rng.random(count, np.float32)  # CondConv's
+    bank = rng.choice([-127, 127, 5], (count, size)).astype(np.int8)
+    words = -(-count // 4)
+    lying = side_by_side(torch.from_numpy(bank), 4).contiguous().numpy()
+    out, found, unit = np.empty(size, np.float32), np.empty(words, np.uint32), ctypes.c_float()
+    given_shares = pointer(shares), ctypes.c_int64(count)
+    arguments = pointer(lying), ctypes.c_int64(size), *given_shares, pointer(out), pointer(found), ctypes.byref(unit)
+    arithmetic.mix_bytes(*arguments)
+    whole = found.view(np.uint8)[:count].astype(np.int64)
+    np.testing.assert_array_equal(out, whole @ bank.astype(np.int64))
+    np.testing.assert_allclose(whole * unit.value, shares, atol=0.006 * shares.max())
+    np.testing.assert_allclose(whole.sum() * unit.value, shares.sum(), rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(inputs=st.integers(1, 70), panels=st.integers(1, 3), seed=st.integers(0, 1000), scale=st.floats(0, 1e3))
+def test_a_matrix_in_bytes_times_a_vector(arithmetic, inputs, panels, seed, scale):
+    rng = np.random.default_rng(seed)
+    matrix, vector = rng.integers(-127, 128, (16 * panels, inputs)), scale * rng.normal(size=inputs)
+    vector, scales = vector.astype(np.float32), rng.random(16 * panels, np.float32)
+    packed = pack_panels(torch.from_numpy(matrix.astype(np.int8))[:, :, None, None]).transpose(0, 1)
+    lying = side_by_side(packed, 4).transpose(0, 1).contiguous().numpy()
+    out = np.full(16 * panels, 0.25, np.float32)
+    sizes = ctypes.c_int64(16 * panels), ctypes.c_int64(inputs)
+    arithmetic.multiply_bytes(pointer(lying), sizes[0], pointer(vector), sizes[1], pointer(scales), pointer(out))
+    error = 2e-4 * 127 * inputs * np.abs(vector).max() + 1e-5
+    np.testing.assert_allclose(out, 0.25 + scales * (matrix @ vector), atol=error)
+
+
+@pytest.mark.parametrize("values", [[np.nan, 0.5], [np.inf, 0.5], [0.0, 0.0]], ids=str)
+def test_what_is_not_a_number_stays_so_and_nothing_is_nothing(arithmetic, values):
+    shares, bank = np.array(values, np.float32), np.full((1, 16, 4), 127, np.int8)
+    out, found, unit = np.empty(16, np.float32), np.empty(1, np.uint32), ctypes.c_float()
+    sizes = ctypes.c_int64(16), ctypes.c_int64(2)
+    arithmetic.mix_bytes(
+        pointer(bank), sizes[0], pointer(shares), sizes[1], pointer(out), pointer(found), ctypes.byref(unit)
+    )
+    expected = 0.0 if not any(values) else np.nan
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(unit.value * out, expected)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+@torch.no_grad()
+def test_a_layer_with_a_bank_of_bytes(data):
+    draw = data.draw
+    depthwise = draw(st.booleans())
+    channels = draw(st.integers(1, 70))
+    outputs = channels if depthwise else draw(st.integers(1, 70))
+    torch.manual_seed(draw(st.integers(0, 100)))
+    geometry = (draw(st.sampled_from([1, 3, (1, 3)])), draw(st.integers(1, 2)), draw(st.integers(0, 1)))
+    kinds = dict(
+        attention=draw(st.sampled_from(["softmax", "sigmoid"])), temperature=draw(st.sampled_from([1.0, 30.0]))
+    )
+    groups = channels if depthwise else 1
+    conv = DynamicConv2d(channels, outputs, *geometry, groups=groups, num_kernels=draw(st.integers(1, 9)), **kinds)
+    layer = ConvNormAct(conv, outputs, nn.Identity()).eval()
+    x = torch.randn(2, channels, 9, 7) + torch.randn(channels, 1, 1)
+    deployed, expected = deploy(layer, bank_dtype=torch.int8), layer(x)
+    assert deployed.bank.dtype == (torch.int16 if groups > 1 else torch.int8)
+    error = (deployed(x) - expected).square().mean().sqrt()
+    assert error <= 0.04 * max(expected.square().mean().sqrt().item(), 1e-3)
+
+
+@torch.no_grad()
+def test_kernels_that_bytes_hold_lose_nothing():
+    """One kernel, so that its share is exact, and weights that are whole numbers of one scale."""
+    conv = DynamicConv2d(20, 33, 3, padding=1, num_kernels=1)
+    conv.weight.copy_(torch.randint(-127, 128, conv.weight.shape))
+    conv.weight[:, :, 0, 0, 0] = 127
+    x = torch.randn(2, 20, 6, 5)
+    expected = conv(x)
+    found = deploy(conv, bank_dtype=torch.int8)(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
+    kernels = torch.zeros(2, 3, 4, 1, 1)
+    kernels[1, 0, 2], kernels[0, 1, 0] = -2.0, 0.5
+    whole, scales = to_bytes(kernels)
+    assert (
+        whole[1, 0, 2] == -127 and whole[0, 1, 0] == 127 and scales.tolist() == pytest.approx([2 / 127, 0.5 / 127, 1])
+    )
+    lying = side_by_side(torch.arange(5 * 3).view(5, 3), 4)
+    assert lying.shape == (2, 3, 4) and lying[0, 1].tolist() == [1, 4, 7, 10] and lying[1, 2].tolist() == [14, 0, 0, 0]
+
+
+def test_bytes_are_for_native_layers():
+    with pytest.raises(ValueError, match="int8 bank is for native layers"):
+        deploy(DynamicConv2d(4, 4, 1), fused=False, bank_dtype=torch.int8)
+
+
+CONV = dict(type="dynamic")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A network's settings and its file with a bank of bytes."""
+    config = settings_of(dict(type="mobilenet_v2", width=0.1, depth=0.1, conv=CONV), dict(HEAD, conv=CONV))
+    path = tmp_path_factory.mktemp("bytes") / "pose.native"
+    export_file(network_of(config, 1), config, path, "native", bank="int8")
+    return config, path
+
+
+def test_a_file_has_bytes_and_answers_as_the_network(written):
+    config, path = written
+    model, x = network_of(config, 1), torch.randn(3, 3, *reversed(config.data.input_size))
+    with torch.no_grad():
+        expected = model(x).numpy()
+    (found,) = open_file(path)(x.numpy())
+    assert np.square(found - expected).mean() < 0.01 * expected.var()
+    kinds = {
+        constant.dtype
+        for step in every_step(load_program(path)[0])
+        for constant in step.constants
+        if constant is not None
+    }
+    assert kinds == {np.dtype(np.float32), np.dtype(np.int16), np.dtype(np.int8)}
+
+
+def every_step(steps):
+    for step in steps:
+        yield step
+        yield from every_step(step.shortcut)
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        (4, lambda bank: bank[:-1]),
+        (4, lambda bank: bank[:, :-4]),
+        (7, lambda scales: None),
+        (7, lambda scales: scales[:-1]),
+        (0, lambda matrix: matrix[:, :-4]),
+        (0, lambda matrix: matrix.astype(np.float32)[:, :3].repeat(400, 1)),
+        (8, lambda scales: None),
+        (8, lambda scales: scales[:-1]),
+        (2, lambda matrix: matrix.astype(np.int8)),
+        (5, lambda bias: bias.astype(np.int8)),
+    ],
+)
+def test_a_file_whose_bytes_do_not_fit_is_refused(written, tmp_path, place, change):
+    steps, details = load_program(written[1])
+    at = next(i for i, step in enumerate(steps) if step.kind == "dynamic" and step.constants[7] is not None)
+    constants = list(steps[at].constants)
+    changed = change(constants[place])
+    constants[place] = None if changed is None else np.ascontiguousarray(changed)
+    steps[at] = Step(steps[at].kind, steps[at].numbers, tuple(constants), steps[at].shortcut)
+    save_program(tmp_path / "a.native", steps)
+    add_details(tmp_path / "a.native", details)
+    with pytest.raises(
+        CheckpointError, match=r"a\.native: a layer's|a\.native: an attention in bytes|a\.native: a bank in bytes"
+    ):
+        open_file(tmp_path / "a.native")
+
+
+def test_a_bank_is_of_native_files(written, tmp_path):
+    config, _ = written
+    with pytest.raises(OptionError, match="--format torch: has no int8 bank; native has float32, bfloat16, int8"):
+        export_file(network_of(config, 1), config, tmp_path / "a.pt2", "torch", bank="int8")
+
+
+def test_the_tools_write_and_take_it(run_tool, tmp_path):
+    project = write_project(tmp_path)
+    arguments = [project / "tiny.py", project / "tiny.pth", "--format"]
+    status, said, error = run_tool("export.py", *arguments, "native", "--bank", "int8")
+    assert status == 0 and "at batch 1, 3, 8" in said, error
+    assert_tested_alike(run_tool, project, "tiny.pth", "tiny.native")
+    status, said, error = run_tool("export.py", *arguments, "torch", "--bank", "int8")
+    assert status == 2 and "--bank is for native" in error
