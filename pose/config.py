@@ -55,11 +55,11 @@ class TestSettings(TestChoices):
     Args:
         batch_size: Crops per forward pass.
         native: On a CPU, run the network by native layers, see :mod:`pose.models.deploy.folding`: the same heatmaps to
-            1e-4, sooner.
+            1e-4, sooner. None: a test does not; who draws does where they need not be compiled first.
     """
 
     batch_size: int = 64
-    native: bool = False
+    native: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -248,7 +248,7 @@ def test_a_detector_by_file(demo, tmp_path, monkeypatch):
 
     monkeypatch.setattr("pose.inference.command_line.load_detector", load)
     assert demo(write_image(tmp_path / "in/a.jpg"), "--detector", "some", "--detector-weights", "w.pth")[0] == 0
-    assert asked == [("some", "w.pth", None, "cpu", "person", None, False)]
+    assert asked == [("some", "w.pth", None, "cpu", "person", None, None)]
     assert [record["box_score"] for record in results(tmp_path / "out")] == [0.75, 0.5]
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pose.models.native import chosen
 from pose.native import ahead, library
 from pose.native.library import Library, NativeError
 from pose.native.program import Program, Step
@@ -147,7 +148,7 @@ def test_steps_that_are_none_are_refused_before_anything_runs(native_layers):
         ([Step("static", (*geometry, 3, 4, 0, 9), (weight, bias))], "shape is none"),
         ([Step("static", (0, *geometry[1:], 3, 4, 0, 0), (weight, bias))], "geometry is none"),
         ([Step("static", good.numbers, (weight, None))], "constant 1 is missing"),
-        ([Step("static", good.numbers, (weight.astype(np.float64), bias))], "float32 or int16"),
+        ([Step("static", good.numbers, (weight.astype(np.float64), bias))], "float32, int16 or int8"),
         ([good, Step("end")], "has not begun"),
         ([Step("begin"), Step("end")], "ends with a convolution"),
     ):
@@ -155,3 +156,17 @@ def test_steps_that_are_none_are_refused_before_anything_runs(native_layers):
             Program(steps)
     with pytest.raises(RuntimeError, match="a block has no end"):
         Program([Step("begin"), good]).run(np.zeros((1, 2, 2, 3), np.float32))
+
+
+def test_who_draws_takes_them_where_nothing_has_to_be_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "FOLDER", tmp_path / "ahead")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setattr(library, "find_compiler", lambda: "c++")
+    assert [chosen(wanted, "cpu") for wanted in (None, True, False)] == [False, True, False]
+    assert chosen(None, "cpu", much=True) and not chosen(None, "cuda", much=True)
+    monkeypatch.setattr(library, "find_compiler", lambda: None)
+    assert not chosen(None, "cpu", much=True)
+    kept = library.INFERENCE._kept()
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    assert chosen(None, "cpu") and not chosen(False, "cpu") and not chosen(None, "cuda")

@@ -82,7 +82,7 @@ def main() -> int:
     drawn = out / f"{video.title}.{arguments.video_format}" if video else out
     refuse_overwriting(source, drawn)
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
-    predictor = make_predictor(arguments)
+    predictor = make_predictor(arguments, much=video is not None)
     predictor.profiler.exact = arguments.profile
     threshold = DRAWN_SCORE if predictor.calibration is None else predictor.calibration.threshold
     threshold = threshold if arguments.threshold is None else arguments.threshold

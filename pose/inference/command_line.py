@@ -96,8 +96,12 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
         arguments.input = given[0]
 
 
-def make_predictor(arguments: argparse.Namespace) -> Predictor:
+def make_predictor(arguments: argparse.Namespace, much: bool = False) -> Predictor:
     """What the arguments of :func:`take_network` name; says so where it is what comes with the repository.
+
+    Args:
+        arguments: The arguments.
+        much: There is so much to do that native layers are compiled first, unless the arguments say otherwise.
 
     Raises:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
@@ -108,7 +112,12 @@ def make_predictor(arguments: argparse.Namespace) -> Predictor:
             f"{arguments.config}: an exported file keeps the choices that it was made with, {next(iter(options))} "
             "changes nothing; leave --cfg-options out, or export anew with it"
         )
-    native = options.get("test.native") is True
+    if much and options.get("test.native") is None and (arguments.config is None or arguments.checkpoint is not None):
+        from pose.device import choose_device
+        from pose.models import native as native_layers
+
+        options["test.native"] = native_layers.chosen(None, choose_device(device), much) or None
+    native = options.get("test.native")
     detector: Detector = whole_image
     if arguments.detector:
         detector = load_detector(

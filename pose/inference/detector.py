@@ -22,7 +22,7 @@ SHIPPED = "shipped"
 """Names the detector that comes with the repository, whichever that is."""
 
 
-def default_detector(threshold: float | None = None, native: bool = False, device: str = "cpu") -> Detector:
+def default_detector(threshold: float | None = None, native: bool | None = None, device: str = "cpu") -> Detector:
     """The detector that comes with the repository; without one, :func:`~pose.inference.boxes.whole_image`.
 
     Args:
@@ -45,7 +45,7 @@ def load_detector(
     device: str = "auto",
     class_name: str = PERSON_CLASS,
     pixels: str | None = None,
-    native: bool = False,
+    native: bool | None = None,
 ) -> Detector:
     """A detector by name or file.
 
@@ -62,8 +62,8 @@ def load_detector(
             has one.
         class_name: The class that is looked for, or its number in the detector's list.
         pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
-        native: Run a checkpoint by native layers, which are compiled at first use, for some seconds; else in
-            PyTorch's operations.
+        native: Run a checkpoint by native layers, which are compiled at first use, for some seconds, and not in
+            PyTorch's operations; None takes them on a CPU where they need not be compiled first.
 
     Raises:
         OptionError: There is no such detector, or it has no such class.
@@ -85,12 +85,15 @@ def load_detector(
         return _in_onnx(file, threshold, class_name, pixels, device)
     if file.suffix == ".pth":
         _persons_alone(name, class_name)
+        import torch
+
         from pose.detection.detector import PersonDetector
         from pose.device import choose_device
+        from pose.models import native as native_layers
 
         chosen = choose_device(device)
-        where = chosen if chosen.type == "cuda" and not native else "cpu"
-        return PersonDetector.from_checkpoint(file, where, threshold, native)
+        where = chosen if chosen.type == "cuda" and not native else torch.device("cpu")
+        return PersonDetector.from_checkpoint(file, where, threshold, native_layers.chosen(native, where))
     from pose.inference.torchvision_detector import TorchvisionDetector
 
     return TorchvisionDetector(name, weights, least, device, class_name)

@@ -8,6 +8,7 @@ poses.keypoints[0]  # (17, 3): x, y in pixels of the image, and the joint's scor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -93,12 +94,13 @@ class Predictor:
         from pose.checkpoint import load_weights
         from pose.config import load_settings
         from pose.device import choose_device
+        from pose.models import native
 
         settings = load_settings(config, overrides)
         model = settings.build_model()
         contents = load_weights(model, checkpoint)
-        test, profiler = settings.test, Profiler()
-        size, where = settings.data.input_size, choose_device(device)
+        size, where, profiler = settings.data.input_size, choose_device(device), Profiler()
+        test = replace(settings.test, native=native.chosen(settings.test.native, where))
         network = TorchNetwork(model, settings.skeleton(), size, test, where, profiler)
         known = read_calibration(contents.get("calibration"), network.skeleton, test.flip, checkpoint)
         return cls(network, **{name: getattr(test, name) for name in SCORING}, profiler=profiler, calibration=known)
@@ -130,7 +132,7 @@ class Predictor:
         options = {"data.skeleton": weights.skeleton, **(overrides or {})}
         predictor = cls.from_config(weights.config, weights.checkpoint, options, device)
         if detector is None:
-            detector = default_detector(native=options.get("test.native") is True)
+            detector = default_detector(native=options.get("test.native"))
         predictor.detector = detector
         return predictor
 

@@ -56,6 +56,10 @@ class Library:
         parts = (*contents, *self.flags, version, processor)
         return f"pose_native_{self.sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
+    def at_hand(self) -> bool:
+        """Whether it is there already, so that nothing has to be compiled first."""
+        return ahead.find(self.name()) is not None or self._kept().is_file()
+
     def built(self) -> Path:
         """The library's file: of a wheel if it brought one for this kind of processor, else compiled here if need be.
 
@@ -64,13 +68,17 @@ class Library:
         """
         if (found := ahead.find(self.name())) is not None:
             return found
-        library = _folder() / f"{self.name(_processor())}.so"
+        library = self._kept()
         try:
             if not library.is_file():
                 self._make(library)
         except (OSError, PoseError) as error:
             raise NativeError(f"native layers cannot be built ({error}); a C++ compiler is needed") from error
         return library
+
+    def _kept(self) -> Path:
+        """Where the one compiled here is kept."""
+        return _folder() / f"{self.name(_processor())}.so"
 
     def _make(self, library: Path) -> None:
         """Compiles it, unless another process does so meanwhile.
@@ -102,8 +110,7 @@ class Library:
         Raises:
             NativeError: There is no compiler, or it failed: with the first line that it said.
         """
-        compiler = shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")
-        if compiler is None:
+        if (compiler := find_compiler()) is None:
             raise NativeError("no C++ compiler is found")
         include, link = self._of_torch() if self.torch else ([], [])
         folders = [f"-I{folder}" for folder in (FOLDER, self.sources[0].parent)]
@@ -126,6 +133,11 @@ class Library:
         folders = [*cpp_extension.include_paths(), sysconfig.get_path("include")]
         libraries = [f"-L{folder}" for folder in cpp_extension.library_paths()]
         return [abi, *(f"-I{folder}" for folder in folders)], [*libraries, "-lc10", "-ltorch_cpu", "-ltorch"]
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler at hand: ``CXX``, else the system's own, GCC or Clang."""
+    return shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 def _run(commands: Sequence[Sequence[str]]) -> None:

@@ -86,10 +86,12 @@ class StreamPredictor:
         if before is None or not len(tracks):
             return np.zeros(len(tracks), bool)
         size = np.array(now.shape[::-1])
-        places = np.concatenate([tracks.boxes[:, :4] * factor, [[0, 0, *size]]])
-        shifts, good = box_shifts(before, now, places)
-        good = good[:-1] & (tracks.seen == self._last_frame)
-        self.tracker.move(np.where(good[:, None], shifts[:-1], shifts[-1:]) / factor)
+        shifts, good = box_shifts(before, now, tracks.boxes[:, :4] * factor)
+        good &= tracks.seen == self._last_frame
+        if not good.all():
+            camera, _ = box_shifts(before, now, np.array([[0.0, 0.0, *size]]))
+            shifts = np.where(good[:, None], shifts, camera)
+        self.tracker.move(shifts / factor)
         boxes = self.tracker.tracks.boxes[:, :4] * factor
         return good & (boxes[:, :2] < size).all(axis=1) & (boxes[:, :2] + boxes[:, 2:] > 0).all(axis=1)
 

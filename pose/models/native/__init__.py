@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 
+import torch
 from torch import nn
 
 ACTIVATIONS = {nn.Identity: 0, nn.ReLU: 1, nn.ReLU6: 2, nn.Hardswish: 3}
@@ -22,3 +23,18 @@ def available() -> bool:
         warnings.warn(f"{error}; layers run as torch operations, more slowly", stacklevel=3)
         return False
     return True
+
+
+def chosen(wanted: bool | None, device: torch.device | str, much: bool = False) -> bool:
+    """Whether who draws takes native layers.
+
+    Args:
+        wanted: What a person said; None takes them on a CPU where they need not be compiled first.
+        device: Where the network is to compute.
+        much: There is so much to do that compiling them is worth its seconds.
+    """
+    if wanted is not None:
+        return wanted
+    from pose.native.library import INFERENCE, find_compiler
+
+    return torch.device(device).type == "cpu" and (INFERENCE.at_hand() or much and find_compiler() is not None)
