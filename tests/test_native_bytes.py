@@ -1,16 +1,13 @@
 """8-bit banks: the arithmetic against plain loops, on every kind of processor that can be had, and whole layers."""
 
 import ctypes
-import platform
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from native_arithmetic import ON_X86, arithmetic, compiled, pointer
 from small_project import assert_tested_alike, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
 from torch import nn
@@ -22,53 +19,18 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct
 from pose.models.native.inference.integers import side_by_side, to_bytes
 from pose.models.native.inference.layers import pack_panels
-from pose.native import ahead, library
 from pose.native.program import Step
 from pose.native.program_file import add_details, load_program, save_program
 from pose.options import OptionError
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
-__all__ = ["run_tool"]
-ON_X86 = platform.machine() == "x86_64"
-RUNNABLE = {"x86-64": frozenset(), "x86-64-v3": ahead.AVX2, "x86-64-v4": ahead.AVX2 | ahead.LEVELS["avx512"][1]}
-"""Compilers' names of processors and what they need; the first has none of the instructions."""
-
-
-def compiled(march: str, to: Path) -> Path:
-    source = Path(__file__).parent / "data" / "native_arithmetic.cpp"
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    command = [
-        compiler,
-        "-std=c++20",
-        "-O1",
-        "-shared",
-        "-fPIC",
-        f"-march={march}",
-        f"-I{library.FOLDER}",
-        source,
-        "-o",
-    ]
-    subprocess.run([*map(str, command), str(to)], check=True, capture_output=True, text=True)
-    return to
-
-
-@pytest.fixture(scope="module", params=RUNNABLE if ON_X86 else ["native"])
-def arithmetic(request, tmp_path_factory):
-    """The functions of data/native_arithmetic.cpp, for one kind of processor."""
-    path = compiled(request.param, tmp_path_factory.mktemp("arithmetic") / "arithmetic.so")
-    if not ahead.processor_features() >= RUNNABLE.get(request.param, frozenset()):
-        pytest.skip("compiled, but this processor cannot run it")
-    return ctypes.CDLL(str(path))
+__all__ = ["arithmetic", "run_tool"]
 
 
 @pytest.mark.skipif(not ON_X86, reason="compiles for x86-64")
 def test_it_compiles_for_a_processor_with_sums_of_8_bit_products(tmp_path):
     compiled("icelake-server", tmp_path / "arithmetic.so")
-
-
-def pointer(array):
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

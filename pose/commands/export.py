@@ -7,6 +7,7 @@
     python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
     python tools/export.py CONFIG CHECKPOINT --int8              # a static network in 8 bits, about twice as fast
     python tools/export.py CONFIG CHECKPOINT --format native --bank int8   # a dynamic network's kernels in 8 bits
+    python tools/export.py CONFIG CHECKPOINT --format native --int8 --bank int8   # and what is computed with them
 
 The batch size of onnx and torch is free, all others take one image. A file is compared with PyTorch in its own runtime
 before it takes its name. Its metadata, inside ONNX files and in FILE.json beside others, holds the input size, mean
@@ -53,7 +54,8 @@ def main() -> None:
         nargs="?",
         const=64,
         metavar="PERSONS",
-        help="a static network in 8 bits, set by so many training persons (default: 64); test it with tools/test.py",
+        help="in 8 bits: static networks in onnx, any in native; set by so many training persons (default: 64); test "
+        "it with tools/test.py",
     )
     parser.add_argument(
         "--bank",
@@ -80,8 +82,8 @@ def main() -> None:
     if arguments.device not in ("auto", "cpu"):
         print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
-    if arguments.format != "onnx" and arguments.int8 is not None:
-        raise OptionError(f"--format {arguments.format}: --int8 is for onnx")
+    if arguments.format not in ("onnx", "native") and arguments.int8 is not None:
+        raise OptionError(f"--format {arguments.format}: --int8 is for onnx and native")
     if arguments.format != "native" and arguments.bank != BANKS[0]:
         raise OptionError(f"--format {arguments.format}: --bank is for native")
     if arguments.format == "web" and arguments.output != "heatmaps":
@@ -97,15 +99,6 @@ def main() -> None:
         print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
     batches = ", ".join(map(str, CHECKED_BATCHES))
-    if kind.writer is not None:
-        checked = export_file(
-            model, settings, out, arguments.format, calibration, output=arguments.output, bank=arguments.bank
-        )
-        proved = f"at batch {batches if kind.any_batch else 1}"
-        told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
-        print(f"largest difference to PyTorch in {kind.runtime}: {told}")
-        print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
-        return
     crops = None
     if arguments.int8 is not None:
         if arguments.int8 < 1:
@@ -113,6 +106,14 @@ def main() -> None:
         from pose.export.int8 import training_crops
 
         crops = training_crops(settings, arguments.int8)
+    if kind.writer is not None:
+        options = dict(output=arguments.output, bank=arguments.bank, int8=crops)
+        checked = export_file(model, settings, out, arguments.format, calibration, **options)
+        proved = f"at batch {batches if kind.any_batch else 1}"
+        told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
+        print(f"largest difference to PyTorch in {kind.runtime}: {told}")
+        print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
+        return
     difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration)
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pose.config import Settings
 from pose.errors import OutputError, PoseError
@@ -107,6 +107,7 @@ def export_file(
     forms: GraphForms | None = None,
     output: str = "heatmaps",
     bank: str = BANKS[0],
+    int8: Tensor | None = None,
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
@@ -124,6 +125,7 @@ def export_file(
         output: ``heatmaps``, or ``keypoints`` where the format has them.
         bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone. Where it rounds,
             heatmaps may differ by :data:`~pose.export.proof.ROUGH` of their spread.
+        int8: Crops (N, 3, H, W) to set 8-bit arithmetic of native layers with; None for float32. They differ no more.
 
     Returns:
         The largest difference to PyTorch, of heatmaps or of scores; None where the file cannot be run on this kind of
@@ -139,6 +141,8 @@ def export_file(
     kind, path = find_format(name), Path(path)
     if bank != BANKS[0] and kind.forms is not None or bank not in BANKS:
         raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
+    if int8 is not None and kind.forms is not None:
+        raise OptionError(f"--format {name}: --int8 is for onnx and native")
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -162,7 +166,10 @@ def export_file(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             made = Path(folder, path.name)
             try:
-                writer.write(network, x, made)
+                if int8 is None:
+                    writer.write(network, x, made)
+                else:
+                    writer.write_rounded(network, int8, made)
             except (PoseError, OSError):
                 raise
             except Exception as error:  # every converter has exceptions of its own
@@ -175,8 +182,8 @@ def export_file(
             else:
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if bank != BANKS[0]:
-                check_rough(made, reference, (width, height))
+            if bank != BANKS[0] or int8 is not None:
+                check_rough(made, reference, (width, height), int8)
             elif difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "

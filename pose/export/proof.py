@@ -88,18 +88,22 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
 
 
 @torch.no_grad()
-def check_rough(path: str | Path, reference: nn.Module, input_size: tuple[int, int]) -> None:
+def check_rough(
+    path: str | Path, reference: nn.Module, input_size: tuple[int, int], crops: Tensor | None = None
+) -> None:
     """Refuses a file of rounded kernels whose heatmaps are further from PyTorch's than rounding takes them.
 
     Args:
         path: The file, with its metadata.
         reference: The network in PyTorch.
         input_size: Width and height.
+        crops: (N, 3, H, W), the first eight are used; None for random numbers.
 
     Raises:
         ExportError: They differ by more than :data:`ROUGH` of their spread, or are no numbers.
     """
     x = torch.randn(4, 3, input_size[1], input_size[0], generator=torch.Generator().manual_seed(0))
+    x = x if crops is None else crops[:8]
     expected = reference(x).numpy()
     (result,) = open_file(path, threads=1)(x.numpy())
     difference = float(np.sqrt(np.square(result - expected).mean()) / max(float(expected.std()), LEAST_NOISE))

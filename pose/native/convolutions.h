@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "blocks.h"
 #include "bytes.h"
 #include "channels.h"
 #include "layer.h"
@@ -29,12 +30,40 @@ struct StaticLayer : Layer {
   }
 };
 
+// A static kernel in 8 bits, and what the bytes of its images stand for: bytes (panels, words, 16, 4), what one of each output
+// is worth, and a bias.
+struct ByteLayer : Layer {
+  Shape shape;
+  Levels levels;
+  std::vector<float> blocks;
+
+  ByteLayer(const Shape& shape, const Levels& levels, const int8_t* bytes, const float* worth, const float* bias)
+      : shape(shape), levels(levels), blocks(shape.panels() * size()) {
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      float* const block = blocks.data() + panel * size();
+      std::memcpy(block + 2 * kPanel, bytes + panel * words() * 4 * kPanel, words() * 4 * kPanel);
+      finish_block(block, words(), levels, worth + panel * kPanel, bias + panel * kPanel);
+    }
+  }
+
+  int64_t words() const { return shape.taps() * words_of(shape.inputs); }
+  int64_t size() const { return block_size(words()); }
+  Image shape_after(const Image& x) const override { return shape.after(x); }
+
+  Image run(const Image& x, Flow& flow) const override {
+    shape.check(x);
+    const Kernels kernels = kernels_at(shape.outputs, blocks.data(), size(), nullptr);
+    return convolve_bytes(x, shape.geometry, kernels, levels, flow.ends(shape.activation));
+  }
+};
+
 // W(x) is mixed from the bank by an attention; so is a part of the bias, `biases` (K, panels 16), if defined. A bank in bytes
 // has `scales` (panels 16), what a byte of each output is worth.
 struct DynamicLayer : Layer {
   Shape shape;
   Attention attention;
   Constant bank, bias, biases, scales;
+  Levels levels = {};  // of its images' bytes, if it works in 8 bits
 
   DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases, Constant scales)
       : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases), scales(scales) {}
@@ -76,7 +105,14 @@ struct DynamicLayer : Layer {
       mix(from + panel * count * size, count, size, size, share, scratch);
       return scratch;
     };
-    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
+    return convolved(x, kernels, flow);
+  }
+
+  Image convolved(const Image& x, const Kernels& kernels, Flow& flow) const {
+    const Ends ends = flow.ends(shape.activation);
+    if (!(levels.unit > 0)) return convolve(x, shape.geometry, kernels, ends);
+    const Kernels blocks = in_blocks(kernels, shape.taps(), shape.inputs, levels);
+    return convolve_bytes(x, shape.geometry, blocks, levels, ends);
   }
 
   // Whole numbers are mixed, and the sums of their products scaled.
@@ -95,7 +131,7 @@ struct DynamicLayer : Layer {
       mix(bank.bytes() + panel * bytes, size, shares, scratch);
       return scratch;
     };
-    return convolve(x, shape.geometry, kernels, flow.ends(shape.activation));
+    return convolved(x, kernels, flow);
   }
 };
 

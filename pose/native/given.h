@@ -3,9 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "arrays.h"
+#include "blocks.h"
 #include "layer.h"
 
 namespace pose {
@@ -36,6 +38,14 @@ struct Given {
     const Constant& found = constant(index);
     if (!found.in_floats() || found.size() != size) refuse("a layer's constant has another size or type than its shape says");
     return found;
+  }
+
+  // What bytes of an image stand for: how much one does, and which is zero.
+  Levels levels(int64_t index) const {
+    const float* found = floats(index, 2).floats();
+    const bool whole = found[1] >= 0 && found[1] <= 255 && found[1] == std::floor(found[1]);
+    if (!std::isnormal(found[0]) || found[0] < 0 || !whole) refuse("a layer's levels are none: ", found[0], " and ", found[1]);
+    return {found[0], found[1]};
   }
 
   // Size, stride, padding and dilation.

@@ -47,10 +47,11 @@ struct Shape {
 
   int64_t panels() const { return panels_of(outputs); }
 
+  int64_t taps() const { return geometry.size[0] * geometry.size[1]; }
+
   // Values of a kernel in memory.
   int64_t size() const {
-    const int64_t taps = geometry.size[0] * geometry.size[1];
-    return depthwise ? taps * outputs : taps * inputs * panels() * kPanel;
+    return depthwise ? taps() * outputs : taps() * inputs * panels() * kPanel;
   }
 
   // An image by planes serves whoever goes by planes; a 3 x 3 kernel would have it so where it is larger than the cache.

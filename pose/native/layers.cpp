@@ -72,18 +72,18 @@ int pose_shape(Handle program, const int64_t* shape, int64_t* after) {
   });
 }
 
-// Images (N, H, W, C) to answers, which have the shape that `pose_shape` says. `times`, if not null, has room for seven
-// numbers a layer, of one image.
+// Images (N, H, W, C) to answers, which have the shape that `pose_shape` says. `notes`, if not null, has room for seven
+// numbers a layer, of one image, or for two if they are ranges: program.h has which.
 int pose_run(Handle program, const float* images, int64_t count, const int64_t* shape, float* answers, int64_t threads,
-             double* times) {
+             double* notes, int64_t ranges) {
   return pose::attempt([&] {
     const pose::Image x = {shape[2], shape[0], shape[1], const_cast<float*>(images), nullptr};
     pose::Image y = (*program)->shape_after(x);
     y.data = answers;
     const pose::WithThreads all(std::clamp<int64_t>(threads, 1, 1024));
-    std::vector<double> found;
-    (*program)->run(x, count, y, times ? &found : nullptr);
-    if (times) std::copy(found.begin(), found.end(), times);
+    pose::Notes noted = {ranges != 0};
+    (*program)->run(x, count, y, notes ? &noted : nullptr);
+    if (notes) std::copy(noted.found.begin(), noted.found.end(), notes);
   });
 }
 }

@@ -221,7 +221,7 @@ def load_inference() -> ctypes.CDLL:
         "pose_begin_block": (ctypes.c_int, (handle, handle)),
         "pose_end_block": (ctypes.c_int, (handle,)),
         "pose_shape": (ctypes.c_int, (handle, numbers, numbers)),
-        "pose_run": (ctypes.c_int, (handle, floats, number, numbers, floats, number, floats)),
+        "pose_run": (ctypes.c_int, (handle, floats, number, numbers, floats, number, floats, number)),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)

@@ -20,10 +20,29 @@ inline std::shared_ptr<const Layer> static_layer(const Given& given) {
   return std::make_shared<StaticLayer>(shape, given.floats(0, shape.size()), given.floats(1, shape.panels() * kPanel));
 }
 
-// w1 and b1 of the attention, which may be missing, w2, b2, bank, bias, and biases, which may be missing; then, where there are
-// bytes, the scales of the bank and of w1.
+// The levels of a layer's images, if it can work in 8 bits: its sums are then of 32.
+inline Levels byte_levels(const Given& given, const Shape& shape, int64_t index) {
+  if (shape.depthwise || shape.taps() * shape.inputs > 65536)
+    refuse("a layer in 8 bits is not depthwise nor of so many values");
+  return given.levels(index);
+}
+
+// Bytes, their scales, bias, and the levels of its images.
+inline std::shared_ptr<const Layer> byte_layer(const Given& given) {
+  given.check(12, 4);
+  const Shape shape = given.shape();
+  const Levels levels = byte_levels(given, shape, 3);
+  const int64_t width = shape.panels() * kPanel, size = width * shape.taps() * words_of(shape.inputs) * 4;
+  const Constant& bytes = given.constant(0);
+  if (!bytes.in_bytes() || bytes.size() != size) refuse("a layer's constant has another size or type than its shape says");
+  const float *worth = given.floats(1, width).floats(), *bias = given.floats(2, width).floats();
+  return std::make_shared<ByteLayer>(shape, levels, bytes.bytes(), worth, bias);
+}
+
+// w1 and b1 of the attention, which may be missing, w2, b2, bank, bias, and biases, which may be missing; then, where there
+// are bytes, the scales of the bank and of w1; then the levels of the layer's images, where it works in 8 bits.
 inline std::shared_ptr<const Layer> dynamic_layer(const Given& given) {
-  given.check(12, given.constant_count == 9 ? 9 : 7);
+  given.check(12, given.constant_count == 7 || given.constant_count == 10 ? given.constant_count : 9);
   const Shape shape = given.shape();
   Attention attention = {given.constant(0, false), given.constant(1, false), given.constant(2), given.constant(3)};
   const Constant &bank = given.constant(4), &biases = given.constant(6, false);
@@ -48,10 +67,13 @@ inline std::shared_ptr<const Layer> dynamic_layer(const Given& given) {
     scales = given.floats(7, width);
   }
   const int64_t size = bank.in_words() ? panels_of(shape.size()) * kPanel : shape.size();
-  if (bank.size() != size * (bank.in_bytes() ? (count + 3) / 4 * 4 : count)) refuse("a layer's constant has another size or type than its shape says");
+  const int64_t filled = bank.in_bytes() ? (count + 3) / 4 * 4 : count;
+  if (bank.size() != size * filled) refuse("a layer's constant has another size or type than its shape says");
   if (biases.defined() && given.floats(6, count * width).rows != count) refuse("a layer's biases are not one row a kernel");
   given.floats(3, count);
-  return std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases, scales);
+  auto layer = std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases, scales);
+  if (given.constant_count == 10) layer->levels = byte_levels(given, shape, 9);
+  return layer;
 }
 
 // The size of what is pooled after the shape, and the constants of DcdLayer; the last one, Lambda's, may be missing.
@@ -96,6 +118,7 @@ inline std::shared_ptr<const Layer> squeeze_layer(const Given& given, const Prog
 
 inline std::shared_ptr<const Layer> make_layer(const std::string& kind, const Given& given, const Program& program) {
   if (kind == "static") return static_layer(given);
+  if (kind == "static_bytes") return byte_layer(given);
   if (kind == "dynamic") return dynamic_layer(given);
   if (kind == "decomposed") return decomposed_layer(given);
   if (kind == "squeeze") return squeeze_layer(given, program);

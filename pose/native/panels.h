@@ -7,7 +7,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "arrays.h"
@@ -66,12 +68,17 @@ inline Image pad(const Image& x, int64_t rows, int64_t columns) {
 }
 
 // y = g(kernels * x + bias + shortcut) of one image, which lies pixel by pixel.
-inline Image convolve(const Image& input, const Geometry& g, const Kernels& kernels, const Ends& ends) {
-  const int64_t channels = input.channels, outputs = kernels.outputs;
+//
+// Its values `from` have their zeros around them already, `channels` a pixel. They are float32; or bytes, whose panels are
+// blocks as blocks.h has them.
+template <typename Value>
+Image convolve_values(const Image& input, const Value* from, int64_t channels, const Geometry& g, const Kernels& kernels,
+                      const Ends& ends) {
+  constexpr bool kBytes = std::is_same_v<Value, uint8_t>;
+  const int64_t outputs = kernels.outputs;
   std::vector<float>* const averages = ends.averages;
   const int64_t height = g.out(0, input.rows), width = g.out(1, input.columns), pixels = height * width;
-  const Image x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
-  const int64_t line = x.columns * channels;
+  const int64_t line = (input.columns + 2 * g.padding[1]) * channels;
   // Neighbouring taps of a row are neighbours in memory.
   const bool rows_at_once = g.dilation[1] == 1;
   const int64_t taps = rows_at_once ? g.size[0] : g.size[0] * g.size[1];
@@ -81,11 +88,11 @@ inline Image convolve(const Image& input, const Geometry& g, const Kernels& kern
     offsets[t] = rows_at_once ? t * g.dilation[0] * line
                               : t / g.size[1] * g.dilation[0] * line + t % g.size[1] * g.dilation[1] * channels;
   const bool plain = inner == channels && taps == 1 && g.stride[0] == 1 && g.stride[1] == 1;
-  const int64_t panel_size = taps * inner * kPanel, panels = panels_of(outputs), padded = panels * kPanel;
+  const int64_t panel_size = kBytes ? 2 * kPanel + taps * inner / 4 * kPanel : taps * inner * kPanel;
+  const int64_t panels = panels_of(outputs), padded = panels * kPanel;
 
   Image y = Image::blank(outputs, height, width, ends.answer);
   const Layout to(y, ends.to);
-  const float* from = x.data;
   const float* added = ends.added(y);
   float* out = y.data;
 
@@ -100,7 +107,8 @@ inline Image convolve(const Image& input, const Geometry& g, const Kernels& kern
   std::vector<float> sums(averages ? chunks * padded : 0);
   parallel_for(0, groups * chunks, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> scratch;
-    thread_local std::vector<const float*> addresses, more_addresses, weights;
+    thread_local std::vector<const Value*> addresses;
+    thread_local std::vector<const float*> more_addresses, weights;
     if (kernels.made && static_cast<int64_t>(scratch.size()) < together * panel_size) scratch.resize(together * panel_size);
     weights.resize(together);
     for (int64_t item = begin; item < end; ++item) {
@@ -116,13 +124,16 @@ inline Image convolve(const Image& input, const Geometry& g, const Kernels& kern
           for (int64_t i = 0; i < count; ++i) addresses[i] = from + (first + i) * channels;
         } else {
           for (int64_t i = 0, row = first / width, column = first % width; i < count; ++i) {
-            const float* corner = from + row * g.stride[0] * line + column * g.stride[1] * channels;
+            const Value* corner = from + row * g.stride[0] * line + column * g.stride[1] * channels;
             for (int64_t t = 0; t < taps; ++t) addresses[i * taps + t] = corner + offsets[t];
             if (++column == width) column = 0, ++row;
           }
         }
         Panel panel;
-        panel.main = {addresses.data(), taps, inner, nullptr, kernels.pitch};
+        if constexpr (kBytes)
+          panel.bytes = {addresses.data(), taps, inner / 4, nullptr};
+        else
+          panel.main = {addresses.data(), taps, inner, nullptr, kernels.pitch};
         if (kernels.more) {
           more_addresses.resize(count);
           for (int64_t i = 0; i < count; ++i) more_addresses[i] = kernels.more + (first + i) * kernels.more_inner;
@@ -132,10 +143,17 @@ inline Image convolve(const Image& input, const Geometry& g, const Kernels& kern
         panel.activation = ends.activation;
         for (int64_t p = first_panel; p < last_panel; ++p) {
           const int64_t place = p * kPanel, offset = first * to.pixel + p * to.panel;
-          panel.main.weights = weights[p - first_panel];
+          const float* const own = weights[p - first_panel];
+          if constexpr (kBytes) {
+            panel.scale = own;
+            panel.bias = own + kPanel;
+            panel.bytes.weights = reinterpret_cast<const int8_t*>(own + 2 * kPanel);
+          } else {
+            panel.main.weights = own;
+            if (kernels.bias) panel.bias = kernels.bias + place;
+            if (kernels.scale) panel.scale = kernels.scale + place;
+          }
           if (kernels.more) panel.more.weights = kernels.more_panels + place * kernels.more_inner;
-          if (kernels.bias) panel.bias = kernels.bias + place;
-          if (kernels.scale) panel.scale = kernels.scale + place;
           if (added) panel.shortcut = added + offset;
           panel.y = out + offset;
           panel.width = std::min(kPanel, outputs - place);
@@ -146,7 +164,7 @@ inline Image convolve(const Image& input, const Geometry& g, const Kernels& kern
           } else {  // the pixels of the next tile, and of the next block
             const bool pixels_ahead = plain && p == first_panel;
             panel.ahead = pixels_ahead ? reinterpret_cast<const char*>(from + (first + kTile) * channels) : nullptr;
-            panel.ahead_bytes = pixels_ahead ? count * channels * static_cast<int64_t>(sizeof(float)) : 0;
+            panel.ahead_bytes = pixels_ahead ? count * channels * static_cast<int64_t>(sizeof(Value)) : 0;
           }
           multiply(panel, count);
         }
@@ -160,6 +178,11 @@ inline Image convolve(const Image& input, const Geometry& g, const Kernels& kern
     for (float& sum : *averages) sum *= 1.0f / static_cast<float>(pixels);
   }
   return y;
+}
+
+inline Image convolve(const Image& input, const Geometry& g, const Kernels& kernels, const Ends& ends) {
+  const Image x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
+  return convolve_values<float>(input, x.data, input.channels, g, kernels, ends);
 }
 
 }  // namespace pose

@@ -1,4 +1,4 @@
-// Products of pixels and panels: tiles of sums in registers, and their end there.
+// Products of pixels and panels: tiles of sums in registers.
 //
 // A panel is what sixteen outputs need, (kh kw C_in, 16), so that a row of it meets one value of every pixel.
 
@@ -6,32 +6,10 @@
 
 #include <algorithm>
 
-#include "geometry.h"
-#include "lanes.h"
+#include "byte_products.h"
+#include "tile_ends.h"
 
 namespace pose {
-
-// Pixels times rows of a panel: `taps` stretches of `inner` neighbouring values for every pixel, whose addresses lie in
-// `pixels` one after the other; `weights` are (taps inner, pitch).
-struct Product {
-  const float* const* pixels = nullptr;
-  int64_t taps = 0, inner = 0;
-  const float* weights = nullptr;
-  int64_t pitch = kPanel;
-};
-
-// y = g(scale (pixels weights) + more + bias + shortcut) for up to sixteen outputs of neighbouring pixels.
-struct Panel {
-  Product main, more;
-  const float *scale = nullptr, *bias = nullptr;  // by output, of sixteen; none if null
-  const float* shortcut = nullptr;                // laid out as y
-  float* y = nullptr;
-  int64_t pitch = 0, width = kPanel;  // values between the pixels of y, and how many of them are written
-  int64_t activation = kNone;
-  float* sums = nullptr;  // of y by output, of sixteen; not wanted if null
-  const char* ahead = nullptr;  // what will be needed next, so many bytes; as much as can be is fetched meanwhile
-  int64_t ahead_bytes = 0;
-};
 
 // With each row of weights it fetches a line of memory at `ahead`, which goes on by `step` bytes: more at once would make
 // the products wait.
@@ -74,54 +52,6 @@ inline void accumulate(const Product& product, int64_t first, Lanes (&sums)[kRow
   }
 }
 
-// The common end of a tile, in registers: full width, and an activation that is a pair of bounds.
-template <int kRows, int kCount>
-inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows][kCount]) {
-  const Lanes zero = {}, low = zero + lower_bound(panel.activation), high = zero + upper_bound(panel.activation);
-  float* y = panel.y + first * panel.pitch;
-  if (panel.shortcut) {
-    const float* shortcut = panel.shortcut + first * panel.pitch;
-#pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row, shortcut += panel.pitch)
-#pragma GCC unroll 4
-      for (int part = 0; part < kCount; ++part) sums[row][part] += load<Lanes>(shortcut + part * kLanes);
-  }
-#pragma GCC unroll 16
-  for (int row = 0; row < kRows; ++row, y += panel.pitch) {
-#pragma GCC unroll 4
-    for (int part = 0; part < kCount; ++part) {
-      sums[row][part] = between(sums[row][part], low, high);
-      store(y + part * kLanes, sums[row][part]);
-    }
-  }
-  if (!panel.sums) return;
-#pragma GCC unroll 4
-  for (int part = 0; part < kCount; ++part) {
-    Lanes total = load<Lanes>(panel.sums + part * kLanes);
-#pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) total += sums[row][part];
-    store(panel.sums + part * kLanes, total);
-  }
-}
-
-// Any end, through memory.
-template <int kCount>
-void finish_any(const Panel& panel, int64_t first, int64_t rows, const float* sums) {
-  constexpr int64_t kWidth = kCount * kLanes;
-  const int64_t width = std::min(kWidth, panel.width);
-  with_activation(panel.activation, [&](auto kind) {
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t place = (first + row) * panel.pitch;
-      for (int64_t o = 0; o < width; ++o) {
-        const float sum = sums[row * kWidth + o] + (panel.shortcut ? panel.shortcut[place + o] : 0.0f);
-        const float value = activate<decltype(kind)::value>(sum);
-        panel.y[place + o] = value;
-        if (panel.sums) panel.sums[o] += value;
-      }
-    }
-  });
-}
-
 template <int kRows, int kCount>
 void multiply_rows(const Panel& panel, int64_t first, const char* ahead, int64_t step) {
   Lanes sums[kRows][kCount], bias[kCount];
@@ -142,29 +72,29 @@ void multiply_rows(const Panel& panel, int64_t first, const char* ahead, int64_t
     }
   }
   if (panel.more.taps) accumulate<kRows, kCount>(panel.more, first, sums, ahead, 0);
-  if (panel.width >= kCount * kLanes && panel.activation != kHardswish)
-    return finish_plain<kRows, kCount>(panel, first, sums);
-  float kept[kRows * kCount * kLanes];
-#pragma GCC unroll 16
-  for (int row = 0; row < kRows; ++row)
-#pragma GCC unroll 4
-    for (int part = 0; part < kCount; ++part) store(kept + (row * kCount + part) * kLanes, sums[row][part]);
-  finish_any<kCount>(panel, first, kRows, kept);
+  finish<kRows, kCount>(panel, first, sums);
 }
 
 template <int kRows, int kCount>
 inline void multiply_some(const Panel& panel, int64_t first, int64_t rows, const char* ahead, int64_t step) {
   if constexpr (kRows > 0) {
-    if (rows == kRows) return multiply_rows<kRows, kCount>(panel, first, ahead, step);
+    if (rows == kRows) {
+      if constexpr (kRows <= kByteTile)
+        if (panel.bytes.taps) return multiply_bytes<kRows, kCount>(panel, first, ahead, step);
+      return multiply_rows<kRows, kCount>(panel, first, ahead, step);
+    }
     multiply_some<kRows - 1, kCount>(panel, first, rows, ahead, step);
   }
 }
 
 template <int kCount>
 void multiply_tiles(const Panel& panel, int64_t count) {
-  const int64_t tiles = (count + kTile - 1) / kTile, rows_of_weights = panel.main.taps * panel.main.inner;
+  const bool bytes = panel.bytes.taps > 0;
+  const int64_t most = bytes ? kByteTile : kTile, tiles = (count + most - 1) / most;
+  const int64_t rows_of_weights = bytes ? panel.bytes.taps * panel.bytes.words : panel.main.taps * panel.main.inner;
   const int64_t step = panel.ahead_bytes / (tiles * rows_of_weights);
-  const char* ahead = panel.ahead ? panel.ahead : reinterpret_cast<const char*>(panel.main.weights);
+  const char* ahead = panel.ahead ? panel.ahead : bytes ? reinterpret_cast<const char*>(panel.bytes.weights)
+                                               : reinterpret_cast<const char*>(panel.main.weights);
   for (int64_t tile = 0; tile < tiles; ++tile, ahead += step * rows_of_weights) {
     const int64_t first = tile * count / tiles, next = (tile + 1) * count / tiles;
     if (tile + 1 < tiles)  // where it will write, so that the first write need not wait

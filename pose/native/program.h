@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -10,6 +11,25 @@
 #include "peak.h"
 
 namespace pose {
+
+// What is noted of each layer: seconds, and rows, columns and channels of its input and of its answer; or the least and the
+// greatest of its input's values.
+struct Notes {
+  bool ranges;
+  std::vector<double> found = {};
+
+  void time(double seconds, const Image& x, const Image& y) {
+    found.push_back(seconds);
+    for (const Image& image : {x, y})
+      for (const int64_t side : {image.rows, image.columns, image.channels}) found.push_back(static_cast<double>(side));
+  }
+
+  void range(const Image& x) {
+    const auto [least, greatest] = std::minmax_element(x.data, x.data + x.size());
+    found.push_back(*least);
+    found.push_back(*greatest);
+  }
+};
 
 class Program {
  public:
@@ -58,12 +78,12 @@ class Program {
 
   // Images (N, H, W, C) one by one to answers (N, H', W', C'): so what passes between layers stays in the cache. A batch is
   // shared out among threads, a few images one after the other among all of them.
-  void run(const Image& first, int64_t images, const Image& answer, std::vector<double>* times) const {
+  void run(const Image& first, int64_t images, const Image& answer, Notes* notes) const {
     const auto one = [&](int64_t n) {
       Image x = first;
       x.data += n * first.size();
       float* const to = answer.data + n * answer.size();
-      const Image y = run_one(x, to, times);
+      const Image y = run_one(x, to, notes);
       if (y.data != to) std::memcpy(to, y.data, answer.size() * sizeof(float));
     };
     if (images < threads()) {
@@ -84,14 +104,14 @@ class Program {
   }
 
   // One image; the last layer writes to `to`. Of each layer, in the order in which they run (those of a shortcut before what
-  // is within its block), `times` gets seconds, and rows, columns and channels of its input and of its answer.
-  Image run_one(Image x, float* to, std::vector<double>* times) const {
+  // is within its block), there are notes, if wanted.
+  Image run_one(Image x, float* to, Notes* notes) const {
     std::vector<Image> shortcuts;
     Flow flow;
     for (size_t i = 0; i < steps_.size(); ++i) {
       const Step& step = steps_[i];
       if (step.kind == Step::kBegin) {
-        shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x, nullptr, times) : x);
+        shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x, nullptr, notes) : x);
         continue;
       }
       flow.wanted = next_wants(i + 1);
@@ -103,15 +123,10 @@ class Program {
         flow.shortcut = shortcuts.back();
         shortcuts.pop_back();
       }
-      if (!times) {
-        x = step.layer->run(x, flow);
-        continue;
-      }
-      const double start = thread_seconds();
+      if (notes && notes->ranges) notes->range(x);
+      const double start = notes ? thread_seconds() : 0;
       Image y = step.layer->run(x, flow);
-      times->push_back(thread_seconds() - start);
-      for (const Image& image : {x, y})
-        for (const int64_t side : {image.rows, image.columns, image.channels}) times->push_back(static_cast<double>(side));
+      if (notes && !notes->ranges) notes->time(thread_seconds() - start, x, y);
       x = std::move(y);
     }
     return x;

@@ -111,16 +111,36 @@ class Program:
         times = np.zeros((self._library.pose_layers(self._handle), 7))
         return self._run(images, 1, times), times
 
-    def _run(self, images: NDArray[np.float32], threads: int, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    def ranges(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The least and the greatest value that each layer's input has over images: (layers, 2), ordered as above.
+
+        Raises:
+            RuntimeError: There are no images, or as for :meth:`run`.
+        """
+        if not len(images):
+            raise RuntimeError("no images to find ranges with")
+        found = np.empty((len(images), self._library.pose_layers(self._handle), 2))
+        for image, own in zip(images, found, strict=True):
+            self._run(image[None], 1, own, True)
+        return np.stack((found[..., 0].min(0), found[..., 1].max(0)), 1)
+
+    def _run(
+        self,
+        images: NDArray[np.float32],
+        threads: int,
+        notes: NDArray[np.float64] | None,
+        ranges: bool = False,
+    ) -> NDArray[np.float32]:
         if images.ndim != 4 or images.dtype != np.float32:
             raise RuntimeError(f"needs float32 images (N, H, W, C), got {images.dtype} {images.shape}")
         images = np.ascontiguousarray(images)
         count, *shape = images.shape
         answers = np.empty((count, *self.shape(*shape)), np.float32)
         sizes = (ctypes.c_int64 * 3)(*shape)
-        where = None if times is None else times.ctypes.data
+        where = None if notes is None else notes.ctypes.data
         call, threads = self._library.pose_run, _usable(threads)
-        self._check(call(self._handle, images.ctypes.data, count, sizes, answers.ctypes.data, threads, where))
+        arguments = images.ctypes.data, count, sizes, answers.ctypes.data, threads, where, int(ranges)
+        self._check(call(self._handle, *arguments))
         return answers
 
 

@@ -1,6 +1,7 @@
-// What tests call of the headers of whole-number arithmetic; compiled for several processors.
+// What tests call of the native headers' arithmetic; compiled for several processors.
 
 #include "bytes.h"
+#include "products.h"
 
 extern "C" {
 // Mixes a bank by shares; also gives the shares' bytes and what one is worth.
@@ -16,5 +17,19 @@ void multiply_bytes(const int8_t* matrix, int64_t outputs, const float* vector, 
                     float* out) {
   const auto columns = pose::column_sums(matrix, outputs / 16, (inputs + 3) / 4);
   pose::multiply_vector(matrix, columns, scales, pose::FourteenBits(vector, inputs), out);
+}
+
+// Pixels (count, words, 4) times a panel (words, 16, 4).
+void multiply_pixels(const uint8_t* pixels, int64_t count, int64_t words, const int8_t* weights, const float* scale,
+                     const float* bias, float* y) {
+  std::vector<const uint8_t*> addresses;
+  for (int64_t i = 0; i < count; ++i) addresses.push_back(pixels + 4 * words * i);
+  pose::Panel panel;
+  panel.bytes = {addresses.data(), 1, words, weights};
+  panel.scale = scale;
+  panel.bias = bias;
+  panel.y = y;
+  panel.pitch = 16;
+  pose::multiply(panel, count);
 }
 }

@@ -11,6 +11,7 @@ from pose.export.errors import ExportError
 from pose.models.native.inference.layers import NativeModule
 from pose.native.program import Step
 from pose.native.program_file import add_details, save_program
+from pose.native.rounding import round_program
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
@@ -20,6 +21,15 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
         ExportError: A layer has no native form; the message names the first.
     """
     save_program(path, steps_of(network, path))
+
+
+def write_rounded(network: nn.Module, crops: Tensor, path: Path) -> None:
+    """The same in 8 bits, set by crops (N, 3, H, W).
+
+    Raises:
+        ExportError: As for :func:`write`.
+    """
+    save_program(path, round_program(steps_of(network, path), crops.permute(0, 2, 3, 1).contiguous().numpy()))
 
 
 def steps_of(network: nn.Module, path: str | Path) -> list[Step]:

@@ -1,0 +1,53 @@
+"""The native headers' arithmetic as functions of arrays, compiled for every kind of processor the compiler knows."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pose.native import ahead, library
+
+ON_X86 = platform.machine() == "x86_64"
+RUNNABLE = {"x86-64": frozenset(), "x86-64-v3": ahead.AVX2, "x86-64-v4": ahead.AVX2 | ahead.LEVELS["avx512"][1]}
+"""Compilers' names of processors and what they need; the first has none of the instructions."""
+
+
+def compiled(march: str, to: Path) -> Path:
+    """The library of data/native_arithmetic.cpp for a processor, made once."""
+    if to.exists():
+        return to
+    source = Path(__file__).parent / "data" / "native_arithmetic.cpp"
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    command = [
+        compiler,
+        "-std=c++20",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        f"-march={march}",
+        f"-I{library.FOLDER}",
+        source,
+        "-o",
+    ]
+    subprocess.run([*map(str, command), str(to)], check=True, capture_output=True, text=True)
+    return to
+
+
+@pytest.fixture(scope="session", params=RUNNABLE if ON_X86 else ["native"])
+def arithmetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The functions of data/native_arithmetic.cpp, for one kind of processor."""
+    path = compiled(request.param, tmp_path_factory.getbasetemp() / f"arithmetic_{request.param}.so")
+    if not ahead.processor_features() >= RUNNABLE.get(request.param, frozenset()):
+        pytest.skip("compiled, but this processor cannot run it")
+    return ctypes.CDLL(str(path))
+
+
+def pointer(array: np.ndarray) -> ctypes.c_void_p:
+    """Where an array lies."""
+    return ctypes.c_void_p(array.ctypes.data)
