@@ -17,7 +17,6 @@ EXCEPTIONS = {
     (f"{DYNAMIC}.attention", FORMS): ITS_FORM,
     (f"{DYNAMIC}.dcd", FORMS): ITS_FORM,
     (f"{DYNAMIC}.dcd_branch", FORMS): ITS_FORM,
-    (f"{DYNAMIC}.dcd_residual", FORMS): ITS_FORM,
     (f"{DYNAMIC}.dynamic_conv", FORMS): ITS_FORM,
 }
 """Modules, or modules and what they import, that may look up or make a circle, each with the reason."""

@@ -134,6 +134,10 @@ LAYERS = {
     "decomposed": lambda: DCDConv2d(12, 20, 1),
     "decomposed depthwise": lambda: DCDConv2d(12, 12, 3, 1, 1, groups=12),
     "decomposed, without Lambda": lambda: DCDConv2d(12, 20, 1, use_lambda=False),
+    "decomposed, projecting": lambda: DCDConv2d(12, 6, 1, bias=False),
+    "decomposed, ten latent channels": lambda: DCDConv2d(12, 20, 1, latent_channels=10),
+    "decomposed, not normalized": lambda: DCDConv2d(12, 20, 1, normalize=False),
+    "decomposed depthwise 5 x 5": lambda: DCDConv2d(12, 12, 5, 2, 2, groups=12, bias=False),
     "decomposed, two blocks": lambda: DCDConv2d(12, 20, 1, num_blocks=2),
 }
 

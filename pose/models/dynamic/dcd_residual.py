@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,6 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.per_image_conv import centers, convolve_per_image
 from pose.models.norm import SafeBatchNorm2d, scale_and_shift
-
-if TYPE_CHECKING:
-    from pose.models.native.training.forms import NativeTrainedResidual
-    from pose.models.native.training.operations import PoolCache
 
 
 class ChannelResidual(nn.Module):
@@ -128,12 +124,6 @@ class ChannelResidual(nn.Module):
             return weight, None
         inside = torch.einsum("ngab,gb->nga", core.sum((4, 5)), shifts[0]) + shifts[1]
         return weight, torch.einsum("goa,nga->ngo", p, inside).flatten(1)
-
-    def native_training(self, pool_cache: PoolCache) -> NativeTrainedResidual:
-        """Its form for native training."""
-        from pose.models.native.training.forms import NativeTrainedResidual
-
-        return NativeTrainedResidual.of(self, pool_cache)
 
     def factorized_madds(self, input_pixels: int, output_pixels: int) -> int:
         """Multiply-adds of ``forward`` on one image, whose input pixels include the padding."""

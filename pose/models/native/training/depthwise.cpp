@@ -1,8 +1,6 @@
 // Depthwise convolution of a training step on a CPU, forward and backward: 3 x 3 or 5 x 5, stride 1 or 2, one kernel
 // for all images or one for each. Images are channels_last float32; every image is a thread's.
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <tuple>

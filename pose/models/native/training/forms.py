@@ -15,10 +15,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from pose.models.dynamic.attention import KernelAttention
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dcd_branch import DynamicBranch
-from pose.models.dynamic.dcd_residual import ChannelResidual
+from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
 from pose.models.native import ACTIVATIONS
+from pose.models.native.training.decomposed import DecomposedDepthwise, DecomposedPointwise, LatentNorms
 from pose.models.native.training.operations import (
     Attend,
     Conv,
@@ -26,7 +27,6 @@ from pose.models.native.training.operations import (
     MixedPointwise,
     Norm,
     PoolCache,
-    ScaledConv,
     add_bias,
     is_known,
 )
@@ -178,21 +178,17 @@ class NativeTrainedBranch(NativeTrained, DynamicBranch):
 
     reads_averages = True
 
+    @property
+    def matrices(self) -> tuple[Tensor, ...] | None:
+        """Those of its four fully connected layers; None where it gives not both Lambda and Phi."""
+        if self.to_lambda is None or self.to_phi is None:
+            return None
+        return self.reduce.weight, self.gate.weight, self.to_lambda.weight, self.to_phi.weight
+
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See :meth:`DynamicBranch.forward`."""
         native = self.pool_size == 1 and fits(self, x)
         return self.values(self.pool_cache.take(x)) if native else super().forward(x)
-
-
-class NativeTrainedResidual(NativeTrained, ChannelResidual):
-    """:class:`ChannelResidual` of one block of a layer in native training, which applies P itself."""
-
-    def latent(self, x: Tensor, phi: Tensor) -> Tensor:
-        """(N, C_in, H, W) and (N, 1, L, L, 1) to (N, L, H, W): what P is applied to."""
-        latent = Conv.apply(x, self.q[None, :, :, None, None], 1)
-        latent = latent if self.norm_in is None else self.norm_in(latent)
-        mixed = Conv.apply(latent, phi[:, 0, :, :, :, None], 1)
-        return latent + mixed if self.norm_out is None else self.norm_out(mixed, None, latent)
 
 
 class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
@@ -202,15 +198,39 @@ class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         if not (fits(self, x) and is_known(self)):
             return super().forward(x)
+        branch, residual = self.branch, self.residual
+        matrices = branch.matrices if isinstance(branch, NativeTrainedBranch) else None
+        bias = None if self.bias is None else self.bias[None]
+        if matrices is not None and isinstance(residual, DepthwiseResidual) and branch.pool_size == 1:
+            factors = (self.weight, residual.p, residual.r)
+            y = DecomposedDepthwise.apply(x, self.pool_cache.take(x), *matrices, *factors, self.stride[0])
+            return add_bias(y, bias)
         if self.depthwise:
             weight, bias = self.kernel(x)
             return add_bias(Conv.apply(x, weight, self.stride[0]), bias)
-        branch, residual = self.branch, self.residual
-        if branch is None or branch.to_lambda is None:
+        norms = latent_norms(residual)
+        # one pixel a channel has no statistics, and blocks are products of their own
+        if matrices is None or norms is None or residual.phi_shape[0] > 1 or x.numel() == x.shape[1]:
             return super().forward(x)
-        if not isinstance(residual, NativeTrainedResidual) or residual.phi_shape[0] > 1:
-            return super().forward(x)
-        scale, phi = branch(x)
-        latent = residual.latent(x, phi)
-        y = ScaledConv.apply(x, self.weight.flatten(1), scale, latent, residual.p)
-        return add_bias(y, None if self.bias is None else self.bias[None])
+        affine, kept = norms
+        averages = self.pool_cache.take(x) if branch.pool_size == 1 else None
+        factors = (self.weight.flatten(1), residual.p, residual.q, *affine)
+        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *factors, branch.pool_size, kept), bias)
+
+
+def latent_norms(residual: nn.Module | None) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
+    """What :class:`DecomposedPointwise` wants of a residual's normalisations; None where it cannot compute them."""
+    if type(residual) is not ChannelResidual:
+        return None
+    norms = [norm for norm in (residual.norm_in, residual.norm_out) if norm is not None]
+    if not norms:
+        return 4 * (None,), None
+    first, second = norms
+    alike = (first.momentum, first.eps) == (second.momentum, second.eps)
+    plain = all(norm.affine and norm.track_running_stats and norm.training for norm in norms)
+    if not alike or not plain or first.momentum is None:
+        return None
+    running = (first.running_mean, first.running_var, second.running_mean, second.running_var)
+    batches = (first.num_batches_tracked, second.num_batches_tracked)
+    kept = LatentNorms(running, batches, first.momentum, first.eps)
+    return (first.weight, first.bias, second.weight, second.bias), kept

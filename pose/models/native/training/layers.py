@@ -13,7 +13,9 @@ depthwise layers, whose kernels are small, keep theirs unless ``recompute_kernel
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 import warnings
 from pathlib import Path
 
@@ -23,9 +25,12 @@ from torch import nn
 from pose.models.native.training.operations import PoolCache
 from pose.native.library import COMMON_FLAGS, Library, NativeError
 
+SOURCES = ("norm.cpp", "mixing.cpp", "depthwise.cpp", "pointwise.cpp", "decomposed.cpp", "branch.cpp")
+
 TRAINING = Library(
-    tuple(Path(__file__).with_name(name) for name in ("norm.cpp", "mixing.cpp", "depthwise.cpp")),
-    (*COMMON_FLAGS, "-fassociative-math"),  # sums over images may be taken in any order
+    tuple(Path(__file__).with_name(name) for name in SOURCES),
+    # sums over images may be taken in any order; GCC tunes for AMD's processors by tearing multiply-adds apart
+    (*COMMON_FLAGS, "-fassociative-math", "-mtune=generic"),
     torch=True,
 )
 """The operations of training."""
@@ -33,7 +38,7 @@ TRAINING = Library(
 
 @functools.cache
 def load() -> None:
-    """Makes the operations known to torch; compiled in about a minute the first time.
+    """Makes the operations known to torch; compiled in about a minute the first time. Freed memory stays the process's.
 
     Raises:
         NativeError: They cannot be built or loaded.
@@ -43,6 +48,20 @@ def load() -> None:
         torch.ops.load_library(str(path))
     except Exception as error:  # whatever the loader can say
         raise NativeError(f"{path}: cannot be loaded ({error}); delete it and try again") from error
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Lets the GNU C library keep what a step frees for the next one, which wants the same again.
+
+    Otherwise it gives large pieces back to the system, which fills each page with zeros when it is asked for it anew:
+    a tenth of a small network's step. Other C libraries have other ways; there nothing is done.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # mallopt's numbers of them
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter in (mmap_threshold, trim_threshold):
+            mallopt(parameter, 1 << 30)
 
 
 @functools.cache

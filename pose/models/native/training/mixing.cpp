@@ -3,8 +3,9 @@
 // Images are channels_last float32. Every image is a thread's, and sums over images are added up in their order: the
 // results do not depend on the number of threads, but for the bank's gradient.
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/threshold_backward.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -12,11 +13,8 @@
 #include <tuple>
 #include <vector>
 
-#include "lanes.h"
+#include "products.h"
 #include "tensors.h"
-
-extern "C" void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*, const float*, const int*,
-                       const float*, const int*, const float*, float*, const int*) __attribute__((weak));
 
 namespace {
 
@@ -50,43 +48,63 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attend_backward(const Tensor&
 // Kernels are mixed for so many images at a time, and stay in the cache until these are done.
 constexpr int64_t kTogether = 4;
 
-// c (m, n) = op(a) op(b) + keep c, matrices by columns: by the BLAS that torch brings, as torch's own call takes longer than
-// a small product does; by that where there is none.
-void multiply(bool turn_a, bool turn_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
-              int64_t ldb, float keep, float* c, int64_t ldc) {
-  if (sgemm_) {
-    const int rows = m, columns = n, inner = k, first = lda, second = ldb, third = ldc;
-    const float one = 1.0f;
-    return sgemm_(turn_a ? "T" : "N", turn_b ? "T" : "N", &rows, &columns, &inner, &one, a, &first, b, &second, &keep,
-                  c, &third);
+// Mixtures of a bank (count, width) by shares (J, count): whole vectors.
+template <int J>
+void mix_for(const float* bank, int64_t count, int64_t width, const float* shares, float* out) {
+  for (int64_t i = 0; i < width; i += kLanes) {
+    Lanes sums[J] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      const Lanes values = load<Lanes>(bank + k * width + i);
+      for (int j = 0; j < J; ++j) sums[j] += shares[j * count + k] * values;
+    }
+    for (int j = 0; j < J; ++j) store(out + j * width + i, sums[j]);
   }
-  const auto matrix = [](const float* values, int64_t height, int64_t width, int64_t stride, bool turn) {
-    const std::vector<int64_t> steps = turn ? std::vector<int64_t>{stride, 1} : std::vector<int64_t>{1, stride};
-    return at::from_blob(const_cast<float*>(values), {height, width}, steps, at::TensorOptions(at::kFloat));
-  };
-  Tensor to = matrix(c, m, n, ldc, false);
-  if (keep == 0) to.zero_();
-  to.addmm_(matrix(a, m, k, lda, turn_a), matrix(b, k, n, ldb, turn_b));
+}
+
+// The gradients of shares (J, count) and, added up, of the bank, from those of the mixtures (J, width).
+template <int J>
+void mix_back(const float* bank, int64_t count, int64_t width, const float* shares, const float* own, float* grad_shares,
+              float* grad_bank) {
+  for (int64_t k = 0; k < count; ++k) {
+    Lanes along[J] = {};
+    for (int64_t i = 0; i < width; i += kLanes) {
+      const Lanes values = load<Lanes>(bank + k * width + i);
+      Lanes sum = load<Lanes>(grad_bank + k * width + i);
+      for (int j = 0; j < J; ++j) {
+        const Lanes mixture = load<Lanes>(own + j * width + i);
+        along[j] += mixture * values;
+        sum += shares[j * count + k] * mixture;
+      }
+      store(grad_bank + k * width + i, sum);
+    }
+    for (int j = 0; j < J; ++j) {
+      float sum = 0.0f;
+      for (int i = 0; i < kLanes; ++i) sum += along[j][i];
+      grad_shares[j * count + k] = sum;
+    }
+  }
 }
 
 // Pointwise convolution by kernels that are mixed from a bank (K, C_out, C_in, 1, 1) by an attention (N, K).
 Tensor mixed_forward(const Tensor& input, const Tensor& attention, const Tensor& bank) {
   const Tensor x = last(input), mixture = attention.contiguous(), kernels = bank.contiguous();
   const int64_t images = x.size(0), ins = x.size(1), pixels = x.size(2) * x.size(3);
-  const int64_t count = kernels.size(0), outs = kernels.size(1), values = outs * ins;
+  const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(ins, outs);
   Tensor y = at::empty({images, outs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
   const float *from = x.const_data_ptr<float>(), *shares = mixture.const_data_ptr<float>();
-  const float* all = kernels.const_data_ptr<float>();
   float* out = y.mutable_data_ptr<float>();
+  std::vector<float> packed(count * size);  // to mix panels is to mix kernels
+  for (int64_t k = 0; k < count; ++k)
+    pack(kernels.const_data_ptr<float>() + k * outs * ins, ins, outs, 1, ins, packed.data() + k * size);
   at::parallel_for(0, (images + kTogether - 1) / kTogether, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * values);
-    for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether) {
-      const int64_t some = std::min(kTogether, images - first);
-      multiply(false, false, values, some, count, all, values, shares + first * count, count, 0, mixed.data(), values);
-      for (int64_t n = first; n < first + some; ++n)
-        multiply(true, false, outs, pixels, ins, mixed.data() + (n - first) * values, ins, from + n * pixels * ins, ins,
-                 0, out + n * pixels * outs, outs);
-    }
+    std::vector<float> mixed(kTogether * size);
+    for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether)
+      with_rows<kTogether>(std::min(kTogether, images - first), [&](auto some) {
+        mix_for<decltype(some)::value>(packed.data(), count, size, shares + first * count, mixed.data());
+        for (int64_t n = first; n < first + some; ++n)
+          multiply(from + n * pixels * ins, ins, pixels, {ins, outs, mixed.data() + (n - first) * size},
+                   out + n * pixels * outs, outs);
+      });
   });
   return y;
 }
@@ -96,38 +114,41 @@ std::tuple<Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, const Tens
                                                   const Tensor& bank) {
   const Tensor x = last(input), above = last(grad), mixture = attention.contiguous(), kernels = bank.contiguous();
   const int64_t images = x.size(0), ins = x.size(1), pixels = x.size(2) * x.size(3);
-  const int64_t count = kernels.size(0), outs = kernels.size(1), values = outs * ins;
+  const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(outs, ins);
   const int64_t groups = (images + kTogether - 1) / kTogether;
   const int64_t parts = std::min<int64_t>(groups, at::get_num_threads());
-  Tensor grad_x = at::empty_like(x), grad_attention = at::empty_like(mixture);
-  Tensor grad_bank = at::empty({parts, count, outs, ins, 1, 1}, kernels.options());
+  Tensor grad_x = at::empty_like(x), grad_attention = at::empty_like(mixture), grad_bank = at::empty_like(kernels);
+  Tensor added = plain({parts, count, size}, x).zero_();
   const float *from = x.const_data_ptr<float>(), *up = above.const_data_ptr<float>();
-  const float *shares = mixture.const_data_ptr<float>(), *all = kernels.const_data_ptr<float>();
+  const float* shares = mixture.const_data_ptr<float>();
   float *out = grad_x.mutable_data_ptr<float>(), *grad_shares = grad_attention.mutable_data_ptr<float>();
-  float* sums = grad_bank.mutable_data_ptr<float>();
+  float* sums = added.mutable_data_ptr<float>();
+  std::vector<float> packed(count * size);
+  for (int64_t k = 0; k < count; ++k)
+    pack(kernels.const_data_ptr<float>() + k * outs * ins, outs, ins, ins, 1, packed.data() + k * size);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * values), own(kTogether * values);
+    std::vector<float> mixed(kTogether * size), own(kTogether * size);
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t start = part * groups / parts * kTogether, stop = (part + 1) * groups / parts * kTogether;
-      for (int64_t first = start; first < std::min(images, stop); first += kTogether) {
-        const int64_t some = std::min(kTogether, images - first);
-        const float* share = shares + first * count;
-        multiply(false, false, values, some, count, all, values, share, count, 0, mixed.data(), values);
-        for (int64_t n = first; n < first + some; ++n) {
-          const float *image = from + n * pixels * ins, *gradient = up + n * pixels * outs;
-          multiply(false, false, ins, pixels, outs, mixed.data() + (n - first) * values, ins, gradient, outs, 0,
-                   out + n * pixels * ins, ins);
-          multiply(false, true, ins, outs, pixels, image, ins, gradient, outs, 0, own.data() + (n - first) * values,
-                   ins);
-        }
-        multiply(true, false, count, some, values, all, values, own.data(), values, 0, grad_shares + first * count,
-                 count);
-        multiply(false, true, values, count, some, own.data(), values, share, count, first == start ? 0 : 1,
-                 sums + part * count * values, values);
-      }
+      const int64_t stop = std::min((part + 1) * groups / parts * kTogether, images);
+      for (int64_t first = part * groups / parts * kTogether; first < stop; first += kTogether)
+        with_rows<kTogether>(std::min(kTogether, stop - first), [&](auto some) {
+          const float* share = shares + first * count;
+          mix_for<decltype(some)::value>(packed.data(), count, size, share, mixed.data());
+          std::fill(own.begin(), own.end(), 0.0f);
+          for (int64_t n = first; n < first + some; ++n) {
+            const float *image = from + n * pixels * ins, *gradient = up + n * pixels * outs;
+            multiply_outer(gradient, outs, outs, image, ins, ins, pixels, own.data() + (n - first) * size);
+            multiply(gradient, outs, pixels, {outs, ins, mixed.data() + (n - first) * size}, out + n * pixels * ins, ins);
+          }
+          mix_back<decltype(some)::value>(packed.data(), count, size, share, own.data(), grad_shares + first * count,
+                                          sums + part * count * size);
+        });
     }
   });
-  return {grad_x, grad_attention, parts == 1 ? grad_bank[0] : grad_bank.sum(0)};
+  const Tensor whole = parts == 1 ? added[0] : added.sum(0);
+  for (int64_t k = 0; k < count; ++k)
+    unpack({outs, ins, whole.const_data_ptr<float>() + k * size}, grad_bank.mutable_data_ptr<float>() + k * outs * ins);
+  return {grad_x, grad_attention, grad_bank};
 }
 
 }  // namespace

@@ -3,8 +3,6 @@
 // Images are channels_last float32. Every image is a thread's, and sums over images are added up in their order: the
 // results do not depend on the number of threads.
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include <cmath>

@@ -179,41 +179,18 @@ def _mix(attention: Tensor, bank: Tensor) -> Tensor:
     return (attention @ bank.flatten(1)).view(-1, *bank.shape[1:])
 
 
-def _pixels(x: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, H W, C), which copies nothing in channels_last."""
-    return x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1])
-
-
-def _image(pixels: Tensor, height: int, width: int) -> Tensor:
-    """:func:`_pixels` backwards."""
-    return pixels.view(len(pixels), height, width, -1).permute(0, 3, 1, 2)
-
-
 def _convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """The output of :class:`Conv`, channels_last."""
     if weight.shape[3:] != (1, 1):
         return torch.ops.pose_training.depthwise_forward.default(x, weight, stride)
-    pixels, kernel = _pixels(x), weight.flatten(2).transpose(1, 2)
-    if len(kernel) == 1:
-        y = (pixels.flatten(0, 1) @ kernel[0]).view(len(x), -1, kernel.shape[2])
-    else:
-        y = torch.bmm(pixels, kernel)
-    return _image(y, *x.shape[2:])
+    return torch.ops.pose_training.pointwise_forward.default(x, weight)
 
 
 def _convolve_back(grad: Tensor, x: Tensor, weight: Tensor, stride: int, wants_x: bool) -> tuple[Tensor | None, Tensor]:
     """The gradients of images and kernels."""
     if weight.shape[3:] != (1, 1):
         return torch.ops.pose_training.depthwise_backward.default(grad, x, weight, stride)
-    above, pixels, kernel = _pixels(grad), _pixels(x), weight.flatten(2)
-    if len(kernel) == 1:
-        above, pixels = above.flatten(0, 1), pixels.flatten(0, 1)
-        grad_x = (above @ kernel[0]).view(len(x), -1, kernel.shape[2]) if wants_x else None
-        grad_kernel = above.t() @ pixels
-    else:
-        grad_x = torch.bmm(above, kernel) if wants_x else None
-        grad_kernel = torch.bmm(above.transpose(1, 2), pixels)
-    return None if grad_x is None else _image(grad_x, *x.shape[2:]), grad_kernel.view(weight.shape)
+    return torch.ops.pose_training.pointwise_backward.default(grad, x, weight, wants_x)
 
 
 def is_known(conv: nn.Conv2d | PerImageConv2d) -> bool:
@@ -231,32 +208,3 @@ def is_known(conv: nn.Conv2d | PerImageConv2d) -> bool:
 def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     """Features (N, C, H, W) plus a bias (G, C), G 1 or N; as they are where the bias is None."""
     return y if bias is None else y + bias[:, :, None, None]
-
-
-class ScaledConv(torch.autograd.Function):
-    """A pointwise convolution whose kernel (C_out, C_in) is scaled by image, (N, C_out), plus P (C_out, L) latent."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor, latent: Tensor, p: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, scale, latent, p)
-        y = torch.bmm(_pixels(x), (scale[:, :, None] * weight).transpose(1, 2))
-        y.flatten(0, 1).addmm_(_pixels(latent).flatten(0, 1), p.t())
-        return _image(y, *x.shape[2:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, weight, scale, latent, p = ctx.saved_tensors
-        above, size = _pixels(grad), x.shape[2:]
-        flat = above.flatten(0, 1)
-        grad_x = _image(torch.bmm(above, scale[:, :, None] * weight), *size)
-        grad_kernel = torch.bmm(above.transpose(1, 2), _pixels(x))
-        grad_latent = _image((flat @ p).view(len(x), -1, p.shape[1]), *size)
-        grad_p = flat.t() @ _pixels(latent).flatten(0, 1)
-        return (
-            grad_x,
-            torch.einsum("noi,no->oi", grad_kernel, scale),
-            (grad_kernel * weight).sum(2),
-            grad_latent,
-            grad_p,
-        )

@@ -2,7 +2,11 @@
 
 #pragma once
 
-#include <ATen/ATen.h>
+// Single operations: all of them together take the compiler ten seconds more.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
 namespace pose {
 

@@ -1,0 +1,205 @@
+// Matrix products of a training step: many pixels by few channels, in rows as channels_last has them.
+//
+// A BLAS packs both matrices for large products; here one of them is small and packed once, and the pixels are read where
+// they lie. Tiles of pixels by columns are kept in registers.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "lanes.h"
+
+namespace pose {
+
+// Registers that hold a tile's sums; the others hold what is multiplied.
+constexpr int kSums = kLanes == 16 || (kLanes == 4 && kTile == 6) ? 24 : kLanes == 8 ? 12 : 9;
+constexpr int64_t kCached = 32 << 10;  // values of a block of pixels that stays in the second cache
+
+inline int64_t padded(int64_t columns) { return (columns + kLanes - 1) / kLanes * kLanes; }
+
+// Vectors of the next panel, of so many that are left: three where a last one would be alone.
+inline int64_t panel_vectors(int64_t left) { return left == 3 ? 3 : std::min<int64_t>(left, 2); }
+
+// A small matrix (rows, columns) in panels of whole vectors, rows one after another in each; the last columns are filled
+// up with zeros.
+struct Panels {
+  int64_t rows, columns;
+  const float* values;
+};
+
+inline int64_t panels_size(int64_t rows, int64_t columns) { return rows * padded(columns); }
+
+// Calls `run(first, width, place)` for each panel: its first column, its width, and where it lies.
+template <typename Run>
+inline void each_panel(int64_t rows, int64_t columns, const Run& run) {
+  for (int64_t first = 0; first < columns;) {
+    const int64_t width = panel_vectors((columns - first + kLanes - 1) / kLanes) * kLanes;
+    run(first, width, first * rows);
+    first += width;
+  }
+}
+
+// Panels of a matrix whose value (row, column) lies at row * down + column * right.
+inline Panels pack(const float* matrix, int64_t rows, int64_t columns, int64_t down, int64_t right, float* to) {
+  each_panel(rows, columns, [&](int64_t first, int64_t width, int64_t place) {
+    const int64_t some = std::min(width, columns - first);
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* from = matrix + row * down + first * right;
+      float* values = to + place + row * width;
+      for (int64_t i = 0; i < some; ++i) values[i] = from[i * right];
+      for (int64_t i = some; i < width; ++i) values[i] = 0.0f;
+    }
+  });
+  return {rows, columns, to};
+}
+
+// The matrix (rows, columns) itself.
+inline void unpack(const Panels& panels, float* matrix) {
+  each_panel(panels.rows, panels.columns, [&](int64_t first, int64_t width, int64_t place) {
+    const int64_t some = std::min(width, panels.columns - first);
+    for (int64_t row = 0; row < panels.rows; ++row)
+      std::memcpy(matrix + row * panels.columns + first, panels.values + place + row * width, some * sizeof(float));
+  });
+}
+
+// A tile: out (R, V vectors) = a (R, k) b (k, V vectors), times a factor a column if there are `factors`, plus what is there
+// if `add`. `width` columns are written.
+template <int R, int V>
+inline void tile(const float* a, int64_t stride, const float* b, int64_t k, float* out, int64_t apart, int64_t width,
+                 bool add, const float* factors) {
+  Lanes sums[R][V] = {};
+  for (int64_t i = 0; i < k; ++i, b += V * kLanes) {
+    Lanes row[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) row[v] = load<Lanes>(b + v * kLanes);
+#pragma GCC unroll 24
+    for (int r = 0; r < R; ++r) {
+      const float value = a[r * stride + i];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sums[r][v] += value * row[v];
+    }
+  }
+  if (factors)
+    for (int v = 0; v < V; ++v) {
+      const Lanes factor = load<Lanes>(factors + v * kLanes);
+#pragma GCC unroll 24
+      for (int r = 0; r < R; ++r) sums[r][v] *= factor;
+    }
+  if (width == V * kLanes) {
+#pragma GCC unroll 24
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        float* to = out + r * apart + v * kLanes;
+        store(to, add ? sums[r][v] + load<Lanes>(to) : sums[r][v]);
+      }
+    return;
+  }
+  for (int r = 0; r < R; ++r) {
+    float row[V * kLanes];
+    std::memcpy(row, sums[r], sizeof(row));
+    for (int64_t i = 0; i < width; ++i) out[r * apart + i] = add ? out[r * apart + i] + row[i] : row[i];
+  }
+}
+
+// Calls `run` with the number of rows, 1 to R, as a constant of the compiler's.
+template <int R, typename Run>
+inline void with_rows(int64_t rows, const Run& run) {
+  if constexpr (R > 1) {
+    if (rows < R) return with_rows<R - 1>(rows, run);
+  }
+  run(std::integral_constant<int, R>{});
+}
+
+template <int V>
+inline void panel(const float* a, int64_t stride, int64_t pixels, const float* b, int64_t k, float* out, int64_t apart,
+                  int64_t width, bool add, const float* factors) {
+  constexpr int R = kSums / V;
+  for (int64_t p = 0; p < pixels; p += R)
+    with_rows<R>(std::min<int64_t>(pixels - p, R), [&](auto rows) {
+      tile<decltype(rows)::value, V>(a + p * stride, stride, b, k, out + p * apart, apart, width, add, factors);
+    });
+}
+
+// out (pixels, columns) = a (pixels, rows) b, times a factor a column if there are `factors` (whole vectors), plus what is
+// there if `add`; rows of a and out lie `stride` and `apart` values from each other.
+inline void multiply(const float* a, int64_t stride, int64_t pixels, const Panels& b, float* out, int64_t apart,
+                     bool add = false, const float* factors = nullptr) {
+  const int64_t block = std::max<int64_t>(kCached / std::max<int64_t>(b.rows, 1) / kSums, 1) * kSums;
+  for (int64_t p = 0; p < pixels; p += block) {
+    const int64_t some = std::min(block, pixels - p);
+    each_panel(b.rows, b.columns, [&](int64_t first, int64_t width, int64_t place) {
+      const float *rows = a + p * stride, *from = b.values + place;
+      float* to = out + p * apart + first;
+      const float* own = factors ? factors + first : nullptr;
+      const int64_t written = std::min(width, b.columns - first);
+      if (width == 3 * kLanes) panel<3>(rows, stride, some, from, b.rows, to, apart, written, add, own);
+      if (width == 2 * kLanes) panel<2>(rows, stride, some, from, b.rows, to, apart, written, add, own);
+      if (width == kLanes) panel<1>(rows, stride, some, from, b.rows, to, apart, written, add, own);
+    });
+  }
+}
+
+// A tile of sums over pixels: out (R, V vectors) += a (pixels, R)^T b (pixels, V vectors).
+template <int R, int V>
+inline void outer_tile(const float* a, int64_t stride, const float* b, int64_t apart, int64_t pixels, float* out) {
+  constexpr int width = V * kLanes;
+  Lanes sums[R][V];
+#pragma GCC unroll 24
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sums[r][v] = load<Lanes>(out + r * width + v * kLanes);
+  for (int64_t p = 0; p < pixels; ++p, a += stride, b += apart) {
+    Lanes row[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) row[v] = load<Lanes>(b + v * kLanes);
+#pragma GCC unroll 24
+    for (int r = 0; r < R; ++r) {
+      const float value = a[r];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sums[r][v] += value * row[v];
+    }
+  }
+#pragma GCC unroll 24
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(out + r * width + v * kLanes, sums[r][v]);
+}
+
+template <int V>
+inline void outer_panel(const float* a, int64_t stride, int64_t rows, const float* b, int64_t apart, int64_t pixels,
+                        float* out) {
+  constexpr int R = kSums / V;
+  for (int64_t r = 0; r < rows; r += R)
+    with_rows<R>(std::min<int64_t>(rows - r, R), [&](auto some) {
+      outer_tile<decltype(some)::value, V>(a + r, stride, b, apart, pixels, out + r * V * kLanes);
+    });
+}
+
+// Panels of (rows, columns) += a (pixels, rows)^T b (pixels, columns), whose own rows lie `stride` and `apart` values from
+// each other.
+inline void multiply_outer(const float* a, int64_t stride, int64_t rows, const float* b, int64_t apart, int64_t columns,
+                           int64_t pixels, float* out) {
+  const int64_t whole = padded(columns), block = std::max<int64_t>(kCached / (rows + columns), 16);
+  std::vector<float> copy(whole == columns ? 0 : std::min(block, pixels) * whole);
+  for (int64_t p = 0; p < pixels; p += block) {
+    const int64_t some = std::min(block, pixels - p);
+    const float *up = a + p * stride, *from = b + p * apart;
+    int64_t step = apart;
+    if (whole != columns) {  // so that no vector reaches beyond the last row
+      for (int64_t i = 0; i < some; ++i) std::memcpy(copy.data() + i * whole, from + i * apart, columns * sizeof(float));
+      from = copy.data(), step = whole;
+    }
+    each_panel(rows, columns, [&](int64_t first, int64_t width, int64_t place) {
+      if (width == 3 * kLanes) outer_panel<3>(up, stride, rows, from + first, step, some, out + place);
+      if (width == 2 * kLanes) outer_panel<2>(up, stride, rows, from + first, step, some, out + place);
+      if (width == kLanes) outer_panel<1>(up, stride, rows, from + first, step, some, out + place);
+    });
+  }
+}
+
+}  // namespace pose
