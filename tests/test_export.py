@@ -21,7 +21,8 @@ from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.runtimes import OPENERS
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.folded import ChainForm, FoldedDynamicConv2d
+from pose.models.dynamic.dynamic_graph import OneImageDynamic
+from pose.models.dynamic.folded import FoldedDynamicConv2d
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.prediction import predict_crops
 from pose.skeleton import COCO
@@ -99,17 +100,17 @@ def test_every_kind_of_layer_answers_the_same_at_batch_1_3_and_8(tmp_path, name,
     assert export_onnx(network_of(settings), settings, tmp_path / "pose.onnx", runtime=runtime) <= 1e-4
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("copied", [None, 768])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("options", [dict(), dict(stride=2), dict(dilation=2), dict(padding_mode="reflect")])
 @pytest.mark.parametrize(("kernel_size", "side"), [(3, 8), (3, 60), (5, 8), (5, 60)])
-def test_a_depthwise_chain_answers_as_its_layer(kernel_size, side, options, bias, batch):
+def test_a_depthwise_chain_answers_as_its_layer(kernel_size, side, options, bias, copied):
     torch.manual_seed(0)
     conv = DynamicConv2d(6, 6, kernel_size, padding=kernel_size // 2, groups=6, bias=bias, **options)
-    layer, x = FoldedDynamicConv2d(conv).eval(), torch.randn(batch, 6, side, side)
+    layer, x = FoldedDynamicConv2d(conv).eval(), torch.randn(1, 6, side, side)
     with torch.no_grad():
-        forms = GraphForms(copied_pixels=768 if batch == 1 else None)  # a computed kernel is of one image
-        torch.testing.assert_close(ChainForm(layer, forms)(x), layer(x), rtol=0, atol=1e-5)
+        form = OneImageDynamic(layer, GraphForms(depthwise="chain", copied_pixels=copied))
+        torch.testing.assert_close(form(x), layer(x), rtol=0, atol=1e-5)
 
 
 def operations(graph) -> list[str]:
