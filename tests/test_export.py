@@ -1,6 +1,7 @@
 """Exported files answer as PyTorch does at any batch size, say all that is needed to use them, and need no torch."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -280,7 +281,7 @@ def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
     exact, path = tmp_path / "exact.onnx", tmp_path / "int8.onnx"
     arguments = [project / "tiny.py", project / "tiny.pth", "--cfg-options", *options, "--out"]
     assert run_tool("export.py", *arguments, exact)[0] == 0
-    status, said, error = run_tool("export.py", *arguments, path, "--int8", 4)
+    status, said, error = run_tool("export.py", *arguments, path, "--int8", 4, "--int8-test", 0)
     assert status == 0, error
     assert {":QuantizeLinear", ":DequantizeLinear"} <= set(operations(onnx.load(path).graph))
     assert path.stat().st_size < 0.6 * exact.stat().st_size
@@ -291,6 +292,22 @@ def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
     expected, found = (load_network(settings, file)(crops) for file in (exact, path))
     assert (found - expected).square().mean() < 0.02 * expected.var()
     assert run_tool("export.py", *arguments, path, "--int8", 0)[0] == 2
+
+
+def test_8_bits_that_cost_half_a_point_get_no_name(tmp_path, run_tool, monkeypatch):
+    project = write_project(tmp_path)
+    options = ["data.train.annotations=annotations/person_keypoints_val2017.json", "data.train.images=val2017"]
+    arguments = ["export.py", project / "tiny.py", project / "tiny.pth", "--cfg-options", *options, "--int8", 4]
+    monkeypatch.setattr("pose.export.int8.MOST_LOST", -1.1)  # any AP is too low, the network's own as well
+    status, _, error = run_tool(*arguments, "--int8-test", 2)
+    assert status == 2 and re.search(
+        r"in 8 bits AP falls from 0\.\d+ to 0\.\d+ on up to 2 persons of .*; not written", error
+    )
+    assert not list(project.glob("*.onnx")) and not list(project.glob(".*"))
+    monkeypatch.setattr("pose.export.int8.MOST_LOST", 1.1)
+    status, said, error = run_tool(*arguments)
+    assert status == 0, error
+    assert re.search(r"AP of up to 500 test persons: 0\.\d+ in 8 bits, 0\.\d+ before", said)
 
 
 @pytest.mark.parametrize(("model", "output"), [(MODEL, "heatmaps"), (dict(MODEL, backbone=None), "keypoints")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ class OneImageDynamic(nn.Module):
 
     Args:
         layer: The layer.
-        forms: ``depthwise``, ``mixing``, ``linear`` and ``copied_pixels`` are used.
+        forms: ``depthwise``, ``pointwise``, ``mixing``, ``linear`` and ``copied_pixels`` are used.
     """
 
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
@@ -44,7 +45,15 @@ class OneImageDynamic(nn.Module):
         """A convolution whose kernel is mixed for the image, and whose bias is constant."""
         layer = self.layer
         kernel = self._sum(shares) if self.forms.mixing == "sum" else (shares @ layer.bank).reshape(self._shape())
+        if self.forms.pointwise == "product" and self._is_pointwise():
+            rows, columns = (int(side) for side in x.shape[2:])
+            y = torch.matmul(kernel.reshape(1, *kernel.shape[:2]), x.reshape(1, -1, rows * columns))
+            return (y + layer.bias.reshape(1, -1, 1)).reshape(1, -1, rows, columns)
         return self._convolve(x, kernel, layer.bias)
+
+    def _is_pointwise(self) -> bool:
+        layer = self.layer
+        return layer.groups == 1 and layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)
 
     def _sum(self, shares: Tensor) -> Tensor:
         first, *others = (kernel * share for kernel, share in self._shared(shares))

@@ -19,6 +19,7 @@ class GraphForms(NamedTuple):
         computed_bias: Whether a convolution's bias may be computed as its weight may; else it is added afterwards.
         batch: ``one`` image, or ``any`` number of them by unfolding, which is slower.
         mixing: A computed kernel is the shares' ``product`` with the bank, or the ``sum`` of the scaled kernels.
+        pointwise: A computed kernel of 1 x 1 is a ``convolution``'s, or multiplies the pixels as a matrix ``product``.
     """
 
     depthwise: str = "computed"
@@ -27,6 +28,7 @@ class GraphForms(NamedTuple):
     computed_bias: bool = True
     batch: str = "one"
     mixing: str = "product"
+    pointwise: str = "convolution"
 
 
 COMPUTED = GraphForms()
