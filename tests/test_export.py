@@ -301,7 +301,7 @@ def test_8_bits_that_cost_half_a_point_get_no_name(tmp_path, run_tool, monkeypat
     monkeypatch.setattr("pose.export.int8.MOST_LOST", -1.1)  # any AP is too low, the network's own as well
     status, _, error = run_tool(*arguments, "--int8-test", 2)
     assert status == 2 and re.search(
-        r"in 8 bits AP falls from 0\.\d+ to 0\.\d+ on up to 2 persons of .*; not written", error
+        r"8 bits: AP falls from 0\.\d+ to 0\.\d+ on up to 2 persons of .*; not written", error
     )
     assert not list(project.glob("*.onnx")) and not list(project.glob(".*"))
     monkeypatch.setattr("pose.export.int8.MOST_LOST", 1.1)

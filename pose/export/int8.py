@@ -64,7 +64,7 @@ def prove_ap(model: nn.Module, settings: Settings, path: str | Path, persons: in
         found = average_precision(ExportedModule(settings, path), settings, part)
     if not found >= expected - MOST_LOST:
         raise ExportError(
-            f"in 8 bits AP falls from {expected:.4f} to {found:.4f} on up to {persons} persons of {tested.annotations}, "
+            f"8 bits: AP falls from {expected:.4f} to {found:.4f} on up to {persons} persons of {tested.annotations}, "
             f"by more than {MOST_LOST:g}; not written: more persons for --int8 may help, else leave it out"
         )
     return expected, found
