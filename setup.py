@@ -23,7 +23,8 @@ sys.path.insert(0, str(HERE))  # the native layers' sources and flags are the pa
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pose" / "__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
 LARGE = {  # not among what the tests need: each pulls a hundred packages, and some hold torch back
-    "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3"],
+    "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3", "ai-edge-quantizer>=0.10"],
+    "nncf": ["onnx>=1.16", "openvino>=2025.1", "nncf>=3.4"],  # for 8 bits in OpenVINO
     "executorch": ["executorch>=1.5"],
     "coreml": ["coremltools>=9.0"],
     "wandb": ["wandb>=0.19"],

@@ -35,6 +35,7 @@ EXTRAS = {
     "faster_coco_eval": "fast-eval",
     "onnx": "export",
     "openvino": "openvino",
+    "nncf": "nncf",
     "matplotlib": "plots",
     "scipy": "compare",
     "flask": "serve",
@@ -55,6 +56,7 @@ EXTRAS = {
     "MNN": "mnn",
     "litert_torch": "litert",
     "ai_edge_litert": "litert",
+    "ai_edge_quantizer": "litert",
     "executorch": "executorch",
     "coremltools": "coreml",
 }

@@ -1,6 +1,7 @@
 """Exported files answer as PyTorch does at any batch size, say all that is needed to use them, and need no torch."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
 from pose.export.runtimes import OPENERS
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.folded import ChainForm, FoldedDynamicConv2d
+from pose.models.dynamic.dynamic_graph import OneImageDynamic
+from pose.models.dynamic.folded import FoldedDynamicConv2d
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.prediction import predict_crops
 from pose.skeleton import COCO
@@ -99,17 +101,17 @@ def test_every_kind_of_layer_answers_the_same_at_batch_1_3_and_8(tmp_path, name,
     assert export_onnx(network_of(settings), settings, tmp_path / "pose.onnx", runtime=runtime) <= 1e-4
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("copied", [None, 768])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("options", [dict(), dict(stride=2), dict(dilation=2), dict(padding_mode="reflect")])
 @pytest.mark.parametrize(("kernel_size", "side"), [(3, 8), (3, 60), (5, 8), (5, 60)])
-def test_a_depthwise_chain_answers_as_its_layer(kernel_size, side, options, bias, batch):
+def test_a_depthwise_chain_answers_as_its_layer(kernel_size, side, options, bias, copied):
     torch.manual_seed(0)
     conv = DynamicConv2d(6, 6, kernel_size, padding=kernel_size // 2, groups=6, bias=bias, **options)
-    layer, x = FoldedDynamicConv2d(conv).eval(), torch.randn(batch, 6, side, side)
+    layer, x = FoldedDynamicConv2d(conv).eval(), torch.randn(1, 6, side, side)
     with torch.no_grad():
-        forms = GraphForms(copied_pixels=768 if batch == 1 else None)  # a computed kernel is of one image
-        torch.testing.assert_close(ChainForm(layer, forms)(x), layer(x), rtol=0, atol=1e-5)
+        form = OneImageDynamic(layer, GraphForms(depthwise="chain", copied_pixels=copied))
+        torch.testing.assert_close(form(x), layer(x), rtol=0, atol=1e-5)
 
 
 def operations(graph) -> list[str]:
@@ -279,7 +281,7 @@ def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
     exact, path = tmp_path / "exact.onnx", tmp_path / "int8.onnx"
     arguments = [project / "tiny.py", project / "tiny.pth", "--cfg-options", *options, "--out"]
     assert run_tool("export.py", *arguments, exact)[0] == 0
-    status, said, error = run_tool("export.py", *arguments, path, "--int8", 4)
+    status, said, error = run_tool("export.py", *arguments, path, "--int8", 4, "--int8-test", 0)
     assert status == 0, error
     assert {":QuantizeLinear", ":DequantizeLinear"} <= set(operations(onnx.load(path).graph))
     assert path.stat().st_size < 0.6 * exact.stat().st_size
@@ -290,6 +292,22 @@ def test_a_static_network_may_be_of_8_bits(tmp_path, run_tool):
     expected, found = (load_network(settings, file)(crops) for file in (exact, path))
     assert (found - expected).square().mean() < 0.02 * expected.var()
     assert run_tool("export.py", *arguments, path, "--int8", 0)[0] == 2
+
+
+def test_8_bits_that_cost_half_a_point_get_no_name(tmp_path, run_tool, monkeypatch):
+    project = write_project(tmp_path)
+    options = ["data.train.annotations=annotations/person_keypoints_val2017.json", "data.train.images=val2017"]
+    arguments = ["export.py", project / "tiny.py", project / "tiny.pth", "--cfg-options", *options, "--int8", 4]
+    monkeypatch.setattr("pose.export.int8.MOST_LOST", -1.1)  # any AP is too low, the network's own as well
+    status, _, error = run_tool(*arguments, "--int8-test", 2)
+    assert status == 2 and re.search(
+        r"8 bits: AP falls from 0\.\d+ to 0\.\d+ on up to 2 persons of .*; not written", error
+    )
+    assert not list(project.glob("*.onnx")) and not list(project.glob(".*"))
+    monkeypatch.setattr("pose.export.int8.MOST_LOST", 1.1)
+    status, said, error = run_tool(*arguments)
+    assert status == 0, error
+    assert re.search(r"AP of up to 500 test persons: 0\.\d+ in 8 bits, 0\.\d+ before", said)
 
 
 @pytest.mark.parametrize(("model", "output"), [(MODEL, "heatmaps"), (dict(MODEL, backbone=None), "keypoints")])

@@ -103,7 +103,8 @@ def test_what_cannot_end_in_keypoints_names_what_can(tmp_path):
 
 @pytest.mark.parametrize("forms", [
     GraphForms(), GraphForms(depthwise="chain"), GraphForms(linear="convolution"), GraphForms(computed_bias=False),
-    GraphForms(batch="any"),
+    GraphForms(batch="any"), GraphForms(mixing="sum"),
+    GraphForms(depthwise="chain", pointwise="product"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["condconv", "joint", "lambda_only", "narrow"])
 def test_every_form_of_a_network_computes_the_same(name, forms):

@@ -80,6 +80,20 @@ def test_the_default_stays_until_another_is_asked_for(ship):
         weights.shipped("secand")
 
 
+def test_weights_are_exported_by_their_name(ship, run_tool, tmp_path):
+    assert ship("first")[0] == 0
+    out = tmp_path / "first.pt2"
+    status, said, error = run_tool("export.py", "--weights", "first", "--format", "torch", "--out", out)
+    assert status == 0 and str(out) in said, error
+    for wrong, message in (
+        (["--weights", "frist"], "no weights 'frist' .*did you mean 'first'"),
+        (["--weights", "first", "a.py"], "leave them out"),
+        (["a.py"], "needs CONFIG and CHECKPOINT, or --weights NAME"),
+    ):
+        status, _, error = run_tool("export.py", *wrong)
+        assert status == 2 and re.search(message, error)
+
+
 def test_what_cannot_be_shipped_is_refused_before_anything_is_written(project, ship, run_tool, tmp_path_factory):
     status, _, error = ship("../elsewhere")
     assert status == 2 and "letters, digits" in error

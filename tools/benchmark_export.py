@@ -60,6 +60,7 @@ CANDIDATES = {
     "base": {
         "computed": COMPUTED,
         "fully connected as convolution": COMPUTED._replace(linear="convolution"),
+        "the same, kernels summed": COMPUTED._replace(linear="convolution", mixing="sum"),
         "depthwise as chain": COMPUTED._replace(depthwise="chain"),
     },
     "decomposed": {

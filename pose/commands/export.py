@@ -1,11 +1,11 @@
 """Write a trained network as a file of another runtime: ONNX Runtime, OpenVINO, ncnn, LiteRT, ExecuTorch, MNN ...
 
     python tools/export.py CONFIG CHECKPOINT                     # heatmaps; CHECKPOINT with .onnx instead of .pth
-    python tools/export.py CONFIG CHECKPOINT --format ncnn       # one image at a time; names beside it, in .param.json
+    python tools/export.py --weights base --format ncnn          # one image at a time; names beside it, in .param.json
     python tools/export.py CONFIG CHECKPOINT --output keypoints  # uint8 crops in, keypoints in their pixels out
     python tools/export.py CONFIG CHECKPOINT --format web        # a page for any browser, network and runtime inside
     python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
-    python tools/export.py CONFIG CHECKPOINT --int8              # a static network in 8 bits, about twice as fast
+    python tools/export.py CONFIG CHECKPOINT --int8              # 8 bits; refused if AP falls by half a point
     python tools/export.py CONFIG CHECKPOINT --format native --bank int8   # a dynamic network's kernels in 8 bits
     python tools/export.py CONFIG CHECKPOINT --format native --int8 --bank int8   # and what is computed with them
 
@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 
 from pose.checkpoint import load_weights
-from pose.command_line import add_config_arguments, files_read, settings_from
+from pose.command_line import add_run_arguments, count, files_read, settings_from
 from pose.errors import OutputError, command
 from pose.export.formats import BANKS, FORMATS, export_file, find_format
 from pose.export.forms import RUNTIMES
@@ -31,14 +31,16 @@ from pose.export.proof import CHECKED_BATCHES
 from pose.export.web_page import export_web_page
 from pose.files import check_outputs
 from pose.options import OptionError
-from pose.weights import shipped_detector
+from pose.weights import shipped, shipped_detector
 
 
 @command
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
-    parser.add_argument("checkpoint", help="trained weights (.pth)")
+    parser.add_argument("config", nargs="?", help="configuration file, see configs/")
+    parser.add_argument("checkpoint", nargs="?", help="trained weights (.pth)")
+    parser.add_argument("--weights", metavar="NAME", help="of the weights in data/weights, in place of both")
+    add_run_arguments(parser)
     parser.add_argument("--format", default="onnx", help=f"what to write: {', '.join(FORMATS)} (default: onnx)")
     parser.add_argument("--output", choices=OUTPUTS, default="heatmaps", help="what it answers with")
     parser.add_argument(
@@ -54,8 +56,15 @@ def main() -> None:
         nargs="?",
         const=64,
         metavar="PERSONS",
-        help="in 8 bits: static networks in onnx, any in native; set by so many training persons (default: 64); test "
-        "it with tools/test.py",
+        help="8 bits, set by so many training persons (default: 64): static networks in onnx, openvino and litert, any "
+        "in native",
+    )
+    parser.add_argument(
+        "--int8-test",
+        type=count(0),
+        default=500,
+        metavar="PERSONS",
+        help="of the test set, whose AP may fall by .5 in 8 bits; 0 for no test (default: 500)",
     )
     parser.add_argument(
         "--bank",
@@ -72,18 +81,28 @@ def main() -> None:
         "--web-detector",
         help="for --format web: a person detector's checkpoint, or none (default: the one that comes with the project)",
     )
-    parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint)")
+    parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint, or here)")
     arguments = parser.parse_args()
-    settings = settings_from(arguments)
     kind = find_format(arguments.format)
-    out = arguments.out or Path(arguments.checkpoint).with_suffix(kind.suffix)
+    out = arguments.out
+    if arguments.weights:
+        if arguments.config:
+            raise OptionError("--weights: stands for CONFIG and CHECKPOINT; leave them out")
+        known = shipped(arguments.weights)
+        arguments.config, arguments.checkpoint = known.config, known.checkpoint
+        out = out or Path(known.checkpoint.name).with_suffix(kind.suffix)
+    if not arguments.checkpoint:
+        raise OptionError("needs CONFIG and CHECKPOINT, or --weights NAME")
+    settings = settings_from(arguments)
+    out = out or Path(arguments.checkpoint).with_suffix(kind.suffix)
     if arguments.format == "onnx" and out.suffix != kind.suffix:
         raise OutputError(f"{out}: a file of {kind.runtime} ends in {kind.suffix}; choose such a name")
     if arguments.device not in ("auto", "cpu"):
         print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
-    if arguments.format not in ("onnx", "native") and arguments.int8 is not None:
-        raise OptionError(f"--format {arguments.format}: --int8 is for onnx and native")
+    if arguments.int8 is not None and not kind.int8:
+        able = ", ".join(name for name, other in FORMATS.items() if other.int8)
+        raise OptionError(f"--format {arguments.format}: --int8 is for {able}")
     if arguments.format != "native" and arguments.bank != BANKS[0]:
         raise OptionError(f"--format {arguments.format}: --bank is for native")
     if arguments.format == "web" and arguments.output != "heatmaps":
@@ -98,22 +117,28 @@ def main() -> None:
         print(f"largest difference of a score to PyTorch in ONNX Runtime: {difference:.2e}")
         print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
-    batches = ", ".join(map(str, CHECKED_BATCHES))
-    crops = None
+    crops, accept = None, None
     if arguments.int8 is not None:
         if arguments.int8 < 1:
             raise OptionError(f"--int8 must be at least 1, got {arguments.int8}")
-        from pose.export.int8 import training_crops
+        from pose.export.int8 import prove_ap, training_crops
 
         crops = training_crops(settings, arguments.int8)
+
+        def accept(path: Path) -> None:
+            if arguments.int8_test:
+                expected, found = prove_ap(model, settings, path, arguments.int8_test)
+                print(f"AP of up to {arguments.int8_test} test persons: {found:.4f} in 8 bits, {expected:.4f} before")
+
+    batches = ", ".join(map(str, CHECKED_BATCHES))
     if kind.writer is not None:
-        options = dict(output=arguments.output, bank=arguments.bank, int8=crops)
+        options = dict(output=arguments.output, bank=arguments.bank, int8=crops, accept=accept)
         checked = export_file(model, settings, out, arguments.format, calibration, **options)
         proved = f"at batch {batches if kind.any_batch else 1}"
         told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
         print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
         return
-    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration)
+    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration, accept)
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Format:
         checked: It can be executed on this kind of machine.
         keypoints: It can end in keypoints.
         any_batch: It takes any number of images, and is checked with several.
+        int8: It can be of 8 bits.
     """
 
     suffix: str
@@ -59,6 +60,7 @@ class Format:
     checked: bool = True
     keypoints: bool = False
     any_batch: bool = False
+    int8: bool = False
 
     def paths(self, path: str | Path) -> list[Path]:
         """Every file that is written for a name, the named one last."""
@@ -68,15 +70,15 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True),
+    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True, int8=True),
     "onnx-single": Format(".onnx", "onnx_single", "onnx-single", "ONNX Runtime", inside=True, keypoints=True),
-    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True),
+    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=True),
     "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
-    "litert": Format(".tflite", "litert", "litert", "LiteRT"),
+    "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=True),
     "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
     "torch": Format(".pt2", "torch_program", "torch", "PyTorch", any_batch=True),
-    "native": Format(".native", "native", None, "native layers", inside=True, any_batch=True),
+    "native": Format(".native", "native", None, "native layers", inside=True, any_batch=True, int8=True),
     "coreml": Format(".mlpackage", "coreml", "coreml", "Core ML", checked=False),
     "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
 }
@@ -108,6 +110,7 @@ def export_file(
     output: str = "heatmaps",
     bank: str = BANKS[0],
     int8: Tensor | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
@@ -123,26 +126,25 @@ def export_file(
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
-        bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone. Where it rounds,
-            heatmaps may differ by :data:`~pose.export.proof.ROUGH` of their spread.
-        int8: Crops (N, 3, H, W) to set 8-bit arithmetic of native layers with; None for float32. They differ no more.
+        bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone.
+        int8: Normalized crops (N, 3, H, W) to make a file of 8 bits with; None for float32.
+        accept: Takes the file before it has its name, and raises an ExportError to refuse it.
 
     Returns:
         The largest difference to PyTorch, of heatmaps or of scores; None where the file cannot be run on this kind of
         machine.
 
     Raises:
-        ExportError: The network does not convert, or the answers differ by more than 1e-4, or keypoints by more
-            than a hundredth of a crop's pixel.
-        MissingExtra: The runtime or its converter is not installed.
-        OptionError: There is no such format.
+        ExportError: The network does not convert, or the answers differ by more than 1e-4, or keypoints by more than a
+            hundredth of a crop's pixel. Those of 8 bits may differ by more, native layers' by
+            :data:`~pose.export.proof.ROUGH` of their spread.
+        MissingExtra: The runtime, its converter or what makes 8 bits is not installed.
+        OptionError: There is no such format, or it has no keypoints or no 8 bits.
         OutputError: The file cannot be written.
     """
     kind, path = find_format(name), Path(path)
     if bank != BANKS[0] and kind.forms is not None or bank not in BANKS:
         raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
-    if int8 is not None and kind.forms is not None:
-        raise OptionError(f"--format {name}: --int8 is for onnx and native")
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -160,6 +162,9 @@ def export_file(
             raise OptionError(f"--format {name}: gives heatmaps; keypoints are for {able}")
         network, reference = (with_decoder(part, settings).eval() for part in (EachImage(network), reference))
         x = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    if int8 is not None and (not kind.int8 or output != "heatmaps"):
+        able = ", ".join(key for key, other in FORMATS.items() if other.int8)
+        raise OptionError(f"--format {name} with {output}: has no 8 bits; {able} have, with heatmaps")
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +174,7 @@ def export_file(
                 if int8 is None:
                     writer.write(network, x, made)
                 else:
-                    writer.write_rounded(network, int8, made)
+                    writer.write_int8(network, x, int8, made)
             except (PoseError, OSError):
                 raise
             except Exception as error:  # every converter has exceptions of its own
@@ -182,13 +187,15 @@ def export_file(
             else:
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if bank != BANKS[0] or int8 is not None:
+            if kind.forms is None and (bank != BANKS[0] or int8 is not None):
                 check_rough(made, reference, (width, height), int8)
-            elif difference is not None and not difference <= TOLERANCE:
+            elif int8 is None and difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
                     f"more than {TOLERANCE:g}; not written"
                 )
+            if accept is not None:
+                accept(made)
             for part in kind.paths(path):
                 if part.is_dir():
                     shutil.rmtree(part)

@@ -1,4 +1,7 @@
-"""Static networks in 8 bits: weights (of 7) by channel, activations by what crops of training persons make of them."""
+"""Networks in 8 bits: weights by channel, activations by what crops of training persons make of them; what AP is left.
+
+ONNX's graph is quantized here; other runtimes' files by ``write_int8`` of their module in :mod:`pose.export.writers`.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,23 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from torch import Tensor
+from torch import Tensor, nn
 
 from pose.config import Settings
 from pose.datasets.crops import CropDataset
 from pose.datasets.train_sets import read_train_sets
-from pose.prediction import to_input
+from pose.export.errors import ExportError
+from pose.export.measured_networks import average_precision, take_part
+from pose.prediction import ExportedModule, to_input
+
+if TYPE_CHECKING:
+    import onnx
+
+MOST_LOST = 0.005
+"""The AP, of 1, that 8 bits may cost."""
 
 
 def training_crops(settings: Settings, count: int) -> Tensor:
@@ -32,6 +43,33 @@ def training_crops(settings: Settings, count: int) -> Tensor:
     return to_input(batch.crops, "cpu")
 
 
+def prove_ap(model: nn.Module, settings: Settings, path: str | Path, persons: int) -> tuple[float, float]:
+    """AP of a network in PyTorch and of its file, on the first persons of what is tested on, in annotated boxes.
+
+    Args:
+        model: The network, on the CPU.
+        settings: The network's settings; ``data.tested`` says where the persons are.
+        path: The file.
+        persons: How many persons with keypoints; pictures are taken whole.
+
+    Raises:
+        ExportError: The file's AP is more than half a point below the network's.
+        DataError: The test set cannot be used.
+    """
+    tested = settings.data.tested
+    with tempfile.TemporaryDirectory() as folder:
+        annotations = Path(settings.data.path(tested.annotations))
+        part = take_part(annotations, tested.images, persons, Path(folder, "part.json"))
+        expected = average_precision(model, settings, part)
+        found = average_precision(ExportedModule(settings, path), settings, part)
+    if not found >= expected - MOST_LOST:
+        raise ExportError(
+            f"8 bits: AP falls from {expected:.4f} to {found:.4f} on up to {persons} persons of {tested.annotations}, "
+            f"by more than {MOST_LOST:g}; not written: more persons for --int8 may help, else leave it out"
+        )
+    return expected, found
+
+
 def quantize(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:
     """A static network's graph with 8-bit activations and 7-bit weights, as ONNX's QuantizeLinear and DequantizeLinear.
 
@@ -39,6 +77,7 @@ def quantize(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:
         file: Its one input takes crops.
         crops: (N, 3, H, W) to find the activations' ranges with.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def export_onnx(
     runtime: str = RUNTIMES[0],
     int8: Tensor | None = None,
     calibration: Mapping[str, Any] | None = None,
+    accept: Callable[[Path], None] | None = None,
 ) -> float:
     """Writes a network as an ONNX file with a free batch size and compares the two.
 
@@ -51,6 +52,7 @@ def export_onnx(
             ONNX Runtime on processors like this one: elsewhere the file is refused when it is opened.
         int8: Crops (N, 3, H, W) to make a static network of 8 bits with; None for float32.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
+        accept: Takes the file before it has its name, and raises an ExportError to refuse it.
 
     Returns:
         The largest difference to PyTorch, over batches of 1, 3 and 8: of heatmaps, or of scores. Where keypoints are
@@ -105,6 +107,8 @@ def export_onnx(
             raise ExportError(
                 f"{path}: answers differ from PyTorch's by {difference:.3g}, more than {TOLERANCE:g}; not written"
             )
+        if accept is not None:
+            accept(Path(temporary))
     return difference
 
 

@@ -1,10 +1,12 @@
-"""A dynamic network with every kind of layer, converted for every runtime that is installed: minutes."""
+"""Networks with every kind of layer, converted for every runtime that is installed, and in 8 bits: minutes."""
 
 import pytest
-from test_export import NETWORKS, network_of, settings_of
+import torch
+from test_export import HEAD, NETWORKS, network_of, settings_of
 
 from pose.errors import MissingExtra
 from pose.export.formats import FORMATS, export_file
+from pose.runtimes.files import open_file
 
 
 @pytest.mark.slow
@@ -19,3 +21,21 @@ def test_a_network_is_written_and_answers_the_same(tmp_path, name, network):
         pytest.skip(str(error))
     assert all(part.exists() for part in FORMATS[name].paths(path))
     assert difference is None and not FORMATS[name].checked or difference <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.writer and kind.int8])
+def test_a_static_network_of_8_bits_answers_nearly_the_same(tmp_path, name):
+    settings = settings_of(dict(type="mobilenet_v2", width=0.25, depth=0.1), HEAD)
+    model, path = network_of(settings), tmp_path / f"pose{FORMATS[name].suffix}"
+    width, height = settings.data.input_size
+    crops = torch.randn(16, 3, height, width)
+    try:
+        export_file(model, settings, path, name, int8=crops)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    with torch.no_grad():
+        expected = model(crops).numpy()
+    found = open_file(path)(crops.numpy())[0]
+    assert abs(found - expected).max() > 1e-4  # it is of 8 bits
+    assert ((found - expected) ** 2).mean() < 0.02 * expected.var()

@@ -23,8 +23,14 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     save_program(path, steps_of(network, path))
 
 
-def write_rounded(network: nn.Module, crops: Tensor, path: Path) -> None:
-    """The same in 8 bits, set by crops (N, 3, H, W).
+def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None:
+    """Writes ``path`` in 8 bits.
+
+    Args:
+        network: The network.
+        x: An input.
+        crops: (N, 3, H, W) to find the activations' ranges with.
+        path: The file.
 
     Raises:
         ExportError: As for :func:`write`.

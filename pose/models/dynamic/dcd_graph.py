@@ -37,7 +37,8 @@ class OneImageDCD(nn.Module):
         scale, phi = layer.branch.vectors(x)
         assert phi is not None
         blocks, latent, _ = layer.phi_shape
-        matrices = [part.reshape(latent, latent) + layer.identity for part in phi.split(latent * latent, 1)]
+        parts = phi.split(latent * latent, 1) if blocks > 1 else [phi]  # LiteRT has no split into a single part
+        matrices = [part.reshape(latent, latent) + layer.identity for part in parts]
         mixed = [torch.mm(p, matrix) for p, matrix in zip(layer.p, matrices, strict=True)]  # (C_out / B, L) each
         if layer.assembling_is_less(int(x.shape[2]), int(x.shape[3])):
             return self._assembled(x, scale, mixed)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from pose.models.dynamic.dynamic_graph import OneImageDynamic
 from pose.models.dynamic.graph_forms import COMPUTED, GraphForms, linear
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.integers import side_by_side, to_bytes
@@ -91,11 +91,8 @@ class FoldedDynamicConv2d(PerImageConv2d):
         return NativeDynamicConv2d(self, activation, bank_dtype) if is_known(self) else None
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
-        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a computed kernel or a chain."""
-        if forms.batch == "any":
-            return self
-        chain = self.groups > 1 and forms.depthwise == "chain"
-        return ChainForm(self, forms) if chain else OneImageForm(self, forms)
+        """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`."""
+        return self if forms.batch == "any" else OneImageDynamic(self, forms)
 
     def shared_bank(self) -> Tensor | None:
         """The kernels (K, values) that the shares mix, where nothing else of the layer depends on the image."""
@@ -155,56 +152,3 @@ class NativeDynamicConv2d(NativeLayer):
         none = self.scales is None and self.w1_scales is None
         scales = () if none else (self.scales, self.w1_scales)
         return [Step("dynamic", self.shape, arrays(*attention, self.bank, self.bias, self.biases, *scales))]
-
-
-class OneImageForm(nn.Module):
-    """A :class:`FoldedDynamicConv2d` of one image, in a graph: a convolution with a computed kernel, a constant bias.
-
-    Args:
-        layer: The layer.
-        forms: ``linear`` is used.
-    """
-
-    def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
-        super().__init__()
-        self.layer, self.forms = layer, forms
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(1, C_in, H, W) to (1, C_out, H', W')."""
-        layer = self.layer
-        shares = layer.attend(x, self.forms)
-        shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
-        kernel = (shares @ layer.bank).reshape(shape)
-        geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        y = F.conv2d(layer.pad(x), kernel, layer.bias, *geometry)
-        return y if layer.biases is None else y + (shares @ layer.biases).reshape(1, -1, 1, 1)
-
-
-class ChainForm(nn.Module):
-    """A grouped :class:`FoldedDynamicConv2d`, mostly a depthwise one, as a chain of constant convolutions.
-
-    Args:
-        layer: The layer.
-        forms: ``linear`` is used, and ``copied_pixels``: from so many on, kernels up to 3 x 3 are computed.
-    """
-
-    def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
-        super().__init__()
-        self.layer, self.forms = layer, forms
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C_out, H', W')."""
-        layer, copied = self.layer, self.forms.copied_pixels
-        pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
-        if copied is not None and max(layer.kernel_size) <= 3 and pixels >= copied:
-            return OneImageForm(layer, self.forms)(x)
-        shares = layer.attend(x, self.forms)
-        x = layer.pad(x)
-        y: Tensor | None = None
-        shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
-        for index, kernel in enumerate(layer.bank.unflatten(1, shape)):
-            scaled, bias = x * shares[:, index, None, None, None], layer.bias if index == 0 else None
-            part = F.conv2d(scaled, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-            y = part if y is None else part + y
-        assert y is not None
-        return y if layer.biases is None else y + (shares @ layer.biases)[:, :, None, None]

@@ -18,6 +18,8 @@ class GraphForms(NamedTuple):
         copied_pixels: The pixels from which kernels up to 3 x 3 are computed rather than a chain; None for never.
         computed_bias: Whether a convolution's bias may be computed as its weight may; else it is added afterwards.
         batch: ``one`` image, or ``any`` number of them by unfolding, which is slower.
+        mixing: A computed kernel is the shares' ``product`` with the bank, or the ``sum`` of the scaled kernels.
+        pointwise: A computed kernel of 1 x 1 is a ``convolution``'s, or multiplies the pixels as a matrix ``product``.
     """
 
     depthwise: str = "computed"
@@ -25,6 +27,8 @@ class GraphForms(NamedTuple):
     copied_pixels: int | None = None
     computed_bias: bool = True
     batch: str = "one"
+    mixing: str = "product"
+    pointwise: str = "convolution"
 
 
 COMPUTED = GraphForms()

@@ -1,0 +1,88 @@
+"""Dynamic layers in a graph of one image: a computed kernel, or constant kernels and the input scaled by shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pose.models.dynamic.graph_forms import GraphForms
+
+if TYPE_CHECKING:
+    from pose.models.dynamic.folded import FoldedDynamicConv2d
+
+
+class OneImageDynamic(nn.Module):
+    """A :class:`~pose.models.dynamic.folded.FoldedDynamicConv2d` of one image.
+
+    Args:
+        layer: The layer.
+        forms: ``depthwise``, ``pointwise``, ``mixing``, ``linear`` and ``copied_pixels`` are used.
+    """
+
+    def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
+        super().__init__()
+        self.layer, self.forms = layer, forms
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C_in, H, W) to (1, C_out, H', W')."""
+        layer = self.layer
+        shares = layer.attend(x, self.forms)
+        form = self._chain if self._is_chain(x) else self._computed
+        y = form(layer.pad(x), shares)
+        return y if layer.biases is None else y + (shares @ layer.biases).reshape(1, -1, 1, 1)
+
+    def _is_chain(self, x: Tensor) -> bool:
+        layer, copied = self.layer, self.forms.copied_pixels
+        if layer.groups == 1 or self.forms.depthwise != "chain":
+            return False
+        pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
+        return copied is None or max(layer.kernel_size) > 3 or pixels < copied
+
+    def _computed(self, x: Tensor, shares: Tensor) -> Tensor:
+        """A convolution whose kernel is mixed for the image, and whose bias is constant."""
+        layer = self.layer
+        kernel = self._sum(shares) if self.forms.mixing == "sum" else (shares @ layer.bank).reshape(self._shape())
+        if self.forms.pointwise == "product" and self._is_pointwise():
+            rows, columns = (int(side) for side in x.shape[2:])
+            y = torch.matmul(kernel.reshape(1, *kernel.shape[:2]), x.reshape(1, -1, rows * columns))
+            return (y + layer.bias.reshape(1, -1, 1)).reshape(1, -1, rows, columns)
+        return self._convolve(x, kernel, layer.bias)
+
+    def _is_pointwise(self) -> bool:
+        layer = self.layer
+        return layer.groups == 1 and layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)
+
+    def _sum(self, shares: Tensor) -> Tensor:
+        first, *others = (kernel * share for kernel, share in self._shared(shares))
+        for other in others:
+            first = first + other
+        return first
+
+    def _chain(self, x: Tensor, shares: Tensor) -> Tensor:
+        """K constant convolutions of the input scaled by each share, each added to the last."""
+        y: Tensor | None = None
+        for kernel, share in self._shared(shares):
+            part = self._convolve(x * share, kernel, self.layer.bias if y is None else None)
+            y = part if y is None else part + y
+        assert y is not None
+        return y
+
+    def _shared(self, shares: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each kernel and its share as (1, 1, 1, 1).
+
+        No index makes these: it would become layers that ncnn lacks, and in ONNX Runtime two operations a share.
+        """
+        kernels = self.layer.bank.unflatten(1, self._shape())
+        each = shares.split(1, 1) if len(kernels) > 1 else [shares]
+        return [(kernel, share.reshape(1, 1, 1, 1)) for kernel, share in zip(kernels, each, strict=True)]
+
+    def _shape(self) -> tuple[int, ...]:
+        layer = self.layer
+        return (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+
+    def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        layer = self.layer
+        return F.conv2d(x, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
