@@ -145,6 +145,9 @@ def export_file(
     kind, path = find_format(name), Path(path)
     if bank != BANKS[0] and kind.forms is not None or bank not in BANKS:
         raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
+    if int8 is not None and (not kind.int8 or output != "heatmaps"):
+        able = ", ".join(key for key, other in FORMATS.items() if other.int8)
+        raise OptionError(f"--format {name} with {output}: has no 8 bits; {able} have, with heatmaps")
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -162,9 +165,6 @@ def export_file(
             raise OptionError(f"--format {name}: gives heatmaps; keypoints are for {able}")
         network, reference = (with_decoder(part, settings).eval() for part in (EachImage(network), reference))
         x = torch.zeros(1, height, width, 3, dtype=torch.uint8)
-    if int8 is not None and (not kind.int8 or output != "heatmaps"):
-        able = ", ".join(key for key, other in FORMATS.items() if other.int8)
-        raise OptionError(f"--format {name} with {output}: has no 8 bits; {able} have, with heatmaps")
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
