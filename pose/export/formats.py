@@ -108,6 +108,7 @@ def export_file(
     output: str = "heatmaps",
     bank: str = BANKS[0],
     int8: Tensor | None = None,
+    bfloat16: bool = False,
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
 
@@ -126,6 +127,7 @@ def export_file(
         bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone. Where it rounds,
             heatmaps may differ by :data:`~pose.export.proof.ROUGH` of their spread.
         int8: Crops (N, 3, H, W) to set 8-bit arithmetic of native layers with; None for float32. They differ no more.
+        bfloat16: Whether native layers compute in bfloat16, on processors that do. They differ no more.
 
     Returns:
         The largest difference to PyTorch, of heatmaps or of scores; None where the file cannot be run on this kind of
@@ -143,6 +145,8 @@ def export_file(
         raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
     if int8 is not None and kind.forms is not None:
         raise OptionError(f"--format {name}: --int8 is for onnx and native")
+    if bfloat16 and (kind.forms is not None or int8 is not None):
+        raise OptionError(f"--format {name}: --bfloat16 is for native, and in place of --int8")
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -166,10 +170,12 @@ def export_file(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             made = Path(folder, path.name)
             try:
-                if int8 is None:
-                    writer.write(network, x, made)
-                else:
+                if int8 is not None:
                     writer.write_rounded(network, int8, made)
+                elif bfloat16:
+                    writer.write_bfloat16(network, made)
+                else:
+                    writer.write(network, x, made)
             except (PoseError, OSError):
                 raise
             except Exception as error:  # every converter has exceptions of its own
@@ -182,7 +188,7 @@ def export_file(
             else:
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if bank != BANKS[0] or int8 is not None:
+            if bank != BANKS[0] or int8 is not None or bfloat16:
                 check_rough(made, reference, (width, height), int8)
             elif difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
