@@ -24,7 +24,7 @@ from pose.export.errors import ExportError
 from pose.export.forms import FORMS, in_forms
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
-from pose.export.proof import TOLERANCE, check_rough, compare
+from pose.export.proof import TOLERANCE, compare, rough_difference
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
@@ -125,7 +125,7 @@ def export_file(
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
         bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone. Where it rounds,
-            heatmaps may differ by :data:`~pose.export.proof.ROUGH` of their spread.
+            heatmaps may differ as :func:`~pose.export.proof.rough_difference` says.
         int8: Crops (N, 3, H, W) to set 8-bit arithmetic of native layers with; None for float32. They differ no more.
         bfloat16: Whether native layers compute in bfloat16, on processors that do. They differ no more.
 
@@ -176,6 +176,8 @@ def export_file(
                     writer.write_bfloat16(network, made)
                 else:
                     writer.write(network, x, made)
+            except ExportError as error:
+                raise ExportError(str(error).replace(str(made), str(path))) from error
             except (PoseError, OSError):
                 raise
             except Exception as error:  # every converter has exceptions of its own
@@ -189,7 +191,10 @@ def export_file(
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
             if bank != BANKS[0] or int8 is not None or bfloat16:
-                check_rough(made, reference, (width, height), int8)
+                rough, most = rough_difference(made, reference, (width, height), int8)
+                if not rough <= most:
+                    told = f"heatmaps differ by {rough:.2g} of their spread, more than {most:g}"
+                    raise ExportError(f"{path}: rounded, {told}; not written")
             elif difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
