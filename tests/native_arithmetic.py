@@ -14,7 +14,8 @@ import pytest
 from pose.native import ahead, library
 
 ON_X86 = platform.machine() == "x86_64"
-RUNNABLE = {"x86-64": frozenset(), "x86-64-v3": ahead.AVX2, "x86-64-v4": ahead.AVX2 | ahead.LEVELS["avx512"][1]}
+MARCHES = {march: ahead.AVX2 | features for march, features in ahead.LEVELS.values()}
+RUNNABLE = {"x86-64": frozenset(), **MARCHES}
 """Compilers' names of processors and what they need; the first has none of the instructions."""
 
 

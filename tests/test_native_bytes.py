@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_arithmetic import ON_X86, arithmetic, compiled, pointer
+from native_arithmetic import arithmetic, pointer
 from small_project import assert_tested_alike, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
 from torch import nn
@@ -26,11 +26,6 @@ from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
 __all__ = ["arithmetic", "run_tool"]
-
-
-@pytest.mark.skipif(not ON_X86, reason="compiles for x86-64")
-def test_it_compiles_for_a_processor_with_sums_of_8_bit_products(tmp_path):
-    compiled("icelake-server", tmp_path / "arithmetic.so")
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

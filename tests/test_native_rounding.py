@@ -141,7 +141,8 @@ def test_a_network_that_8_bits_spoil_is_not_written(network, tmp_path, monkeypat
     monkeypatch.setattr("pose.native.rounding.LARGEST", 1)
     monkeypatch.setattr("pose.native.rounding.levels_of", lambda *_: np.array([9.0, 128.0], np.float32))
     monkeypatch.setattr("pose.export.writers.native.round_program", lambda *steps: round_program(*steps, 1e9))
-    with pytest.raises(ExportError, match="rounded, heatmaps differ by .* of their spread, more than 0.1; not written"):
+    told = r"/a\.native: rounded, heatmaps differ by .* of their spread, more than 0.1; not written"
+    with pytest.raises(ExportError, match=told):
         export_file(model, config, tmp_path / "a.native", "native", int8=crops)
     assert not list(tmp_path.iterdir())
 

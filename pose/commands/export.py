@@ -67,6 +67,9 @@ def main() -> None:
         help="of the test set, whose AP may fall by .5 in 8 bits; 0 for no test (default: 500)",
     )
     parser.add_argument(
+        "--bfloat16", action="store_true", help="for --format native: compute in bfloat16, on processors that do"
+    )
+    parser.add_argument(
         "--bank",
         choices=BANKS,
         default=BANKS[0],
@@ -105,6 +108,8 @@ def main() -> None:
         raise OptionError(f"--format {arguments.format}: --int8 is for {able}")
     if arguments.format != "native" and arguments.bank != BANKS[0]:
         raise OptionError(f"--format {arguments.format}: --bank is for native")
+    if arguments.bfloat16 and (arguments.format != "native" or arguments.int8 is not None):
+        raise OptionError(f"--format {arguments.format}: --bfloat16 is for native, and in place of --int8")
     if arguments.format == "web" and arguments.output != "heatmaps":
         raise OptionError("--format web: the page ends in skeletons; leave --output out")
     model = settings.build_model()
@@ -132,8 +137,8 @@ def main() -> None:
 
     batches = ", ".join(map(str, CHECKED_BATCHES))
     if kind.writer is not None:
-        options = dict(output=arguments.output, bank=arguments.bank, int8=crops, accept=accept)
-        checked = export_file(model, settings, out, arguments.format, calibration, **options)
+        options = dict(output=arguments.output, bank=arguments.bank, int8=crops, bfloat16=arguments.bfloat16)
+        checked = export_file(model, settings, out, arguments.format, calibration, accept=accept, **options)
         proved = f"at batch {batches if kind.any_batch else 1}"
         told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")

@@ -24,7 +24,7 @@ from pose.export.errors import ExportError
 from pose.export.forms import FORMS, in_forms
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
-from pose.export.proof import TOLERANCE, check_rough, compare
+from pose.export.proof import TOLERANCE, compare, rough_difference
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
@@ -110,6 +110,7 @@ def export_file(
     output: str = "heatmaps",
     bank: str = BANKS[0],
     int8: Tensor | None = None,
+    bfloat16: bool = False,
     accept: Callable[[Path], None] | None = None,
 ) -> float | None:
     """Writes a network in a format, runs it there and compares it with PyTorch; only then the files get their names.
@@ -128,6 +129,7 @@ def export_file(
         output: ``heatmaps``, or ``keypoints`` where the format has them.
         bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone.
         int8: Normalized crops (N, 3, H, W) to make a file of 8 bits with; None for float32.
+        bfloat16: Whether native layers compute in bfloat16, on processors that do.
         accept: Takes the file before it has its name, and raises an ExportError to refuse it.
 
     Returns:
@@ -136,8 +138,8 @@ def export_file(
 
     Raises:
         ExportError: The network does not convert, or the answers differ by more than 1e-4, or keypoints by more than a
-            hundredth of a crop's pixel. Those of 8 bits may differ by more, native layers' by
-            :data:`~pose.export.proof.ROUGH` of their spread.
+            hundredth of a crop's pixel. Those of 8 bits and bfloat16 may differ by more, native
+            layers' as :func:`~pose.export.proof.rough_difference` says.
         MissingExtra: The runtime, its converter or what makes 8 bits is not installed.
         OptionError: There is no such format, or it has no keypoints or no 8 bits.
         OutputError: The file cannot be written.
@@ -148,6 +150,8 @@ def export_file(
     if int8 is not None and (not kind.int8 or output != "heatmaps"):
         able = ", ".join(key for key, other in FORMATS.items() if other.int8)
         raise OptionError(f"--format {name} with {output}: has no 8 bits; {able} have, with heatmaps")
+    if bfloat16 and (kind.forms is not None or int8 is not None):
+        raise OptionError(f"--format {name}: --bfloat16 is for native, and in place of --int8")
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -171,10 +175,14 @@ def export_file(
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             made = Path(folder, path.name)
             try:
-                if int8 is None:
-                    writer.write(network, x, made)
-                else:
+                if int8 is not None:
                     writer.write_int8(network, x, int8, made)
+                elif bfloat16:
+                    writer.write_bfloat16(network, made)
+                else:
+                    writer.write(network, x, made)
+            except ExportError as error:
+                raise ExportError(str(error).replace(str(made), str(path))) from error
             except (PoseError, OSError):
                 raise
             except Exception as error:  # every converter has exceptions of its own
@@ -187,8 +195,11 @@ def export_file(
             else:
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if kind.forms is None and (bank != BANKS[0] or int8 is not None):
-                check_rough(made, reference, (width, height), int8)
+            if kind.forms is None and (bank != BANKS[0] or int8 is not None or bfloat16):
+                rough, most = rough_difference(made, reference, (width, height), int8)
+                if not rough <= most:
+                    told = f"heatmaps differ by {rough:.2g} of their spread, more than {most:g}"
+                    raise ExportError(f"{path}: rounded, {told}; not written")
             elif int8 is None and difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "

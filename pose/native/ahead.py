@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from pose.native.library import Library
 
 FOLDER = Path(__file__).parent / "built"
+AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 LEVELS = {
-    "avx512": ("x86-64-v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
+    "avx512_bf16": ("cooperlake", AVX512 | {"avx512_vnni", "avx512_bf16"}),
+    "avx512": ("x86-64-v4", AVX512),
     "avx2": ("x86-64-v3", frozenset()),
 }
-"""The compiler's name of each kind of processor and what the next one lacks of it; the fastest comes first."""
+"""The compiler's name of each kind of processor and what the last one lacks of it; the fastest comes first."""
 AVX2 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"})
 
 

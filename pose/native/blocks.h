@@ -1,4 +1,6 @@
-// Convolutions in 8 bits of float32 images: an image's values become unsigned bytes, a kernel's panels blocks of signed ones.
+// Convolutions in 8 bits or in bfloat16 of float32 images, whose values are rounded just before.
+//
+// In 8 bits an image's values become unsigned bytes, a kernel's panels blocks of signed ones.
 //
 // A block has a panel's sixteen scales and sixteen shifts, which take the place of a bias, then its bytes (words, 16, 4): four
 // neighbouring inputs lie together, those of a tap filled up with zeros. A byte q of an image stands for unit (q - zero), so
@@ -103,6 +105,31 @@ inline void to_bytes(const float* from, int64_t pixels, int64_t channels, const 
     }
     for (int64_t i = length; !whole && i < step; ++i) to[i] = 0;
   }
+}
+
+// Those kernels of an image in bfloat16, each panel made just before its products.
+inline Kernels in_pairs(const Kernels& kernels, int64_t taps, int64_t channels) {
+  Kernels made = kernels;
+  made.panel = [=](int64_t panel, float* scratch) {
+    thread_local std::vector<float> floats;
+    if (static_cast<int64_t>(floats.size()) < taps * channels * kPanel) floats.resize(taps * channels * kPanel);
+    make_pairs(kernels.panel(panel, floats.data()), taps, channels, reinterpret_cast<uint16_t*>(scratch));
+    return scratch;
+  };
+  return made;
+}
+
+// y = g(kernels * x + bias + shortcut), the kernels' panels being pairs.
+inline Image convolve_pairs(const Image& input, const Geometry& g, const Kernels& kernels, const Ends& ends) {
+  const Image x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
+  const int64_t step = (x.channels + 1) / 2 * 2;
+  const std::shared_ptr<float> memory = Spare::take(x.pixels() * step / 2);
+  auto* const pairs = reinterpret_cast<uint16_t*>(memory.get());
+  parallel_for(0, x.rows, 4, [&](int64_t begin, int64_t end) {
+    const int64_t start = begin * x.columns;
+    to_pairs(x.data + start * x.channels, (end - begin) * x.columns, x.channels, pairs + start * step);
+  });
+  return convolve_values<uint16_t>(input, pairs, step, g, kernels, ends);
 }
 
 // y = g(kernels * x + bias + shortcut), the kernels' panels being blocks.

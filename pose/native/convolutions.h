@@ -57,13 +57,31 @@ struct ByteLayer : Layer {
   }
 };
 
+// A static kernel in bfloat16: pairs (panels, words, 16, 2) and a bias.
+struct PairLayer : Layer {
+  Shape shape;
+  Constant pairs, bias;
+
+  PairLayer(const Shape& shape, Constant pairs, Constant bias) : shape(shape), pairs(pairs), bias(bias) {}
+
+  Image shape_after(const Image& x) const override { return shape.after(x); }
+
+  Image run(const Image& x, Flow& flow) const override {
+    shape.check(x);
+    const auto* from = reinterpret_cast<const float*>(pairs.words());
+    const Kernels kernels = kernels_at(shape.outputs, from, pairs.size() / 2 / shape.panels(), bias.floats());
+    return convolve_pairs(x, shape.geometry, kernels, flow.ends(shape.activation));
+  }
+};
+
 // W(x) is mixed from the bank by an attention; so is a part of the bias, `biases` (K, panels 16), if defined. A bank in bytes
 // has `scales` (panels 16), what a byte of each output is worth.
 struct DynamicLayer : Layer {
   Shape shape;
   Attention attention;
   Constant bank, bias, biases, scales;
-  Levels levels = {};  // of its images' bytes, if it works in 8 bits
+  Levels levels = {};   // of its images' bytes, if it works in 8 bits
+  bool pairs = false;  // whether it works in bfloat16
 
   DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases, Constant scales)
       : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases), scales(scales) {}
@@ -110,6 +128,7 @@ struct DynamicLayer : Layer {
 
   Image convolved(const Image& x, const Kernels& kernels, Flow& flow) const {
     const Ends ends = flow.ends(shape.activation);
+    if (pairs) return convolve_pairs(x, shape.geometry, in_pairs(kernels, shape.taps(), shape.inputs), ends);
     if (!(levels.unit > 0)) return convolve(x, shape.geometry, kernels, ends);
     const Kernels blocks = in_blocks(kernels, shape.taps(), shape.inputs, levels);
     return convolve_bytes(x, shape.geometry, blocks, levels, ends);

@@ -42,6 +42,9 @@ const char* pose_error() { return pose::error.c_str(); }
 
 double pose_peak(double seconds) { return pose::peak(seconds); }
 
+// Whether bfloat16 is computed by instructions of the processor.
+int pose_has_pairs() { return pose::kHasPairs; }
+
 Handle pose_program() { return new std::shared_ptr<pose::Program>(std::make_shared<pose::Program>()); }
 
 void pose_free(Handle program) { delete program; }

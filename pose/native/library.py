@@ -214,6 +214,7 @@ def load_inference() -> ctypes.CDLL:
     signatures = {
         "pose_error": (ctypes.c_char_p, ()),
         "pose_peak": (ctypes.c_double, (ctypes.c_double,)),
+        "pose_has_pairs": (ctypes.c_int, ()),
         "pose_program": (handle, ()),
         "pose_free": (None, (handle,)),
         "pose_layers": (number, (handle,)),

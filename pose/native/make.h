@@ -39,9 +39,20 @@ inline std::shared_ptr<const Layer> byte_layer(const Given& given) {
   return std::make_shared<ByteLayer>(shape, levels, bytes.bytes(), worth, bias);
 }
 
+// Pairs of bfloat16, and a bias.
+inline std::shared_ptr<const Layer> pair_layer(const Given& given) {
+  given.check(12, 2);
+  const Shape shape = given.shape();
+  const int64_t width = shape.panels() * kPanel, size = width * shape.taps() * ((shape.inputs + 1) / 2 * 2);
+  const Constant& pairs = given.constant(0);
+  if (shape.depthwise || !pairs.in_words() || pairs.size() != size)
+    refuse("a layer's constant has another size or type than its shape says");
+  return std::make_shared<PairLayer>(shape, pairs, given.floats(1, width));
+}
+
 // w1 and b1 of the attention, which may be missing, w2, b2, bank, bias, and biases, which may be missing; then, where there
 // are bytes, the scales of the bank and of w1; then the levels of the layer's images, where it works in 8 bits.
-inline std::shared_ptr<const Layer> dynamic_layer(const Given& given) {
+inline std::shared_ptr<const Layer> dynamic_layer(const Given& given, bool pairs) {
   given.check(12, given.constant_count == 7 || given.constant_count == 10 ? given.constant_count : 9);
   const Shape shape = given.shape();
   Attention attention = {given.constant(0, false), given.constant(1, false), given.constant(2), given.constant(3)};
@@ -72,7 +83,9 @@ inline std::shared_ptr<const Layer> dynamic_layer(const Given& given) {
   if (biases.defined() && given.floats(6, count * width).rows != count) refuse("a layer's biases are not one row a kernel");
   given.floats(3, count);
   auto layer = std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases, scales);
+  if (pairs && (shape.depthwise || given.constant_count == 10)) refuse("a layer in bfloat16 is not depthwise nor in 8 bits");
   if (given.constant_count == 10) layer->levels = byte_levels(given, shape, 9);
+  layer->pairs = pairs;
   return layer;
 }
 
@@ -119,7 +132,8 @@ inline std::shared_ptr<const Layer> squeeze_layer(const Given& given, const Prog
 inline std::shared_ptr<const Layer> make_layer(const std::string& kind, const Given& given, const Program& program) {
   if (kind == "static") return static_layer(given);
   if (kind == "static_bytes") return byte_layer(given);
-  if (kind == "dynamic") return dynamic_layer(given);
+  if (kind == "static_pairs") return pair_layer(given);
+  if (kind == "dynamic" || kind == "dynamic_pairs") return dynamic_layer(given, kind == "dynamic_pairs");
   if (kind == "decomposed") return decomposed_layer(given);
   if (kind == "squeeze") return squeeze_layer(given, program);
   if (kind == "max_pool") {

@@ -70,11 +70,12 @@ inline Image pad(const Image& x, int64_t rows, int64_t columns) {
 // y = g(kernels * x + bias + shortcut) of one image, which lies pixel by pixel.
 //
 // Its values `from` have their zeros around them already, `channels` a pixel. They are float32; or bytes, whose panels are
-// blocks as blocks.h has them.
+// blocks as blocks.h has them; or of bfloat16, whose panels pairs.h has.
 template <typename Value>
 Image convolve_values(const Image& input, const Value* from, int64_t channels, const Geometry& g, const Kernels& kernels,
                       const Ends& ends) {
   constexpr bool kBytes = std::is_same_v<Value, uint8_t>;
+  constexpr int64_t kTogether = sizeof(float) / sizeof(Value);
   const int64_t outputs = kernels.outputs;
   std::vector<float>* const averages = ends.averages;
   const int64_t height = g.out(0, input.rows), width = g.out(1, input.columns), pixels = height * width;
@@ -88,7 +89,7 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
     offsets[t] = rows_at_once ? t * g.dilation[0] * line
                               : t / g.size[1] * g.dilation[0] * line + t % g.size[1] * g.dilation[1] * channels;
   const bool plain = inner == channels && taps == 1 && g.stride[0] == 1 && g.stride[1] == 1;
-  const int64_t panel_size = kBytes ? 2 * kPanel + taps * inner / 4 * kPanel : taps * inner * kPanel;
+  const int64_t panel_size = (kBytes ? 2 * kPanel : 0) + taps * inner / kTogether * kPanel;
   const int64_t panels = panels_of(outputs), padded = panels * kPanel;
 
   Image y = Image::blank(outputs, height, width, ends.answer);
@@ -131,7 +132,9 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
         }
         Panel panel;
         if constexpr (kBytes)
-          panel.bytes = {addresses.data(), taps, inner / 4, nullptr};
+          panel.bytes = {addresses.data(), taps, inner / kTogether, nullptr};
+        else if constexpr (kTogether == 2)
+          panel.pairs = {addresses.data(), taps, inner / kTogether, nullptr};
         else
           panel.main = {addresses.data(), taps, inner, nullptr, kernels.pitch};
         if (kernels.more) {
@@ -149,7 +152,10 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
             panel.bias = own + kPanel;
             panel.bytes.weights = reinterpret_cast<const int8_t*>(own + 2 * kPanel);
           } else {
-            panel.main.weights = own;
+            if constexpr (kTogether == 2)
+              panel.pairs.weights = reinterpret_cast<const uint16_t*>(own);
+            else
+              panel.main.weights = own;
             if (kernels.bias) panel.bias = kernels.bias + place;
             if (kernels.scale) panel.scale = kernels.scale + place;
           }

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "byte_products.h"
 #include "tile_ends.h"
+#include "word_products.h"
 
 namespace pose {
 
@@ -81,6 +81,7 @@ inline void multiply_some(const Panel& panel, int64_t first, int64_t rows, const
     if (rows == kRows) {
       if constexpr (kRows <= kByteTile)
         if (panel.bytes.taps) return multiply_bytes<kRows, kCount>(panel, first, ahead, step);
+      if (panel.pairs.taps) return multiply_pairs<kRows, kCount>(panel, first, ahead, step);
       return multiply_rows<kRows, kCount>(panel, first, ahead, step);
     }
     multiply_some<kRows - 1, kCount>(panel, first, rows, ahead, step);
@@ -91,10 +92,12 @@ template <int kCount>
 void multiply_tiles(const Panel& panel, int64_t count) {
   const bool bytes = panel.bytes.taps > 0;
   const int64_t most = bytes ? kByteTile : kTile, tiles = (count + most - 1) / most;
-  const int64_t rows_of_weights = bytes ? panel.bytes.taps * panel.bytes.words : panel.main.taps * panel.main.inner;
+  int64_t rows_of_weights = panel.main.taps * panel.main.inner;
+  const void* weights = panel.main.weights;
+  if (bytes) rows_of_weights = panel.bytes.taps * panel.bytes.words, weights = panel.bytes.weights;
+  if (panel.pairs.taps) rows_of_weights = panel.pairs.taps * panel.pairs.words, weights = panel.pairs.weights;
   const int64_t step = panel.ahead_bytes / (tiles * rows_of_weights);
-  const char* ahead = panel.ahead ? panel.ahead : bytes ? reinterpret_cast<const char*>(panel.bytes.weights)
-                                               : reinterpret_cast<const char*>(panel.main.weights);
+  const char* ahead = panel.ahead ? panel.ahead : static_cast<const char*>(weights);
   for (int64_t tile = 0; tile < tiles; ++tile, ahead += step * rows_of_weights) {
     const int64_t first = tile * count / tiles, next = (tile + 1) * count / tiles;
     if (tile + 1 < tiles)  // where it will write, so that the first write need not wait

@@ -18,17 +18,19 @@ struct Product {
   int64_t pitch = kPanel;
 };
 
-// The same of bytes: stretches of `words`, four values each; weights are (taps words, 16, 4).
-struct ByteProduct {
-  const uint8_t* const* pixels = nullptr;
+// The same of values that lie several in a word of 32 bits: stretches of `words`; weights are (taps words, 16), words too.
+template <typename Pixel, typename Weight>
+struct WordProduct {
+  const Pixel* const* pixels = nullptr;
   int64_t taps = 0, words = 0;
-  const int8_t* weights = nullptr;
+  const Weight* weights = nullptr;
 };
 
 // y = g(scale (pixels weights) + more + bias + shortcut) for up to sixteen outputs of neighbouring pixels.
 struct Panel {
   Product main, more;
-  ByteProduct bytes;  // in place of main, if it has taps
+  WordProduct<uint8_t, int8_t> bytes;      // in place of main, if it has taps
+  WordProduct<uint16_t, uint16_t> pairs;  // likewise, of bfloat16
   const float *scale = nullptr, *bias = nullptr;  // by output, of sixteen; none if null
   const float* shortcut = nullptr;                // laid out as y
   float* y = nullptr;

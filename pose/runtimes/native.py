@@ -10,6 +10,7 @@ import numpy as np
 
 from pose.errors import CheckpointError
 from pose.native.library import NativeError
+from pose.native.pairs import has_pairs, is_in_pairs
 from pose.native.program import Program, Step
 from pose.native.program_file import load_program
 from pose.onnx_format import METADATA_KEY, NetworkMetadata
@@ -35,9 +36,13 @@ def open_program(path: str | Path, steps: Sequence[Step]) -> Program:
     """A file's program.
 
     Raises:
-        CheckpointError: Its steps are none, or are for images of other than three channels.
+        CheckpointError: Its steps are none, or are for images of other than three channels, or compute in bfloat16,
+            which this processor has no instructions for.
         NativeError: There is no library and none can be compiled.
     """
+    if is_in_pairs(steps) and not has_pairs():
+        told = "this processor has no instructions for it (AVX512-BF16)"
+        raise CheckpointError(f"{path}: computes in bfloat16, and {told}; export the network in float32 or 8 bits")
     try:
         program = Program(steps)
         program.shape(64, 64, 3)

@@ -32,4 +32,20 @@ void multiply_pixels(const uint8_t* pixels, int64_t count, int64_t words, const 
   panel.pitch = 16;
   pose::multiply(panel, count);
 }
+
+// Pixels (count, C) times a panel (C, 16), both float32, in bfloat16.
+void multiply_rounded(const float* pixels, int64_t count, int64_t channels, const float* weights, const float* bias, float* y) {
+  const int64_t words = (channels + 1) / 2;
+  std::vector<uint16_t> image(2 * words * count), kernel(words * 32);
+  pose::to_pairs(pixels, count, channels, image.data());
+  pose::make_pairs(weights, 1, channels, kernel.data());
+  std::vector<const uint16_t*> addresses;
+  for (int64_t i = 0; i < count; ++i) addresses.push_back(image.data() + 2 * words * i);
+  pose::Panel panel;
+  panel.pairs = {addresses.data(), 1, words, kernel.data()};
+  panel.bias = bias;
+  panel.y = y;
+  panel.pitch = 16;
+  pose::multiply(panel, count);
+}
 }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pose.export.errors import ExportError
 from pose.models.native.inference.layers import NativeModule
+from pose.native.pairs import has_pairs, pair_program
 from pose.native.program import Step
 from pose.native.program_file import add_details, save_program
 from pose.native.rounding import round_program
@@ -36,6 +37,19 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
         ExportError: As for :func:`write`.
     """
     save_program(path, round_program(steps_of(network, path), crops.permute(0, 2, 3, 1).contiguous().numpy()))
+
+
+def write_bfloat16(network: nn.Module, path: Path) -> None:
+    """The same in bfloat16.
+
+    Raises:
+        ExportError: As for :func:`write`, or this processor, which is to check the file, has no instructions for it.
+    """
+    if not has_pairs():
+        raise ExportError(
+            f"{path}: this processor has no instructions for bfloat16 (AVX512-BF16), to check it; not written"
+        )
+    save_program(path, pair_program(steps_of(network, path)))
 
 
 def steps_of(network: nn.Module, path: str | Path) -> list[Step]:
