@@ -142,15 +142,16 @@ LAYERS = {
 }
 
 
+@pytest.mark.parametrize("height", [6, 1])  # a decomposed layer computes many pixels otherwise than few
 @pytest.mark.parametrize("images", [1, 5])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers_learn_what_they_learn_in_torch(name, images):
+def test_layers_learn_what_they_learn_in_torch(name, images, height):
     conv = LAYERS[name]()
     right = ConvNormAct(conv, conv.out_channels, nn.Hardswish(inplace=True)).double()
     for parameter in right.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     mine = use_native_training(copy.deepcopy(right).float()).to(memory_format=LAST)
-    x = leaf(images, 12, 6, 7)
+    x = leaf(images, 12, height, 7)
     wide = x.detach().double().requires_grad_()
     y, expected = mine(x), right(wide)
     close(y, expected, forward=True)

@@ -65,14 +65,14 @@ class DecomposedPointwise(torch.autograd.Function):
         y, latent, moments, found = _OPERATIONS.decomposed_forward.default(x, *made, center, ctx.eps)
         if norms is not None:
             norms.move(found, len(x) * x.shape[2] * x.shape[3])
-        ctx.save_for_backward(x, *made, latent, moments, averages, *matrices, *kept)
+        ctx.save_for_backward(x, *made, latent, moments, center, averages, *matrices, *kept)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, *rest = ctx.saved_tensors
-        made, branch = rest[:8], rest[8:]
+        made, branch = rest[:9], rest[9:]
         grads = _OPERATIONS.decomposed_backward.default(grad, x, *made, ctx.eps)
         grad_x, grad_weight, grad_p, grad_q, grad_scale, grad_phi, grad_norms = grads
         grad_averages, *grad_matrices = _OPERATIONS.branch_backward.default(grad_scale, grad_phi, *branch)

@@ -200,34 +200,33 @@ class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
             return super().forward(x)
         branch, residual = self.branch, self.residual
         matrices = branch.matrices if isinstance(branch, NativeTrainedBranch) else None
+        pool_size = 0 if branch is None else branch.pool_size
         bias = None if self.bias is None else self.bias[None]
-        if matrices is not None and isinstance(residual, DepthwiseResidual) and branch.pool_size == 1:
+        if matrices is not None and isinstance(residual, DepthwiseResidual) and pool_size == 1:
             factors = (self.weight, residual.p, residual.r)
             y = DecomposedDepthwise.apply(x, self.pool_cache.take(x), *matrices, *factors, self.stride[0])
             return add_bias(y, bias)
         if self.depthwise:
             weight, bias = self.kernel(x)
             return add_bias(Conv.apply(x, weight, self.stride[0]), bias)
-        norms = latent_norms(residual)
         # one pixel a channel has no statistics, and blocks are products of their own
-        if matrices is None or norms is None or residual.phi_shape[0] > 1 or x.numel() == x.shape[1]:
+        one = type(residual) is ChannelResidual and residual.phi_shape[0] == 1 and x.numel() > x.shape[1]
+        norms = latent_norms(residual) if isinstance(residual, ChannelResidual) and one else None
+        if matrices is None or residual is None or norms is None:
             return super().forward(x)
         affine, kept = norms
-        averages = self.pool_cache.take(x) if branch.pool_size == 1 else None
+        averages = self.pool_cache.take(x) if pool_size == 1 else None
         factors = (self.weight.flatten(1), residual.p, residual.q, *affine)
-        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *factors, branch.pool_size, kept), bias)
+        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *factors, pool_size, kept), bias)
 
 
-def latent_norms(residual: nn.Module | None) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
+def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
     """What :class:`DecomposedPointwise` wants of a residual's normalisations; None where it cannot compute them."""
-    if type(residual) is not ChannelResidual:
-        return None
-    norms = [norm for norm in (residual.norm_in, residual.norm_out) if norm is not None]
-    if not norms:
+    first, second = residual.norm_in, residual.norm_out
+    if first is None or second is None:
         return 4 * (None,), None
-    first, second = norms
     alike = (first.momentum, first.eps) == (second.momentum, second.eps)
-    plain = all(norm.affine and norm.track_running_stats and norm.training for norm in norms)
+    plain = all(norm.affine and norm.track_running_stats and norm.training for norm in (first, second))
     if not alike or not plain or first.momentum is None:
         return None
     running = (first.running_mean, first.running_var, second.running_mean, second.running_var)

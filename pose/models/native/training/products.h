@@ -66,11 +66,11 @@ inline void unpack(const Panels& panels, float* matrix) {
   });
 }
 
-// A tile: out (R, V vectors) = a (R, k) b (k, V vectors), times a factor a column if there are `factors`, plus what is there
-// if `add`. `width` columns are written.
+// A tile: out (R, V vectors) = a (R, k) b (k, V vectors), times a factor and plus a term a column if there are `factors` and
+// `terms`, plus what is there if `add`. `width` columns are written.
 template <int R, int V>
 inline void tile(const float* a, int64_t stride, const float* b, int64_t k, float* out, int64_t apart, int64_t width,
-                 bool add, const float* factors) {
+                 bool add, const float* factors, const float* terms) {
   Lanes sums[R][V] = {};
   for (int64_t i = 0; i < k; ++i, b += V * kLanes) {
     Lanes row[V];
@@ -88,6 +88,12 @@ inline void tile(const float* a, int64_t stride, const float* b, int64_t k, floa
       const Lanes factor = load<Lanes>(factors + v * kLanes);
 #pragma GCC unroll 24
       for (int r = 0; r < R; ++r) sums[r][v] *= factor;
+    }
+  if (terms)
+    for (int v = 0; v < V; ++v) {
+      const Lanes term = load<Lanes>(terms + v * kLanes);
+#pragma GCC unroll 24
+      for (int r = 0; r < R; ++r) sums[r][v] += term;
     }
   if (width == V * kLanes) {
 #pragma GCC unroll 24
@@ -117,29 +123,29 @@ inline void with_rows(int64_t rows, const Run& run) {
 
 template <int V>
 inline void panel(const float* a, int64_t stride, int64_t pixels, const float* b, int64_t k, float* out, int64_t apart,
-                  int64_t width, bool add, const float* factors) {
+                  int64_t width, bool add, const float* factors, const float* terms) {
   constexpr int R = kSums / V;
   for (int64_t p = 0; p < pixels; p += R)
     with_rows<R>(std::min<int64_t>(pixels - p, R), [&](auto rows) {
-      tile<decltype(rows)::value, V>(a + p * stride, stride, b, k, out + p * apart, apart, width, add, factors);
+      tile<decltype(rows)::value, V>(a + p * stride, stride, b, k, out + p * apart, apart, width, add, factors, terms);
     });
 }
 
-// out (pixels, columns) = a (pixels, rows) b, times a factor a column if there are `factors` (whole vectors), plus what is
-// there if `add`; rows of a and out lie `stride` and `apart` values from each other.
+// out (pixels, columns) = a (pixels, rows) b, times a factor and plus a term a column if there are `factors` and `terms`
+// (whole vectors), plus what is there if `add`; rows of a and out lie `stride` and `apart` values from each other.
 inline void multiply(const float* a, int64_t stride, int64_t pixels, const Panels& b, float* out, int64_t apart,
-                     bool add = false, const float* factors = nullptr) {
+                     bool add = false, const float* factors = nullptr, const float* terms = nullptr) {
   const int64_t block = std::max<int64_t>(kCached / std::max<int64_t>(b.rows, 1) / kSums, 1) * kSums;
   for (int64_t p = 0; p < pixels; p += block) {
     const int64_t some = std::min(block, pixels - p);
     each_panel(b.rows, b.columns, [&](int64_t first, int64_t width, int64_t place) {
       const float *rows = a + p * stride, *from = b.values + place;
       float* to = out + p * apart + first;
-      const float* own = factors ? factors + first : nullptr;
+      const float *own = factors ? factors + first : nullptr, *more = terms ? terms + first : nullptr;
       const int64_t written = std::min(width, b.columns - first);
-      if (width == 3 * kLanes) panel<3>(rows, stride, some, from, b.rows, to, apart, written, add, own);
-      if (width == 2 * kLanes) panel<2>(rows, stride, some, from, b.rows, to, apart, written, add, own);
-      if (width == kLanes) panel<1>(rows, stride, some, from, b.rows, to, apart, written, add, own);
+      if (width == 3 * kLanes) panel<3>(rows, stride, some, from, b.rows, to, apart, written, add, own, more);
+      if (width == 2 * kLanes) panel<2>(rows, stride, some, from, b.rows, to, apart, written, add, own, more);
+      if (width == kLanes) panel<1>(rows, stride, some, from, b.rows, to, apart, written, add, own, more);
     });
   }
 }
