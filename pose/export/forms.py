@@ -29,8 +29,8 @@ FORMS = {
     "onnx-single": COMPUTED,
     "ncnn": COMPUTED,
     "mnn": COMPUTED,
-    "litert": COMPUTED,
-    "executorch": COMPUTED,
+    "litert": GraphForms(pointwise="product"),
+    "executorch": GraphForms(depthwise="chain", pointwise="product"),
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
