@@ -34,8 +34,8 @@ FORMS = {
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
-"""What each runtime is given: by measurement OpenVINO and ncnn (docs/deployment.md has the figures) and ONNX Runtime
-(docs/benchmarks/export.md); the others get what every converter takes."""
+"""What each runtime is given: by measurement OpenVINO, ncnn, LiteRT and ExecuTorch (docs/deployment.md has the figures)
+and ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
 
 
 def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
