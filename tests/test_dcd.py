@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from pose.models.backbones.mobilenet_v2 import MobileNetV2
 from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dcd_branch import BranchForm
+from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.makers import DCDConvs
 from pose.models.dynamic.per_image_conv import convolve_per_image
 
@@ -319,3 +321,16 @@ def test_table_3b_is_the_roles(roles, published):
 def test_a_bad_value_is_a_value_error_that_names_the_argument(name, arguments):
     with pytest.raises(ValueError, match=name):
         DCDConv2d(**{"in_channels": 8, "out_channels": 8, "kernel_size": 3, **arguments})
+
+
+@pytest.mark.parametrize("size", [(6, 5), (7, 4), (2, 9)])
+def test_a_branch_in_a_graph_averages_as_its_layer_does(size):
+    branch = DCDConv2d(6, 6, 3, padding=1, pool_size=2).branch
+    x = torch.randn(1, 6, *size)
+    with torch.no_grad():
+        expected, found = branch(x), BranchForm(branch, GraphForms())(x)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one)
+    program = torch.export.export(BranchForm(branch, GraphForms()), (x,))
+    made = {str(node.target) for node in program.graph.nodes}
+    assert not any(name in target for target in made for name in ("eye", "adaptive", "arange"))

@@ -50,7 +50,7 @@ class NumberedForm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         layer = self.layer
-        self.shares[self.number] = layer.attend(F.adaptive_avg_pool2d(x, 1))  # an average that needs no rearranging
+        self.shares[self.number] = layer.shares(F.adaptive_avg_pool2d(x, 1).flatten(1))  # needs no rearranging
         x = layer.pad(x)
         return F.conv2d(x, self.numbers, self.name, layer.stride, layer.padding, layer.dilation, layer.groups)
 

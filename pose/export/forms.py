@@ -29,13 +29,13 @@ FORMS = {
     "onnx-single": COMPUTED,
     "ncnn": COMPUTED,
     "mnn": COMPUTED,
-    "litert": COMPUTED,
-    "executorch": COMPUTED,
+    "litert": GraphForms(pointwise="product"),
+    "executorch": GraphForms(depthwise="chain", pointwise="product"),
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
-"""What each runtime is given: by measurement OpenVINO and ncnn (docs/deployment.md has the figures) and ONNX Runtime
-(docs/benchmarks/export.md); the others get what every converter takes."""
+"""What each runtime is given: by measurement OpenVINO, ncnn, LiteRT and ExecuTorch (docs/deployment.md has the figures)
+and ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
 
 
 def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
 
 
 def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None:
-    """Writes ``path`` in 8 bits, whose input and output stay float32.
+    """Writes ``path`` in 8 bits, whose input, output and last convolution stay float32.
+
+    Heatmaps of 256 levels have equal neighbors where decoding asks which is higher: AP was .4 lower with them.
 
     Args:
         network: The network.
@@ -26,11 +29,14 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
     write(network, x, path)
     package = "ai_edge_quantizer"
     quantizer, recipe, types = (require(f"{package}.{name}") for name in ("quantizer", "recipe", "qtyping"))
+    interpreter = require("ai_edge_litert.interpreter").Interpreter(str(path))
+    kinds, names = types.TFLOperationName, {part["index"]: part["name"] for part in interpreter.get_tensor_details()}
+    outputs = [step["outputs"][0] for step in interpreter._get_ops_details() if step["op_name"] == "CONV_2D"]
     made = quantizer.Quantizer(str(path))
     made.load_quantization_recipe(recipe.static_wi8_ai8())
-    for end in (types.TFLOperationName.INPUT, types.TFLOperationName.OUTPUT):
-        made.update_quantization_recipe(regex=".*", operation_name=end, algorithm_key="no_quantize")
-    interpreter = require("ai_edge_litert.interpreter").Interpreter(str(path))
+    exact = [(kinds.INPUT, ".*"), (kinds.OUTPUT, ".*"), (kinds.TRANSPOSE, ".*")]
+    for kind, name in (*exact, (kinds.CONV_2D, re.escape(names[outputs[-1]]))):
+        made.update_quantization_recipe(regex=name, operation_name=kind, algorithm_key="no_quantize")
     ((name, ends),) = interpreter.get_signature_list().items()
     (entry,) = ends["inputs"]
     ranges = made.calibrate({name: [{entry: crop.numpy()} for crop in crops.split(1)]})

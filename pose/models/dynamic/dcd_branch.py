@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,9 +121,20 @@ class BranchForm(nn.Module):
         if self.branch.pool_size == 1:
             return x.mean((2, 3))
         height, width = int(x.shape[2]), int(x.shape[3])
-        pixel = torch.eye(height * width, device=x.device).view(1, -1, height, width)
-        parts = F.adaptive_avg_pool2d(pixel, self.branch.pool_size).view(height * width, -1)
-        return (x.flatten(2) @ parts).flatten(1)
+        parts = np.kron(_parts(height, self.branch.pool_size), _parts(width, self.branch.pool_size))
+        return (x.flatten(2) @ torch.tensor(parts, device=x.device)).flatten(1)
+
+
+def _parts(size: int, count: int) -> np.ndarray:
+    """What a side's ``count`` averages are made of, as of ``F.adaptive_avg_pool2d``: (size, count) float32.
+
+    It is made without torch, whose exporter would have it made again for every image.
+    """
+    matrix = np.zeros((size, count), np.float32)
+    for index in range(count):
+        first, end = index * size // count, -(-(index + 1) * size // count)
+        matrix[first:end, index] = 1 / (end - first)
+    return matrix
 
 
 def default_latent_channels(in_channels: int, out_channels: int, pool_size: int, rule: str, elements: int = 1) -> int:

@@ -25,6 +25,9 @@ class OneImageDynamic(nn.Module):
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
         super().__init__()
         self.layer, self.forms = layer, forms
+        if layer.groups > 1 and forms.depthwise == "chain":
+            for index, kernel in enumerate(layer.bank.unflatten(1, self._shape())):
+                self.register_buffer(f"kernel{index}", kernel.clone())  # a part of the bank is no constant to exporters
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
@@ -56,7 +59,8 @@ class OneImageDynamic(nn.Module):
         return layer.groups == 1 and layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)
 
     def _sum(self, shares: Tensor) -> Tensor:
-        first, *others = (kernel * share for kernel, share in self._shared(shares))
+        kernels = self.layer.bank.unflatten(1, self._shape())
+        first, *others = (kernel * share for kernel, share in zip(kernels, self._each(shares), strict=True))
         for other in others:
             first = first + other
         return first
@@ -64,20 +68,19 @@ class OneImageDynamic(nn.Module):
     def _chain(self, x: Tensor, shares: Tensor) -> Tensor:
         """K constant convolutions of the input scaled by each share, each added to the last."""
         y: Tensor | None = None
-        for kernel, share in self._shared(shares):
-            part = self._convolve(x * share, kernel, self.layer.bias if y is None else None)
+        for index, share in enumerate(self._each(shares)):
+            part = self._convolve(x * share, self.get_buffer(f"kernel{index}"), self.layer.bias if y is None else None)
             y = part if y is None else part + y
         assert y is not None
         return y
 
-    def _shared(self, shares: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Each kernel and its share as (1, 1, 1, 1).
+    def _each(self, shares: Tensor) -> list[Tensor]:
+        """(1, K) to K of (1, 1, 1, 1).
 
         No index makes these: it would become layers that ncnn lacks, and in ONNX Runtime two operations a share.
         """
-        kernels = self.layer.bank.unflatten(1, self._shape())
-        each = shares.split(1, 1) if len(kernels) > 1 else [shares]
-        return [(kernel, share.reshape(1, 1, 1, 1)) for kernel, share in zip(kernels, each, strict=True)]
+        each = shares.split(1, 1) if len(self.layer.bank) > 1 else [shares]
+        return [share.reshape(1, 1, 1, 1) for share in each]
 
     def _shape(self) -> tuple[int, ...]:
         layer = self.layer

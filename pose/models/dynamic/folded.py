@@ -69,7 +69,10 @@ class FoldedDynamicConv2d(PerImageConv2d):
 
     def attend(self, x: Tensor, forms: GraphForms = COMPUTED) -> Tensor:
         """(N, C_in, H, W) to the kernels' shares (N, K), of ``forms`` with ``linear``."""
-        pooled = x.mean((2, 3))
+        return self.shares(x.mean((2, 3)), forms)
+
+    def shares(self, pooled: Tensor, forms: GraphForms = COMPUTED) -> Tensor:
+        """Averages (N, C_in) to what :meth:`attend` returns."""
         if self.w1 is None:
             return linear(pooled, self.w2, self.b2, forms).sigmoid()
         hidden = linear(pooled, self.w1.to(pooled.dtype), self.b1, forms).relu_()
