@@ -26,7 +26,7 @@ class LatentNorms(NamedTuple):
     Args:
         running: Means and variances of norm_in and of norm_out, (L,) each; moved in place.
         batches: What counts the batches of each; moved in place.
-        momentum, eps: Of both.
+        momentum, eps: What both have.
     """
 
     running: tuple[Tensor, Tensor, Tensor, Tensor]

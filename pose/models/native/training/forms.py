@@ -6,7 +6,7 @@ what those are. :func:`pose.models.native.training.layers.use_native_training` p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -180,7 +180,7 @@ class NativeTrainedBranch(NativeTrained, DynamicBranch):
 
     @property
     def matrices(self) -> tuple[Tensor, ...] | None:
-        """Those of its four fully connected layers; None where it gives not both Lambda and Phi."""
+        """The weights of its four fully connected layers; None where it gives not both Lambda and Phi."""
         if self.to_lambda is None or self.to_phi is None:
             return None
         return self.reduce.weight, self.gate.weight, self.to_lambda.weight, self.to_phi.weight
@@ -216,13 +216,14 @@ class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
             return super().forward(x)
         affine, kept = norms
         averages = self.pool_cache.take(x) if pool_size == 1 else None
-        factors = (self.weight.flatten(1), residual.p, residual.q, *affine)
-        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *factors, pool_size, kept), bias)
+        own = (self.weight.flatten(1), residual.p, residual.q, *affine)
+        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *own, pool_size, kept), bias)
 
 
 def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
     """What :class:`DecomposedPointwise` wants of a residual's normalisations; None where it cannot compute them."""
-    first, second = residual.norm_in, residual.norm_out
+    first: Any = residual.norm_in
+    second: Any = residual.norm_out
     if first is None or second is None:
         return 4 * (None,), None
     alike = (first.momentum, first.eps) == (second.momentum, second.eps)
