@@ -68,9 +68,11 @@ class Targets:
         self.state = {"model": self.model.state_dict(), "epoch": 3, "settings": tiny.to_dict()}
         export_onnx(self.model, tiny, folder / "good.onnx")
         self.onnx = onnx.load(folder / "good.onnx")
-        export_file(self.model, tiny, folder / "good.native", "native")
-        with zipfile.ZipFile(folder / "good.native") as archive:
-            self.native = {name: archive.read(name) for name in archive.namelist()}
+        self.native = []
+        for crops in (None, torch.randn(4, 3, 64, 32)):
+            export_file(self.model, tiny, folder / "good.native", "native", int8=crops)
+            with zipfile.ZipFile(folder / "good.native") as archive:
+                self.native.append({name: archive.read(name) for name in archive.namelist()})
         self.saved = self._predictions()
         (folder / "uploads").mkdir()
         app = create_app(Predictor(BrightestSpot()), folder / "uploads", 200_000, 6)
@@ -242,11 +244,12 @@ class Targets:
         predictor(np.zeros((40, 30, 3), np.uint8))
 
     def read_native(self, edits: list, breaks: list) -> None:
-        """A file of native layers, whose steps and details are changed."""
-        documents = edited({name: json.loads(self.native[name]) for name in (STEPS, DETAILS)}, edits)
+        """A file of native layers, in float32 or 8 bits, whose steps and details are changed."""
+        good = self.native[len(repr(edits)) % 2]
+        documents = edited({name: json.loads(good[name]) for name in (STEPS, DETAILS)}, edits)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            for name, content in self.native.items():
+            for name, content in good.items():
                 if name not in (STEPS, DETAILS):
                     archive.writestr(name, content)
             for name, document in documents.items() if isinstance(documents, dict) else ():
