@@ -212,12 +212,12 @@ class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
         # one pixel a channel has no statistics, and blocks are products of their own
         one = type(residual) is ChannelResidual and residual.phi_shape[0] == 1 and x.numel() > x.shape[1]
         norms = latent_norms(residual) if isinstance(residual, ChannelResidual) and one else None
-        if matrices is None or residual is None or norms is None:
+        if matrices is None or norms is None or not isinstance(residual, ChannelResidual):
             return super().forward(x)
         affine, kept = norms
         averages = self.pool_cache.take(x) if pool_size == 1 else None
-        factors = (self.weight.flatten(1), residual.p, residual.q, *affine)
-        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *factors, pool_size, kept), bias)
+        parameters = (self.weight.flatten(1), residual.p, residual.q, *affine)
+        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *parameters, pool_size, kept), bias)
 
 
 def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
@@ -231,5 +231,10 @@ def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], 
         return None
     running = (first.running_mean, first.running_var, second.running_mean, second.running_var)
     batches = (first.num_batches_tracked, second.num_batches_tracked)
-    kept = LatentNorms(running, batches, first.momentum, first.eps)
+    kept = LatentNorms(
+        tuple(value for value in running if value is not None),
+        tuple(value for value in batches if value is not None),
+        first.momentum,
+        first.eps,
+    )
     return (first.weight, first.bias, second.weight, second.bias), kept
