@@ -29,8 +29,8 @@ class LatentNorms(NamedTuple):
         momentum, eps: What both have.
     """
 
-    running: tuple[Tensor, Tensor, Tensor, Tensor]
-    batches: tuple[Tensor, Tensor]
+    running: tuple[Tensor, ...]
+    batches: tuple[Tensor, ...]
     momentum: float
     eps: float
 

@@ -6,7 +6,7 @@ what those are. :func:`pose.models.native.training.layers.use_native_training` p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -180,7 +180,7 @@ class NativeTrainedBranch(NativeTrained, DynamicBranch):
 
     @property
     def matrices(self) -> tuple[Tensor, ...] | None:
-        """The weights of its four fully connected layers; None where it gives not both Lambda and Phi."""
+        """Those of its four fully connected layers; None where it gives not both Lambda and Phi."""
         if self.to_lambda is None or self.to_phi is None:
             return None
         return self.reduce.weight, self.gate.weight, self.to_lambda.weight, self.to_phi.weight
@@ -212,18 +212,17 @@ class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
         # one pixel a channel has no statistics, and blocks are products of their own
         one = type(residual) is ChannelResidual and residual.phi_shape[0] == 1 and x.numel() > x.shape[1]
         norms = latent_norms(residual) if isinstance(residual, ChannelResidual) and one else None
-        if matrices is None or residual is None or norms is None:
+        if matrices is None or norms is None or not isinstance(residual, ChannelResidual):
             return super().forward(x)
         affine, kept = norms
         averages = self.pool_cache.take(x) if pool_size == 1 else None
-        own = (self.weight.flatten(1), residual.p, residual.q, *affine)
-        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *own, pool_size, kept), bias)
+        parameters = (self.weight.flatten(1), residual.p, residual.q, *affine)
+        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *parameters, pool_size, kept), bias)
 
 
 def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
     """What :class:`DecomposedPointwise` wants of a residual's normalisations; None where it cannot compute them."""
-    first: Any = residual.norm_in
-    second: Any = residual.norm_out
+    first, second = residual.norm_in, residual.norm_out
     if first is None or second is None:
         return 4 * (None,), None
     alike = (first.momentum, first.eps) == (second.momentum, second.eps)
@@ -232,5 +231,10 @@ def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], 
         return None
     running = (first.running_mean, first.running_var, second.running_mean, second.running_var)
     batches = (first.num_batches_tracked, second.num_batches_tracked)
-    kept = LatentNorms(running, batches, first.momentum, first.eps)
+    kept = LatentNorms(
+        tuple(value for value in running if value is not None),
+        tuple(value for value in batches if value is not None),
+        first.momentum,
+        first.eps,
+    )
     return (first.weight, first.bias, second.weight, second.bias), kept
