@@ -1,14 +1,17 @@
 """The frontier: the front by hand, and the tool's table and plot of a tiny network in the forms that it has."""
 
 import runpy
+from dataclasses import replace
 
 import pytest
 from small_project import TOOLS, write_project
 
 from pose.checkpoint import load_weights
 from pose.config import load_settings
-from pose.export.frontier import Point, best_within, front, frontier_rows
-from pose.export.measured_networks import Network
+from pose.export.frontier import Point, _rounded, best_within, front, frontier_rows, measure_points
+from pose.export.measured_networks import Network, take_part
+
+TRAINED = {"annotations": "annotations/person_keypoints_val2017.json", "images": "val2017"}
 
 
 def test_the_front_is_what_nothing_beats():
@@ -47,3 +50,20 @@ def test_the_tool_writes_table_and_plot(tmp_path, monkeypatch, capsys):
     assert "Within 1e-06 ms here: nothing." in text and "Within 1e+06 ms here: tiny" in text
     assert "| other |" not in text and "other: left out" in capsys.readouterr().out
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_native_files_that_round_are_points_of_their_own(tmp_path, native_layers):
+    folder = write_project(tmp_path)
+    settings = load_settings(folder / "tiny.py", {f"data.train.{key}": value for key, value in TRAINED.items()})
+    model = settings.build_model()
+    load_weights(model, folder / "tiny.pth")
+    tested = settings.data.tested
+    part = take_part(settings.data.path(tested.annotations), tested.images, 3, tmp_path / "part.json")
+    told = []
+    network = Network(model.eval(), settings)
+    points = measure_points({"tiny": network}, (), part, tmp_path, 2, 1, told.append)
+    forms = {point.form for point in points}
+    assert {"PyTorch", "native layers", "native layers, 8 bits"} <= forms, told
+    missing = replace(settings, data=replace(settings.data, root=str(tmp_path / "nowhere")))
+    assert "native layers, 8 bits" not in _rounded(Network(model, missing), settings, part, tmp_path / "a", told.append)
+    assert "a: 8 bits are left out" in told[-1]

@@ -4,11 +4,11 @@
         python tools/frontier.py --data data/people --within 5 10 --plot frontier.svg
     ... python tools/frontier.py --data data/people --sizes 160x128 192x160 --formats native openvino
 
-Each network runs in PyTorch, by native layers, with float32 and bfloat16 banks, and in every runtime that is installed:
-one crop at a time, one thread, all in turns in one process, processor time. AP is that of annotated boxes of a fixed
-part of the networks' test set, by one forward pass without the flip average, which would take as long again. --sizes
-has the networks run, as they are, on crops of other sizes (height x width) than they were trained on as well; their AP
-is measured like any other.
+Each network runs in PyTorch, by native layers, with banks of float32, bfloat16 and 8 bits, in 8 bits (set by training
+persons) and, where the processor has it, in bfloat16, and in every runtime that is installed: one crop at a time, one
+thread, all in turns in one process, processor time. AP is that of annotated boxes of a fixed part of the networks' test
+set, by one forward pass without the flip average, which would take as long again. --sizes has the networks run, as they
+are, on crops of other sizes (height x width) than they were trained on as well; their AP is measured like any other.
 """
 
 from __future__ import annotations

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from pose.benchmark import Case, Entry, compare
+from pose.config import Settings
 from pose.data_settings import Split
+from pose.errors import DataError
 from pose.export.errors import ExportError
+from pose.export.formats import BANKS, export_file
 from pose.export.installed import HERE, runtime_of
+from pose.export.int8 import training_crops
 from pose.export.measured_networks import Network, average_precision
 from pose.export.proof import TOLERANCE
 from pose.export.runtime_table import MILLISECONDS, opened, write_file
@@ -20,6 +25,10 @@ from pose.files import replacing
 from pose.models import native
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.base import DynamicLayer
+from pose.native.pairs import has_pairs
+
+CROPS = 64
+"""Training persons that 8 bits are set by, as tools/export.py has it."""
 
 LEAST_SPAN = 0.05
 """The least range of AP that a plot shows."""
@@ -84,6 +93,8 @@ def measure_points(
                 told(f"{key}: left out, {error}")
                 continue
             found[f"{runtime_of(name)}, {name} file"] = opened(path), exact
+        if native.available():
+            found |= _rounded(network, settings, part, folder / key, told)
         for form, (module, ap) in found.items():
             entries[f"{key}, {form}"] = Entry(module, "any", torch.contiguous_format, shape=shape)
             precisions[f"{key}, {form}"] = key, form, ap
@@ -100,12 +111,48 @@ def _in_torch(network: Network, x: torch.Tensor) -> tuple[dict[str, nn.Module], 
     if native.available():
         forms = {"native layers": deploy(network.model, fused=True)}
         if _is_dynamic(network.model):
-            forms["native layers, bfloat16 bank"] = deploy(network.model, fused=True, bank_dtype=torch.bfloat16)
+            for dtype, bits in ((torch.bfloat16, "bfloat16"), (torch.int8, "8-bit")):
+                forms[f"native layers, {bits} bank"] = deploy(network.model, fused=True, bank_dtype=dtype)
         expected = network.model(x)
         for form, module in forms.items():
             same = (module(x) - expected).abs().max() <= TOLERANCE
             (exact if same else others)[form] = module
     return exact, others
+
+
+def _rounded(
+    network: Network, settings: Settings, part: Split, stem: Path, told: Callable[[str], None]
+) -> dict[str, tuple[nn.Module, float]]:
+    """The network in files of native layers that compute in 8 bits, and in bfloat16 where the processor does.
+
+    Args:
+        network: The network.
+        settings: Its settings, as AP is measured by them; training crops set the 8 bits.
+        part: What AP is of.
+        stem: The files' names, less their ends.
+        told: Takes a line about what is left out.
+
+    Returns:
+        The networks and their AP, by form.
+    """
+    wanted: dict[str, dict[str, Any]] = {}
+    try:
+        wanted["8 bits"] = dict(int8=training_crops(network.settings, CROPS))
+    except DataError as error:
+        told(f"{stem.name}: 8 bits are left out, {error}")
+    if has_pairs():
+        wanted["bfloat16"] = dict(bfloat16=True)
+    bank = BANKS[-1] if _is_dynamic(network.model) else BANKS[0]
+    found: dict[str, tuple[nn.Module, float]] = {}
+    for form, options in wanted.items():
+        path = stem.with_name(f"{stem.name} {form}.native")
+        try:
+            export_file(network.model, network.settings, path, "native", bank=bank, **options)
+        except ExportError as error:
+            told(f"{stem.name}: left out, {error}")
+            continue
+        found[f"native layers, {form}"] = opened(path), average_precision(opened(path), settings, part)
+    return found
 
 
 def _is_dynamic(model: nn.Module) -> bool:
