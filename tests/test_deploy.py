@@ -187,7 +187,7 @@ def test_sigmoid_shares_do_not_multiply_the_shift_of_the_normalization(fused):
 
 
 def test_deploying_refuses_a_precision_that_there_is_no_bank_of():
-    with pytest.raises(ValueError, match="bank_dtype must be float32 or bfloat16"):
+    with pytest.raises(ValueError, match="bank_dtype must be float32, bfloat16 or int8"):
         deploy(nn.Conv2d(3, 3, 1), bank_dtype=torch.float16)
     with pytest.raises(ValueError, match="must be float32, got torch.float64"):
         deploy(nn.Conv2d(3, 3, 1).double())

@@ -180,7 +180,7 @@ class NativeTrainedBranch(NativeTrained, DynamicBranch):
 
     @property
     def matrices(self) -> tuple[Tensor, ...] | None:
-        """Those of its four fully connected layers; None where it gives not both Lambda and Phi."""
+        """The weights of its four fully connected layers; None where it gives not both Lambda and Phi."""
         if self.to_lambda is None or self.to_phi is None:
             return None
         return self.reduce.weight, self.gate.weight, self.to_lambda.weight, self.to_phi.weight
