@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pose.checkpoint import load_weights
 from pose.command_line import add_run_arguments, count, files_read, settings_from
-from pose.errors import OutputError, command
+from pose.errors import DataError, OutputError, command
 from pose.export.formats import BANKS, FORMATS, export_file, find_format
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import OUTPUTS, export_onnx
@@ -131,9 +131,13 @@ def main() -> None:
         crops = training_crops(settings, arguments.int8)
 
         def accept(path: Path) -> None:
-            if arguments.int8_test:
+            if not arguments.int8_test:
+                return
+            try:
                 expected, found = prove_ap(model, settings, path, arguments.int8_test)
-                print(f"AP of up to {arguments.int8_test} test persons: {found:.4f} in 8 bits, {expected:.4f} before")
+            except DataError as error:
+                raise DataError(f"{error}; --int8-test 0 goes without a test") from error
+            print(f"AP of up to {arguments.int8_test} test persons: {found:.4f} in 8 bits, {expected:.4f} before")
 
     batches = ", ".join(map(str, CHECKED_BATCHES))
     if kind.writer is not None:
