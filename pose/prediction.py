@@ -16,6 +16,9 @@ from pose.errors import CheckpointError
 from pose.models.pose_net import MEAN, STD
 from pose.options import OptionError
 
+FEW = 8
+"""Crops up to so many go through a network together with their mirrored ones: fewer leave cores with nothing to do."""
+
 
 def to_input(crops: Tensor, device: torch.device | str) -> Tensor:
     """Crops as the network takes them (docs/protocol.md#color).
@@ -122,9 +125,12 @@ def predict_crops(
         coordinates (N, K, 2) in heatmap pixels and scores (N, K), float32.
     """
     images = to_input(crops, device)
-    heatmaps = model(images).float()
-    if settings.flip:
-        mirrored = model(images.flip(-1)).float()
+    if settings.flip and len(images) <= FEW:
+        heatmaps, mirrored = model(torch.cat([images, images.flip(-1)])).float().chunk(2)
+    else:
+        heatmaps = model(images).float()
+        mirrored = model(images.flip(-1)).float() if settings.flip else None
+    if mirrored is not None:
         coordinates, scores = heatmap.decode_with_flip(
             heatmaps, mirrored, flip_index, settings.flip_shift, settings.decode
         )

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 _SIDE = 480  # pixels of the longer side that motion is looked for in
-_GRID = 10  # points along each side of a box
+_GRID = 7  # points along each side of a box
 _INNER = (0.7, 0.9)  # the part of a box, across and along, that is more person than background
 _MOST_ERROR = 1.5  # pixels by which a point may miss its origin when followed forth and back
 _LEAST_SHARE = 0.25  # of a box's points that must be followed well
