@@ -125,6 +125,7 @@ def predict_crops(
         coordinates (N, K, 2) in heatmap pixels and scores (N, K), float32.
     """
     images = to_input(crops, device)
+    mirrored: Tensor | None
     if settings.flip and len(images) <= FEW:
         heatmaps, mirrored = model(torch.cat([images, images.flip(-1)])).float().chunk(2)
     else:
