@@ -158,7 +158,8 @@ def test_the_network_of_a_file_finds_the_keypoints_that_pytorch_finds(exported, 
     network.metadata.test["flip"] = flip
     points, scores = network(crops)
     np.testing.assert_allclose(scores, expected[1], atol=1e-4)
-    assert (np.abs(points - expected[0]).max(axis=2) < 1e-3).mean() > 0.98  # equal peaks may change places
+    moved = np.abs(points - expected[0]).max(axis=2) >= 1e-3
+    assert moved.sum(axis=1).max() <= 1  # of a crop's 17 random peaks two may be equal but for rounding
     assert network.input_size == INPUT_SIZE and network.heatmap_size == (8, 16) and network.skeleton == COCO
 
 
