@@ -24,7 +24,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "pose" / "__init__.py").r
 
 LARGE = {  # not among what the tests need: each pulls a hundred packages, and some hold torch back
     "litert": ["litert-torch>=0.10", "ai-edge-litert>=2.3", "ai-edge-quantizer>=0.10"],
-    "nncf": ["onnx>=1.16", "openvino>=2025.1", "nncf>=3.4"],  # for 8 bits in OpenVINO
+    "nncf": ["onnx>=1.16", "openvino>=2026.0", "nncf>=3.4"],  # for 8 bits in OpenVINO
     "executorch": ["executorch>=1.5"],
     "coreml": ["coremltools>=9.0"],
     "wandb": ["wandb>=0.19"],
