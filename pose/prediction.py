@@ -125,16 +125,13 @@ def predict_crops(
         coordinates (N, K, 2) in heatmap pixels and scores (N, K), float32.
     """
     images = to_input(crops, device)
-    mirrored: Tensor | None
-    if settings.flip and len(images) <= FEW:
-        heatmaps, mirrored = model(torch.cat([images, images.flip(-1)])).float().chunk(2)
-    else:
-        heatmaps = model(images).float()
-        mirrored = model(images.flip(-1)).float() if settings.flip else None
-    if mirrored is not None:
+    if settings.flip:
+        both = images, images.flip(-1)
+        parts = model(torch.cat(both)).chunk(2) if len(images) <= FEW else [model(part) for part in both]
+        heatmaps, mirrored = (part.float() for part in parts)
         coordinates, scores = heatmap.decode_with_flip(
             heatmaps, mirrored, flip_index, settings.flip_shift, settings.decode
         )
     else:
-        coordinates, scores = heatmap.decode(heatmaps, settings.decode)
+        coordinates, scores = heatmap.decode(model(images).float(), settings.decode)
     return coordinates.cpu().numpy(), scores.cpu().numpy()
