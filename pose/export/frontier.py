@@ -151,7 +151,8 @@ def _rounded(
         except ExportError as error:
             told(f"{stem.name}: left out, {error}")
             continue
-        found[f"native layers, {form}"] = opened(path), average_precision(opened(path), settings, part)
+        module = opened(path)
+        found[f"native layers, {form}"] = module, average_precision(module, settings, part)
     return found
 
 
