@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,9 +23,8 @@ def compiled(march: str, to: Path) -> Path:
     if to.exists():
         return to
     source = Path(__file__).parent / "data" / "native_arithmetic.cpp"
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     command = [
-        compiler,
+        library.find_compiler(),
         "-std=c++20",
         "-O1",
         "-shared",
