@@ -20,7 +20,6 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
 from pose.native.program import Program, Step
 from pose.native.program_file import add_details, load_program, save_program
-from pose.options import OptionError
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -100,8 +99,6 @@ def test_a_processor_without_it_refuses_to_write_and_to_open(network, tmp_path, 
         CheckpointError, match=r"b\.native: computes in bfloat16, and this processor has no instructions"
     ):
         open_file(tmp_path / "b.native")
-    with pytest.raises(OptionError, match="--format torch: --bfloat16 is for native"):
-        export_file(model, config, tmp_path / "a.pt2", "torch", bfloat16=True)
     project = write_project(tmp_path / "project")
     arguments = [project / "tiny.py", project / "tiny.pth", "--bfloat16"]
     assert run_tool("export.py", *arguments)[0] == 2

@@ -22,7 +22,6 @@ from pose.models.native import ACTIVATIONS
 from pose.native.program import Program, Step
 from pose.native.program_file import add_details, load_program, save_program
 from pose.native.rounding import in_order, levels_of, round_program, to_blocks
-from pose.options import OptionError
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -126,7 +125,7 @@ def test_layers_stay_float_until_answers_change_by_little_enough(network):
 
 def test_a_file_in_8_bits_answers_about_as_the_network(network, tmp_path):
     model, config, crops = network
-    export_file(model, config, tmp_path / "a.native", "native", bank="int8", int8=crops)
+    export_file(model, config, tmp_path / "a.native", "native", bank="int8", calibration_crops=crops)
     export_file(model, config, tmp_path / "b.native", "native")
     assert any(in_bytes(load_program(tmp_path / "a.native")[0]))
     assert (tmp_path / "a.native").stat().st_size < 0.8 * (tmp_path / "b.native").stat().st_size
@@ -141,9 +140,9 @@ def test_a_network_that_8_bits_spoil_is_not_written(network, tmp_path, monkeypat
     monkeypatch.setattr("pose.native.rounding.LARGEST", 1)
     monkeypatch.setattr("pose.native.rounding.levels_of", lambda *_: np.array([9.0, 128.0], np.float32))
     monkeypatch.setattr("pose.export.writers.native.round_program", lambda *steps: round_program(*steps, 1e9))
-    told = r"/a\.native: rounded, heatmaps differ by .* of their spread, more than 0.1; not written"
+    told = r"/a\.native: quantized, the heatmaps of keypoint \d+ differ by .* of their size, more than 0.5; not written"
     with pytest.raises(ExportError, match=told):
-        export_file(model, config, tmp_path / "a.native", "native", int8=crops)
+        export_file(model, config, tmp_path / "a.native", "native", calibration_crops=crops)
     assert not list(tmp_path.iterdir())
 
 
@@ -192,5 +191,3 @@ def test_the_tools_write_and_take_it(run_tool, tmp_path):
     assert any(in_bytes(load_program(project / "tiny.native")[0]))
     assert run_tool("test.py", project / "tiny.py", project / "tiny.native")[0] == 0
     assert run_tool("export.py", *arguments, "--int8", 0)[0] == 2
-    with pytest.raises(OptionError, match="--format torch with heatmaps: has no 8 bits"):
-        export_file(None, None, tmp_path / "a.pt2", "torch", int8=torch.zeros(1, 3, 64, 32))
