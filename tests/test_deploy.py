@@ -160,6 +160,31 @@ def test_the_network_itself_is_left_alone(fused):
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
 
 
+SMALL = {
+    "static": lambda: nn.Conv2d(3, 16, 3, padding=1),
+    "deconvolution": lambda: nn.ConvTranspose2d(3, 16, 4, 2, 1),
+    "dynamic": lambda: DynamicConv2d(3, 16, 3, padding=1),
+    "dynamic, sixteen hidden": lambda: DynamicConv2d(64, 16, 1),
+    "dynamic depthwise": lambda: DynamicConv2d(3, 3, 3, padding=1, groups=3),
+    "condconv": lambda: DynamicConv2d(3, 16, 3, padding=1, attention="sigmoid"),
+    "decomposed": lambda: DCDConv2d(3, 16, 1),
+    "decomposed depthwise": lambda: DCDConv2d(3, 3, 3, padding=1, groups=3),
+}
+
+
+@pytest.mark.parametrize("has_norm", [False, True])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_layer_runs_where_gradients_are_computed(fused, name, has_norm):
+    with torch.enable_grad():
+        conv = SMALL[name]()
+        layer = (ConvNormAct(conv, conv.out_channels, nn.ReLU()) if has_norm else conv).eval()
+        deployed, x = deploy(layer, fused=fused), torch.randn(2, conv.in_channels, 8, 6)
+        assert not any(tensor.requires_grad for tensor in (*deployed.parameters(), *deployed.buffers()))
+        assert_close(deployed(x), layer(x).detach())
+        folded = conv.fold() if isinstance(conv, DynamicConv2d) else deployed  # by itself it has no gradients either
+        assert not any(tensor.requires_grad for tensor in folded.buffers())
+
+
 def test_a_bfloat16_bank_rounds_the_kernels_and_nothing_else(fused):
     layer = trained(ConvNormAct(DynamicConv2d(64, 32, 1, bias=False), 32, nn.ReLU()))
     x = torch.randn(2, 64, 9, 7)

@@ -69,7 +69,7 @@ def deploy(
         from pose.native.library import load_inference  # only who asks for native layers needs it
 
         load_inference()
-    deployed = _folded(copy.deepcopy(model).eval(), bank_dtype, fused)
+    deployed = _folded(copy.deepcopy(model).eval().requires_grad_(False), bank_dtype, fused)
     if channels_last:
         deployed = deployed.to(memory_format=torch.channels_last)
     return deployed.requires_grad_(False).eval()
