@@ -123,11 +123,6 @@ def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
     assert lying.shape == (2, 3, 4) and lying[0, 1].tolist() == [1, 4, 7, 10] and lying[1, 2].tolist() == [14, 0, 0, 0]
 
 
-def test_bytes_are_for_native_layers():
-    with pytest.raises(ValueError, match="int8 bank is for native layers"):
-        deploy(DynamicConv2d(4, 4, 1), fused=False, bank_dtype=torch.int8)
-
-
 CONV = dict(type="dynamic")
 
 
