@@ -160,6 +160,8 @@ def changed(steps, kind, place, value):
     [
         ("static_bytes", 0, lambda weights: np.ascontiguousarray(weights[:, :-64])),
         ("static_bytes", 0, lambda weights: weights.astype(np.float32)),
+        ("static_bytes", 0, lambda weights: np.full_like(weights, 65)),
+        ("static_bytes", 0, lambda weights: np.full_like(weights, -65)),
         ("static_bytes", 1, lambda scales: scales[:-1]),
         ("static_bytes", 2, lambda bias: None),
         ("static_bytes", 3, lambda levels: np.array([0.0, 0.0], np.float32)),
