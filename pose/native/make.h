@@ -145,7 +145,8 @@ inline std::shared_ptr<const Layer> make_layer(const std::string& kind, const Gi
     return std::make_shared<MaxPoolLayer>(given.geometry());
   }
   const bool bilinear = kind == "bilinear";
-  if (!bilinear && kind != "nearest" && kind != "interleave") refuse("no kind of layer is called ", kind);
+  if (!bilinear && kind != "nearest" && kind != "interleave")
+    refuse("no kind of layer is called ", kind, "; a newer version of pose may have it");
   given.check(0, 0);
   if (kind == "interleave") return std::make_shared<InterleaveLayer>();
   return std::make_shared<UpsampleLayer>(bilinear);
