@@ -183,7 +183,7 @@ def test_a_file_whose_bytes_do_not_fit_is_refused(written, tmp_path, place, chan
     save_program(tmp_path / "a.native", steps)
     add_details(tmp_path / "a.native", details)
     with pytest.raises(
-        CheckpointError, match=r"a\.native: a layer's|a\.native: an attention in bytes|a\.native: a bank in bytes"
+        CheckpointError, match=r"a\.native: step \d+ \(dynamic\): (a layer's|an attention in bytes|a bank in bytes)"
     ):
         open_file(tmp_path / "a.native")
 

@@ -181,7 +181,7 @@ def test_a_file_whose_bytes_do_not_fit_is_refused(kind, place, value, tmp_path):
     export_file(network_of(config), config, tmp_path / "good.native", "native")
     save_program(tmp_path / "a.native", changed(steps, kind, place, value))
     add_details(tmp_path / "a.native", load_program(tmp_path / "good.native")[1])
-    with pytest.raises(CheckpointError, match=r"a\.native: a layer's"):
+    with pytest.raises(CheckpointError, match=rf"a\.native: step \d \({kind}\): a layer's"):
         open_file(tmp_path / "a.native")
 
 

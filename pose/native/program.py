@@ -43,7 +43,8 @@ class Program:
 
     Raises:
         NativeError: The library cannot be built.
-        RuntimeError: A step is none that the library knows, or does not fit its constants.
+        RuntimeError: A step is none that the library knows, or does not fit its constants; the message has its number,
+            counted from 1, and its kind.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -51,14 +52,18 @@ class Program:
         self._handle = self._library.pose_program()
         weakref.finalize(self, self._library.pose_free, self._handle)
         self._kept: list[Any] = []
-        for step in steps:
-            self._add(step)
+        for number, step in enumerate(steps, 1):
+            name = f"step {number} ({step.kind})"
+            try:
+                self._add(step, name.encode(errors="replace"))
+            except RuntimeError as error:
+                raise RuntimeError(f"{name}: {error}") from error
 
-    def _add(self, step: Step) -> None:
+    def _add(self, step: Step, name: bytes) -> None:
         if step.kind == "begin":
             shortcut = Program(step.shortcut) if step.shortcut else None
             self._kept.append(shortcut)
-            self._check(self._library.pose_begin_block(self._handle, shortcut and shortcut._handle))
+            self._check(self._library.pose_begin_block(self._handle, name, shortcut and shortcut._handle))
         elif step.kind == "end":
             self._check(self._library.pose_end_block(self._handle))
         else:
@@ -67,7 +72,7 @@ class Program:
             constants = (Constant * len(step.constants))(*map(_constant, step.constants))
             kind = step.kind.encode(errors="replace")
             counts = len(step.numbers), len(step.constants)
-            self._check(self._library.pose_add(self._handle, kind, numbers, counts[0], constants, counts[1]))
+            self._check(self._library.pose_add(self._handle, name, kind, numbers, counts[0], constants, counts[1]))
 
     def _check(self, status: int) -> None:
         if status:
