@@ -112,6 +112,19 @@ def test_kernels_that_bytes_hold_lose_nothing():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("groups", [1, 20])
+@torch.no_grad()
+def test_a_weight_that_is_no_number_makes_no_numbers_of_its_output(groups, value):
+    conv = DynamicConv2d(20, 20, 1, groups=groups)
+    conv.weight[2, 17, 0] = value
+    found = deploy(conv, bank_dtype=torch.int8)(torch.ones(1, 20, 4, 4))[0]
+    assert not found[17].isfinite().any() and found[:17].isfinite().all() and found[18:].isfinite().all()
+    conv.weight[2, 17, 0] = 1.0
+    conv.attention.fc1.weight[3, 5] = value
+    assert not deploy(conv, bank_dtype=torch.int8)(torch.ones(1, 20, 4, 4)).isfinite().all()
+
+
 def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
     kernels = torch.zeros(2, 3, 4, 1, 1)
     kernels[1, 0, 2], kernels[0, 1, 0] = -2.0, 0.5
