@@ -111,6 +111,19 @@ def test_kernels_that_bytes_hold_lose_nothing():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("groups", [1, 20])
+@torch.no_grad()
+def test_a_weight_that_is_no_number_makes_no_numbers_of_its_output(groups, value):
+    conv = DynamicConv2d(20, 20, 1, groups=groups)
+    conv.weight[2, 17, 0] = value
+    found = deploy(conv, bank_dtype=torch.int8)(torch.ones(1, 20, 4, 4))[0]
+    assert not found[17].isfinite().any() and found[:17].isfinite().all() and found[18:].isfinite().all()
+    conv.weight[2, 17, 0] = 1.0
+    conv.attention.fc1.weight[3, 5] = value
+    assert not deploy(conv, bank_dtype=torch.int8)(torch.ones(1, 20, 4, 4)).isfinite().all()
+
+
 def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
     kernels = torch.zeros(2, 3, 4, 1, 1)
     kernels[1, 0, 2], kernels[0, 1, 0] = -2.0, 0.5
@@ -120,11 +133,6 @@ def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
     )
     lying = side_by_side(torch.arange(5 * 3).view(5, 3), 4)
     assert lying.shape == (2, 3, 4) and lying[0, 1].tolist() == [1, 4, 7, 10] and lying[1, 2].tolist() == [14, 0, 0, 0]
-
-
-def test_bytes_are_for_native_layers():
-    with pytest.raises(ValueError, match="int8 bank is for native layers"):
-        deploy(DynamicConv2d(4, 4, 1), fused=False, bank_dtype=torch.int8)
 
 
 CONV = dict(type="dynamic")
@@ -166,6 +174,7 @@ def every_step(steps):
     [
         (4, lambda bank: bank[:-1]),
         (4, lambda bank: bank[:, :-4]),
+        (4, lambda bank: np.where(np.arange(bank.size).reshape(bank.shape) == 5, -128, bank).astype(np.int8)),
         (7, lambda scales: None),
         (7, lambda scales: scales[:-1]),
         (0, lambda matrix: matrix[:, :-4]),
@@ -186,7 +195,7 @@ def test_a_file_whose_bytes_do_not_fit_is_refused(written, tmp_path, place, chan
     save_program(tmp_path / "a.native", steps)
     add_details(tmp_path / "a.native", details)
     with pytest.raises(
-        CheckpointError, match=r"a\.native: a layer's|a\.native: an attention in bytes|a\.native: a bank in bytes"
+        CheckpointError, match=r"a\.native: step \d+ \(dynamic\): (a layer's|an attention in bytes|a bank in bytes)"
     ):
         open_file(tmp_path / "a.native")
 

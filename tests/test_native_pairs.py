@@ -26,12 +26,18 @@ pytestmark = pytest.mark.usefixtures("native_layers")
 __all__ = ["arithmetic", "run_tool"]
 
 
+NOT_NUMBERS = np.array([0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001], np.uint32)
+"""Bits of float32, some of which become others when they are rounded as those of numbers."""
+
+
 def test_numbers_are_rounded_as_torch_rounds_them():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(size=1000), [0, -0.0, np.inf, -np.inf, 1 + 2**-8, 1 + 3 * 2**-8, 3e38]])
     values = values.astype(np.float32)
     expected = torch.from_numpy(values).bfloat16().view(torch.int16).numpy()
     np.testing.assert_array_equal(to_bfloat16(values), expected)
+    back = to_bfloat16(NOT_NUMBERS.view(np.float32)).view(np.uint16).astype(np.uint32) << 16
+    assert np.isnan(back.view(np.float32)).all()
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -45,6 +51,19 @@ def test_products_are_of_rounded_values_and_sums_are_not(arithmetic, count, chan
     arithmetic.multiply_rounded(pointer(pixels), *sizes, *map(pointer, (weights, bias, y)))
     rounded = [torch.from_numpy(array).bfloat16().double().numpy() for array in (pixels, weights)]
     np.testing.assert_allclose(y, rounded[0] @ rounded[1] + bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", NOT_NUMBERS, ids=hex)
+@pytest.mark.parametrize("place", ["image", "weights"])
+def test_what_is_not_a_number_stays_so(arithmetic, bits, place):
+    pixels, weights = np.ones((3, 5), np.float32), np.ones((5, 16), np.float32)
+    (pixels if place == "image" else weights).view(np.uint32)[1, 2] = bits
+    y = np.empty((3, 16), np.float32)
+    sizes = ctypes.c_int64(3), ctypes.c_int64(5)
+    arithmetic.multiply_rounded(pointer(pixels), *sizes, *map(pointer, (weights, np.zeros(16, np.float32), y)))
+    expected = np.full((3, 16), 5.0)
+    expected[(1, ...) if place == "image" else (..., 2)] = np.nan
+    np.testing.assert_array_equal(y, expected)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -19,9 +19,9 @@ from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct
 from pose.models.native import ACTIVATIONS
-from pose.native.program import Program, Step
+from pose.native.program import Program, Step, in_order
 from pose.native.program_file import add_details, load_program, save_program
-from pose.native.rounding import in_order, levels_of, round_program, to_blocks
+from pose.native.rounding import levels_of, round_program, to_blocks
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -94,6 +94,57 @@ def test_a_range_becomes_bytes_that_have_zero(least, greatest, zero):
     assert found == zero and unit > 0
 
 
+def two_layers():
+    """A static and a dynamic layer, and images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), DynamicConv2d(8, 20, 1)))
+    return model, np.random.default_rng(0).normal(size=(3, 6, 5, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize(("number", "kind"), [(1, "static"), (3, "dynamic")])
+@torch.no_grad()
+def test_weights_that_are_no_numbers_are_refused_by_name(number, kind, bank, value):
+    model, images = two_layers()
+    layer = [model[0], *model[1]][number - 1]
+    layer.weight.view(-1)[5] = value
+    steps = deploy(model, bank_dtype=bank).steps()
+    assert not np.isfinite(Program(steps).run(images)).all()
+    with pytest.raises(RuntimeError, match=rf"^step {number} \({kind}\): a layer's weights are not all finite"):
+        round_program(steps, images)
+    around = [Step("begin", shortcut=tuple(steps)), *steps, Step("end")]
+    with pytest.raises(RuntimeError, match=rf"^step 1 \(begin\): step {number} \({kind}\): a layer's weights are not"):
+        round_program(around, images)
+
+
+@torch.no_grad()
+def test_images_and_values_that_are_no_numbers_are_refused():
+    model, images = two_layers()
+    for place in model[0].bias, model[1][0].bias:  # the sum of two finite numbers is none
+        place.fill_(3e38)
+        with pytest.raises(RuntimeError, match="what the layers make of the images .* not all finite"):
+            round_program(deploy(model).steps(), images)
+        place.zero_()
+    for value in np.nan, np.inf:
+        images[1, 2, 3, 1] = value
+        with pytest.raises(RuntimeError, match="the images to round layers with are not all finite"):
+            round_program(deploy(model).steps(), images)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@torch.no_grad()
+def test_an_image_that_has_no_numbers_is_answered_with_none_and_the_others_as_ever(value):
+    model, images = two_layers()
+    program = Program(round_program(deploy(model).steps(), images, 9.0))
+    expected, bad = program.run(images), images.copy()
+    bad[1, 2, 3, 1] = value
+    for threads in 1, 2:
+        found = program.run(bad, threads)
+        assert np.isnan(found[1]).all()
+        np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
+
+
 DYNAMIC = dict(type="dynamic")
 
 
@@ -106,7 +157,7 @@ def network(request):
 
 
 def in_bytes(steps):
-    return [step.kind == "static_bytes" or len(step.constants) == 10 for step in in_order(steps)]
+    return [step.in_bytes for step in in_order(steps)]
 
 
 @torch.no_grad()
@@ -159,6 +210,8 @@ def changed(steps, kind, place, value):
     [
         ("static_bytes", 0, lambda weights: np.ascontiguousarray(weights[:, :-64])),
         ("static_bytes", 0, lambda weights: weights.astype(np.float32)),
+        ("static_bytes", 0, lambda weights: np.full_like(weights, 65)),
+        ("static_bytes", 0, lambda weights: np.full_like(weights, -65)),
         ("static_bytes", 1, lambda scales: scales[:-1]),
         ("static_bytes", 2, lambda bias: None),
         ("static_bytes", 3, lambda levels: np.array([0.0, 0.0], np.float32)),
@@ -178,7 +231,7 @@ def test_a_file_whose_bytes_do_not_fit_is_refused(kind, place, value, tmp_path):
     export_file(network_of(config), config, tmp_path / "good.native", "native")
     save_program(tmp_path / "a.native", changed(steps, kind, place, value))
     add_details(tmp_path / "a.native", load_program(tmp_path / "good.native")[1])
-    with pytest.raises(CheckpointError, match=r"a\.native: a layer's"):
+    with pytest.raises(CheckpointError, match=rf"a\.native: step \d \({kind}\): a layer's"):
         open_file(tmp_path / "a.native")
 
 

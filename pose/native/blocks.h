@@ -17,7 +17,19 @@
 
 namespace pose {
 
-constexpr float kLargestWeight = 64.0f;  // see byte_products.h
+constexpr float kLargestWeight = 64.0f;  // two neighbours are no more than kMostOfPair
+constexpr int32_t kMostOfPair = 128;     // of two neighbours, the positive or the negative ones: then `dot` is exact
+
+// Whether `dot` adds bytes (words, 16, 4) exactly on every processor.
+inline bool are_exact(const int8_t* bytes, int64_t words) {
+  int32_t most = 0;
+  for (int64_t i = 0; i < words * 2 * kPanel; ++i) {
+    const int32_t first = bytes[2 * i], second = bytes[2 * i + 1];
+    const int32_t above = std::max(first, 0) + std::max(second, 0);
+    most = std::max(most, std::max(above, above - first - second));
+  }
+  return most <= kMostOfPair;
+}
 
 // What a byte of an image stands for.
 struct Levels {

@@ -51,16 +51,17 @@ void pose_free(Handle program) { delete program; }
 
 int64_t pose_layers(Handle program) { return (*program)->layers(); }
 
-int pose_add(Handle program, const char* kind, const int64_t* numbers, int64_t number_count, const pose::Constant* constants,
-             int64_t constant_count) {
+// Names are for what `pose_shape` and `pose_run` refuse.
+int pose_add(Handle program, const char* name, const char* kind, const int64_t* numbers, int64_t number_count,
+             const pose::Constant* constants, int64_t constant_count) {
   return pose::attempt([&] {
-    (*program)->add(pose::make_layer(kind, {numbers, number_count, constants, constant_count}, **program));
+    (*program)->add(pose::make_layer(kind, {numbers, number_count, constants, constant_count}, **program), name);
   });
 }
 
 // `shortcut` may be null.
-int pose_begin_block(Handle program, Handle shortcut) {
-  return pose::attempt([&] { (*program)->begin_block(shortcut ? *shortcut : nullptr); });
+int pose_begin_block(Handle program, const char* name, Handle shortcut) {
+  return pose::attempt([&] { (*program)->begin_block(shortcut ? *shortcut : nullptr, name); });
 }
 
 int pose_end_block(Handle program) {

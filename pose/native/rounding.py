@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.native.program import Program, Step
+from pose.native.program import Program, Step, in_order
 
 PANEL = 16
 LARGEST = 64
@@ -36,30 +36,52 @@ def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance:
 
     Raises:
         NativeError: The library cannot be built.
-        RuntimeError: The images do not fit the first layer.
+        RuntimeError: The images do not fit the first layer; or weights, images or what layers make of them are not all
+            finite numbers, which bytes would hide.
     """
+    _check_weights(steps)
+    if not np.isfinite(images).all():
+        raise RuntimeError("the images to round layers with are not all finite numbers")
     program = Program(steps)
-    levels = [levels_of(*each) for each in program.ranges(images)]
+    ranges, answers = program.ranges(images), program.run(images[:MEASURED])
+    if not (np.isfinite(ranges).all() and np.isfinite(answers).all()):
+        raise RuntimeError("what the layers make of the images to round them with are not all finite numbers")
+    levels = [levels_of(*each) for each in ranges]
     shapes = program.timed(images[:1])[1][:, 1:]
-    answers = program.run(images[:MEASURED])
     able = [i for i, step in enumerate(in_order(steps)) if is_roundable(step)]
     costs = {i: float(shapes[i, 3] * shapes[i, 4] * shapes[i, 2] * shapes[i, 5]) for i in able}
     errors = {}
     for i in able:
         found = Program(_rounded(steps, levels, {i})).run(images[:MEASURED])
         errors[i] = float(np.square(found - answers).mean()) / max(float(answers.var()), 1e-30)
-    kept = sorted(able, key=lambda i: errors[i] / costs[i])
-    while kept and sum(errors[i] for i in kept) > tolerance**2:
+    return _rounded(steps, levels, worth_rounding(errors, costs, tolerance))
+
+
+def worth_rounding(errors: Mapping[int, float], costs: Mapping[int, float], tolerance: float) -> set[int]:
+    """The layers that change answers least for what they cost, as many as the tolerance holds.
+
+    Args:
+        errors: What each layer's rounding alone changes answers by, mean squares as a part of their variance.
+        costs: Its multiply-adds.
+        tolerance: See :func:`round_program`: what all changes together may be, as a root.
+    """
+    kept = sorted(errors, key=lambda layer: errors[layer] / costs[layer])
+    while kept and not sum(errors[layer] for layer in kept) <= tolerance**2:
         kept.pop()
-    return _rounded(steps, levels, set(kept))
+    return set(kept)
 
 
-def in_order(steps: Sequence[Step]) -> Iterator[Step]:
-    """Layers in the order in which they run, those of a shortcut before what is within its block."""
-    for step in steps:
-        yield from in_order(step.shortcut)
-        if step.kind not in ("begin", "end"):
-            yield step
+def _check_weights(steps: Sequence[Step], before: str = "") -> None:
+    """Raises a RuntimeError that names the first layer whose weights are not all finite."""
+    for number, step in enumerate(steps, 1):
+        name = f"{before}step {number} ({step.kind}): "
+        _check_weights(step.shortcut, name)
+        for constant in step.constants:
+            if constant is None or constant.dtype == np.int8:
+                continue
+            exponents = constant & 0x7F80 if constant.dtype == np.int16 else None  # bfloat16's
+            if not np.isfinite(constant).all() if exponents is None else (exponents == 0x7F80).any():
+                raise RuntimeError(f"{name}a layer's weights are not all finite numbers")
 
 
 def _rounded(steps: Sequence[Step], levels: Sequence[NDArray[np.float32]], chosen: set[int]) -> list[Step]:
