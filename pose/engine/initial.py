@@ -68,7 +68,10 @@ def load_initial(
     if skeleton is not None:
         state, told = by_keypoint_names(state, keypoints, model, skeleton.keypoints)
     same = load_or_inflate(model, state, initial_noise, initial_weights)
-    told.append("taken as they are" if same else "those of the static network, which dynamic layers start from")
+    if not same:
+        told.append("those of the static network, which dynamic layers start from")
+    elif not told:
+        told.append("taken as they are")
     return [f"initial weights {initial_weights}: {line}" for line in told]
 
 

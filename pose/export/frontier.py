@@ -141,17 +141,18 @@ def _rounded(
         told(f"{stem.name}: 8 bits are left out, {error}")
     if has_pairs():
         wanted["bfloat16"] = dict(bfloat16=True)
-    bank = BANKS[-1] if is_dynamic(network.model) else BANKS[0]
+    dynamic = is_dynamic(network.model)
+    bank, such = (BANKS[-1], ", 8-bit bank") if dynamic else (BANKS[0], "")
     found: dict[str, tuple[nn.Module, float]] = {}
     for form, options in wanted.items():
         path = stem.with_name(f"{stem.name} {form}.native")
         try:
             export_file(network.model, network.settings, path, "native", bank=bank, **options)
         except ExportError as error:
-            told(f"{stem.name}: left out, {error}")
+            told(f"{stem.name}, {form}: left out, {error}")
             continue
         module = opened(path)
-        found[f"native layers, {form}"] = module, average_precision(module, settings, part)
+        found[f"native layers, {form}{such}"] = module, average_precision(module, settings, part)
     return found
 
 

@@ -83,7 +83,8 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     arguments.checkpoint = given.pop(0) if ending in SUFFIXES and given else None
     if ending in SUFFIXES and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
-        parser.error(needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing")
+        unknown = f"; {given[0]} is no configuration and no exported file" if len(given) > int(reads_input) else ""
+        parser.error((needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing") + unknown)
     if arguments.weights and arguments.config:
         parser.error("--weights and CONFIG: give one of them")
     if arguments.boxes and arguments.detector:
