@@ -20,6 +20,7 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
 from pose.native.program import Program, Step
 from pose.native.program_file import add_details, load_program, save_program
+from pose.native.rounding import round_program
 from pose.options import OptionError
 from pose.runtimes.files import open_file
 
@@ -86,6 +87,18 @@ def test_a_layer_in_bfloat16_is_the_layer_with_rounded_weights_on_rounded_images
     conv.weight.copy_(conv.weight.bfloat16())
     expected = conv(x).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+@torch.no_grad()
+def test_a_kernel_of_more_values_than_32_bits_hold_the_sum_of_is_in_bfloat16_too():
+    conv = nn.Conv2d(8192, 16, 3)
+    steps = pair_program(deploy(conv).steps())
+    assert is_in_pairs(steps)
+    images = np.random.default_rng(0).normal(size=(1, 3, 3, 8192)).astype(np.float32)
+    assert not any(step.in_bytes for step in round_program(deploy(conv).steps(), images, 9.0))
+    rounded = torch.from_numpy(images.transpose(0, 3, 1, 2)).bfloat16().float()
+    conv.weight.copy_(conv.weight.bfloat16())
+    np.testing.assert_allclose(Program(steps).run(images).ravel(), conv(rounded).numpy().ravel(), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
