@@ -145,8 +145,17 @@ def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_pa
     if not has_pairs():
         monkeypatch.setattr("pose.runtimes.native.has_pairs", lambda: True)
         monkeypatch.setattr("pose.export.writers.native.has_pairs", lambda: True)
-    export_file(*network, tmp_path / "a.native", "native", bank="int8", bfloat16=True)
-    assert is_in_pairs(load_program(tmp_path / "a.native")[0])
+    model, config = network
+    export_file(model, config, tmp_path / "a.native", "native", bank="int8", bfloat16=True)
+    export_file(model, config, tmp_path / "b.native", "native", bank="int8")
+    steps = load_program(tmp_path / "a.native")[0]
+    assert is_in_pairs(steps)
+    x = torch.randn(3, 3, *reversed(config.data.input_size))
+    with torch.no_grad():
+        expected = model(x).numpy()
+    (found,), (before,) = (open_file(tmp_path / f"{name}.native")(x.numpy()) for name in "ab")
+    assert np.square(found - expected).mean() < 0.01 * expected.var()
+    assert 0 < np.square(found - before).mean() < 0.02**2 * expected.var()
 
 
 @pytest.mark.parametrize(
