@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -87,6 +88,13 @@ def test_a_layer_in_bfloat16_is_the_layer_with_rounded_weights_on_rounded_images
     conv.weight.copy_(conv.weight.bfloat16())
     expected = conv(x).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+@large_layers
+@many_threads
+@pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16], ids=str)
+def test_a_large_layer_in_bfloat16_by_many_threads(layer, threads, bank):
+    assert_large_layer(layer, threads, 0.02, bank, lambda steps, _: pair_program(steps))
 
 
 @torch.no_grad()

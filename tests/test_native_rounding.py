@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import ANNOTATIONS, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -87,6 +88,13 @@ def test_a_dynamic_layer_in_8_bits(kernel, channels, bank):
     assert len(steps[0].constants) == 10
     expected = layer(x).permute(0, 2, 3, 1).numpy()
     assert np.square(Program(steps).run(images) - expected).mean() <= 0.04**2 * np.square(expected).mean()
+
+
+@large_layers
+@many_threads
+@pytest.mark.parametrize("bank", [torch.float32, torch.int8], ids=str)
+def test_a_large_layer_in_8_bits_by_many_threads(layer, threads, bank):
+    assert_large_layer(layer, threads, 0.1, bank, lambda steps, images: round_program(steps, images, 9.0))
 
 
 @pytest.mark.parametrize(("least", "greatest", "zero"), [(0, 6, 0), (-1, 1, 128), (2, 4, 0), (-3, -1, 255), (0, 0, 0)])
