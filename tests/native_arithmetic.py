@@ -26,7 +26,7 @@ def compiled(march: str, to: Path) -> Path:
     command = [
         library.find_compiler(),
         "-std=c++20",
-        "-O1",
+        *library.INFERENCE.flags,
         "-shared",
         "-fPIC",
         f"-march={march}",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import assert_tested_alike, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -97,6 +98,12 @@ def test_a_layer_with_a_bank_of_bytes(data):
     assert deployed.bank.dtype == (torch.int16 if groups > 1 else torch.int8)
     error = (deployed(x) - expected).square().mean().sqrt()
     assert error <= 0.04 * max(expected.square().mean().sqrt().item(), 1e-3)
+
+
+@large_layers
+@many_threads
+def test_a_large_layer_with_a_bank_of_bytes_by_many_threads(layer, threads):
+    assert_large_layer(layer, threads, 0.1, torch.int8)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -20,6 +21,7 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
 from pose.native.program import Program, Step
 from pose.native.program_file import add_details, load_program, save_program
+from pose.native.rounding import round_program
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -87,6 +89,25 @@ def test_a_layer_in_bfloat16_is_the_layer_with_rounded_weights_on_rounded_images
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
 
 
+@large_layers
+@many_threads
+@pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16], ids=str)
+def test_a_large_layer_in_bfloat16_by_many_threads(layer, threads, bank):
+    assert_large_layer(layer, threads, 0.02, bank, lambda steps, _: pair_program(steps))
+
+
+@torch.no_grad()
+def test_a_kernel_of_more_values_than_32_bits_hold_the_sum_of_is_in_bfloat16_too():
+    conv = nn.Conv2d(8192, 16, 3)
+    steps = pair_program(deploy(conv).steps())
+    assert is_in_pairs(steps)
+    images = np.random.default_rng(0).normal(size=(1, 3, 3, 8192)).astype(np.float32)
+    assert not any(step.in_bytes for step in round_program(deploy(conv).steps(), images, 9.0))
+    rounded = torch.from_numpy(images.transpose(0, 3, 1, 2)).bfloat16().float()
+    conv.weight.copy_(conv.weight.bfloat16())
+    np.testing.assert_allclose(Program(steps).run(images).ravel(), conv(rounded).numpy().ravel(), atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def network():
     """A network and its settings."""
@@ -129,8 +150,17 @@ def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_pa
     if not has_pairs():
         monkeypatch.setattr("pose.runtimes.native.has_pairs", lambda: True)
         monkeypatch.setattr("pose.export.writers.native.has_pairs", lambda: True)
-    export_file(*network, tmp_path / "a.native", "native", bank="int8", bfloat16=True)
-    assert is_in_pairs(load_program(tmp_path / "a.native")[0])
+    model, config = network
+    export_file(model, config, tmp_path / "a.native", "native", bank="int8", bfloat16=True)
+    export_file(model, config, tmp_path / "b.native", "native", bank="int8")
+    steps = load_program(tmp_path / "a.native")[0]
+    assert is_in_pairs(steps)
+    x = torch.randn(3, 3, *reversed(config.data.input_size))
+    with torch.no_grad():
+        expected = model(x).numpy()
+    (found,), (before,) = (open_file(tmp_path / f"{name}.native")(x.numpy()) for name in "ab")
+    assert np.square(found - expected).mean() < 0.01 * expected.var()
+    assert 0 < np.square(found - before).mean() < 0.02**2 * expected.var()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import ANNOTATIONS, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -21,7 +22,7 @@ from pose.models.layers import ConvNormAct
 from pose.models.native import ACTIVATIONS
 from pose.native.program import Program, Step, in_order
 from pose.native.program_file import add_details, load_program, save_program
-from pose.native.rounding import levels_of, round_program, to_blocks
+from pose.native.rounding import levels_of, round_program, to_blocks, worth_rounding
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -88,6 +89,13 @@ def test_a_dynamic_layer_in_8_bits(kernel, channels, bank):
     assert np.square(Program(steps).run(images) - expected).mean() <= 0.04**2 * np.square(expected).mean()
 
 
+@large_layers
+@many_threads
+@pytest.mark.parametrize("bank", [torch.float32, torch.int8], ids=str)
+def test_a_large_layer_in_8_bits_by_many_threads(layer, threads, bank):
+    assert_large_layer(layer, threads, 0.1, bank, lambda steps, images: round_program(steps, images, 9.0))
+
+
 @pytest.mark.parametrize(("least", "greatest", "zero"), [(0, 6, 0), (-1, 1, 128), (2, 4, 0), (-3, -1, 255), (0, 0, 0)])
 def test_a_range_becomes_bytes_that_have_zero(least, greatest, zero):
     unit, found = levels_of(least, greatest)
@@ -145,6 +153,25 @@ def test_an_image_that_has_no_numbers_is_answered_with_none_and_the_others_as_ev
         np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("errors", "costs", "tolerance", "kept"),
+    [
+        ((0.5, 0.25, 0.25), (1, 1, 1), 1.0, {0, 1, 2}),  # together no more than 1 squared
+        ((0.5, 0.375, 0.375), (1, 1, 1), 1.0, {1, 2}),  # none is too much alone: all together are
+        ((0.5, 0.375, 0.375), (9, 1, 1), 1.0, {0, 1}),  # the first is worth what it spoils
+        ((0.25, 0.5, 0.75), (1, 9, 1), 0.75, {1}),  # the second comes first for its cost, and leaves no room
+        ((0.0, 0.0, 0.0), (1, 1, 1), 0.0, {0, 1, 2}),
+        ((1e-9, 1e-9, 1e-9), (1, 1, 1), 0.0, set()),
+        ((0.01, np.nan, 0.01), (1, 1, 1), 9.0, {0, 2}),
+        ((np.nan, np.nan, np.nan), (1, 1, 1), 9.0, set()),
+    ],
+)
+def test_layers_are_chosen_by_what_they_spoil_together_for_what_they_cost(errors, costs, tolerance, kept):
+    names = [4, 7, 2]
+    found = worth_rounding(dict(zip(names, errors, strict=True)), dict(zip(names, costs, strict=True)), tolerance)
+    assert found == {names[place] for place in kept}
+
+
 DYNAMIC = dict(type="dynamic")
 
 
@@ -166,7 +193,7 @@ def test_layers_stay_float_until_answers_change_by_little_enough(network):
     images = crops.permute(0, 2, 3, 1).contiguous().numpy()
     steps = deploy(model, bank_dtype=torch.int8).steps()
     exact, counts = Program(steps).run(images), []
-    for tolerance in (0.0, 0.02, 9.0):
+    for tolerance in (0.0, 0.02, 0.1):
         rounded = round_program(steps, images, tolerance)
         counts.append(sum(in_bytes(rounded)))
         error = np.sqrt(np.square(Program(rounded).run(images) - exact).mean()) / exact.std()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pose.native.library import Constant, load_inference
 
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int16): 1, np.dtype(np.int8): 2}
-"""Codes of constants' types: float32, bfloat16 in words, which ``lanes.h`` describes, and bytes."""
+"""Codes of constants' types, ``Type`` of ``arrays.h``: float32, bfloat16 and bytes."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Step:
     """One layer, or where a block begins or ends.
 
     Args:
-        kind: What ``layers.cpp`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
-        numbers: Geometry and channels, as ``layers.cpp`` reads them.
+        kind: What ``make.h`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
+        numbers: Geometry and channels, as ``given.h`` reads them.
         constants: Contiguous vectors and matrices, float32, int16 or int8; None where a layer lacks one.
         shortcut: Layers that a block's input passes on its way around the block, where this is its ``begin``.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,8 @@ def worth_rounding(errors: Mapping[int, float], costs: Mapping[int, float], tole
         costs: Its multiply-adds.
         tolerance: See :func:`round_program`: what all changes together may be, as a root.
     """
-    kept = sorted(errors, key=lambda layer: errors[layer] / costs[layer])
-    while kept and not sum(errors[layer] for layer in kept) <= tolerance**2:
+    kept = sorted(filter(lambda layer: isfinite(errors[layer]), errors), key=lambda layer: errors[layer] / costs[layer])
+    while kept and sum(errors[layer] for layer in kept) > tolerance**2:
         kept.pop()
     return set(kept)
 
@@ -109,10 +110,20 @@ def levels_of(least: float, greatest: float) -> NDArray[np.float32]:
 
 def is_roundable(step: Step) -> bool:
     """Whether there is a form in 8 bits of a layer."""
-    if step.kind not in ("static", "dynamic"):
+    if not is_convolution(step) or is_depthwise(step):
         return False
-    height, width, inputs, depthwise = *step.numbers[:2], step.numbers[8], step.numbers[10]
-    return not depthwise and height * width * inputs <= LONGEST
+    height, width, inputs = *step.numbers[:2], step.numbers[8]
+    return height * width * inputs <= LONGEST
+
+
+def is_convolution(step: Step) -> bool:
+    """Whether a layer is a static or a dynamic convolution."""
+    return step.kind in ("static", "dynamic")
+
+
+def is_depthwise(step: Step) -> bool:
+    """Whether a convolution has a kernel of its own for each channel."""
+    return bool(step.numbers[10])
 
 
 def _in_bytes(step: Step, levels: NDArray[np.float32]) -> Step:
