@@ -7,6 +7,7 @@
     python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
     python tools/export.py CONFIG CHECKPOINT --int8              # 8 bits; refused if AP falls by half a point
     python tools/export.py CONFIG CHECKPOINT --format native --bank int8   # a dynamic network's kernels in 8 bits
+    python tools/export.py CONFIG CHECKPOINT --format openvino --bank int8 # the same; refused if AP falls likewise
     python tools/export.py CONFIG CHECKPOINT --format native --int8 --bank int8   # and what is computed with them
 
 The batch size of onnx and torch is free, all others take one image. A file is compared with PyTorch in its own runtime
@@ -24,7 +25,7 @@ from pathlib import Path
 from pose.checkpoint import load_weights
 from pose.command_line import add_run_arguments, count, files_read, settings_from
 from pose.errors import DataError, OutputError, command
-from pose.export.formats import BANKS, FORMATS, export_file, find_format
+from pose.export.formats import BANKS, FORMATS, check_bank, export_file, find_format
 from pose.export.forms import RUNTIMES
 from pose.export.onnx_file import OUTPUTS, export_onnx
 from pose.export.proof import CHECKED_BATCHES
@@ -73,7 +74,9 @@ def main() -> None:
         "--bank",
         choices=BANKS,
         default=BANKS[0],
-        help="for --format native: the precision of dynamic layers' kernels (default: %(default)s)",
+        help="the precision of dynamic layers' kernels: int8 in "
+        f"{', '.join(name for name, kind in FORMATS.items() if 'int8' in kind.banks)}, bfloat16 in native "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--web-runtime",
@@ -106,8 +109,7 @@ def main() -> None:
     if arguments.int8 is not None and not kind.int8:
         able = ", ".join(name for name, other in FORMATS.items() if other.int8)
         raise OptionError(f"--format {arguments.format}: --int8 is for {able}")
-    if arguments.format != "native" and arguments.bank != BANKS[0]:
-        raise OptionError(f"--format {arguments.format}: --bank is for native")
+    check_bank(arguments.format, arguments.bank, arguments.output, arguments.int8 is not None)
     if arguments.bfloat16 and (arguments.format != "native" or arguments.int8 is not None):
         raise OptionError(f"--format {arguments.format}: --bfloat16 is for native, and in place of --int8")
     if arguments.format == "web" and arguments.output != "heatmaps":
@@ -126,9 +128,11 @@ def main() -> None:
     if arguments.int8 is not None:
         if arguments.int8 < 1:
             raise OptionError(f"--int8 must be at least 1, got {arguments.int8}")
-        from pose.export.int8 import prove_ap, training_crops
+        from pose.export.int8 import training_crops
 
         crops = training_crops(settings, arguments.int8)
+    if arguments.int8 is not None or arguments.bank != BANKS[0] and arguments.format != "native":
+        from pose.export.int8 import prove_ap
 
         def accept(path: Path) -> None:
             if not arguments.int8_test:
@@ -148,6 +152,7 @@ def main() -> None:
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
         print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
         return
-    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration, accept)
+    told = (arguments.output, arguments.runtime, crops, calibration, accept, arguments.bank)
+    difference = export_onnx(model, settings, out, *told)
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from pose.config import Settings
 from pose.errors import OutputError, PoseError
 from pose.export.errors import ExportError
-from pose.export.forms import FORMS, in_forms
+from pose.export.forms import in_forms, one_image
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
-from pose.export.proof import TOLERANCE, compare, rough_difference
+from pose.export.proof import TOLERANCE, check_rounded, compare
 from pose.files import check_outputs
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
+from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.onnx_format import METADATA_KEY
 from pose.options import OptionError, nearest
 from pose.runtimes.session import DETAILS
@@ -49,6 +50,7 @@ class Format:
         keypoints: It can end in keypoints.
         any_batch: It takes any number of images, and is checked with several.
         int8: It can be of 8 bits.
+        banks: The precisions that a dynamic network's kernels can have.
     """
 
     suffix: str
@@ -61,6 +63,7 @@ class Format:
     keypoints: bool = False
     any_batch: bool = False
     int8: bool = False
+    banks: tuple[str, ...] = ("float32",)
 
     def paths(self, path: str | Path) -> list[Path]:
         """Every file that is written for a name, the named one last."""
@@ -69,24 +72,44 @@ class Format:
         return [*([path.with_suffix(self.part)] if self.part else []), *beside, path]
 
 
+BANKS = ("float32", "bfloat16", "int8")
+"""The precisions of dynamic layers' kernels in a file."""
+IN_BYTES = ("float32", "int8")
+
 FORMATS = {
-    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True, int8=True),
+    "onnx": Format(
+        ".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True, int8=True, banks=IN_BYTES
+    ),
     "onnx-single": Format(".onnx", "onnx_single", "onnx-single", "ONNX Runtime", inside=True, keypoints=True),
-    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=True),
+    "openvino": Format(
+        ".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=True, banks=IN_BYTES
+    ),
     "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
-    "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=True),
-    "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
+    "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=True, banks=IN_BYTES),
+    "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch", banks=IN_BYTES),
     "torch": Format(".pt2", "torch_program", "torch", "PyTorch", any_batch=True),
-    "native": Format(".native", "native", None, "native layers", inside=True, any_batch=True, int8=True),
+    "native": Format(".native", "native", None, "native layers", inside=True, any_batch=True, int8=True, banks=BANKS),
     "coreml": Format(".mlpackage", "coreml", "coreml", "Core ML", checked=False),
     "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
 }
 
-BANKS = ("float32", "bfloat16", "int8")
-"""The precisions of dynamic layers' kernels in files of native layers."""
-
 HOMES = {"onnx": "onnx_file", "web": "web_page"}
+
+
+def check_bank(name: str, bank: str, output: str = "heatmaps", int8: bool = False) -> None:
+    """Whether a format can have a bank of a precision.
+
+    Raises:
+        OptionError: It cannot, or not with such an output or with arithmetic in 8 bits.
+    """
+    if bank == BANKS[0]:
+        return
+    if bank not in find_format(name).banks:
+        able = ", ".join(other for other, kind in FORMATS.items() if bank in kind.banks)
+        raise OptionError(f"--format {name}: has no {bank} bank; it is for {able or 'no format'}")
+    if name != "native" and (int8 or output != "heatmaps"):
+        raise OptionError(f"--format {name}: --bank {bank} is for heatmaps, without --int8; native has both")
 
 
 def find_format(name: str) -> Format:
@@ -127,7 +150,7 @@ def export_file(
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
-        bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone.
+        bank: The precision of dynamic layers' kernels, one of those that the format has; of a static network nothing.
         int8: Normalized crops (N, 3, H, W) to make a file of 8 bits with; None for float32.
         bfloat16: Whether native layers compute in bfloat16, on processors that do.
         accept: Takes the file before it has its name, and raises an ExportError to refuse it.
@@ -139,14 +162,13 @@ def export_file(
     Raises:
         ExportError: The network does not convert, or the answers differ by more than 1e-4, or keypoints by more than a
             hundredth of a crop's pixel. Those of 8 bits and bfloat16 may differ by more, native
-            layers' as :func:`~pose.export.proof.rough_difference` says.
+            layers' and those with a bank of 8 bits as :func:`~pose.export.proof.rough_difference` says.
         MissingExtra: The runtime, its converter or what makes 8 bits is not installed.
-        OptionError: There is no such format, or it has no keypoints or no 8 bits.
+        OptionError: There is no such format, or it has no keypoints, no 8 bits or no such bank.
         OutputError: The file cannot be written.
     """
     kind, path = find_format(name), Path(path)
-    if bank != BANKS[0] and kind.forms is not None or bank not in BANKS:
-        raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
+    check_bank(name, bank, output, int8 is not None)
     if int8 is not None and (not kind.int8 or output != "heatmaps"):
         able = ", ".join(key for key, other in FORMATS.items() if other.int8)
         raise OptionError(f"--format {name} with {output}: has no 8 bits; {able} have, with heatmaps")
@@ -160,8 +182,13 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
-    deployed = deploy(model, fused=kind.forms is None, bank_dtype=getattr(torch, bank), channels_last=False)
-    network = deployed if kind.forms is None else in_forms(deployed, forms or FORMS[kind.forms]).eval()
+    if kind.forms is None:
+        network = deploy(model, fused=True, bank_dtype=getattr(torch, bank), channels_last=False)
+    else:
+        network = deploy(model, fused=False, channels_last=False)
+        in_bytes = bank != BANKS[0] and any(isinstance(part, PerImageConv2d) for part in network.modules())
+        bank = bank if in_bytes else BANKS[0]
+        network = (in_forms(network, forms) if forms else one_image(network, kind.forms, in_bytes)).eval()
     x = torch.zeros(1, 3, height, width)
     if output == "keypoints":
         if not kind.keypoints:
@@ -180,7 +207,8 @@ def export_file(
                 elif bfloat16:
                     writer.write_bfloat16(network, made)
                 else:
-                    writer.write(network, x, made)
+                    write = getattr(writer, "write_bank", writer.write) if bank != BANKS[0] else writer.write
+                    write(network, x, made)
             except ExportError as error:
                 raise ExportError(str(error).replace(str(made), str(path))) from error
             except (PoseError, OSError):
@@ -195,11 +223,8 @@ def export_file(
             else:
                 made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
             difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if kind.forms is None and (bank != BANKS[0] or int8 is not None or bfloat16):
-                rough, most = rough_difference(made, reference, (width, height), int8)
-                if not rough <= most:
-                    told = f"heatmaps differ by {rough:.2g} of their spread, more than {most:g}"
-                    raise ExportError(f"{path}: rounded, {told}; not written")
+            if bank != BANKS[0] or kind.forms is None and (int8 is not None or bfloat16):
+                check_rounded(path, made, reference, (width, height), int8)
             elif int8 is None and difference is not None and not difference <= TOLERANCE:
                 raise ExportError(
                     f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "

@@ -65,7 +65,7 @@ def prove_ap(model: nn.Module, settings: Settings, path: str | Path, persons: in
     if not found >= expected - MOST_LOST:
         raise ExportError(
             f"8 bits: AP falls from {expected:.4f} to {found:.4f} on up to {persons} persons of {tested.annotations}, "
-            f"by more than {MOST_LOST:g}; not written: more persons for --int8 may help, else leave it out"
+            f"by more than {MOST_LOST:g}; not written: more persons for --int8 may help, else leave 8 bits out"
         )
     return expected, found
 

@@ -14,17 +14,22 @@ from torch import Tensor, nn
 from pose.config import Settings
 from pose.errors import require
 from pose.export.errors import ExportError
-from pose.export.forms import RUNTIMES, one_image
+from pose.export.forms import BANKS, RUNTIMES, one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
-from pose.export.proof import TOLERANCE, compare
+from pose.export.proof import TOLERANCE, check_rounded, compare
 from pose.files import replacing
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.pose_net import HEATMAP_STRIDE, MEAN, STD
 from pose.onnx_format import METADATA_KEY, NetworkMetadata, onnx_runtime, probe
+from pose.options import OptionError
 
 OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints",)}
 """What a file can answer with, and the names of its outputs."""
+
+
+RUNTIMES_OF_BYTES = [runtime for runtime in RUNTIMES if runtime in BANKS]
+"""What a file with a bank of bytes can be made for."""
 
 
 def export_onnx(
@@ -36,6 +41,7 @@ def export_onnx(
     int8: Tensor | None = None,
     calibration: Mapping[str, Any] | None = None,
     accept: Callable[[Path], None] | None = None,
+    bank: str = "float32",
 ) -> float:
     """Writes a network as an ONNX file with a free batch size and compares the two.
 
@@ -53,6 +59,8 @@ def export_onnx(
         int8: Crops (N, 3, H, W) to make a static network of 8 bits with; None for float32.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         accept: Takes the file before it has its name, and raises an ExportError to refuse it.
+        bank: The precision of a dynamic network's kernels, ``float32`` or ``int8``; ``onnxruntime`` computes the latter
+            by operations of its own, opset 1 of ``com.microsoft``.
 
     Returns:
         The largest difference to PyTorch, over batches of 1, 3 and 8: of heatmaps, or of scores. Where keypoints are
@@ -60,9 +68,10 @@ def export_onnx(
 
     Raises:
         MissingExtra: ONNX is not installed.
-        OptionError: ONNX Runtime is not.
+        OptionError: ONNX Runtime is not, or nothing has such a bank.
         ExportError: The network does not export, it is not for 8 bits, or the answers differ by more than 1e-4,
-            which those of 8 bits may, or keypoints by more than a hundredth of a crop's pixel.
+            which those of 8 bits may (with such a bank as of :func:`~pose.export.proof.rough_difference`), or keypoints
+            by more than a hundredth of a crop's pixel.
         OutputError: The file cannot be written.
     """
     onnx = require("onnx")
@@ -76,13 +85,20 @@ def export_onnx(
     width, height = settings.data.input_size
     x, body, here = torch.zeros(2, 3, height, width), None, False
     dynamic = any(isinstance(part, PerImageConv2d) for part in network.modules())
+    in_bytes = bank != "float32" and dynamic
+    if in_bytes and (output != "heatmaps" or int8 is not None or runtime not in RUNTIMES_OF_BYTES):
+        raise OptionError(
+            f"--bank {bank}: is for heatmaps, without --int8, for --runtime {' or '.join(RUNTIMES_OF_BYTES)}"
+        )
     if int8 is not None and (dynamic or output != "heatmaps"):
         raise ExportError("8 bits are for static networks that answer with heatmaps; dynamic ones gain nothing by them")
     if dynamic:
         if runtime == "onnxruntime-here":
             body = blocked(network, x[:1])
             here = body is not None
-        body = body or batch_scan.trace(one_image(network, runtime), x[:1], ["crop"], ["heatmaps"], free=False)
+        body = body or batch_scan.trace(
+            one_image(network, runtime, in_bytes), x[:1], ["crop"], ["heatmaps"], free=False
+        )
         network = batch_scan.PerImage(network(x[:1]).shape[1:])
     if output == "keypoints":
         network, reference = (with_decoder(part, settings) for part in (network, reference))
@@ -103,7 +119,9 @@ def export_onnx(
         onnx.checker.check_model(file, full_check=not here)  # which knows nothing of ONNX Runtime's own operations
         onnx.save(file, str(temporary))
         difference = compare(temporary, reference, (width, height), output)
-        if int8 is None and not difference <= TOLERANCE:
+        if in_bytes:
+            check_rounded(path, temporary, reference, (width, height))
+        elif int8 is None and not difference <= TOLERANCE:
             raise ExportError(
                 f"{path}: answers differ from PyTorch's by {difference:.3g}, more than {TOLERANCE:g}; not written"
             )

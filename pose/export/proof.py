@@ -112,6 +112,20 @@ def rough_difference(
     return difference, ROUGH_OF_NOISE if crops is None else ROUGH
 
 
+def check_rounded(
+    name: str | Path, path: str | Path, reference: nn.Module, input_size: tuple[int, int], crops: Tensor | None = None
+) -> None:
+    """Refuses a file by :func:`rough_difference`, with its name in the message.
+
+    Raises:
+        ExportError: The heatmaps differ by more than rounded kernels may.
+    """
+    rough, most = rough_difference(path, reference, input_size, crops)
+    if not rough <= most:
+        told = f"heatmaps differ by {rough:.2g} of their spread, more than {most:g}"
+        raise ExportError(f"{name}: rounded, {told}; not written")
+
+
 def _check_places(
     path: str | Path, result: np.ndarray, expected: np.ndarray, reference: nn.Module, x: Tensor, difference: float
 ) -> None:
