@@ -8,6 +8,7 @@ from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pose.native.program import Program, Step, in_order
 
@@ -52,7 +53,7 @@ def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance:
     able = [i for i, step in enumerate(in_order(steps)) if is_roundable(step)]
     costs = {i: float(shapes[i, 3] * shapes[i, 4] * shapes[i, 2] * shapes[i, 5]) for i in able}
     errors = {}
-    for i in able:
+    for i in tqdm(able, desc="rounding layers", unit="layer", leave=False, disable=None):
         found = Program(_rounded(steps, levels, {i})).run(images[:MEASURED])
         errors[i] = float(np.square(found - answers).mean()) / max(float(answers.var()), 1e-30)
     return _rounded(steps, levels, worth_rounding(errors, costs, tolerance))
