@@ -29,7 +29,7 @@ def compiled(march: str, to: Path) -> Path:
         "-O1",
         "-shared",
         "-fPIC",
-        f"-march={march}",
+        *f"-march={march}".split(),
         f"-I{library.FOLDER}",
         source,
         "-o",
@@ -41,7 +41,7 @@ def compiled(march: str, to: Path) -> Path:
 @pytest.fixture(scope="session", params=RUNNABLE if ON_X86 else ["native"])
 def arithmetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The functions of data/native_arithmetic.cpp, for one kind of processor."""
-    path = compiled(request.param, tmp_path_factory.getbasetemp() / f"arithmetic_{request.param}.so")
+    path = compiled(request.param, tmp_path_factory.getbasetemp() / f"arithmetic_{request.param.replace(' ', '_')}.so")
     if not ahead.processor_features() >= RUNNABLE.get(request.param, frozenset()):
         pytest.skip("compiled, but this processor cannot run it")
     return ctypes.CDLL(str(path))

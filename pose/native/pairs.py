@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pose.native.library import load_inference
 from pose.native.program import Step
-from pose.native.rounding import PANEL, in_order, is_roundable
+from pose.native.rounding import PANEL, in_order, is_convolution, is_depthwise
 
 KINDS = ("static_pairs", "dynamic_pairs")
 
@@ -43,7 +43,7 @@ def pair_program(steps: Sequence[Step]) -> list[Step]:
 def _in_pairs(step: Step) -> Step:
     if step.kind == "begin":
         return replace(step, shortcut=tuple(pair_program(step.shortcut)))
-    if not is_roundable(step):
+    if not is_convolution(step) or is_depthwise(step):
         return step
     if step.kind == "dynamic":
         return replace(step, kind="dynamic_pairs")
