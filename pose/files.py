@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pose.errors import DataError, OutputError
+from pose.errors import DataError, OutputError, PoseError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Suffixes of the files that are looked for in a folder of images."""
@@ -54,6 +54,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         temporary.unlink(missing_ok=True) if path.parent.is_dir() else None
+
+
+@contextmanager
+def told_as(temporary: Path, path: Path) -> Iterator[None]:
+    """Errors in the block that name a temporary file name the one that was asked for."""
+    try:
+        yield
+    except PoseError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise type(error)(str(error).replace(str(temporary), str(path))) from error
 
 
 def _regular(path: Path) -> Path:

@@ -18,15 +18,16 @@ RUNNABLE = {"x86-64": frozenset(), **MARCHES}
 """Compilers' names of processors and what they need; the first has none of the instructions."""
 
 
-def compiled(march: str, to: Path) -> Path:
-    """The library of data/native_arithmetic.cpp for a processor, made once."""
+def compiled(march: str, to: Path, optimized: bool = True) -> Path:
+    """The library of data/native_arithmetic.cpp for a processor, made once; in less time where it is not to run."""
     if to.exists():
         return to
     source = Path(__file__).parent / "data" / "native_arithmetic.cpp"
     command = [
         library.find_compiler(),
         "-std=c++20",
-        "-O1",
+        *library.INFERENCE.flags,
+        *(() if optimized else ("-O1",)),
         "-shared",
         "-fPIC",
         *f"-march={march}".split(),
@@ -41,8 +42,10 @@ def compiled(march: str, to: Path) -> Path:
 @pytest.fixture(scope="session", params=RUNNABLE if ON_X86 else ["native"])
 def arithmetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The functions of data/native_arithmetic.cpp, for one kind of processor."""
-    path = compiled(request.param, tmp_path_factory.getbasetemp() / f"arithmetic_{request.param.replace(' ', '_')}.so")
-    if not ahead.processor_features() >= RUNNABLE.get(request.param, frozenset()):
+    runs = ahead.processor_features() >= RUNNABLE.get(request.param, frozenset())
+    name = f"arithmetic_{request.param.replace(' ', '_')}.so"
+    path = compiled(request.param, tmp_path_factory.getbasetemp() / name, runs)
+    if not runs:
         pytest.skip("compiled, but this processor cannot run it")
     return ctypes.CDLL(str(path))
 

@@ -12,6 +12,7 @@ from torch import nn
 from pose.benchmark import BenchmarkError, Case, Entry, compare, table
 from pose.models import native
 from pose.models.deploy.folding import deploy
+from pose.models.dynamic.base import DynamicLayer
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct
@@ -160,6 +161,31 @@ def test_the_network_itself_is_left_alone(fused):
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
 
 
+SMALL = {
+    "static": lambda: nn.Conv2d(3, 16, 3, padding=1),
+    "deconvolution": lambda: nn.ConvTranspose2d(3, 16, 4, 2, 1),
+    "dynamic": lambda: DynamicConv2d(3, 16, 3, padding=1),
+    "dynamic, sixteen hidden": lambda: DynamicConv2d(64, 16, 1),
+    "dynamic depthwise": lambda: DynamicConv2d(3, 3, 3, padding=1, groups=3),
+    "condconv": lambda: DynamicConv2d(3, 16, 3, padding=1, attention="sigmoid"),
+    "decomposed": lambda: DCDConv2d(3, 16, 1),
+    "decomposed depthwise": lambda: DCDConv2d(3, 3, 3, padding=1, groups=3),
+}
+
+
+@pytest.mark.parametrize("has_norm", [False, True])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_layer_runs_where_gradients_are_computed(fused, name, has_norm):
+    with torch.enable_grad():
+        conv = SMALL[name]()
+        layer = (ConvNormAct(conv, conv.out_channels, nn.ReLU()) if has_norm else conv).eval()
+        deployed, x = deploy(layer, fused=fused), torch.randn(2, conv.in_channels, 8, 6)
+        assert not any(tensor.requires_grad for tensor in (*deployed.parameters(), *deployed.buffers()))
+        assert_close(deployed(x), layer(x).detach())
+        folded = conv.fold() if isinstance(conv, DynamicConv2d) else deployed  # by itself it has no gradients either
+        assert not any(tensor.requires_grad for tensor in folded.buffers())
+
+
 def test_a_bfloat16_bank_rounds_the_kernels_and_nothing_else(fused):
     layer = trained(ConvNormAct(DynamicConv2d(64, 32, 1, bias=False), 32, nn.ReLU()))
     x = torch.randn(2, 64, 9, 7)
@@ -213,6 +239,45 @@ def test_without_a_compiler_one_warning_says_so_and_torch_operations_take_over(m
         monkeypatch.undo()
         load_inference.cache_clear()
         native.available.cache_clear()
+
+
+@pytest.mark.parametrize("missing", ["wish", "compiler", "device"])
+def test_eight_bits_without_native_layers_are_refused(monkeypatch, missing):
+    """Never a network in float32 in their place."""
+    if missing == "compiler":
+        monkeypatch.setattr(native, "available", lambda: False)
+    conv = DynamicConv2d(8, 8, 1, device="meta" if missing == "device" else None)
+    with pytest.raises(ValueError, match="int8 bank is for native layers, which need a CPU and a C"):
+        deploy(conv, fused=False if missing == "wish" else None, bank_dtype=torch.int8)
+
+
+class Doubled(DynamicLayer):
+    """A layer with the family's defaults alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 1)
+        self.weight, self.bias = nn.Parameter(torch.randn(channels, channels, 1, 1)), None
+
+    def kernel(self, x):
+        return (2 * self.weight).expand(len(x), -1, -1, -1, -1), None
+
+
+@pytest.mark.usefixtures("native_layers")
+@pytest.mark.parametrize(
+    ("bank", "fused", "left"),
+    [(torch.int8, True, 4), (torch.bfloat16, True, 2), (torch.bfloat16, False, 3), (torch.float32, True, 0)],
+)
+def test_layers_that_keep_float32_are_counted(bank, fused, left):
+    mirrored = DynamicConv2d(8, 8, 3, padding=1, padding_mode="reflect")  # has no native form
+    grouped = DynamicConv2d(8, 8, 1, groups=2)
+    decomposed = DCDConv2d(8, 8, 1), DCDConv2d(8, 8, 3, padding=1, groups=8)
+    model = nn.Sequential(mirrored, grouped, DynamicConv2d(8, 8, 1), *decomposed, Doubled(8))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        deployed = deploy(model, fused=fused, bank_dtype=bank)
+    assert deployed(torch.randn(1, 8, 5, 5)).shape == (1, 8, 5, 5)
+    told = [f"dynamic layers without a form in {bank}, kept in float32: {left}"] if left else []
+    assert [str(warning.message).partition(", first")[0] for warning in caught] == told
 
 
 def test_the_benchmark_refuses_to_compare_unlike_with_unlike():

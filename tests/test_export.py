@@ -17,9 +17,9 @@ from pose import heatmap
 from pose.command_line import parse_options
 from pose.config import Settings, TestSettings, load_settings, make_settings
 from pose.errors import CheckpointError, MissingExtra
-from pose.export.forms import RUNTIMES
 from pose.export.head import KeypointNetwork
 from pose.export.onnx_file import ExportError, export_onnx
+from pose.export.registry import RUNTIMES
 from pose.export.runtimes import OPENERS
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.dynamic_graph import OneImageDynamic
@@ -159,7 +159,9 @@ def test_the_network_of_a_file_finds_the_keypoints_that_pytorch_finds(exported, 
     points, scores = network(crops)
     np.testing.assert_allclose(scores, expected[1], atol=1e-4)
     moved = np.abs(points - expected[0]).max(axis=2) >= 1e-3
-    assert moved.sum(axis=1).max() <= 1  # of a crop's 17 random peaks two may be equal but for rounding
+    assert (
+        moved.sum(axis=1).max() <= 1 and moved.sum(axis=0).max() <= 1
+    )  # two random peaks may be equal but for rounding
     assert network.input_size == INPUT_SIZE and network.heatmap_size == (8, 16) and network.skeleton == COCO
 
 
@@ -302,21 +304,13 @@ def test_8_bits_that_cost_half_a_point_get_no_name(tmp_path, run_tool, monkeypat
     monkeypatch.setattr("pose.export.int8.MOST_LOST", -1.1)  # any AP is too low, the network's own as well
     status, _, error = run_tool(*arguments, "--int8-test", 2)
     assert status == 2 and re.search(
-        r"8 bits: AP falls from 0\.\d+ to 0\.\d+ on up to 2 persons of .*; not written", error
+        r"tiny\.onnx: quantized, AP falls from 0\.\d+ to 0\.\d+ on up to 2 persons of .*; not written", error
     )
     assert not list(project.glob("*.onnx")) and not list(project.glob(".*"))
     monkeypatch.setattr("pose.export.int8.MOST_LOST", 1.1)
     status, said, error = run_tool(*arguments)
     assert status == 0, error
     assert re.search(r"AP of up to 500 test persons: 0\.\d+ in 8 bits, 0\.\d+ before", said)
-
-
-@pytest.mark.parametrize(("model", "output"), [(MODEL, "heatmaps"), (dict(MODEL, backbone=None), "keypoints")])
-def test_8_bits_are_refused_where_they_are_no_good(tmp_path, model, output):
-    static = dict(type="mobilenet_v2", width=0.1, depth=0.1)
-    settings = settings_of(model["backbone"] or static, HEAD)
-    with pytest.raises(ExportError, match="8 bits are for static networks that answer with heatmaps"):
-        export_onnx(network_of(settings), settings, tmp_path / "a.onnx", output, int8=torch.zeros(1, 3, 64, 32))
 
 
 def test_the_benchmark_of_exported_networks_writes_its_table(tmp_path, monkeypatch):

@@ -15,8 +15,9 @@ from pose import Predictor
 from pose.errors import CheckpointError
 from pose.export import formats
 from pose.export.errors import ExportError
-from pose.export.formats import FORMATS, export_file
+from pose.export.formats import export_file
 from pose.export.forms import FORMS, in_forms, one_image
+from pose.export.registry import FORMATS
 from pose.export.writers import torch_program
 from pose.inference.exported_network import ExportedNetwork
 from pose.models.deploy.folding import deploy

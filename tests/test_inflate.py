@@ -211,7 +211,8 @@ def test_a_start_from_other_keypoints_takes_the_channels_of_equal_names(kind, tm
     head = dict(type="bottleneck", **section)
     model = build_pose_net(dict(type="mobilenet_v2", width=0.35, depth=0.5, **section), head, 3).eval()
     ours = named("right_knee", "hat", "nose")
-    (told,) = load_initial(model, str(tmp_path / "start.pth"), skeleton=ours)
+    told, *static = load_initial(model, str(tmp_path / "start.pth"), skeleton=ours)
+    assert len(static) == (kind == "dynamic") and all("those of the static network" in line for line in static)
     assert "2 of 3 keypoints by name; fresh: hat; not taken: left_hip, right_hip, left_knee" in told
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -231,7 +232,9 @@ def test_a_start_from_the_same_keypoints_in_another_order_is_reordered(tmp_path)
 def test_a_start_without_keypoint_names_takes_all_but_the_last_layer_or_as_many_channels(tmp_path):
     start, path = trained(pose_net("static")), tmp_path / "start.pth"
     save_checkpoint(path, {"model": start.state_dict()})
-    assert load_initial(pose_net("static"), str(path), skeleton=named(*"abcde")) == []
+    assert load_initial(pose_net("static"), str(path), skeleton=named(*"abcde")) == [
+        f"initial weights {path}: taken as they are"
+    ]
     model = build_pose_net(dict(type="mobilenet_v2", width=0.35, depth=0.5), dict(type="bottleneck"), 2)
     fresh = model.head.final.weight.clone()
     (told,) = load_initial(model, str(path), skeleton=named("a", "b"))
@@ -243,7 +246,7 @@ def test_a_start_without_keypoint_names_takes_all_but_the_last_layer_or_as_many_
 def test_shipped_weights_are_a_start_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = load_settings(ROOT / shipped("base").config).build_model()
-    assert load_initial(model, "base", skeleton=COCO) == []
+    assert load_initial(model, "base", skeleton=COCO) == ["initial weights base: taken as they are"]
     five = named("left_wrist", "right_wrist", "racket_tip", "racket_grip", "nose")
     model = build_pose_net(**load_settings(shipped("base").config).model, num_keypoints=5)
     (told,) = load_initial(model, "base", skeleton=five)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import assert_tested_alike, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -21,7 +22,6 @@ from pose.models.native.inference.integers import side_by_side, to_bytes
 from pose.models.native.inference.layers import pack_panels
 from pose.native.program import Step
 from pose.native.program_file import add_details, load_program, save_program
-from pose.options import OptionError
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -100,6 +100,12 @@ def test_a_layer_with_a_bank_of_bytes(data):
     assert error <= 0.04 * max(expected.square().mean().sqrt().item(), 1e-3)
 
 
+@large_layers
+@many_threads
+def test_a_large_layer_with_a_bank_of_bytes_by_many_threads(layer, threads):
+    assert_large_layer(layer, threads, 0.1, torch.int8)
+
+
 @torch.no_grad()
 def test_kernels_that_bytes_hold_lose_nothing():
     """One kernel, so that its share is exact, and weights that are whole numbers of one scale."""
@@ -112,6 +118,19 @@ def test_kernels_that_bytes_hold_lose_nothing():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("groups", [1, 20])
+@torch.no_grad()
+def test_a_weight_that_is_no_number_makes_no_numbers_of_its_output(groups, value):
+    conv = DynamicConv2d(20, 20, 1, groups=groups)
+    conv.weight[2, 17, 0] = value
+    found = deploy(conv, bank_dtype=torch.int8)(torch.ones(1, 20, 4, 4))[0]
+    assert not found[17].isfinite().any() and found[:17].isfinite().all() and found[18:].isfinite().all()
+    conv.weight[2, 17, 0] = 1.0
+    conv.attention.fc1.weight[3, 5] = value
+    assert not deploy(conv, bank_dtype=torch.int8)(torch.ones(1, 20, 4, 4)).isfinite().all()
+
+
 def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
     kernels = torch.zeros(2, 3, 4, 1, 1)
     kernels[1, 0, 2], kernels[0, 1, 0] = -2.0, 0.5
@@ -121,11 +140,6 @@ def test_bytes_have_a_scale_for_each_output_and_lie_side_by_side():
     )
     lying = side_by_side(torch.arange(5 * 3).view(5, 3), 4)
     assert lying.shape == (2, 3, 4) and lying[0, 1].tolist() == [1, 4, 7, 10] and lying[1, 2].tolist() == [14, 0, 0, 0]
-
-
-def test_bytes_are_for_native_layers():
-    with pytest.raises(ValueError, match="int8 bank is for native layers"):
-        deploy(DynamicConv2d(4, 4, 1), fused=False, bank_dtype=torch.int8)
 
 
 CONV = dict(type="dynamic")
@@ -167,6 +181,7 @@ def every_step(steps):
     [
         (4, lambda bank: bank[:-1]),
         (4, lambda bank: bank[:, :-4]),
+        (4, lambda bank: np.where(np.arange(bank.size).reshape(bank.shape) == 5, -128, bank).astype(np.int8)),
         (7, lambda scales: None),
         (7, lambda scales: scales[:-1]),
         (0, lambda matrix: matrix[:, :-4]),
@@ -187,15 +202,9 @@ def test_a_file_whose_bytes_do_not_fit_is_refused(written, tmp_path, place, chan
     save_program(tmp_path / "a.native", steps)
     add_details(tmp_path / "a.native", details)
     with pytest.raises(
-        CheckpointError, match=r"a\.native: a layer's|a\.native: an attention in bytes|a\.native: a bank in bytes"
+        CheckpointError, match=r"a\.native: step \d+ \(dynamic\): (a layer's|an attention in bytes|a bank in bytes)"
     ):
         open_file(tmp_path / "a.native")
-
-
-def test_a_bank_is_of_native_files(written, tmp_path):
-    config, _ = written
-    with pytest.raises(OptionError, match="--format torch: has no int8 bank; native has float32, bfloat16, int8"):
-        export_file(network_of(config, 1), config, tmp_path / "a.pt2", "torch", bank="int8")
 
 
 def test_the_tools_write_and_take_it(run_tool, tmp_path):
@@ -203,6 +212,7 @@ def test_the_tools_write_and_take_it(run_tool, tmp_path):
     arguments = [project / "tiny.py", project / "tiny.pth", "--format"]
     status, said, error = run_tool("export.py", *arguments, "native", "--bank", "int8")
     assert status == 0 and "at batch 1, 3, 8" in said, error
+    assert "--bank int8: changes nothing, a static network has no bank" in error
     assert_tested_alike(run_tool, project, "tiny.pth", "tiny.native")
     status, said, error = run_tool("export.py", *arguments, "torch", "--bank", "int8")
-    assert status == 2 and "--bank is for native" in error
+    assert status == 2 and "--bank int8 is for native" in error

@@ -13,14 +13,20 @@ import torch
 from small_project import assert_tested_alike, run_tool, write_project
 from test_core_install import ABSENT, EXTRAS
 from test_export import HEAD, NETWORKS, network_of, settings_of
+from torch import nn
 
 from pose import Predictor
 from pose.detection.exported import ExportedDetector
 from pose.errors import CheckpointError
 from pose.export.errors import ExportError
 from pose.export.formats import export_file
+from pose.models.deploy.folding import deploy
+from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.native.pairs import pair_program
 from pose.native.program import Step
 from pose.native.program_file import add_details, load_program, save_program
+from pose.native.rounding import round_program
 from pose.runtimes.files import open_file
 from pose.weights import shipped_detector
 
@@ -97,6 +103,28 @@ def test_steps_and_details_come_back_as_they_were(tmp_path):
     np.testing.assert_array_equal(found[1].constants[0], matrix.T)
 
 
+@pytest.mark.parametrize(
+    ("bank", "change", "version"),
+    [
+        (torch.float32, list, 1),
+        (torch.bfloat16, list, 1),
+        (torch.int8, list, 2),
+        (torch.float32, pair_program, 2),
+        (torch.float32, lambda steps: round_program(steps, np.ones((1, 32, 32, 3), np.float32), 9.0), 2),
+        (torch.float32, lambda steps: [Step("begin", shortcut=tuple(pair_program(steps))), *steps, Step("end")], 2),
+    ],
+)
+def test_a_file_says_the_oldest_version_that_reads_it(bank, change, version, tmp_path):
+    with torch.no_grad():
+        conv = nn.Sequential(nn.Conv2d(3, 8, 1), DynamicConv2d(8, 8, 1), DCDConv2d(8, 8, 1), nn.MaxPool2d(2))
+        steps = deploy(conv, fused=True, bank_dtype=bank).steps()
+    save_program(tmp_path / "a.native", change(steps))
+    add_details(tmp_path / "a.native", {})
+    with zipfile.ZipFile(tmp_path / "a.native") as archive:
+        assert json.loads(archive.read("program.json"))["version"] == version
+    assert len(load_program(tmp_path / "a.native")[0]) == len(change(steps))
+
+
 def edited(path, to, edit):
     """A copy of a file whose program is changed."""
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(to, "w") as changed:
@@ -135,8 +163,9 @@ def absent(program):
     [
         (cut, "takes .* channels"),
         (larger, "another size or type"),
-        (unknown, "no kind of layer"),
-        (other_version, "version 99, not 1"),
+        (unknown, "no kind of layer .*; a newer version of pose may have it"),
+        (other_version, "version 99, made by a newer version of pose, and this one reads up to 2; update pose"),
+        (lambda program: program | {"version": 0}, "no network of native layers"),
         (absent, "no network of native layers"),
         (lambda program: [], "no network of native layers"),
         (lambda program: {"version": 1, "steps": 3}, "no network of native layers"),

@@ -1,5 +1,6 @@
 """The native layers' compiled library: whole or not there, and one for all copies of the project."""
 
+import argparse
 import ctypes
 import os
 import shutil
@@ -10,8 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_project import write_project
 
+from pose.inference.command_line import make_predictor
 from pose.models.native import chosen
+from pose.models.native.inference.layers import NativeSequence
 from pose.native import ahead, library
 from pose.native.library import Library, NativeError
 from pose.native.program import Program, Step
@@ -171,10 +175,26 @@ def test_who_draws_takes_them_where_nothing_has_to_be_compiled(tmp_path, monkeyp
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     monkeypatch.setattr(library, "find_compiler", lambda: "c++")
     assert [chosen(wanted, "cpu") for wanted in (None, True, False)] == [False, True, False]
-    assert chosen(None, "cpu", much=True) and not chosen(None, "cuda", much=True)
+    assert chosen(None, "cpu", may_compile=True) and not chosen(None, "cuda", may_compile=True)
     monkeypatch.setattr(library, "find_compiler", lambda: None)
-    assert not chosen(None, "cpu", much=True)
+    assert not chosen(None, "cpu", may_compile=True)
     kept = library.INFERENCE._kept()
     kept.parent.mkdir(parents=True)
     kept.touch()
     assert chosen(None, "cpu") and not chosen(False, "cpu") and not chosen(None, "cuda")
+
+
+@pytest.mark.parametrize(("written", "native"), [("None", True), ("False", False), ("True", True)])
+def test_a_video_is_drawn_by_them_unless_the_configuration_says_otherwise(tmp_path, monkeypatch, written, native):
+    monkeypatch.setattr(
+        "pose.models.native.chosen", lambda wanted, device, may_compile=False: may_compile if wanted is None else wanted
+    )
+    project = write_project(tmp_path)
+    config = project / "tiny.py"
+    config.write_text(config.read_text() + f"\ntest = dict(native={written})\n")
+    arguments = argparse.Namespace(
+        config=str(config), checkpoint=str(project / "tiny.pth"), cfg_options=[], device="cpu", box_threshold=None,
+        detector=None, boxes=None, weights=None,
+    )  # fmt: skip
+    predictor = make_predictor(arguments, may_compile=True)
+    assert predictor.native is native and isinstance(predictor.network.model, NativeSequence) is native

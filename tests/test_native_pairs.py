@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -20,11 +21,15 @@ from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
 from pose.native.program import Program, Step
 from pose.native.program_file import add_details, load_program, save_program
-from pose.options import OptionError
+from pose.native.rounding import round_program
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
 __all__ = ["arithmetic", "run_tool"]
+
+
+NOT_NUMBERS = np.array([0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001], np.uint32)
+"""Bits of float32, some of which become others when they are rounded as those of numbers."""
 
 
 def test_numbers_are_rounded_as_torch_rounds_them():
@@ -33,6 +38,8 @@ def test_numbers_are_rounded_as_torch_rounds_them():
     values = values.astype(np.float32)
     expected = torch.from_numpy(values).bfloat16().view(torch.int16).numpy()
     np.testing.assert_array_equal(to_bfloat16(values), expected)
+    back = to_bfloat16(NOT_NUMBERS.view(np.float32)).view(np.uint16).astype(np.uint32) << 16
+    assert np.isnan(back.view(np.float32)).all()
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -46,6 +53,19 @@ def test_products_are_of_rounded_values_and_sums_are_not(arithmetic, count, chan
     arithmetic.multiply_rounded(pointer(pixels), *sizes, *map(pointer, (weights, bias, y)))
     rounded = [torch.from_numpy(array).bfloat16().double().numpy() for array in (pixels, weights)]
     np.testing.assert_allclose(y, rounded[0] @ rounded[1] + bias, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", NOT_NUMBERS, ids=hex)
+@pytest.mark.parametrize("place", ["image", "weights"])
+def test_what_is_not_a_number_stays_so(arithmetic, bits, place):
+    pixels, weights = np.ones((3, 5), np.float32), np.ones((5, 16), np.float32)
+    (pixels if place == "image" else weights).view(np.uint32)[1, 2] = bits
+    y = np.empty((3, 16), np.float32)
+    sizes = ctypes.c_int64(3), ctypes.c_int64(5)
+    arithmetic.multiply_rounded(pointer(pixels), *sizes, *map(pointer, (weights, np.zeros(16, np.float32), y)))
+    expected = np.full((3, 16), 5.0)
+    expected[(1, ...) if place == "image" else (..., 2)] = np.nan
+    np.testing.assert_array_equal(y, expected)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -67,6 +87,25 @@ def test_a_layer_in_bfloat16_is_the_layer_with_rounded_weights_on_rounded_images
     conv.weight.copy_(conv.weight.bfloat16())
     expected = conv(x).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, np.abs(expected).max()))
+
+
+@large_layers
+@many_threads
+@pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16], ids=str)
+def test_a_large_layer_in_bfloat16_by_many_threads(layer, threads, bank):
+    assert_large_layer(layer, threads, 0.02, bank, lambda steps, _: pair_program(steps))
+
+
+@torch.no_grad()
+def test_a_kernel_of_more_values_than_32_bits_hold_the_sum_of_is_in_bfloat16_too():
+    conv = nn.Conv2d(8192, 16, 3)
+    steps = pair_program(deploy(conv).steps())
+    assert is_in_pairs(steps)
+    images = np.random.default_rng(0).normal(size=(1, 3, 3, 8192)).astype(np.float32)
+    assert not any(step.in_bytes for step in round_program(deploy(conv).steps(), images, 9.0))
+    rounded = torch.from_numpy(images.transpose(0, 3, 1, 2)).bfloat16().float()
+    conv.weight.copy_(conv.weight.bfloat16())
+    np.testing.assert_allclose(Program(steps).run(images).ravel(), conv(rounded).numpy().ravel(), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +139,6 @@ def test_a_processor_without_it_refuses_to_write_and_to_open(network, tmp_path, 
         CheckpointError, match=r"b\.native: computes in bfloat16, and this processor has no instructions"
     ):
         open_file(tmp_path / "b.native")
-    with pytest.raises(OptionError, match="--format torch: --bfloat16 is for native"):
-        export_file(model, config, tmp_path / "a.pt2", "torch", bfloat16=True)
     project = write_project(tmp_path / "project")
     arguments = [project / "tiny.py", project / "tiny.pth", "--bfloat16"]
     assert run_tool("export.py", *arguments)[0] == 2
@@ -113,8 +150,17 @@ def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_pa
     if not has_pairs():
         monkeypatch.setattr("pose.runtimes.native.has_pairs", lambda: True)
         monkeypatch.setattr("pose.export.writers.native.has_pairs", lambda: True)
-    export_file(*network, tmp_path / "a.native", "native", bank="int8", bfloat16=True)
-    assert is_in_pairs(load_program(tmp_path / "a.native")[0])
+    model, config = network
+    export_file(model, config, tmp_path / "a.native", "native", bank="int8", bfloat16=True)
+    export_file(model, config, tmp_path / "b.native", "native", bank="int8")
+    steps = load_program(tmp_path / "a.native")[0]
+    assert is_in_pairs(steps)
+    x = torch.randn(3, 3, *reversed(config.data.input_size))
+    with torch.no_grad():
+        expected = model(x).numpy()
+    (found,), (before,) = (open_file(tmp_path / f"{name}.native")(x.numpy()) for name in "ab")
+    assert np.square(found - expected).mean() < 0.01 * expected.var()
+    assert 0 < np.square(found - before).mean() < 0.02**2 * expected.var()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_layers import assert_large_layer, large_layers, many_threads
 from native_arithmetic import arithmetic, pointer
 from small_project import ANNOTATIONS, run_tool, write_project
 from test_export import HEAD, network_of, settings_of
@@ -19,10 +20,9 @@ from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct
 from pose.models.native import ACTIVATIONS
-from pose.native.program import Program, Step
+from pose.native.program import Program, Step, in_order
 from pose.native.program_file import add_details, load_program, save_program
-from pose.native.rounding import in_order, levels_of, round_program, to_blocks
-from pose.options import OptionError
+from pose.native.rounding import levels_of, round_program, to_blocks, worth_rounding
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -91,10 +91,87 @@ def test_a_dynamic_layer_in_8_bits(kernel, channels, bank):
     assert np.square(Program(steps).run(images) - expected).mean() <= 0.04**2 * np.square(expected).mean()
 
 
+@large_layers
+@many_threads
+@pytest.mark.parametrize("bank", [torch.float32, torch.int8], ids=str)
+def test_a_large_layer_in_8_bits_by_many_threads(layer, threads, bank):
+    assert_large_layer(layer, threads, 0.1, bank, lambda steps, images: round_program(steps, images, 9.0))
+
+
 @pytest.mark.parametrize(("least", "greatest", "zero"), [(0, 6, 0), (-1, 1, 128), (2, 4, 0), (-3, -1, 255), (0, 0, 0)])
 def test_a_range_becomes_bytes_that_have_zero(least, greatest, zero):
     unit, found = levels_of(least, greatest)
     assert found == zero and unit > 0
+
+
+def two_layers():
+    """A static and a dynamic layer, and images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), DynamicConv2d(8, 20, 1)))
+    return model, np.random.default_rng(0).normal(size=(3, 6, 5, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bank", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize(("number", "kind"), [(1, "static"), (3, "dynamic")])
+@torch.no_grad()
+def test_weights_that_are_no_numbers_are_refused_by_name(number, kind, bank, value):
+    model, images = two_layers()
+    layer = [model[0], *model[1]][number - 1]
+    layer.weight.view(-1)[5] = value
+    steps = deploy(model, bank_dtype=bank).steps()
+    assert not np.isfinite(Program(steps).run(images)).all()
+    with pytest.raises(RuntimeError, match=rf"^step {number} \({kind}\): a layer's weights are not all finite"):
+        round_program(steps, images)
+    around = [Step("begin", shortcut=tuple(steps)), *steps, Step("end")]
+    with pytest.raises(RuntimeError, match=rf"^step 1 \(begin\): step {number} \({kind}\): a layer's weights are not"):
+        round_program(around, images)
+
+
+@torch.no_grad()
+def test_images_and_values_that_are_no_numbers_are_refused():
+    model, images = two_layers()
+    for place in model[0].bias, model[1][0].bias:  # the sum of two finite numbers is none
+        place.fill_(3e38)
+        with pytest.raises(RuntimeError, match="what the layers make of the images .* not all finite"):
+            round_program(deploy(model).steps(), images)
+        place.zero_()
+    for value in np.nan, np.inf:
+        images[1, 2, 3, 1] = value
+        with pytest.raises(RuntimeError, match="the images to round layers with are not all finite"):
+            round_program(deploy(model).steps(), images)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@torch.no_grad()
+def test_an_image_that_has_no_numbers_is_answered_with_none_and_the_others_as_ever(value):
+    model, images = two_layers()
+    program = Program(round_program(deploy(model).steps(), images, 9.0))
+    expected, bad = program.run(images), images.copy()
+    bad[1, 2, 3, 1] = value
+    for threads in 1, 2:
+        found = program.run(bad, threads)
+        assert np.isnan(found[1]).all()
+        np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("errors", "costs", "tolerance", "kept"),
+    [
+        ((0.5, 0.25, 0.25), (1, 1, 1), 1.0, {0, 1, 2}),  # together no more than 1 squared
+        ((0.5, 0.375, 0.375), (1, 1, 1), 1.0, {1, 2}),  # none is too much alone: all together are
+        ((0.5, 0.375, 0.375), (9, 1, 1), 1.0, {0, 1}),  # the first is worth what it spoils
+        ((0.25, 0.5, 0.75), (1, 9, 1), 0.75, {1}),  # the second comes first for its cost, and leaves no room
+        ((0.0, 0.0, 0.0), (1, 1, 1), 0.0, {0, 1, 2}),
+        ((1e-9, 1e-9, 1e-9), (1, 1, 1), 0.0, set()),
+        ((0.01, np.nan, 0.01), (1, 1, 1), 9.0, {0, 2}),
+        ((np.nan, np.nan, np.nan), (1, 1, 1), 9.0, set()),
+    ],
+)
+def test_layers_are_chosen_by_what_they_spoil_together_for_what_they_cost(errors, costs, tolerance, kept):
+    names = [4, 7, 2]
+    found = worth_rounding(dict(zip(names, errors, strict=True)), dict(zip(names, costs, strict=True)), tolerance)
+    assert found == {names[place] for place in kept}
 
 
 DYNAMIC = dict(type="dynamic")
@@ -109,7 +186,7 @@ def network(request):
 
 
 def in_bytes(steps):
-    return [step.kind == "static_bytes" or len(step.constants) == 10 for step in in_order(steps)]
+    return [step.in_bytes for step in in_order(steps)]
 
 
 @torch.no_grad()
@@ -118,7 +195,7 @@ def test_layers_stay_float_until_answers_change_by_little_enough(network):
     images = crops.permute(0, 2, 3, 1).contiguous().numpy()
     steps = deploy(model, bank_dtype=torch.int8).steps()
     exact, counts = Program(steps).run(images), []
-    for tolerance in (0.0, 0.02, 9.0):
+    for tolerance in (0.0, 0.02, 0.1):
         rounded = round_program(steps, images, tolerance)
         counts.append(sum(in_bytes(rounded)))
         error = np.sqrt(np.square(Program(rounded).run(images) - exact).mean()) / exact.std()
@@ -128,7 +205,7 @@ def test_layers_stay_float_until_answers_change_by_little_enough(network):
 
 def test_a_file_in_8_bits_answers_about_as_the_network(network, tmp_path):
     model, config, crops = network
-    export_file(model, config, tmp_path / "a.native", "native", bank="int8", int8=crops)
+    export_file(model, config, tmp_path / "a.native", "native", bank="int8", calibration_crops=crops)
     export_file(model, config, tmp_path / "b.native", "native")
     assert any(in_bytes(load_program(tmp_path / "a.native")[0]))
     assert (tmp_path / "a.native").stat().st_size < 0.8 * (tmp_path / "b.native").stat().st_size
@@ -142,9 +219,9 @@ def test_a_network_that_8_bits_spoil_is_not_written(network, tmp_path, monkeypat
     model, config, crops = network
     monkeypatch.setattr("pose.native.rounding.levels_of", lambda *_: np.array([9.0, 128.0], np.float32))
     monkeypatch.setattr("pose.export.writers.native.round_program", lambda *steps: round_program(*steps, 1e9))
-    told = r"/a\.native: rounded, heatmaps differ by .* of their spread, more than 0.1; not written"
+    told = r"/a\.native: quantized, the heatmaps of keypoint \d+ differ by .* of their size, more than 0.5; not written"
     with pytest.raises(ExportError, match=told):
-        export_file(model, config, tmp_path / "a.native", "native", int8=crops)
+        export_file(model, config, tmp_path / "a.native", "native", calibration_crops=crops)
     assert not list(tmp_path.iterdir())
 
 
@@ -162,6 +239,7 @@ def changed(steps, kind, place, value):
         ("static_bytes", 0, lambda weights: np.ascontiguousarray(weights[:, :-64])),
         ("static_bytes", 0, lambda weights: weights.astype(np.float32)),
         ("static_bytes", 0, lambda weights: np.full_like(weights, 65)),
+        ("static_bytes", 0, lambda weights: np.full_like(weights, -65)),
         ("static_bytes", 1, lambda scales: scales[:-1]),
         ("static_bytes", 2, lambda bias: None),
         ("static_bytes", 3, lambda levels: np.array([0.0, 0.0], np.float32)),
@@ -181,7 +259,7 @@ def test_a_file_whose_bytes_do_not_fit_is_refused(kind, place, value, tmp_path):
     export_file(network_of(config), config, tmp_path / "good.native", "native")
     save_program(tmp_path / "a.native", changed(steps, kind, place, value))
     add_details(tmp_path / "a.native", load_program(tmp_path / "good.native")[1])
-    with pytest.raises(CheckpointError, match=r"a\.native: a layer's"):
+    with pytest.raises(CheckpointError, match=rf"a\.native: step \d \({kind}\): a layer's"):
         open_file(tmp_path / "a.native")
 
 
@@ -194,5 +272,3 @@ def test_the_tools_write_and_take_it(run_tool, tmp_path):
     assert any(in_bytes(load_program(project / "tiny.native")[0]))
     assert run_tool("test.py", project / "tiny.py", project / "tiny.native")[0] == 0
     assert run_tool("export.py", *arguments, "--int8", 0)[0] == 2
-    with pytest.raises(OptionError, match="--format torch with heatmaps: has no 8 bits"):
-        export_file(None, None, tmp_path / "a.pt2", "torch", int8=torch.zeros(1, 3, 64, 32))

@@ -49,22 +49,41 @@ def test_no_size_that_the_layers_would_read_past_is_taken(kind, numbers, constan
     Program([Step("static", POINT, (floats(48), floats(16)))])
     Program([Step("dynamic", POINT, DYNAMIC)])
     Program([Step("decomposed", (*POINT, 1), DECOMPOSED)])
-    with pytest.raises(RuntimeError, match=reason):
-        Program([Step(kind, numbers, constants)])
+    with pytest.raises(RuntimeError, match=rf"^step 2 \({kind}\): .*{reason}"):
+        Program([Step("bilinear"), Step(kind, numbers, constants)])
 
 
 def test_what_a_run_would_refuse_is_refused_by_the_shape_alone():
     layer = Step("static", POINT, (floats(48), floats(16)))
     squeeze = Step("squeeze", (), (floats(5, 2), floats(2), floats(2, 5), floats(5)))
     for steps, reason in (
-        ([layer, squeeze], "takes 5 channels, got 4"),
-        ([Step("begin"), layer, Step("end")], "a shortcut has another shape"),
-        ([Step("begin", shortcut=(layer, layer)), layer, Step("end")], "takes 3 channels, got 4"),
-        ([Step("begin", shortcut=(Step("begin"), layer)), layer, Step("end")], "a block has no end"),
-        ([Step("bilinear")] * 40, "too large"),
+        ([layer, squeeze], r"step 2 \(squeeze\): a layer takes 5 channels, got 4"),
+        ([Step("begin"), layer, Step("end")], r"step 2 \(static\): a shortcut has another shape"),
+        ([Step("begin"), Step("begin"), layer, Step("end"), layer, Step("end")], r"step 3 \(static\): a shortcut"),
+        (
+            [Step("begin", shortcut=(layer, layer)), layer, Step("end")],
+            r"step 1 \(begin\): step 2 \(static\): a layer takes",
+        ),
+        ([Step("begin", shortcut=(Step("begin"), layer)), layer, Step("end")], r"step 1 \(begin\): a block has no end"),
+        ([Step("bilinear")] * 40, r"step \d+ \(bilinear\): an image .* is too large"),
     ):
         with pytest.raises(RuntimeError, match=reason):
             Program(steps).shape(8, 8, 3)
+
+
+def test_the_step_that_does_not_fit_is_named():
+    layer, none = Step("static", POINT, (floats(48), floats(16))), Step("static", POINT, (floats(48), floats(17)))
+    for steps, name in (
+        ([none], r"step 1 \(static\): a layer's constant 1"),
+        ([Step("begin"), layer, Step("end"), Step("end")], r"step 4 \(end\): a block ends that has not begun"),
+        ([layer, Step("begin", shortcut=(layer, none))], r"step 2 \(begin\): step 2 \(static\): a layer's constant 1"),
+        (
+            [layer, Step("static", POINT, (floats(48).astype(float),))],
+            r"step 2 \(static\): a layer's constant is float32",
+        ),
+    ):
+        with pytest.raises(RuntimeError, match=f"^{name}"):
+            Program(steps)
 
 
 @pytest.mark.parametrize("threads", [-1, 0, 1, 3])

@@ -66,6 +66,15 @@ def doubled(tensors):
     return [tensor.detach().double().requires_grad_() for tensor in tensors]
 
 
+@pytest.fixture
+def threads(request):
+    """As many threads as asked for, within a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("activation", [nn.Identity, nn.ReLU, nn.ReLU6, nn.Hardswish])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("has_shortcut", [False, True])
@@ -109,9 +118,10 @@ def test_depthwise_convolutions_are_torchs(size, stride, per_image, shape):
         close(one, other)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 13, 24, 30)])
 @pytest.mark.parametrize("per_image", [False, True])
-def test_pointwise_convolutions_and_averages_are_torchs(shape, per_image):
+def test_pointwise_convolutions_and_averages_are_torchs(shape, per_image, threads):
     inputs = [leaf(*shape), leaf(shape[0] if per_image else 1, 10, shape[1], 1, 1)]
     y = Conv.apply(*inputs, 1)
     assert y.is_contiguous(memory_format=LAST)
@@ -125,6 +135,7 @@ def test_pointwise_convolutions_and_averages_are_torchs(shape, per_image):
 
 
 LAYERS = {
+    "static pointwise": lambda: nn.Conv2d(12, 20, 1),
     "static depthwise": lambda: nn.Conv2d(12, 12, 3, 2, 1, groups=12),
     "dynamic pointwise": lambda: DynamicConv2d(12, 20, 1),
     "dynamic depthwise": lambda: DynamicConv2d(12, 12, 5, 1, 2, groups=12, bias=False),
@@ -142,10 +153,11 @@ LAYERS = {
 }
 
 
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
 @pytest.mark.parametrize("height", [6, 1])  # a decomposed layer computes many pixels otherwise than few
 @pytest.mark.parametrize("images", [1, 5])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers_learn_what_they_learn_in_torch(name, images, height):
+def test_layers_learn_what_they_learn_in_torch(name, images, height, threads):
     conv = LAYERS[name]()
     right = ConvNormAct(conv, conv.out_channels, nn.Hardswish(inplace=True)).double()
     for parameter in right.parameters():

@@ -35,10 +35,10 @@ from pose.command_line import count, positive
 from pose.config import Settings, make_settings
 from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
-from pose.export.formats import FORMATS
 from pose.export.installed import MODULES, installed, runtime_of
 from pose.export.measured_networks import average_precision, shipped_networks, take_part
 from pose.export.onnx_file import export_onnx
+from pose.export.registry import FORMATS
 from pose.export.runtime_table import measure, rows
 from pose.export.runtimes import OPENERS
 from pose.models.deploy.folding import deploy

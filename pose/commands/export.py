@@ -18,20 +18,33 @@ tools/test.py and for the configuration of tools/demo.py. docs/deployment.md say
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pose.checkpoint import load_weights
 from pose.command_line import add_run_arguments, count, files_read, settings_from
 from pose.errors import DataError, OutputError, command
-from pose.export.formats import BANKS, FORMATS, export_file, find_format
-from pose.export.forms import RUNTIMES
-from pose.export.onnx_file import OUTPUTS, export_onnx
-from pose.export.proof import CHECKED_BATCHES
-from pose.export.web_page import export_web_page
+from pose.export.registry import (
+    BANKS,
+    CALIBRATION_PERSONS,
+    FORMATS,
+    OUTPUTS,
+    RUNTIMES,
+    TEST_PERSONS,
+    Format,
+    check_request,
+    is_dynamic,
+)
 from pose.files import check_outputs
 from pose.options import OptionError
 from pose.weights import shipped, shipped_detector
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pose.config import Settings
 
 
 @command
@@ -46,25 +59,24 @@ def main() -> None:
     parser.add_argument(
         "--runtime",
         choices=RUNTIMES,
-        default=RUNTIMES[0],
-        help="what to make an ONNX file fast in (default: %(default)s); onnxruntime-here is the fastest of a dynamic "
-        "network in ONNX Runtime, on processors like this one only",
+        help=f"for --format onnx: what to make it fast in (default: {RUNTIMES[0]}); onnxruntime-here is the fastest of "
+        "a dynamic network in ONNX Runtime, on processors like this one only",
     )
     parser.add_argument(
         "--int8",
-        type=int,
+        type=count(1),
         nargs="?",
-        const=64,
+        const=CALIBRATION_PERSONS,
         metavar="PERSONS",
-        help="8 bits, set by so many training persons (default: 64): static networks in onnx, openvino and litert, any "
-        "in native",
+        help="8 bits, set by so many training persons (default: %(const)s): static networks in onnx, openvino and "
+        "litert, any in native",
     )
     parser.add_argument(
         "--int8-test",
         type=count(0),
-        default=500,
         metavar="PERSONS",
-        help="of the test set, whose AP may fall by .5 in 8 bits; 0 for no test (default: 500)",
+        help=f"for --int8: how many of the test set AP is taken of, which may fall by .5; 0 for no test (default: "
+        f"{TEST_PERSONS})",
     )
     parser.add_argument(
         "--bfloat16", action="store_true", help="for --format native: compute in bfloat16, on processors that do"
@@ -86,35 +98,37 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="the file (default: beside the checkpoint, or here)")
     arguments = parser.parse_args()
-    kind = find_format(arguments.format)
+    int8, bfloat16 = arguments.int8 is not None, arguments.bfloat16
+    kind = check_request(arguments.format, arguments.output, arguments.bank, int8, bfloat16)
+    _refuse_idle_options(arguments)
     out = arguments.out
     if arguments.weights:
         if arguments.config:
             raise OptionError("--weights: stands for CONFIG and CHECKPOINT; leave them out")
         known = shipped(arguments.weights)
         arguments.config, arguments.checkpoint = known.config, known.checkpoint
-        out = out or Path(known.checkpoint.name).with_suffix(kind.suffix)
+        out = out or Path(known.checkpoint.name).with_suffix(kind.default_suffix)
     if not arguments.checkpoint:
         raise OptionError("needs CONFIG and CHECKPOINT, or --weights NAME")
     settings = settings_from(arguments)
-    out = out or Path(arguments.checkpoint).with_suffix(kind.suffix)
+    out = out or Path(arguments.checkpoint).with_suffix(kind.default_suffix)
     if arguments.format == "onnx" and out.suffix != kind.suffix:
         raise OutputError(f"{out}: a file of {kind.runtime} ends in {kind.suffix}; choose such a name")
     if arguments.device not in ("auto", "cpu"):
         print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
-    if arguments.int8 is not None and not kind.int8:
-        able = ", ".join(name for name, other in FORMATS.items() if other.int8)
-        raise OptionError(f"--format {arguments.format}: --int8 is for {able}")
-    if arguments.format != "native" and arguments.bank != BANKS[0]:
-        raise OptionError(f"--format {arguments.format}: --bank is for native")
-    if arguments.bfloat16 and (arguments.format != "native" or arguments.int8 is not None):
-        raise OptionError(f"--format {arguments.format}: --bfloat16 is for native, and in place of --int8")
-    if arguments.format == "web" and arguments.output != "heatmaps":
-        raise OptionError("--format web: the page ends in skeletons; leave --output out")
+    from pose.checkpoint import load_weights  # PyTorch, once all is known that can be without
+    from pose.export.int8 import training_crops
+
     model = settings.build_model()
+    dynamic = is_dynamic(model)
+    check_request(arguments.format, arguments.output, arguments.bank, int8, bfloat16, dynamic)
+    if arguments.bank != BANKS[0] and not dynamic:
+        print(f"--bank {arguments.bank}: changes nothing, a static network has no bank", file=sys.stderr)
     calibration = load_weights(model, arguments.checkpoint).get("calibration")
     if arguments.format == "web":
+        from pose.export.web_page import export_web_page
+
         ours = shipped_detector()
         detector = arguments.web_detector or (ours and ours.checkpoint)
         detector = None if detector == "none" else detector
@@ -122,32 +136,71 @@ def main() -> None:
         print(f"largest difference of a score to PyTorch in ONNX Runtime: {difference:.2e}")
         print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
-    crops, accept = None, None
-    if arguments.int8 is not None:
-        if arguments.int8 < 1:
-            raise OptionError(f"--int8 must be at least 1, got {arguments.int8}")
-        from pose.export.int8 import prove_ap, training_crops
+    with contextlib.ExitStack() as stack:
+        crops = training_crops(settings, arguments.int8) if int8 else None
+        persons = TEST_PERSONS if arguments.int8_test is None else arguments.int8_test
+        accept = stack.enter_context(_test(model, settings, persons)) if int8 and persons else None
+        _write(arguments, kind, model, settings, out, calibration, crops, accept)
 
-        crops = training_crops(settings, arguments.int8)
 
-        def accept(path: Path) -> None:
-            if not arguments.int8_test:
-                return
-            try:
-                expected, found = prove_ap(model, settings, path, arguments.int8_test)
-            except DataError as error:
-                raise DataError(f"{error}; --int8-test 0 goes without a test") from error
-            print(f"AP of up to {arguments.int8_test} test persons: {found:.4f} in 8 bits, {expected:.4f} before")
+def _refuse_idle_options(arguments: argparse.Namespace) -> None:
+    """Raises an OptionError for an option that changes nothing."""
+    name = arguments.format
+    idle = {
+        "--int8-test": arguments.int8_test is not None and arguments.int8 is None and "--int8",
+        "--runtime": arguments.runtime is not None and name != "onnx" and "--format onnx",
+        "--web-runtime": arguments.web_runtime is not None and name != "web" and "--format web",
+        "--web-detector": arguments.web_detector is not None and name != "web" and "--format web",
+    }
+    for option, needed in idle.items():
+        if needed:
+            raise OptionError(f"{option}: is for {needed}; leave it out")
+
+
+@contextlib.contextmanager
+def _test(model: nn.Module, settings: Settings, persons: int) -> Iterator[Callable[[Path], None]]:
+    """What tests a file's AP and tells it."""
+    from pose.export.int8 import ap_test
+
+    try:
+        with ap_test(model, settings, persons) as test:
+
+            def accept(path: Path) -> None:
+                expected, found = test(path)
+                print(f"AP of up to {persons} test persons: {found:.4f} in 8 bits, {expected:.4f} before")
+
+            yield accept
+    except DataError as error:
+        raise DataError(f"{error}; --int8-test 0 goes without a test") from error
+
+
+def _write(
+    arguments: argparse.Namespace,
+    kind: Format,
+    model: nn.Module,
+    settings: Settings,
+    out: Path,
+    calibration: Mapping[str, Any] | None,
+    crops: Tensor | None,
+    accept: Callable[[Path], None] | None,
+) -> None:
+    """Writes the file and tells what it is."""
+    from pose.export.formats import export_file
+    from pose.export.onnx_file import export_onnx
+    from pose.export.proof import CHECKED_BATCHES
 
     batches = ", ".join(map(str, CHECKED_BATCHES))
+    options = dict(output=arguments.output, calibration_crops=crops, calibration=calibration, accept=accept)
     if kind.writer is not None:
-        options = dict(output=arguments.output, bank=arguments.bank, int8=crops, bfloat16=arguments.bfloat16)
-        checked = export_file(model, settings, out, arguments.format, calibration, accept=accept, **options)
+        options |= dict(bank=arguments.bank, bfloat16=arguments.bfloat16)
+        checked = export_file(model, settings, out, arguments.format, **options)
         proved = f"at batch {batches if kind.any_batch else 1}"
         told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
-        print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
+        paths = kind.paths(out)
+        size = sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+        print(f"exported: {', '.join(map(str, reversed(paths)))} ({size:.1f} MB)")
         return
-    difference = export_onnx(model, settings, out, arguments.output, arguments.runtime, crops, calibration, accept)
+    difference = export_onnx(model, settings, out, runtime=arguments.runtime or RUNTIMES[0], **options)
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -67,7 +67,7 @@ def main() -> None:
     read = [arguments.config, arguments.checkpoint, arguments.detector, arguments.detector_weights]
     check_outputs([arguments.out / RUN, arguments.out / SUMMARY], [*read, arguments.input])
     arguments.device = own_device(arguments)
-    predictor = make_predictor(arguments, much=True)
+    predictor = make_predictor(arguments, may_compile=True)
     predictor.batch_size = max(predictor.batch_size, arguments.batch)
     keypoints = list(predictor.network.skeleton.keypoints)
     open_run(arguments.out, {**depends_on(arguments), "keypoints": keypoints}, parts)

@@ -67,7 +67,11 @@ def load_initial(
         return [_load_backbone(model, state, initial_noise, initial_weights)]
     if skeleton is not None:
         state, told = by_keypoint_names(state, keypoints, model, skeleton.keypoints)
-    load_or_inflate(model, state, initial_noise, initial_weights)
+    same = load_or_inflate(model, state, initial_noise, initial_weights)
+    if not same:
+        told.append("those of the static network, which dynamic layers start from")
+    elif not told:
+        told.append("taken as they are")
     return [f"initial weights {initial_weights}: {line}" for line in told]
 
 

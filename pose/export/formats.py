@@ -1,17 +1,17 @@
-"""Networks as files of many runtimes: one registry of formats, one way to write, prove and name their files.
+"""Networks as files of many runtimes: one way to write, prove and name the files of :mod:`pose.export.registry`.
 
-ONNX with a free batch size, keypoints and 8 bits is :mod:`pose.export.onnx_file`'s, which proves its files itself.
+ONNX with a free batch size is :mod:`pose.export.onnx_file`'s, which writes its files itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,80 +24,16 @@ from pose.export.errors import ExportError
 from pose.export.forms import FORMS, in_forms
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
-from pose.export.proof import TOLERANCE, compare, rough_difference
-from pose.files import check_outputs
+from pose.export.proof import TOLERANCE, check_quantized, compare
+from pose.export.registry import BANKS, check_request, is_dynamic
+from pose.files import check_outputs, told_as
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.onnx_format import METADATA_KEY
-from pose.options import OptionError, nearest
+from pose.options import OptionError
 from pose.runtimes.session import DETAILS
 
-
-@dataclass(frozen=True)
-class Format:
-    """A kind of exported file.
-
-    Args:
-        suffix: What its name ends with.
-        writer: Module of :mod:`pose.export.writers`; None for what :mod:`pose.export.onnx_file` or
-            :mod:`pose.export.web_page` write.
-        forms: What its layers are written as, a key of :data:`~pose.export.forms.FORMS`; None for native layers.
-        runtime: What executes it, for people.
-        part: Suffix of a second file.
-        inside: The metadata is in the file, not beside it.
-        checked: It can be executed on this kind of machine.
-        keypoints: It can end in keypoints.
-        any_batch: It takes any number of images, and is checked with several.
-        int8: It can be of 8 bits.
-    """
-
-    suffix: str
-    writer: str | None
-    forms: str | None
-    runtime: str
-    part: str | None = None
-    inside: bool = False
-    checked: bool = True
-    keypoints: bool = False
-    any_batch: bool = False
-    int8: bool = False
-
-    def paths(self, path: str | Path) -> list[Path]:
-        """Every file that is written for a name, the named one last."""
-        path = Path(path)
-        beside = [] if self.inside else [path.with_name(path.name + DETAILS)]
-        return [*([path.with_suffix(self.part)] if self.part else []), *beside, path]
-
-
-FORMATS = {
-    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True, int8=True),
-    "onnx-single": Format(".onnx", "onnx_single", "onnx-single", "ONNX Runtime", inside=True, keypoints=True),
-    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=True),
-    "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
-    "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
-    "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=True),
-    "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
-    "torch": Format(".pt2", "torch_program", "torch", "PyTorch", any_batch=True),
-    "native": Format(".native", "native", None, "native layers", inside=True, any_batch=True, int8=True),
-    "coreml": Format(".mlpackage", "coreml", "coreml", "Core ML", checked=False),
-    "web": Format(".html", None, "onnxruntime", "the browser", inside=True),
-}
-
-BANKS = ("float32", "bfloat16", "int8")
-"""The precisions of dynamic layers' kernels in files of native layers."""
-
 HOMES = {"onnx": "onnx_file", "web": "web_page"}
-
-
-def find_format(name: str) -> Format:
-    """A format by its name.
-
-    Raises:
-        OptionError: There is none; the message has the nearest.
-    """
-    if name not in FORMATS:
-        raise OptionError(f"--format: unknown {name!r}: {nearest(name, FORMATS)}")
-    return FORMATS[name]
 
 
 def export_file(
@@ -109,7 +45,7 @@ def export_file(
     forms: GraphForms | None = None,
     output: str = "heatmaps",
     bank: str = BANKS[0],
-    int8: Tensor | None = None,
+    calibration_crops: Tensor | None = None,
     bfloat16: bool = False,
     accept: Callable[[Path], None] | None = None,
 ) -> float | None:
@@ -123,14 +59,14 @@ def export_file(
         model: A pose network on the CPU; it stays as it is.
         settings: ``model``, ``data.input_size``, ``data.skeleton`` and ``test`` are used.
         path: The file.
-        name: A key of :data:`FORMATS` that has a writer.
+        name: A key of :data:`~pose.export.registry.FORMATS` that has a writer.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
-        bank: One of :data:`BANKS`: the precision of dynamic layers' kernels, of native layers alone.
-        int8: Normalized crops (N, 3, H, W) to make a file of 8 bits with; None for float32.
+        bank: One of the format's ``banks``: the precision of dynamic layers' kernels.
+        calibration_crops: Normalized crops (N, 3, H, W) that set the ranges of a file of 8 bits; None for float32.
         bfloat16: Whether native layers compute in bfloat16, on processors that do.
-        accept: Takes the file before it has its name, and raises an ExportError to refuse it.
+        accept: Takes the file before it has its name, and raises a PoseError to refuse it.
 
     Returns:
         The largest difference to PyTorch, of heatmaps or of scores; None where the file cannot be run on this kind of
@@ -138,20 +74,14 @@ def export_file(
 
     Raises:
         ExportError: The network does not convert, or the answers differ by more than 1e-4, or keypoints by more than a
-            hundredth of a crop's pixel. Those of 8 bits and bfloat16 may differ by more, native
-            layers' as :func:`~pose.export.proof.rough_difference` says.
+            hundredth of a crop's pixel. Those of 8 bits and bfloat16 may differ by more, see
+            :func:`~pose.export.proof.check_quantized`.
         MissingExtra: The runtime, its converter or what makes 8 bits is not installed.
-        OptionError: There is no such format, or it has no keypoints or no 8 bits.
+        OptionError: There is no such format, or it cannot be what is asked for.
         OutputError: The file cannot be written.
     """
-    kind, path = find_format(name), Path(path)
-    if bank != BANKS[0] and kind.forms is not None or bank not in BANKS:
-        raise OptionError(f"--format {name}: has no {bank} bank; native has {', '.join(BANKS)}")
-    if int8 is not None and (not kind.int8 or output != "heatmaps"):
-        able = ", ".join(key for key, other in FORMATS.items() if other.int8)
-        raise OptionError(f"--format {name} with {output}: has no 8 bits; {able} have, with heatmaps")
-    if bfloat16 and (kind.forms is not None or int8 is not None):
-        raise OptionError(f"--format {name}: --bfloat16 is for native, and in place of --int8")
+    kind = check_request(name, output, bank, calibration_crops is not None, bfloat16, is_dynamic(model))
+    path = Path(path)
     if kind.writer is None:
         raise OptionError(f"--format {name}: has a function of its own, in pose/export/{HOMES[name]}.py")
     if path.suffix != kind.suffix:
@@ -164,55 +94,75 @@ def export_file(
     network = deployed if kind.forms is None else in_forms(deployed, forms or FORMS[kind.forms]).eval()
     x = torch.zeros(1, 3, height, width)
     if output == "keypoints":
-        if not kind.keypoints:
-            able = ", ".join(key for key, other in FORMATS.items() if other.keypoints)
-            raise OptionError(f"--format {name}: gives heatmaps; keypoints are for {able}")
         network, reference = (with_decoder(part, settings).eval() for part in (EachImage(network), reference))
         x = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
+    with saving(path, kind.paths(path)) as made:
+        try:
+            if calibration_crops is not None:
+                writer.write_int8(network, x, calibration_crops, made)
+            elif bfloat16:
+                writer.write_bfloat16(network, made)
+            else:
+                writer.write(network, x, made)
+        except (PoseError, OSError):
+            raise
+        except Exception as error:  # every converter has exceptions of its own
+            said = " ".join(str(error).split())[:300]
+            raise ExportError(f"{made}: the converter of {kind.runtime} refuses the network ({said})") from error
+        entries = describe(settings, output, calibration=calibration)
+        assert METADATA_KEY in entries
+        if kind.inside:
+            writer.describe(made, entries)
+        else:
+            made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
+        difference = compare(made, reference, (width, height), output) if kind.checked else None
+        if kind.checked and (bank != BANKS[0] or calibration_crops is not None or bfloat16):
+            check_quantized(made, reference, (width, height), calibration_crops)
+        elif difference is not None and not difference <= TOLERANCE:
+            raise ExportError(
+                f"{made}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
+                f"more than {TOLERANCE:g}; not written"
+            )
+        if accept is not None:
+            accept(made)
+    return difference
+
+
+@contextlib.contextmanager
+def saving(path: Path, parts: Sequence[Path]) -> Iterator[Path]:
+    """A place for a file and what belongs to it, which take their names together when the block ends without an error.
+
+    What had these names is kept until all have them, and put back where one cannot get it: halves of two exports never
+    lie side by side. An error that names the place names the file instead.
+
+    Args:
+        path: The file.
+        parts: The names of all that is written, in its folder.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
-            made = Path(folder, path.name)
+            made, before = Path(folder, path.name), Path(folder, "before")
+            with told_as(made, path):
+                yield made
+            before.mkdir()
             try:
-                if int8 is not None:
-                    writer.write_int8(network, x, int8, made)
-                elif bfloat16:
-                    writer.write_bfloat16(network, made)
-                else:
-                    writer.write(network, x, made)
-            except ExportError as error:
-                raise ExportError(str(error).replace(str(made), str(path))) from error
-            except (PoseError, OSError):
+                for part in parts:
+                    if part.exists():
+                        os.replace(part, before / part.name)
+                    os.replace(Path(folder, part.name), part)
+            except BaseException:
+                for part in parts:
+                    if (before / part.name).exists():
+                        if part.is_dir():
+                            shutil.rmtree(part)
+                        os.replace(before / part.name, part)
                 raise
-            except Exception as error:  # every converter has exceptions of its own
-                said = " ".join(str(error).split())[:300]
-                raise ExportError(f"{path}: the converter of {kind.runtime} refuses the network ({said})") from error
-            entries = describe(settings, output, calibration=calibration)
-            assert METADATA_KEY in entries
-            if kind.inside:
-                writer.describe(made, entries)
-            else:
-                made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
-            difference = compare(made, reference, (width, height), output) if kind.checked else None
-            if kind.forms is None and (bank != BANKS[0] or int8 is not None or bfloat16):
-                rough, most = rough_difference(made, reference, (width, height), int8)
-                if not rough <= most:
-                    told = f"heatmaps differ by {rough:.2g} of their spread, more than {most:g}"
-                    raise ExportError(f"{path}: rounded, {told}; not written")
-            elif int8 is None and difference is not None and not difference <= TOLERANCE:
-                raise ExportError(
-                    f"{path}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "
-                    f"more than {TOLERANCE:g}; not written"
-                )
-            if accept is not None:
-                accept(made)
-            for part in kind.paths(path):
-                if part.is_dir():
-                    shutil.rmtree(part)
-                os.replace(Path(folder, part.name), part)
     except OSError as error:
         if isinstance(error, PoseError):
             raise
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
-    return difference

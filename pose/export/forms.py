@@ -16,9 +16,6 @@ from torch import nn
 from pose.models.dynamic.graph_forms import COMPUTED, GraphForms, convolve_any_batch, convolve_one_image
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 
-RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
-"""What an ONNX file is made for. Files for ``onnxruntime`` and ``openvino`` run in both, and on any processor."""
-
 COPIED_PIXELS = 768
 """The pixels from which copying the windows of a kernel up to 3 x 3 costs ONNX Runtime less than K convolutions."""
 

@@ -15,19 +15,18 @@ from pose.config import Settings
 from pose.data_settings import Split
 from pose.errors import DataError
 from pose.export.errors import ExportError
-from pose.export.formats import BANKS, export_file
+from pose.export.formats import export_file
 from pose.export.installed import HERE, runtime_of
 from pose.export.int8 import training_crops
 from pose.export.measured_networks import Network, average_precision
 from pose.export.proof import TOLERANCE
+from pose.export.registry import BANKS, CALIBRATION_PERSONS, is_dynamic
 from pose.export.runtime_table import MILLISECONDS, opened, write_file
 from pose.files import replacing
 from pose.models import native
 from pose.models.deploy.folding import deploy
-from pose.models.dynamic.base import DynamicLayer
 from pose.native.pairs import has_pairs
 
-CROPS = 64
 """Training persons that 8 bits are set by, as tools/export.py has it."""
 
 LEAST_SPAN = 0.05
@@ -85,7 +84,7 @@ def measure_points(
         found = {form: (module, exact) for form, module in modules.items()}
         found |= {form: (module, average_precision(module, settings, part)) for form, module in others.items()}
         for name in formats:
-            if name == HERE and not _is_dynamic(network.model):
+            if name == HERE and not is_dynamic(network.model):
                 continue  # the same file as for any processor
             try:
                 path, _ = write_file(network, folder, name, f"{key} {name}")
@@ -110,7 +109,7 @@ def _in_torch(network: Network, x: torch.Tensor) -> tuple[dict[str, nn.Module], 
     others: dict[str, nn.Module] = {}
     if native.available():
         forms = {"native layers": deploy(network.model, fused=True)}
-        if _is_dynamic(network.model):
+        if is_dynamic(network.model):
             for dtype, bits in ((torch.bfloat16, "bfloat16"), (torch.int8, "8-bit")):
                 forms[f"native layers, {bits} bank"] = deploy(network.model, fused=True, bank_dtype=dtype)
         expected = network.model(x)
@@ -137,27 +136,24 @@ def _rounded(
     """
     wanted: dict[str, dict[str, Any]] = {}
     try:
-        wanted["8 bits"] = dict(int8=training_crops(network.settings, CROPS))
+        wanted["8 bits"] = dict(calibration_crops=training_crops(network.settings, CALIBRATION_PERSONS))
     except DataError as error:
         told(f"{stem.name}: 8 bits are left out, {error}")
     if has_pairs():
         wanted["bfloat16"] = dict(bfloat16=True)
-    bank = BANKS[-1] if _is_dynamic(network.model) else BANKS[0]
+    dynamic = is_dynamic(network.model)
+    bank, such = (BANKS[-1], ", 8-bit bank") if dynamic else (BANKS[0], "")
     found: dict[str, tuple[nn.Module, float]] = {}
     for form, options in wanted.items():
         path = stem.with_name(f"{stem.name} {form}.native")
         try:
             export_file(network.model, network.settings, path, "native", bank=bank, **options)
         except ExportError as error:
-            told(f"{stem.name}: left out, {error}")
+            told(f"{stem.name}, {form}: left out, {error}")
             continue
         module = opened(path)
-        found[f"native layers, {form}"] = module, average_precision(module, settings, part)
+        found[f"native layers, {form}{such}"] = module, average_precision(module, settings, part)
     return found
-
-
-def _is_dynamic(model: nn.Module) -> bool:
-    return any(isinstance(layer, DynamicLayer) for layer in model.modules())
 
 
 def front(points: Iterable[Point]) -> list[Point]:

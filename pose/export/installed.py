@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 
-from pose.export.formats import FORMATS, Format
+from pose.export.registry import FORMATS, Format
 from pose.models import native
 
 HERE = "onnx-here"

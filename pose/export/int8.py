@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 MOST_LOST = 0.005
-"""The AP, of 1, that 8 bits may cost."""
+"""The AP, of 1, that a file may cost."""
 
 
 def training_crops(settings: Settings, count: int) -> Tensor:
@@ -43,31 +44,41 @@ def training_crops(settings: Settings, count: int) -> Tensor:
     return to_input(batch.crops, "cpu")
 
 
-def prove_ap(model: nn.Module, settings: Settings, path: str | Path, persons: int) -> tuple[float, float]:
-    """AP of a network in PyTorch and of its file, on the first persons of what is tested on, in annotated boxes.
+@contextmanager
+def ap_test(model: nn.Module, settings: Settings, persons: int) -> Iterator[Callable[[Path], tuple[float, float]]]:
+    """A test of files that answer less exactly than the network: what AP is left, in annotated boxes.
+
+    The persons are read before the block begins, so that a test set that cannot be used is told before a file is made.
 
     Args:
         model: The network, on the CPU.
         settings: The network's settings; ``data.tested`` says where the persons are.
-        path: The file.
-        persons: How many persons with keypoints; pictures are taken whole.
+        persons: How many persons with keypoints, the first ones; pictures are taken whole.
+
+    Yields:
+        What takes a file and returns the network's AP and the file's. It raises an ExportError where the file's is
+        more than half a point below.
 
     Raises:
-        ExportError: The file's AP is more than half a point below the network's.
         DataError: The test set cannot be used.
     """
     tested = settings.data.tested
     with tempfile.TemporaryDirectory() as folder:
         annotations = Path(settings.data.path(tested.annotations))
         part = take_part(annotations, tested.images, persons, Path(folder, "part.json"))
-        expected = average_precision(model, settings, part)
-        found = average_precision(ExportedModule(settings, path), settings, part)
-    if not found >= expected - MOST_LOST:
-        raise ExportError(
-            f"8 bits: AP falls from {expected:.4f} to {found:.4f} on up to {persons} persons of {tested.annotations}, "
-            f"by more than {MOST_LOST:g}; not written: more persons for --int8 may help, else leave it out"
-        )
-    return expected, found
+
+        def test(path: Path) -> tuple[float, float]:
+            expected = average_precision(model, settings, part)
+            found = average_precision(ExportedModule(settings, path), settings, part)
+            if not found >= expected - MOST_LOST:
+                raise ExportError(
+                    f"{path}: quantized, AP falls from {expected:.4f} to {found:.4f} on up to {persons} persons of "
+                    f"{tested.annotations}, by more than {MOST_LOST:g}; not written: few persons say "
+                    "little, so test more (--int8-test); more for --int8 may help, else leave it out"
+                )
+            return expected, found
+
+        yield test
 
 
 def quantize(file: onnx.ModelProto, crops: Tensor) -> onnx.ModelProto:

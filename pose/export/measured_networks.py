@@ -13,6 +13,7 @@ from pose.checkpoint import load_weights
 from pose.config import Settings, load_settings
 from pose.data_settings import Split
 from pose.engine import evaluate
+from pose.errors import DataError
 from pose.files import read_json
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.weights import shipped
@@ -101,23 +102,28 @@ def take_part(annotations: Path, images: str, most_persons: int, out: Path) -> S
         out: The file for the part's annotations.
 
     Raises:
-        DataError: The annotations cannot be read.
+        DataError: The annotations cannot be read or hold no person with keypoints.
     """
     contents = read_json(annotations, "annotations")
     chosen: set[int] = set()
     by_image: dict[int, list[dict]] = {}
-    for entry in contents["annotations"]:
-        by_image.setdefault(entry["image_id"], []).append(entry)
     persons = 0
-    for image in sorted(by_image):
-        if persons >= most_persons:
-            break
-        chosen.add(image)
-        persons += sum(entry.get("num_keypoints", 0) > 0 for entry in by_image[image])
-    part = {
-        **contents,
-        "images": [image for image in contents["images"] if image["id"] in chosen],
-        "annotations": [entry for entry in contents["annotations"] if entry["image_id"] in chosen],
-    }
+    try:
+        for entry in contents["annotations"]:
+            by_image.setdefault(entry["image_id"], []).append(entry)
+        for image in sorted(by_image):
+            if persons >= most_persons:
+                break
+            chosen.add(image)
+            persons += sum(entry.get("num_keypoints", 0) > 0 for entry in by_image[image])
+        part = {
+            **contents,
+            "images": [image for image in contents["images"] if image["id"] in chosen],
+            "annotations": [entry for entry in contents["annotations"] if entry["image_id"] in chosen],
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{annotations}: is no annotation file of COCO's format ({error!r})") from error
+    if not persons:
+        raise DataError(f"{annotations}: no person with keypoints to take AP of")
     out.write_text(json.dumps(part), encoding="utf-8")
     return Split(str(out.absolute()), images)

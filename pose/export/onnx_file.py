@@ -14,17 +14,14 @@ from torch import Tensor, nn
 from pose.config import Settings
 from pose.errors import require
 from pose.export.errors import ExportError
-from pose.export.forms import RUNTIMES, one_image
+from pose.export.forms import one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
-from pose.export.proof import TOLERANCE, compare
-from pose.files import replacing
+from pose.export.proof import TOLERANCE, check_quantized, compare
+from pose.export.registry import OUTPUTS, RUNTIMES, check_request, is_dynamic
+from pose.files import replacing, told_as
 from pose.models.deploy.folding import deploy
-from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.pose_net import HEATMAP_STRIDE, MEAN, STD
 from pose.onnx_format import METADATA_KEY, NetworkMetadata, onnx_runtime, probe
-
-OUTPUTS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints",)}
-"""What a file can answer with, and the names of its outputs."""
 
 
 def export_onnx(
@@ -33,7 +30,7 @@ def export_onnx(
     path: str | Path,
     output: str = "heatmaps",
     runtime: str = RUNTIMES[0],
-    int8: Tensor | None = None,
+    calibration_crops: Tensor | None = None,
     calibration: Mapping[str, Any] | None = None,
     accept: Callable[[Path], None] | None = None,
 ) -> float:
@@ -47,12 +44,13 @@ def export_onnx(
         model: A pose network on the CPU; it stays as it is.
         settings: ``model``, ``data.input_size``, ``data.skeleton`` and ``test`` are used.
         path: Replaced only by a file that has passed the comparison.
-        output: One of :data:`OUTPUTS`.
-        runtime: One of :data:`~pose.export.forms.RUNTIMES`. ``onnxruntime-here`` is the fastest, but only for
+        output: One of :data:`~pose.export.registry.OUTPUTS`.
+        runtime: One of :data:`~pose.export.registry.RUNTIMES`. ``onnxruntime-here`` is the fastest, but only for
             ONNX Runtime on processors like this one: elsewhere the file is refused when it is opened.
-        int8: Crops (N, 3, H, W) to make a static network of 8 bits with; None for float32.
+        calibration_crops: Normalized crops (N, 3, H, W) that set the ranges of a file of 8 bits, of a static network;
+            None for float32.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
-        accept: Takes the file before it has its name, and raises an ExportError to refuse it.
+        accept: Takes the file before it has its name, and raises a PoseError to refuse it.
 
     Returns:
         The largest difference to PyTorch, over batches of 1, 3 and 8: of heatmaps, or of scores. Where keypoints are
@@ -60,11 +58,14 @@ def export_onnx(
 
     Raises:
         MissingExtra: ONNX is not installed.
-        OptionError: ONNX Runtime is not.
-        ExportError: The network does not export, it is not for 8 bits, or the answers differ by more than 1e-4,
-            which those of 8 bits may, or keypoints by more than a hundredth of a crop's pixel.
+        OptionError: ONNX Runtime is not, or the network or its output is not for 8 bits.
+        ExportError: The network does not export, or the answers differ by more than 1e-4, those of 8 bits by more
+            than :func:`~pose.export.proof.check_quantized` lets pass, or keypoints by more than a hundredth of a
+            crop's pixel.
         OutputError: The file cannot be written.
     """
+    dynamic = is_dynamic(model)
+    check_request("onnx", output, int8=calibration_crops is not None, dynamic=dynamic)
     onnx = require("onnx")
     onnxruntime = onnx_runtime(path)
 
@@ -75,9 +76,6 @@ def export_onnx(
     reference: nn.Module = model.eval()
     width, height = settings.data.input_size
     x, body, here = torch.zeros(2, 3, height, width), None, False
-    dynamic = any(isinstance(part, PerImageConv2d) for part in network.modules())
-    if int8 is not None and (dynamic or output != "heatmaps"):
-        raise ExportError("8 bits are for static networks that answer with heatmaps; dynamic ones gain nothing by them")
     if dynamic:
         if runtime == "onnxruntime-here":
             body = blocked(network, x[:1])
@@ -91,11 +89,11 @@ def export_onnx(
     file = batch_scan.trace(network.eval(), x, ["crops"], list(names), free=True)
     if body is not None:
         batch_scan.expand(file, body)
-    if int8 is not None:
+    if calibration_crops is not None:
         from pose.export.int8 import quantize
 
-        file = quantize(file, int8)
-    with replacing(path) as temporary:
+        file = quantize(file, calibration_crops)
+    with replacing(path) as temporary, told_as(temporary, Path(path)):
         if here:
             onnx.save(file, str(temporary))
             probed = probe(onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"]))
@@ -103,7 +101,9 @@ def export_onnx(
         onnx.checker.check_model(file, full_check=not here)  # which knows nothing of ONNX Runtime's own operations
         onnx.save(file, str(temporary))
         difference = compare(temporary, reference, (width, height), output)
-        if int8 is None and not difference <= TOLERANCE:
+        if calibration_crops is not None:
+            check_quantized(temporary, reference, (width, height), calibration_crops)
+        elif not difference <= TOLERANCE:
             raise ExportError(
                 f"{path}: answers differ from PyTorch's by {difference:.3g}, more than {TOLERANCE:g}; not written"
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from pose.command_line import add_run_arguments, parse_options, share
 from pose.config_files import SUFFIXES
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
-from pose.inference.detector import SHIPPED, Detector, default_detector, load_detector
+from pose.inference.detector import SHIPPED, default_detector, load_detector
 from pose.inference.predictor import Predictor
 from pose.options import OptionError
 from pose.runtimes.files import RUNTIMES
@@ -83,7 +83,8 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     arguments.checkpoint = given.pop(0) if ending in SUFFIXES and given else None
     if ending in SUFFIXES and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
-        parser.error(needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing")
+        unknown = f"; {given[0]} is no configuration and no exported file" if len(given) > int(reads_input) else ""
+        parser.error((needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing") + unknown)
     if arguments.weights and arguments.config:
         parser.error("--weights and CONFIG: give one of them")
     if arguments.boxes and arguments.detector:
@@ -96,12 +97,13 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
         arguments.input = given[0]
 
 
-def make_predictor(arguments: argparse.Namespace, much: bool = False) -> Predictor:
+def make_predictor(arguments: argparse.Namespace, may_compile: bool = False) -> Predictor:
     """What the arguments of :func:`take_network` name; says so where it is what comes with the repository.
 
     Args:
         arguments: The arguments.
-        much: There is so much to do that native layers are compiled first, unless the arguments say otherwise.
+        may_compile: There is so much to do that native layers are compiled first, unless the arguments or the
+            configuration say otherwise.
 
     Raises:
         PoseError: A file is missing, broken or does not fit, or an option is wrong.
@@ -112,32 +114,24 @@ def make_predictor(arguments: argparse.Namespace, much: bool = False) -> Predict
             f"{arguments.config}: an exported file keeps the choices that it was made with, {next(iter(options))} "
             "changes nothing; leave --cfg-options out, or export anew with it"
         )
-    if much and options.get("test.native") is None and (arguments.config is None or arguments.checkpoint is not None):
-        from pose.device import choose_device
-        from pose.models import native as native_layers
-
-        options["test.native"] = native_layers.chosen(None, choose_device(device), much) or None
-    native = options.get("test.native")
-    detector: Detector = whole_image
+    if arguments.config is None:
+        ours = shipped(arguments.weights)
+        print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")
+        predictor = Predictor.from_weights(ours.name, options, device, whole_image, may_compile)
+    elif arguments.checkpoint is None:
+        predictor = Predictor.from_file(arguments.config, device)
+    else:
+        predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, device, may_compile)
     if arguments.detector:
-        detector = load_detector(
+        predictor.detector = load_detector(
             arguments.detector,
             arguments.detector_weights,
             threshold,
             device,
             arguments.detector_class,
             arguments.detector_pixels,
-            native,
+            predictor.native,
         )
     elif arguments.config is None and not arguments.boxes:
-        detector = default_detector(threshold, native, device)
-    if arguments.config is None:
-        ours = shipped(arguments.weights)
-        print(f"network: {ours.name}, {ours.about} (see data/weights/README.md)")
-        return Predictor.from_weights(ours.name, options, device, detector)
-    if arguments.checkpoint is None:
-        predictor = Predictor.from_file(arguments.config, device)
-    else:
-        predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, device)
-    predictor.detector = detector
+        predictor.detector = default_detector(threshold, predictor.native, device)
     return predictor

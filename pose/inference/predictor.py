@@ -69,6 +69,11 @@ class Predictor:
         self.nms_threshold = nms_threshold
         self.profiler = profiler or Profiler()
 
+    @property
+    def native(self) -> bool | None:
+        """Whether its network runs by native layers; None for an exported file's."""
+        return self.network.settings.native if isinstance(self.network, TorchNetwork) else None
+
     @classmethod
     def from_config(
         cls,
@@ -76,6 +81,7 @@ class Predictor:
         checkpoint: str | Path,
         overrides: Mapping[str, Any] | None = None,
         device: str = "auto",
+        may_compile: bool = False,
     ) -> Predictor:
         """A predictor for a trained network; everything follows the configuration's ``test`` section.
 
@@ -84,6 +90,7 @@ class Predictor:
             checkpoint: The network's weights.
             overrides: Dotted keys to values, e.g. ``{"test.flip": False}``.
             device: ``cpu``, ``cuda``, ``cuda:1`` ..., or ``auto`` for a GPU where there is one.
+            may_compile: Where the configuration leaves ``test.native`` open, native layers may be compiled first.
 
         Raises:
             OptionError: The configuration or the device is wrong.
@@ -100,7 +107,7 @@ class Predictor:
         model = settings.build_model()
         contents = load_weights(model, checkpoint)
         size, where, profiler = settings.data.input_size, choose_device(device), Profiler()
-        test = replace(settings.test, native=native.chosen(settings.test.native, where))
+        test = replace(settings.test, native=native.chosen(settings.test.native, where, may_compile))
         network = TorchNetwork(model, settings.skeleton(), size, test, where, profiler)
         known = read_calibration(contents.get("calibration"), network.skeleton, test.flip, checkpoint)
         return cls(network, **{name: getattr(test, name) for name in SCORING}, profiler=profiler, calibration=known)
@@ -112,6 +119,7 @@ class Predictor:
         overrides: Mapping[str, Any] | None = None,
         device: str = "auto",
         detector: Detector | None = None,
+        may_compile: bool = False,
     ) -> Predictor:
         """A predictor for a network that comes with the repository, and its person detector.
 
@@ -122,6 +130,7 @@ class Predictor:
             detector: Finds the boxes (N, 5) of an image, e.g. one of :func:`~pose.inference.detector.load_detector`, or
                 :func:`~pose.inference.boxes.whole_image` for one person who fills the image. None takes the
                 detector that comes with the repository.
+            may_compile: Where ``test.native`` is left open, native layers may be compiled first, for some seconds.
 
         Raises:
             OptionError: No weights have this name, or the device is wrong.
@@ -130,9 +139,9 @@ class Predictor:
         """
         weights = shipped(name)
         options = {"data.skeleton": weights.skeleton, **(overrides or {})}
-        predictor = cls.from_config(weights.config, weights.checkpoint, options, device)
+        predictor = cls.from_config(weights.config, weights.checkpoint, options, device, may_compile)
         if detector is None:
-            detector = default_detector(native=options.get("test.native"))
+            detector = default_detector(native=predictor.native, device=device)
         predictor.detector = detector
         return predictor
 

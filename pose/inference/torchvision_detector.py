@@ -41,7 +41,9 @@ class TorchvisionDetector:
     ) -> None:
         names = list_models(module=detection)
         if name not in names:
-            raise OptionError(f"unknown detector {name!r}: {nearest(name, names)}; or give an .onnx file")
+            raise OptionError(
+                f'unknown detector {name!r}: {nearest(name, names)}; or "shipped", or a file (.pth, .native, .onnx)'
+            )
         self.label = _label(class_name, get_model_weights(name).DEFAULT.meta["categories"])
         self.threshold = threshold
         self.device = choose_device(device)

@@ -23,7 +23,8 @@ template <typename... Parts>
 // Channels of an image, and values of an image or a kernel: at most so many.
 constexpr int64_t kMostChannels = int64_t{1} << 20, kMostValues = int64_t{1} << 32;
 
-// float32, bfloat16 in words as lanes.h has them, or signed bytes as bytes.h has them.
+// float32, bfloat16 in words as lanes.h has those of banks and matrices and pairs.h those of kernels, or signed bytes as
+// bytes.h has them.
 enum class Type : int32_t { kFloat, kWords, kBytes };
 
 // A vector (rows 1) or a matrix (rows, columns), contiguous; the caller keeps it for as long as the program lives. No data:

@@ -9,7 +9,7 @@
 
 namespace pose {
 
-// W(x) = Lambda(x) W_0 + P Phi(x) Q^T at the kernel's centre; see pose/models/folded_dcd.py.
+// W(x) = Lambda(x) W_0 + P Phi(x) Q^T at the kernel's center; see pose/models/dynamic/folded_dcd.py.
 struct DcdLayer : Layer {
   Shape shape;
   int64_t pool_size;
@@ -32,7 +32,7 @@ struct DcdLayer : Layer {
   int64_t lines() const { return identity.columns; }
 
   // Whether the image's kernel costs fewer multiply-adds than the factors applied to its pixels: `assembling_is_less` of
-  // pose/models/folded_dcd.py.
+  // pose/models/dynamic/folded_dcd.py.
   bool assembles(const Image& x) const {
     const int64_t channels = x.channels, pixels = shape.geometry.out(0, x.rows) * shape.geometry.out(1, x.columns);
     return shape.outputs * channels < (shape.outputs + channels) * pixels;

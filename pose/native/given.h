@@ -36,7 +36,8 @@ struct Given {
   // One of so many values, in float32.
   const Constant& floats(int64_t index, int64_t size) const {
     const Constant& found = constant(index);
-    if (!found.in_floats() || found.size() != size) refuse("a layer's constant has another size or type than its shape says");
+    if (!found.in_floats() || found.size() != size)
+      refuse("a layer's constant ", index, " has another size or type than its shape says");
     return found;
   }
 

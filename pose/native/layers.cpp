@@ -2,10 +2,10 @@
 //
 // It knows nothing of Python or torch: whoever loads it calls the functions at the end.
 //
-// Images are float32, (H, W, C). Kernels are panels as panels.h has them, (panels, kh kw C_in, 16), or (kh kw, C) of
-// depthwise layers; a bank holds the kernels of a panel one after the other, (panels, K, kh kw C_in, 16), or (K, kh kw, C),
-// in float32 or bfloat16 as lanes.h has it, or in bytes, (panels, K / 4, kh kw C_in, 16, 4). Biases are filled up to
-// (panels, 16).
+// Images are float32, (H, W, C). Kernels are panels as products.h has them, (panels, kh kw C_in, 16), or (kh kw, C) of
+// depthwise layers, or of bytes or bfloat16 as blocks.h and pairs.h have them; a bank holds the kernels of a panel one after
+// the other, (panels, K, kh kw C_in, 16), or (K, kh kw, C), in float32 or bfloat16 as lanes.h has it, or in bytes, (panels,
+// K / 4, kh kw C_in, 16, 4). Biases are filled up to (panels, 16).
 
 #include <memory>
 #include <string>
@@ -51,16 +51,17 @@ void pose_free(Handle program) { delete program; }
 
 int64_t pose_layers(Handle program) { return (*program)->layers(); }
 
-int pose_add(Handle program, const char* kind, const int64_t* numbers, int64_t number_count, const pose::Constant* constants,
-             int64_t constant_count) {
+// Names are for what `pose_shape` and `pose_run` refuse.
+int pose_add(Handle program, const char* name, const char* kind, const int64_t* numbers, int64_t number_count,
+             const pose::Constant* constants, int64_t constant_count) {
   return pose::attempt([&] {
-    (*program)->add(pose::make_layer(kind, {numbers, number_count, constants, constant_count}, **program));
+    (*program)->add(pose::make_layer(kind, {numbers, number_count, constants, constant_count}, **program), name);
   });
 }
 
 // `shortcut` may be null.
-int pose_begin_block(Handle program, Handle shortcut) {
-  return pose::attempt([&] { (*program)->begin_block(shortcut ? *shortcut : nullptr); });
+int pose_begin_block(Handle program, const char* name, Handle shortcut) {
+  return pose::attempt([&] { (*program)->begin_block(shortcut ? *shortcut : nullptr, name); });
 }
 
 int pose_end_block(Handle program) {

@@ -210,16 +210,16 @@ def load_inference() -> ctypes.CDLL:
         wanted = "install the system's libgomp1" if "libgomp" in str(error) else "delete it and try again"
         raise NativeError(f"{path}: cannot be loaded ({error}); {wanted}") from error
     number, numbers = ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)
-    handle, floats = ctypes.c_void_p, ctypes.c_void_p
+    handle, floats, text = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p
     signatures = {
-        "pose_error": (ctypes.c_char_p, ()),
+        "pose_error": (text, ()),
         "pose_peak": (ctypes.c_double, (ctypes.c_double,)),
         "pose_has_pairs": (ctypes.c_int, ()),
         "pose_program": (handle, ()),
         "pose_free": (None, (handle,)),
         "pose_layers": (number, (handle,)),
-        "pose_add": (ctypes.c_int, (handle, ctypes.c_char_p, numbers, number, ctypes.POINTER(Constant), number)),
-        "pose_begin_block": (ctypes.c_int, (handle, handle)),
+        "pose_add": (ctypes.c_int, (handle, text, text, numbers, number, ctypes.POINTER(Constant), number)),
+        "pose_begin_block": (ctypes.c_int, (handle, text, handle)),
         "pose_end_block": (ctypes.c_int, (handle,)),
         "pose_shape": (ctypes.c_int, (handle, numbers, numbers)),
         "pose_run": (ctypes.c_int, (handle, floats, number, numbers, floats, number, floats, number)),

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -95,6 +96,8 @@ inline std::shared_ptr<const Layer> dynamic_layer(const Given& given, bool pairs
   const int64_t size = bank.in_words() ? panels_of(shape.size()) * kPanel : shape.size();
   const int64_t filled = bank.in_bytes() ? (count + 3) / 4 * 4 : count;
   if (bank.size() != size * filled) refuse("a layer's constant has another size or type than its shape says");
+  if (bank.in_bytes() && std::count(bank.bytes(), bank.bytes() + bank.size(), int8_t{-128}))
+    refuse("a layer's bank has bytes of -128, whose sums are of more than 16 bits");
   if (biases.defined() && given.floats(6, count * width).rows != count) refuse("a layer's biases are not one row a kernel");
   given.floats(3, count);
   auto layer = std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases, scales);
@@ -156,7 +159,8 @@ inline std::shared_ptr<const Layer> make_layer(const std::string& kind, const Gi
     return std::make_shared<MaxPoolLayer>(given.geometry());
   }
   const bool bilinear = kind == "bilinear";
-  if (!bilinear && kind != "nearest" && kind != "interleave") refuse("no kind of layer is called ", kind);
+  if (!bilinear && kind != "nearest" && kind != "interleave")
+    refuse("no kind of layer is called ", kind, "; a newer version of pose may have it");
   given.check(0, 0);
   if (kind == "interleave") return std::make_shared<InterleaveLayer>();
   return std::make_shared<UpsampleLayer>(bilinear);

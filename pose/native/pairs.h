@@ -25,10 +25,12 @@ constexpr bool kHasPairs = false;
 
 typedef uint32_t Bits __attribute__((vector_size(kLanes * sizeof(uint32_t))));
 
-// The bits of float32, or of lanes of them, as bfloat16 in the lower half: to the nearest, in the middle to the even one.
+// The bits of float32, or of lanes of them, as bfloat16 in the lower half: to the nearest, in the middle to the even one;
+// what is not a number stays so.
 template <typename Integer>
 inline Integer to_bfloat16(Integer bits) {
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const Integer rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, kept = bits >> 16 | 0x40;
+  return (bits & 0x7fffffff) > 0x7f800000 ? kept : rounded;
 }
 
 // Adds to each lane the products of two values, the same for all lanes and the first in the lower half, and of two of its

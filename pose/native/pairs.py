@@ -65,6 +65,7 @@ def to_pairs(panels: NDArray[np.float32], taps: int, inputs: int) -> NDArray[np.
 
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.int16]:
-    """The bits of numbers as bfloat16: the nearest, in the middle the even one."""
+    """The bits of numbers as bfloat16: the nearest, in the middle the even one; what is not a number stays so."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).view(np.int16)
+    rounded = np.where(np.isnan(values), bits >> 16 | 0x40, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    return rounded.astype(np.uint16).view(np.int16)

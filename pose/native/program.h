@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "layer.h"
@@ -33,14 +34,17 @@ struct Notes {
 
 class Program {
  public:
-  void add(std::shared_ptr<const Layer> layer) { steps_.push_back({Step::kRun, std::move(layer), nullptr}); }
+  // `name` is for messages.
+  void add(std::shared_ptr<const Layer> layer, const std::string& name) {
+    steps_.push_back({Step::kRun, std::move(layer), nullptr, name});
+  }
 
   // Whether a layer ran just before what is added next.
   bool follows_a_layer() const { return !steps_.empty() && steps_.back().kind != Step::kBegin; }
 
   // A block begins: its input, or what a program makes of it if not null, is added by the layer before `end_block`.
-  void begin_block(std::shared_ptr<const Program> shortcut) {
-    steps_.push_back({Step::kBegin, nullptr, std::move(shortcut)});
+  void begin_block(std::shared_ptr<const Program> shortcut, const std::string& name) {
+    steps_.push_back({Step::kBegin, nullptr, std::move(shortcut), name});
     ++open_;
   }
 
@@ -64,14 +68,11 @@ class Program {
     check(x);
     std::vector<Image> shortcuts;
     for (const Step& step : steps_) {
-      if (step.kind == Step::kBegin) {
-        shortcuts.push_back(step.shortcut ? step.shortcut->shape_after(x) : x);
-        continue;
+      try {
+        x = step.shape_after(x, shortcuts);
+      } catch (const std::exception& thrown) {
+        refuse(step.name, ": ", thrown.what());
       }
-      check(x = step.layer->shape_after(x));
-      if (step.kind != Step::kClose) continue;
-      if (!shortcuts.back().has_shape_of(x)) refuse("a shortcut has another shape than what it is added to");
-      shortcuts.pop_back();
     }
     return x;
   }
@@ -137,6 +138,21 @@ class Program {
     enum Kind { kBegin, kRun, kClose } kind;
     std::shared_ptr<const Layer> layer;
     std::shared_ptr<const Program> shortcut;
+    std::string name;
+
+    // The shape after this step, by those of the shortcuts of the blocks around it.
+    Image shape_after(const Image& x, std::vector<Image>& shortcuts) const {
+      if (kind == kBegin) {
+        shortcuts.push_back(shortcut ? shortcut->shape_after(x) : x);
+        return x;
+      }
+      const Image y = layer->shape_after(x);
+      check(y);
+      if (kind == kRun) return y;
+      if (!shortcuts.back().has_shape_of(y)) refuse("a shortcut has another shape than what it is added to");
+      shortcuts.pop_back();
+      return y;
+    }
   };
 
   bool next_wants(size_t i) const {

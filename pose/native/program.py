@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pose.native.library import Constant, load_inference
 
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.int16): 1, np.dtype(np.int8): 2}
-"""Codes of constants' types: float32, bfloat16 in words, which ``lanes.h`` describes, and bytes."""
+"""Codes of constants' types, ``Type`` of ``arrays.h``: float32, bfloat16 and bytes."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Step:
     """One layer, or where a block begins or ends.
 
     Args:
-        kind: What ``layers.cpp`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
-        numbers: Geometry and channels, as ``layers.cpp`` reads them.
+        kind: What ``make.h`` calls it; ``begin`` and ``end`` of a block, whose input is added by its last layer.
+        numbers: Geometry and channels, as ``given.h`` reads them.
         constants: Contiguous vectors and matrices, float32, int16 or int8; None where a layer lacks one.
         shortcut: Layers that a block's input passes on its way around the block, where this is its ``begin``.
     """
@@ -33,6 +33,11 @@ class Step:
     numbers: tuple[int, ...] = ()
     constants: tuple[NDArray[Any] | None, ...] = ()
     shortcut: tuple[Step, ...] = ()
+
+    @property
+    def in_bytes(self) -> bool:
+        """Whether it is a layer that makes bytes of its images: then it has their levels."""
+        return self.kind == "static_bytes" or (self.kind == "dynamic" and len(self.constants) == 10)
 
 
 class Program:
@@ -43,7 +48,8 @@ class Program:
 
     Raises:
         NativeError: The library cannot be built.
-        RuntimeError: A step is none that the library knows, or does not fit its constants.
+        RuntimeError: A step is none that the library knows, or does not fit its constants; the message has its number,
+            counted from 1, and its kind.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -51,14 +57,19 @@ class Program:
         self._handle = self._library.pose_program()
         weakref.finalize(self, self._library.pose_free, self._handle)
         self._kept: list[Any] = []
-        for step in steps:
-            self._add(step)
+        self._in_bytes = any(step.in_bytes for step in in_order(steps))
+        for number, step in enumerate(steps, 1):
+            name = f"step {number} ({step.kind})"
+            try:
+                self._add(step, name.encode(errors="replace"))
+            except RuntimeError as error:
+                raise RuntimeError(f"{name}: {error}") from error
 
-    def _add(self, step: Step) -> None:
+    def _add(self, step: Step, name: bytes) -> None:
         if step.kind == "begin":
             shortcut = Program(step.shortcut) if step.shortcut else None
             self._kept.append(shortcut)
-            self._check(self._library.pose_begin_block(self._handle, shortcut and shortcut._handle))
+            self._check(self._library.pose_begin_block(self._handle, name, shortcut and shortcut._handle))
         elif step.kind == "end":
             self._check(self._library.pose_end_block(self._handle))
         else:
@@ -67,7 +78,7 @@ class Program:
             constants = (Constant * len(step.constants))(*map(_constant, step.constants))
             kind = step.kind.encode(errors="replace")
             counts = len(step.numbers), len(step.constants)
-            self._check(self._library.pose_add(self._handle, kind, numbers, counts[0], constants, counts[1]))
+            self._check(self._library.pose_add(self._handle, name, kind, numbers, counts[0], constants, counts[1]))
 
     def _check(self, status: int) -> None:
         if status:
@@ -85,6 +96,8 @@ class Program:
 
     def run(self, images: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """(N, H, W, C) float32 to (N, H', W', C').
+
+        In 8 bits an image that has values which are not finite is answered with NaN: bytes would hide them.
 
         Args:
             images: Any number of images, also none.
@@ -141,7 +154,17 @@ class Program:
         call, threads = self._library.pose_run, _usable(threads)
         arguments = images.ctypes.data, count, sizes, answers.ctypes.data, threads, where, int(ranges)
         self._check(call(self._handle, *arguments))
+        if self._in_bytes:
+            answers[~np.isfinite(images).all((1, 2, 3))] = np.nan
         return answers
+
+
+def in_order(steps: Sequence[Step]) -> Iterator[Step]:
+    """Layers in the order in which they run, those of a shortcut before what is within its block."""
+    for step in steps:
+        yield from in_order(step.shortcut)
+        if step.kind not in ("begin", "end"):
+            yield step
 
 
 _owner = 0

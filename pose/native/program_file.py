@@ -15,8 +15,14 @@ from pose.errors import CheckpointError
 from pose.files import DAMAGED
 from pose.native.program import Step
 
-VERSION = 1
-"""The version of how constants lie, and of the kinds of steps."""
+VERSION = 2
+"""The newest version of how constants lie, and of the kinds of steps; a file says the oldest that has its own."""
+
+FIRST = {
+    **dict(begin=0, end=0, static=2, dynamic=7, decomposed=11, squeeze=4),
+    **dict(max_pool=0, nearest=0, bilinear=0, interleave=0),
+}
+"""The kinds of version 1 and how many constants they have, of float32 or bfloat16."""
 
 STEPS, DETAILS = "program.json", "details.json"
 
@@ -43,7 +49,7 @@ def save_program(path: str | Path, steps: Sequence[Step]) -> None:
             shortcut = [written(inner) for inner in step.shortcut]
             return {"kind": step.kind, "numbers": list(step.numbers), "constants": names, "shortcut": shortcut}
 
-        text = json.dumps({"version": VERSION, "steps": [written(step) for step in steps]})
+        text = json.dumps({"version": _version(steps), "steps": [written(step) for step in steps]})
         archive.writestr(STEPS, text)
 
 
@@ -60,21 +66,36 @@ def load_program(path: str | Path) -> tuple[list[Step], dict[str, str]]:
         The steps, and the details.
 
     Raises:
-        CheckpointError: The file is missing, damaged, no such file or of another version.
+        CheckpointError: The file is missing, damaged, no such file or of a newer version.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: exported network not found")
     try:
         with zipfile.ZipFile(path) as archive:
             program, details = json.loads(archive.read(STEPS)), json.loads(archive.read(DETAILS))
-            if program["version"] != VERSION:
-                raise CheckpointError(f"{path}: is of version {program['version']}, not {VERSION}: export it again")
+            version = int(program["version"])
+            if version < 1:
+                raise ValueError(f"version {version}")
+            if version > VERSION:
+                told = f"is of version {version}, made by a newer version of pose, and this one reads up to {VERSION}"
+                raise CheckpointError(f"{path}: {told}; update pose, or export the network again")
             steps = [_step(archive, step) for step in program["steps"]]
             return steps, {str(name): str(text) for name, text in details.items()}
     except CheckpointError:
         raise
     except (*DAMAGED, MemoryError) as error:
         raise CheckpointError(f"{path}: no network of native layers ({error!r}); export it again") from error
+
+
+def _version(steps: Sequence[Step]) -> int:
+    """The oldest version that has all kinds and types of some steps."""
+
+    def is_first(step: Step) -> bool:
+        types = {constant.dtype for constant in step.constants if constant is not None}
+        known = FIRST.get(step.kind) == len(step.constants) and types <= {np.dtype(np.float32), np.dtype(np.int16)}
+        return known and all(map(is_first, step.shortcut))
+
+    return 1 if all(map(is_first, steps)) else VERSION
 
 
 def _step(archive: zipfile.ZipFile, step: Any) -> Step:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pose.native.program import Program, Step
+from pose.native.program import Program, Step, in_order
 
 PANEL = 16
 LARGEST, MOST_SUM = 127, 128
@@ -45,12 +46,18 @@ def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance:
 
     Raises:
         NativeError: The library cannot be built.
-        RuntimeError: The images do not fit the first layer.
+        RuntimeError: The images do not fit the first layer; or weights, images or what layers make of them are not all
+            finite numbers, which bytes would hide.
     """
+    _check_weights(steps)
+    if not np.isfinite(images).all():
+        raise RuntimeError("the images to round layers with are not all finite numbers")
     program = Program(steps)
-    levels = [levels_of(*each) for each in program.ranges(images)]
+    ranges, answers = program.ranges(images), program.run(images[:MEASURED])
+    if not (np.isfinite(ranges).all() and np.isfinite(answers).all()):
+        raise RuntimeError("what the layers make of the images to round them with are not all finite numbers")
+    levels = [levels_of(*each) for each in ranges]
     shapes = program.timed(images[:1])[1][:, 1:]
-    answers = program.run(images[:MEASURED])
     layers = list(in_order(steps))
     able = [i for i, step in enumerate(layers) if is_roundable(step)]
     gains = {i: _gain(layers[i], shapes[i]) for i in able}
@@ -58,10 +65,21 @@ def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance:
     for i in able:
         found = Program(_rounded(steps, levels, {i})).run(images[:MEASURED])
         errors[i] = float(np.square(found - answers).mean()) / max(float(answers.var()), 1e-30)
-    kept = sorted(able, key=lambda i: errors[i] / gains[i])
-    while kept and sum(errors[i] for i in kept) > tolerance**2:
+    return _rounded(steps, levels, worth_rounding(errors, gains, tolerance))
+
+
+def worth_rounding(errors: Mapping[int, float], gains: Mapping[int, float], tolerance: float) -> set[int]:
+    """The layers that change answers least for the time that they save, as many as the tolerance holds.
+
+    Args:
+        errors: What each layer's rounding alone changes answers by, mean squares as a part of their variance.
+        gains: What it saves of the time, in multiply-adds.
+        tolerance: See :func:`round_program`: what all changes together may be, as a root.
+    """
+    kept = sorted(filter(lambda layer: isfinite(errors[layer]), errors), key=lambda layer: errors[layer] / gains[layer])
+    while kept and sum(errors[layer] for layer in kept) > tolerance**2:
         kept.pop()
-    return _rounded(steps, levels, set(kept))
+    return set(kept)
 
 
 def _gain(step: Step, shape: NDArray[np.float64]) -> float:
@@ -72,12 +90,17 @@ def _gain(step: Step, shape: NDArray[np.float64]) -> float:
     return float(products + VALUE * (rows * columns * inputs + pixels * outputs))
 
 
-def in_order(steps: Sequence[Step]) -> Iterator[Step]:
-    """Layers in the order in which they run, those of a shortcut before what is within its block."""
-    for step in steps:
-        yield from in_order(step.shortcut)
-        if step.kind not in ("begin", "end"):
-            yield step
+def _check_weights(steps: Sequence[Step], before: str = "") -> None:
+    """Raises a RuntimeError that names the first layer whose weights are not all finite."""
+    for number, step in enumerate(steps, 1):
+        name = f"{before}step {number} ({step.kind}): "
+        _check_weights(step.shortcut, name)
+        for constant in step.constants:
+            if constant is None or constant.dtype == np.int8:
+                continue
+            exponents = constant & 0x7F80 if constant.dtype == np.int16 else None  # bfloat16's
+            if not np.isfinite(constant).all() if exponents is None else (exponents == 0x7F80).any():
+                raise RuntimeError(f"{name}a layer's weights are not all finite numbers")
 
 
 def _rounded(steps: Sequence[Step], levels: Sequence[NDArray[np.float32]], chosen: set[int]) -> list[Step]:

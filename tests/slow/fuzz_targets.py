@@ -70,7 +70,7 @@ class Targets:
         self.onnx = onnx.load(folder / "good.onnx")
         self.native = []
         for crops in (None, torch.randn(4, 3, 64, 32)):
-            export_file(self.model, tiny, folder / "good.native", "native", int8=crops)
+            export_file(self.model, tiny, folder / "good.native", "native", calibration_crops=crops)
             with zipfile.ZipFile(folder / "good.native") as archive:
                 self.native.append({name: archive.read(name) for name in archive.namelist()})
         self.saved = self._predictions()

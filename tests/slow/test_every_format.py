@@ -5,7 +5,8 @@ import torch
 from test_export import HEAD, NETWORKS, network_of, settings_of
 
 from pose.errors import MissingExtra
-from pose.export.formats import FORMATS, export_file
+from pose.export.formats import export_file
+from pose.export.registry import FORMATS
 from pose.runtimes.files import open_file
 
 
@@ -31,7 +32,7 @@ def test_a_static_network_of_8_bits_answers_nearly_the_same(tmp_path, name):
     width, height = settings.data.input_size
     crops = torch.randn(16, 3, height, width)
     try:
-        export_file(model, settings, path, name, int8=crops)
+        export_file(model, settings, path, name, calibration_crops=crops)
     except MissingExtra as error:
         pytest.skip(str(error))
     with torch.no_grad():

@@ -26,9 +26,9 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
         crops: (N, 3, H, W) to find the activations' ranges with.
         path: The file.
     """
-    write(network, x, path)
     package = "ai_edge_quantizer"
     quantizer, recipe, types = (require(f"{package}.{name}") for name in ("quantizer", "recipe", "qtyping"))
+    write(network, x, path)
     interpreter = require("ai_edge_litert.interpreter").Interpreter(str(path))
     kinds, names = types.TFLOperationName, {part["index"]: part["name"] for part in interpreter.get_tensor_details()}
     outputs = [step["outputs"][0] for step in interpreter._get_ops_details() if step["op_name"] == "CONV_2D"]

@@ -34,9 +34,14 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
         path: The file.
 
     Raises:
-        ExportError: As for :func:`write`.
+        ExportError: As for :func:`write`, or weights or crops are not all finite numbers.
     """
-    save_program(path, round_program(steps_of(network, path), crops.permute(0, 2, 3, 1).contiguous().numpy()))
+    steps, images = steps_of(network, path), crops.permute(0, 2, 3, 1).contiguous().numpy()
+    try:
+        rounded = round_program(steps, images)
+    except RuntimeError as error:
+        raise ExportError(f"{path}: {error}; not written") from error
+    save_program(path, rounded)
 
 
 def write_bfloat16(network: nn.Module, path: Path) -> None:

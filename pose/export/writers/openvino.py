@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from pose.errors import require
 from pose.export.writers import onnx_single
+from pose.runtimes.openvino import library
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path`` and its .bin, in float32."""
-    openvino = require("openvino")
+    openvino = library()
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder, "network.onnx")
         onnx_single.write(network, x, graph)
@@ -34,8 +35,8 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
         crops: (N, 3, H, W) to find the activations' ranges with.
         path: The file.
     """
+    openvino, nncf = library(), require("nncf", "--int8 of openvino")
     write(network, x, path)
-    openvino, nncf = require("openvino"), require("nncf", "--int8 of openvino")
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # the file that is read is replaced
     sevens = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)

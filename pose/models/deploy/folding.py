@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pose.models import native
 from pose.models.dynamic.base import DynamicLayer
+from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.layers import ConvNormAct, SqueezeExcitation
 
 BANK_DTYPES = (torch.float32, torch.bfloat16, torch.int8)
@@ -44,35 +46,56 @@ def deploy(
             one warning where they cannot; False is the form in torch operations, which runs on any device, can be
             exported, and has hooks and modules to look into.
         bank_dtype: Precision of what is large in dynamic layers' memory, float32 or bfloat16: kernels and the
-            attention's first matrix, and in native form a decomposed layer's branch. All is computed in float32.
-            ``torch.int8``, of native layers alone, is 8 bits for kernels and the attention, with a scale for each
-            output channel, and bfloat16 for depthwise kernels and the branch.
+            attention's first matrix, and in native form a decomposed layer's branch. ``torch.int8``, of native layers
+            alone, is 8 bits for kernels and the attention, with a scale for each output channel, and bfloat16 for
+            depthwise kernels and the branch. Convolutions are computed in float32 all the same; kernels of 8 bits are
+            mixed, and the attention is multiplied, in whole numbers. A warning counts the dynamic layers that have no
+            such form and keep float32.
         channels_last: The memory format of torch's weights; inputs may be in any.
 
     Returns:
         A module in evaluation mode without gradients.
 
     Raises:
-        ValueError: ``bank_dtype`` is none of these, or is int8 without native layers, or the network is not float32.
+        ValueError: ``bank_dtype`` is none of these, or is int8 where ``fused`` is False, native layers cannot be built
+            or the network is on another device, or the network is not float32.
         NativeError: ``fused`` is True and the layers cannot be built.
     """
     if bank_dtype not in BANK_DTYPES:
         raise ValueError(f"bank_dtype must be float32, bfloat16 or int8, got {bank_dtype}")
-    if bank_dtype == torch.int8 and fused is False:
-        raise ValueError("an int8 bank is for native layers: fused=False has none")
     parameter = next(model.parameters(), torch.empty(0))
     if parameter.dtype != torch.float32:
         raise ValueError(f"a network to deploy must be float32, got {parameter.dtype}")
+    wanted = fused
     if fused is None:
         fused = parameter.device.type == "cpu" and native.available()
     elif fused:
         from pose.native.library import load_inference  # only who asks for native layers needs it
 
         load_inference()
-    deployed = _folded(copy.deepcopy(model).eval(), bank_dtype, fused)
+    if bank_dtype == torch.int8 and not fused:
+        got = f"fused={wanted} and a network on {parameter.device.type}"
+        raise ValueError(f"an int8 bank is for native layers, which need a CPU and a C++ compiler; got {got}")
+    deployed = _folded(copy.deepcopy(model).eval().requires_grad_(False), bank_dtype, fused)
+    if bank_dtype != torch.float32:
+        _tell_of_float32_layers(deployed, bank_dtype)
     if channels_last:
         deployed = deployed.to(memory_format=torch.channels_last)
     return deployed.requires_grad_(False).eval()
+
+
+def _tell_of_float32_layers(deployed: nn.Module, bank_dtype: torch.dtype) -> None:
+    """Warns of folded dynamic layers that have nothing in a bank's precision."""
+    layers = [module for module in deployed.modules() if isinstance(module, PerImageConv2d)]
+    within = {child for layer in layers for child in layer.children()}  # a folded layer may keep the layer itself
+    kept = [
+        layer
+        for layer in layers
+        if layer not in within and all(tensor.dtype != bank_dtype for tensor in layer.state_dict().values())
+    ]
+    if kept:
+        told = f"{len(kept)}, first {type(kept[0]).__name__}({kept[0].extra_repr()})"
+        warnings.warn(f"dynamic layers without a form in {bank_dtype}, kept in float32: {told}", stacklevel=3)
 
 
 def _folded(module: nn.Module, bank_dtype: torch.dtype, fused: bool) -> nn.Module:

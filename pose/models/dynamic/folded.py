@@ -59,8 +59,8 @@ class FoldedDynamicConv2d(PerImageConv2d):
         fc1 = attention.fc1
         tau = 1.0 if fc1 is None else attention.temperature.double()
         bank = layer.weight.double() * scale[:, None, None, None]
-        self.register_buffer("w1", None if fc1 is None else fc1.weight.to(bank_dtype).contiguous())
-        self.register_buffer("b1", None if fc1 is None else fc1.bias.float())
+        self.register_buffer("w1", None if fc1 is None else fc1.weight.detach().to(bank_dtype).contiguous())
+        self.register_buffer("b1", None if fc1 is None else fc1.bias.detach().float())
         self.register_buffer("w2", (attention.fc2.weight / tau).float().contiguous())
         self.register_buffer("b2", (attention.fc2.bias / tau).float())
         self.register_buffer("bank", bank.flatten(1).to(bank_dtype))

@@ -25,16 +25,16 @@ def available() -> bool:
     return True
 
 
-def chosen(wanted: bool | None, device: torch.device | str, much: bool = False) -> bool:
-    """Whether who draws takes native layers.
+def chosen(wanted: bool | None, device: torch.device | str, may_compile: bool = False) -> bool:
+    """Whether a network that finds people in pictures runs by native layers.
 
     Args:
         wanted: What a person said; None takes them on a CPU where they need not be compiled first.
         device: Where the network is to compute.
-        much: There is so much to do that compiling them is worth its seconds.
+        may_compile: They may be compiled first, which takes some seconds, as there is much to do.
     """
     if wanted is not None:
         return wanted
     from pose.native.library import INFERENCE, find_compiler
 
-    return torch.device(device).type == "cpu" and (INFERENCE.at_hand() or much and find_compiler() is not None)
+    return torch.device(device).type == "cpu" and (INFERENCE.at_hand() or may_compile and find_compiler() is not None)
