@@ -19,7 +19,7 @@ RUNNABLE = {"x86-64": frozenset(), **MARCHES}
 
 
 def compiled(march: str, to: Path, optimized: bool = True) -> Path:
-    """The library of data/native_arithmetic.cpp for a processor, made once; in less time where none is shipped or run."""
+    """The library of data/native_arithmetic.cpp for a processor, made once; with less care where it is not to run."""
     if to.exists():
         return to
     source = Path(__file__).parent / "data" / "native_arithmetic.cpp"

@@ -26,7 +26,7 @@ LEAST_INPUTS = 4
 VALUE = 8
 """Multiply-adds of the time that a value of an image in a byte saves, against one in float32."""
 MOST_TAPS = 64
-"""Of a depthwise kernel in 8 bits."""
+"""The taps that a depthwise kernel in 8 bits has at most."""
 GROUPS = 2
 """A depthwise kernel's taps are added up in groups, in 16 bits: ``channel_taps.h`` has which."""
 
