@@ -32,7 +32,7 @@ STATIC = dict(type="mobilenet_v2", width=0.1, depth=0.1)
         ("torch", dict(int8=True), "--format torch: has no 8 bits; --int8 is for onnx, openvino, litert, native"),
         ("onnx", dict(int8=True, output="keypoints"), "--format onnx: --int8 is for heatmaps; leave --output out"),
         ("openvino", dict(int8=True, dynamic=True), "--int8 is for static networks there, for dynamic ones in native"),
-        ("torch", dict(bank="int8"), "--format torch: has no bank of int8; --bank int8 is for native"),
+        ("torch", dict(bank="int8"), "--format torch: has no bank of int8; --bank int8 is for onnx, openvino, litert"),
         ("ncnn", dict(bfloat16=True), "--format ncnn: --bfloat16 is for native"),
         ("native", dict(bfloat16=True, int8=True), "--bfloat16 and --int8: give one of them"),
         (
@@ -61,7 +61,7 @@ def test_options_that_change_nothing_are_refused(tmp_path, run_tool):  # noqa: F
     project = write_project(tmp_path)
     arguments = ["export.py", project / "tiny.py", project / "tiny.pth"]
     for options, told in (
-        (["--int8-test", 3], "--int8-test: is for --int8"),
+        (["--int8-test", 3], "--int8-test: is for --int8 and --bank; leave it out"),
         (["--format", "native", "--runtime", "openvino"], "--runtime: is for --format onnx"),
         (["--web-detector", "none"], "--web-detector: is for --format web"),
     ):

@@ -214,5 +214,5 @@ def test_the_tools_write_and_take_it(run_tool, tmp_path):
     assert status == 0 and "at batch 1, 3, 8" in said, error
     assert "--bank int8: changes nothing, a static network has no bank" in error
     assert_tested_alike(run_tool, project, "tiny.pth", "tiny.native")
-    status, said, error = run_tool("export.py", *arguments, "torch", "--bank", "int8")
-    assert status == 2 and "--bank int8 is for native" in error
+    status, said, error = run_tool("export.py", *arguments, "torch", "--bank", "bfloat16")
+    assert status == 2 and "--bank bfloat16 is for native" in error

@@ -3,6 +3,7 @@
     OMP_WAIT_POLICY=PASSIVE python tools/benchmark_export.py
     ... python tools/benchmark_export.py --runtimes onnxruntime --write docs/tables/export.md
     ... python tools/benchmark_export.py --all --data data/people --write docs/tables/runtimes.md
+    ... python tools/benchmark_export.py --all --formats litert executorch --files FOLDER
     ... python tools/benchmark_export.py --forms litert ncnn
 
 Type-B pose networks on MobileNetV2, exported in every form, for crops of 256 x 192, and beside them the same networks
@@ -10,8 +11,9 @@ in PyTorch by native layers. They are timed as tools/benchmark.py says; a time i
 
 --all takes the networks that come with the repository, and a decomposed one of the same architecture with random
 weights, through every format whose runtime is installed: milliseconds of one image with one thread, ratio to the static
-network, size, difference to PyTorch and, with --data, AP on a fixed part of a test set. --forms compares, for formats,
-the ways to write a dynamic layer, see docs/deployment.md.
+network, size, difference to PyTorch and, with --data, AP on a fixed part of a test set; where a format has them, banks
+in 8 bits as well. --files keeps files, and takes those that are there: converters take minutes. --forms compares, for
+formats, the ways to write a dynamic layer, see docs/deployment.md.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from pose.command_line import count, positive
 from pose.config import Settings, make_settings
 from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
-from pose.export.installed import MODULES, installed, runtime_of
+from pose.export.installed import HERE, MODULES, format_of, installed, runtime_of
 from pose.export.measured_networks import average_precision, shipped_networks, take_part
 from pose.export.onnx_file import export_onnx
 from pose.export.registry import FORMATS
@@ -59,6 +61,7 @@ NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 CANDIDATES = {
     "base": {
         "computed": COMPUTED,
+        "1 x 1 as products": COMPUTED._replace(pointwise="product"),
         "fully connected as convolution": COMPUTED._replace(linear="convolution"),
         "the same, kernels summed": COMPUTED._replace(linear="convolution", mixing="sum"),
         "depthwise as chain": COMPUTED._replace(depthwise="chain"),
@@ -117,13 +120,15 @@ def new_page(title: str, arguments: argparse.Namespace) -> Page:
 def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
     """The table of ``--all``."""
     networks = shipped_networks(arguments.data)
+    for key in ("base", "decomposed"):
+        networks[f"{key}, bank in 8 bits"] = replace(networks[key], bank="int8")
     part, reference = None, {}
     if arguments.data:
         tested = networks["base"].settings.data.tested
         annotations = networks["base"].settings.data.path(tested.annotations)
         part = take_part(annotations, tested.images, arguments.persons, folder / "part.json")
         for key, network in networks.items():
-            if network.trained:
+            if network.trained and network.bank == "float32":
                 reference[key] = average_precision(network.model, network.settings, part)
     page = new_page("Every runtime", arguments)
     if reference:
@@ -135,9 +140,14 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
     def told(key: str, error: ExportError) -> None:
         print(f"{key}: left out, {error}")
 
+    if "base" in reference:
+        reference["base, bank in 8 bits"] = reference["base"]
+
     for name in installed(arguments.formats):
+        banks = ("float32",) if name == HERE else format_of(name).banks
+        those = {key: network for key, network in networks.items() if network.bank in banks}
         try:
-            measured = measure(networks, name, folder, arguments.rounds, arguments.runs, part, refused=told)
+            measured = measure(those, name, folder, arguments.rounds, arguments.runs, part, refused=told)
         except ExportError as error:
             print(error)
             continue
@@ -184,6 +194,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     parser.add_argument("--all", action="store_true", help="the shipped networks in every runtime that is installed")
     parser.add_argument("--formats", nargs="+", choices=MODULES, default=list(MODULES), help="for --all (default: all)")
+    parser.add_argument("--files", type=Path, help="keep the files in this folder, and take those that are there")
     parser.add_argument("--data", type=Path, help="for --all: the folder of the networks' test set, for AP")
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")
     parser.add_argument("--forms", nargs="+", choices=OF_ONE_IMAGE, help="compare the forms of layers in these formats")
@@ -191,8 +202,10 @@ def main() -> None:
     check_page(arguments.write)
     if arguments.all or arguments.forms:
         torch.set_num_threads(1)
+        if arguments.files:
+            arguments.files.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            page = (every_runtime if arguments.all else every_form)(arguments, Path(folder))
+            page = (every_runtime if arguments.all else every_form)(arguments, arguments.files or Path(folder))
         page.write(arguments.write)
         return
     versions = []

@@ -7,6 +7,7 @@
     python tools/export.py CONFIG CHECKPOINT --runtime openvino  # dynamic layers as OpenVINO runs them fastest
     python tools/export.py CONFIG CHECKPOINT --int8              # 8 bits; refused if AP falls by half a point
     python tools/export.py CONFIG CHECKPOINT --format native --bank int8   # a dynamic network's kernels in 8 bits
+    python tools/export.py CONFIG CHECKPOINT --format openvino --bank int8 # the same; refused if AP falls likewise
     python tools/export.py CONFIG CHECKPOINT --format native --int8 --bank int8   # and what is computed with them
 
 The batch size of onnx and torch is free, all others take one image. A file is compared with PyTorch in its own runtime
@@ -75,8 +76,8 @@ def main() -> None:
         "--int8-test",
         type=count(0),
         metavar="PERSONS",
-        help=f"for --int8: how many of the test set AP is taken of, which may fall by .5; 0 for no test (default: "
-        f"{TEST_PERSONS})",
+        help=f"for --int8 and --bank: how many of the test set AP is taken of, which may fall by .5; 0 for no test "
+        f"(default: {TEST_PERSONS}; of native's --bank alone 0)",
     )
     parser.add_argument(
         "--bfloat16", action="store_true", help="for --format native: compute in bfloat16, on processors that do"
@@ -85,7 +86,9 @@ def main() -> None:
         "--bank",
         choices=BANKS,
         default=BANKS[0],
-        help="for --format native: the precision of dynamic layers' kernels (default: %(default)s)",
+        help="the precision of dynamic layers' kernels: int8 in "
+        f"{', '.join(name for name, kind in FORMATS.items() if 'int8' in kind.banks)}, bfloat16 in native "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--web-runtime",
@@ -139,7 +142,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         crops = training_crops(settings, arguments.int8) if int8 else None
         persons = TEST_PERSONS if arguments.int8_test is None else arguments.int8_test
-        accept = stack.enter_context(_test(model, settings, persons)) if int8 and persons else None
+        banked = dynamic and arguments.bank != BANKS[0] and (kind.forms or arguments.int8_test is not None)
+        tested = persons and (int8 or banked)
+        accept = stack.enter_context(_test(model, settings, persons)) if tested else None
         _write(arguments, kind, model, settings, out, calibration, crops, accept)
 
 
@@ -147,7 +152,10 @@ def _refuse_idle_options(arguments: argparse.Namespace) -> None:
     """Raises an OptionError for an option that changes nothing."""
     name = arguments.format
     idle = {
-        "--int8-test": arguments.int8_test is not None and arguments.int8 is None and "--int8",
+        "--int8-test": arguments.int8_test is not None
+        and arguments.int8 is None
+        and arguments.bank == BANKS[0]
+        and "--int8 and --bank",
         "--runtime": arguments.runtime is not None and name != "onnx" and "--format onnx",
         "--web-runtime": arguments.web_runtime is not None and name != "web" and "--format web",
         "--web-detector": arguments.web_detector is not None and name != "web" and "--format web",
@@ -190,9 +198,10 @@ def _write(
     from pose.export.proof import CHECKED_BATCHES
 
     batches = ", ".join(map(str, CHECKED_BATCHES))
-    options = dict(output=arguments.output, calibration_crops=crops, calibration=calibration, accept=accept)
+    options = dict(output=arguments.output, bank=arguments.bank, calibration_crops=crops, calibration=calibration)
+    options |= dict(accept=accept)
     if kind.writer is not None:
-        options |= dict(bank=arguments.bank, bfloat16=arguments.bfloat16)
+        options |= dict(bfloat16=arguments.bfloat16)
         checked = export_file(model, settings, out, arguments.format, **options)
         proved = f"at batch {batches if kind.any_batch else 1}"
         told = "not checked here: it runs elsewhere" if checked is None else f"{checked:.2e} {proved}"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pose.config import Settings
 from pose.errors import OutputError, PoseError
 from pose.export.errors import ExportError
-from pose.export.forms import FORMS, in_forms
+from pose.export.forms import in_forms, one_image
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
 from pose.export.proof import TOLERANCE, check_quantized, compare
@@ -63,7 +63,7 @@ def export_file(
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
-        bank: One of the format's ``banks``: the precision of dynamic layers' kernels.
+        bank: One of the format's ``banks``: the precision of dynamic layers' kernels; of a static network nothing.
         calibration_crops: Normalized crops (N, 3, H, W) that set the ranges of a file of 8 bits; None for float32.
         bfloat16: Whether native layers compute in bfloat16, on processors that do.
         accept: Takes the file before it has its name, and raises a PoseError to refuse it.
@@ -90,8 +90,14 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
-    deployed = deploy(model, fused=kind.forms is None, bank_dtype=getattr(torch, bank), channels_last=False)
-    network = deployed if kind.forms is None else in_forms(deployed, forms or FORMS[kind.forms]).eval()
+    if not is_dynamic(model):
+        bank = BANKS[0]
+    if kind.forms is None:
+        network = deploy(model, fused=True, bank_dtype=getattr(torch, bank), channels_last=False)
+    else:
+        network = deploy(model, fused=False, channels_last=False)
+        in_bytes = bank != BANKS[0]
+        network = (in_forms(network, forms) if forms else one_image(network, kind.forms, in_bytes)).eval()
     x = torch.zeros(1, 3, height, width)
     if output == "keypoints":
         network, reference = (with_decoder(part, settings).eval() for part in (EachImage(network), reference))
@@ -104,7 +110,8 @@ def export_file(
             elif bfloat16:
                 writer.write_bfloat16(network, made)
             else:
-                writer.write(network, x, made)
+                write = getattr(writer, "write_bank", writer.write) if bank != BANKS[0] else writer.write
+                write(network, x, made)
         except (PoseError, OSError):
             raise
         except Exception as error:  # every converter has exceptions of its own

@@ -35,6 +35,15 @@ FORMS = {
 and ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
 
 
+BANKS = {
+    "onnxruntime": "integers",
+    "openvino": "gathered",
+    "litert": "linear",
+    "executorch": "linear",
+}
+"""How each runtime is given a bank of bytes, see :mod:`pose.models.dynamic.graph_bytes`; the others have none."""
+
+
 def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
     """A copy of a network whose layers are in given forms: they say theirs by ``graph_form``.
 
@@ -51,9 +60,10 @@ def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
     return _replaced(network, forms)
 
 
-def one_image(deployed: nn.Module, runtime: str) -> nn.Module:
-    """:func:`in_forms`, in those of a runtime, one of :data:`FORMS`."""
-    return in_forms(deployed, FORMS[runtime])
+def one_image(deployed: nn.Module, runtime: str, in_bytes: bool = False) -> nn.Module:
+    """:func:`in_forms`, in those of a runtime, one of :data:`FORMS`, or with banks of bytes, of :data:`BANKS`."""
+    forms = FORMS[runtime]
+    return in_forms(deployed, forms._replace(bank=BANKS[runtime]) if in_bytes else forms)
 
 
 def _replaced(module: nn.Module, forms: GraphForms) -> nn.Module:

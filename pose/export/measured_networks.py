@@ -31,12 +31,14 @@ class Network:
         settings: The network's settings.
         trained: Whether its AP means anything.
         forms: The forms of its layers, in place of those that a format has.
+        bank: The precision of its kernels, see :func:`pose.export.formats.export_file`.
     """
 
     model: nn.Module
     settings: Settings
     trained: bool = True
     forms: GraphForms | None = None
+    bank: str = "float32"
 
 
 def shipped_network(name: str, data: Path | None) -> Network:

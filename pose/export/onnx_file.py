@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from pose.config import Settings
 from pose.errors import require
 from pose.export.errors import ExportError
+from pose.export.forms import BANKS as RUNTIMES_BANKS
 from pose.export.forms import one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
 from pose.export.proof import TOLERANCE, check_quantized, compare
-from pose.export.registry import OUTPUTS, RUNTIMES, check_request, is_dynamic
+from pose.export.registry import BANKS, OUTPUTS, RUNTIMES, check_request, is_dynamic
 from pose.files import replacing, told_as
 from pose.models.deploy.folding import deploy
 from pose.models.pose_net import HEATMAP_STRIDE, MEAN, STD
 from pose.onnx_format import METADATA_KEY, NetworkMetadata, onnx_runtime, probe
+from pose.options import OptionError
 
 
 def export_onnx(
@@ -33,6 +35,7 @@ def export_onnx(
     calibration_crops: Tensor | None = None,
     calibration: Mapping[str, Any] | None = None,
     accept: Callable[[Path], None] | None = None,
+    bank: str = BANKS[0],
 ) -> float:
     """Writes a network as an ONNX file with a free batch size and compares the two.
 
@@ -51,6 +54,8 @@ def export_onnx(
             None for float32.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         accept: Takes the file before it has its name, and raises a PoseError to refuse it.
+        bank: The precision of a dynamic network's kernels, ``float32`` or ``int8``; ``onnxruntime`` computes the latter
+            by operations of its own, opset 1 of ``com.microsoft``.
 
     Returns:
         The largest difference to PyTorch, over batches of 1, 3 and 8: of heatmaps, or of scores. Where keypoints are
@@ -58,14 +63,18 @@ def export_onnx(
 
     Raises:
         MissingExtra: ONNX is not installed.
-        OptionError: ONNX Runtime is not, or the network or its output is not for 8 bits.
+        OptionError: ONNX Runtime is not, or the network, its output or the runtime is not for 8 bits.
         ExportError: The network does not export, or the answers differ by more than 1e-4, those of 8 bits by more
             than :func:`~pose.export.proof.check_quantized` lets pass, or keypoints by more than a hundredth of a
             crop's pixel.
         OutputError: The file cannot be written.
     """
     dynamic = is_dynamic(model)
-    check_request("onnx", output, int8=calibration_crops is not None, dynamic=dynamic)
+    check_request("onnx", output, bank, calibration_crops is not None, dynamic=dynamic)
+    in_bytes = bank != BANKS[0] and dynamic
+    if in_bytes and runtime not in RUNTIMES_BANKS:
+        able = " or ".join(name for name in RUNTIMES if name in RUNTIMES_BANKS)
+        raise OptionError(f"--bank {bank}: is for --runtime {able}")
     onnx = require("onnx")
     onnxruntime = onnx_runtime(path)
 
@@ -80,7 +89,8 @@ def export_onnx(
         if runtime == "onnxruntime-here":
             body = blocked(network, x[:1])
             here = body is not None
-        body = body or batch_scan.trace(one_image(network, runtime), x[:1], ["crop"], ["heatmaps"], free=False)
+        of_one = one_image(network, runtime, in_bytes)
+        body = body or batch_scan.trace(of_one, x[:1], ["crop"], ["heatmaps"], free=False)
         network = batch_scan.PerImage(network(x[:1]).shape[1:])
     if output == "keypoints":
         network, reference = (with_decoder(part, settings) for part in (network, reference))
@@ -101,7 +111,7 @@ def export_onnx(
         onnx.checker.check_model(file, full_check=not here)  # which knows nothing of ONNX Runtime's own operations
         onnx.save(file, str(temporary))
         difference = compare(temporary, reference, (width, height), output)
-        if calibration_crops is not None:
+        if calibration_crops is not None or in_bytes:
             check_quantized(temporary, reference, (width, height), calibration_crops)
         elif not difference <= TOLERANCE:
             raise ExportError(

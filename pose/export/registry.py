@@ -21,6 +21,9 @@ RUNTIMES = ("onnxruntime", "onnxruntime-here", "openvino")
 BANKS = ("float32", "bfloat16", "int8")
 """The precisions of dynamic layers' kernels."""
 
+IN_BYTES = ("float32", "int8")
+"""Those that runtimes have in operations made for language models, see :mod:`pose.models.dynamic.graph_bytes`."""
+
 CALIBRATION_PERSONS = 64
 """How many training persons set the ranges of 8 bits."""
 
@@ -77,7 +80,9 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True, int8=STATIC),
+    "onnx": Format(
+        ".onnx", None, "onnxruntime", "ONNX Runtime", inside=True, keypoints=True, int8=STATIC, banks=IN_BYTES
+    ),
     "onnx-single": Format(
         ".onnx",
         "onnx_single",
@@ -87,11 +92,13 @@ FORMATS = {
         keypoints=True,
         default_suffix=".single.onnx",
     ),
-    "openvino": Format(".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=STATIC),
+    "openvino": Format(
+        ".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=STATIC, banks=IN_BYTES
+    ),
     "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
-    "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=STATIC),
-    "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch"),
+    "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=STATIC, banks=IN_BYTES),
+    "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch", banks=IN_BYTES),
     "torch": Format(".pt2", "torch_program", "torch", "PyTorch", any_batch=True),
     "native": Format(
         ".native", "native", None, "native layers", inside=True, any_batch=True, int8=ANY, banks=BANKS, bfloat16=True
@@ -147,6 +154,8 @@ def check_request(
     if bank not in kind.banks:
         able = ", ".join(key for key, other in FORMATS.items() if bank in other.banks)
         raise OptionError(f"--format {name}: has no bank of {bank}; --bank {bank} is for {able or 'no format'}")
+    if bank != BANKS[0] and name != "native" and (int8 or output != "heatmaps"):
+        raise OptionError(f"--format {name}: --bank {bank} is for heatmaps, without --int8; native has both")
     if int8 and kind.int8 is None:
         able = ", ".join(key for key, other in FORMATS.items() if other.int8)
         raise OptionError(f"--format {name}: has no 8 bits; --int8 is for {able}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +18,13 @@ from pose.export.formats import export_file
 from pose.export.installed import HERE, format_of
 from pose.export.measured_networks import Network, average_precision
 from pose.export.onnx_file import export_onnx
+from pose.export.proof import compare as compare_file
 from pose.export.runtimes import Running
 from pose.prediction import ExportedModule
 from pose.runtimes.files import NetworkSession, open_file
 
 MILLISECONDS = 1e3
+WORDS_APART = r"\W+"
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,21 @@ class Measured:
 
 
 def write_file(network: Network, folder: Path, name: str, stem: str) -> tuple[Path, float]:
-    """Exports a network in a format of :data:`~pose.export.installed.MODULES`.
+    """Exports a network in a format of :data:`~pose.export.installed.MODULES`, or takes the file that is there.
 
     Returns:
-        The file, in the folder, and its difference to PyTorch, at most 1e-4.
+        The file, in the folder, and its difference to PyTorch, at most 1e-4 with kernels in float32.
 
     Raises:
         ExportError: The network does not convert, or answers otherwise than in PyTorch.
     """
-    path = folder / f"{stem}{format_of(name).suffix}"
+    path = folder / f"{name}_{re.sub(WORDS_APART, '_', stem)}{format_of(name).suffix}"
+    if path.exists():
+        return path, compare_file(path, network.model, network.settings.data.input_size)
     if name in ("onnx", HERE):
         runtime = "onnxruntime-here" if name == HERE else "onnxruntime"
-        return path, export_onnx(network.model, network.settings, path, runtime=runtime)
-    difference = export_file(network.model, network.settings, path, name, forms=network.forms)
+        return path, export_onnx(network.model, network.settings, path, runtime=runtime, bank=network.bank)
+    difference = export_file(network.model, network.settings, path, name, forms=network.forms, bank=network.bank)
     assert difference is not None, f"{name} cannot be run here"
     return path, difference
 
@@ -80,7 +85,7 @@ def measure(
     Args:
         networks: The networks by name; the first is what the others are compared with.
         name: A format of :data:`~pose.export.installed.MODULES` that can be run here.
-        folder: The folder of the files.
+        folder: The folder of the files; those that are there are taken as they are.
         rounds, runs: See :func:`pose.benchmark.compare`.
         part: The part that trained networks are tested on; None for no AP.
         refused: Takes a message about a network that does not convert and is left out, unless it is the first.

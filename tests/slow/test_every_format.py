@@ -25,6 +25,28 @@ def test_a_network_is_written_and_answers_the_same(tmp_path, name, network):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.writer and "int8" in kind.banks])
+def test_a_dynamic_network_with_a_bank_of_8_bits_answers_nearly_the_same(tmp_path, name):
+    settings = settings_of(*NETWORKS["narrow"])
+    model, sizes = network_of(settings), {}
+    try:
+        for bank in ("float32", "int8"):
+            path = tmp_path / f"{bank}{FORMATS[name].suffix}"
+            export_file(model, settings, path, name, bank=bank)
+            sizes[bank] = sum(part.stat().st_size for part in FORMATS[name].paths(path))
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    assert sizes["int8"] < sizes["float32"]
+    width, height = settings.data.input_size
+    x = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        expected = model(x).numpy()
+    found = open_file(path)(x.numpy())[0]
+    assert abs(found - expected).max() > 1e-4  # it is of 8 bits
+    assert ((found - expected) ** 2).mean() < 0.01 * expected.var()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, kind in FORMATS.items() if kind.writer and kind.int8])
 def test_a_static_network_of_8_bits_answers_nearly_the_same(tmp_path, name):
     settings = settings_of(dict(type="mobilenet_v2", width=0.25, depth=0.1), HEAD)

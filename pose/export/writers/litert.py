@@ -1,4 +1,4 @@
-"""LiteRT's file, made by litert-torch of the module; in 8 bits by the quantizer that comes with it."""
+"""LiteRT's file, made by litert-torch of the module; 8 bits, of all or of banks, by the quantizer with it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ from pose.errors import require
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``."""
     require("litert_torch").convert(network, (x,)).export(str(path))
+
+
+def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
+    """Writes ``path`` with the weights of fully connected layers, which banks are, in 8 bits; all else is float32."""
+    write(network, x, path)
+    quantizer, types = (require(f"ai_edge_quantizer.{name}") for name in ("quantizer", "qtyping"))
+    made = quantizer.Quantizer(str(path))
+    made.add_dynamic_config(regex=".*", operation_name=types.TFLOperationName.FULLY_CONNECTED, num_bits=8)
+    made.quantize().export_model(str(path), overwrite=True)
 
 
 def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.dynamic.graph_bytes import LINEARS
 from pose.models.dynamic.graph_forms import GraphForms, LinearForm
 
 if TYPE_CHECKING:
@@ -98,15 +99,17 @@ class BranchForm(nn.Module):
 
     Args:
         branch: The branch, whose layers are replaced.
-        forms: ``linear`` is used.
+        forms: ``linear`` and ``bank`` are used.
     """
 
     def __init__(self, branch: DynamicBranch, forms: GraphForms) -> None:
         super().__init__()
-        if forms.linear == "convolution":
-            for name, layer in list(branch.named_children()):
-                if isinstance(layer, nn.Linear):
-                    setattr(branch, name, LinearForm(layer, forms))
+        in_bytes = LINEARS.get(forms.bank or "")
+        for name, layer in list(branch.named_children()):
+            if isinstance(layer, nn.Linear) and in_bytes is not None:
+                setattr(branch, name, in_bytes(layer.weight, layer.bias))
+            elif isinstance(layer, nn.Linear) and forms.linear == "convolution":
+                setattr(branch, name, LinearForm(layer, forms))
         self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.dynamic.graph_bytes import BANKS, LINEARS
 from pose.models.dynamic.graph_forms import GraphForms
 
 if TYPE_CHECKING:
@@ -19,20 +20,24 @@ class OneImageDynamic(nn.Module):
 
     Args:
         layer: The layer.
-        forms: ``depthwise``, ``pointwise``, ``mixing``, ``linear`` and ``copied_pixels`` are used.
+        forms: All but ``computed_bias`` and ``batch`` are used; ``bank`` for kernels that are not depthwise.
     """
 
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
         super().__init__()
         self.layer, self.forms = layer, forms
         if layer.groups > 1 and forms.depthwise == "chain":
-            for index, kernel in enumerate(layer.bank.unflatten(1, self._shape())):
+            for index, kernel in enumerate(layer.bank.unflatten(1, layer.kernel_shape())):
                 self.register_buffer(f"kernel{index}", kernel.clone())  # a part of the bank is no constant to exporters
+        bank = BANKS.get(forms.bank or "") if layer.groups == 1 else None
+        self.bank = None if bank is None else bank(layer)
+        first = LINEARS.get(forms.bank or "")
+        self.first = None if first is None or layer.w1 is None else first(layer.w1, layer.b1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
         layer = self.layer
-        shares = layer.attend(x, self.forms)
+        shares = layer.shares(x.mean((2, 3)), self.forms, self.first)
         form = self._chain if self._is_chain(x) else self._computed
         y = form(layer.pad(x), shares)
         return y if layer.biases is None else y + (shares @ layer.biases).reshape(1, -1, 1, 1)
@@ -47,19 +52,26 @@ class OneImageDynamic(nn.Module):
     def _computed(self, x: Tensor, shares: Tensor) -> Tensor:
         """A convolution whose kernel is mixed for the image, and whose bias is constant."""
         layer = self.layer
-        kernel = self._sum(shares) if self.forms.mixing == "sum" else (shares @ layer.bank).reshape(self._shape())
+        kernel = self._kernel(shares)
         if self.forms.pointwise == "product" and self._is_pointwise():
             rows, columns = (int(side) for side in x.shape[2:])
             y = torch.matmul(kernel.reshape(1, *kernel.shape[:2]), x.reshape(1, -1, rows * columns))
             return (y + layer.bias.reshape(1, -1, 1)).reshape(1, -1, rows, columns)
         return self._convolve(x, kernel, layer.bias)
 
+    def _kernel(self, shares: Tensor) -> Tensor:
+        if self.bank is not None:
+            return self.bank(shares)
+        if self.forms.mixing == "sum":
+            return self._sum(shares)
+        return (shares @ self.layer.bank).reshape(self.layer.kernel_shape())
+
     def _is_pointwise(self) -> bool:
         layer = self.layer
         return layer.groups == 1 and layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)
 
     def _sum(self, shares: Tensor) -> Tensor:
-        kernels = self.layer.bank.unflatten(1, self._shape())
+        kernels = self.layer.bank.unflatten(1, self.layer.kernel_shape())
         first, *others = (kernel * share for kernel, share in zip(kernels, self._each(shares), strict=True))
         for other in others:
             first = first + other
@@ -81,10 +93,6 @@ class OneImageDynamic(nn.Module):
         """
         each = shares.split(1, 1) if len(self.layer.bank) > 1 else [shares]
         return [share.reshape(1, 1, 1, 1) for share in each]
-
-    def _shape(self) -> tuple[int, ...]:
-        layer = self.layer
-        return (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
 
     def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         layer = self.layer

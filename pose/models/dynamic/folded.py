@@ -71,12 +71,16 @@ class FoldedDynamicConv2d(PerImageConv2d):
         """(N, C_in, H, W) to the kernels' shares (N, K), of ``forms`` with ``linear``."""
         return self.shares(x.mean((2, 3)), forms)
 
-    def shares(self, pooled: Tensor, forms: GraphForms = COMPUTED) -> Tensor:
-        """Averages (N, C_in) to what :meth:`attend` returns."""
+    def shares(self, pooled: Tensor, forms: GraphForms = COMPUTED, first: nn.Module | None = None) -> Tensor:
+        """Averages (N, C_in) to what :meth:`attend` returns; ``first`` stands in for the first of the attention."""
         if self.w1 is None:
             return linear(pooled, self.w2, self.b2, forms).sigmoid()
-        hidden = linear(pooled, self.w1.to(pooled.dtype), self.b1, forms).relu_()
-        return linear(hidden, self.w2, self.b2, forms).softmax(1)
+        hidden = first(pooled) if first else linear(pooled, self.w1.to(pooled.dtype), self.b1, forms)
+        return linear(hidden.relu_(), self.w2, self.b2, forms).softmax(1)
+
+    def kernel_shape(self) -> tuple[int, ...]:
+        """(C_out, C_in / groups, kh, kw)."""
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     def kernels(self, shares: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K) to weight (N, C_out, C_in / groups, kh, kw) and bias (N, C_out), or (1, C_out) for all images."""

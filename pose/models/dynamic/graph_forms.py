@@ -20,6 +20,7 @@ class GraphForms(NamedTuple):
         batch: ``one`` image, or ``any`` number of them by unfolding, which is slower.
         mixing: A computed kernel is the shares' ``product`` with the bank, or the ``sum`` of the scaled kernels.
         pointwise: A computed kernel of 1 x 1 is a ``convolution``'s, or multiplies the pixels as a matrix ``product``.
+        bank: How a bank of bytes is written, a key of :data:`pose.models.dynamic.graph_bytes.BANKS`; None for float32.
     """
 
     depthwise: str = "computed"
@@ -29,6 +30,7 @@ class GraphForms(NamedTuple):
     batch: str = "one"
     mixing: str = "product"
     pointwise: str = "convolution"
+    bank: str | None = None
 
 
 COMPUTED = GraphForms()
