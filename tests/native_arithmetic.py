@@ -20,17 +20,27 @@ RUNNABLE = {"x86-64": frozenset(), **MARCHES}
 PROCESSORS = list(RUNNABLE) if ON_X86 else ["native"]
 
 
-def compiled(march: str, to: Path, source: str = "native_arithmetic", folders: Sequence[Path] = ()) -> Path:
-    """The library of a file of data/ for a processor, made once; ``folders`` have headers of its own."""
+def compiled(
+    march: str,
+    to: Path,
+    source: str = "native_arithmetic",
+    folders: Sequence[Path] = (),
+    optimized: bool = True,
+) -> Path:
+    """The library of a file of data/ for a processor, made once; with less care where it is not to run.
+
+    ``folders`` have headers of its own.
+    """
     if to.exists():
         return to
     command = [
         library.find_compiler(),
         "-std=c++20",
         *library.INFERENCE.flags,
+        *(() if optimized else ("-O1",)),
         "-shared",
         "-fPIC",
-        f"-march={march}",
+        *f"-march={march}".split(),
         *(f"-I{folder}" for folder in (library.FOLDER, *folders)),
         Path(__file__).parent / "data" / f"{source}.cpp",
         "-o",
@@ -47,8 +57,10 @@ def arithmetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 def loaded(march: str, folder: Path, source: str = "native_arithmetic", folders: Sequence[Path] = ()) -> ctypes.CDLL:
     """The same, loaded; skips where it is compiled for a processor of more features than this one's."""
-    path = compiled(march, folder / f"{source}_{march}.so", source, folders)
-    if not ahead.processor_features() >= RUNNABLE.get(march, frozenset()):
+    runs = ahead.processor_features() >= RUNNABLE.get(march, frozenset())
+    path = folder / f"{source}_{march.replace(' ', '_')}.so"
+    path = compiled(march, path, source, folders, runs and march in MARCHES)
+    if not runs:
         pytest.skip("compiled, but this processor cannot run it")
     return ctypes.CDLL(str(path))
 

@@ -35,7 +35,8 @@ __all__ = ["arithmetic", "run_tool"]
 def test_products_of_bytes_are_exact(arithmetic, count, words, seed):
     rng = np.random.default_rng(seed)
     pixels = rng.choice([0, 255, 17], (count, words, 4)).astype(np.uint8)
-    weights = rng.choice([-64, 64, 3], (words, 16, 4)).astype(np.int8)
+    pairs = np.array([[64, 64], [-64, -64], [127, 1], [-127, -1], [127, -127], [-127, 127], [3, -5]], np.int8)
+    weights = rng.choice(pairs, (words, 16, 2)).reshape(words, 16, 4)
     scale, bias = rng.random(16, np.float32) / 2**10, rng.random(16, np.float32)
     y = np.empty((count, 16), np.float32)
     sizes = ctypes.c_int64(count), ctypes.c_int64(words)
@@ -60,14 +61,15 @@ def test_a_layer_in_8_bits_is_the_layer_with_rounded_weights_on_rounded_images(d
     x = torch.randn(2, channels, 9, 11) + draw(st.sampled_from([-0.5, 0.0, 3.0]))
     (step,) = deploy(nn.Sequential(conv, nn.Identity()))[0].steps()
     assert step.constants[0] is not None
-    worth = np.abs(conv.weight.numpy()).max((1, 2, 3)) / 64
     unit, zero = levels = levels_of(x.min().item(), x.max().item())
     taps = conv.kernel_size[0] * conv.kernel_size[1]
-    constants = (*to_blocks(step.constants[0], taps, channels), step.constants[1], levels)
+    whole, worth = to_blocks(step.constants[0], taps, channels)
+    assert np.abs(whole).max() <= 127
+    constants = (whole, worth, step.constants[1], levels)
     numbers = (*step.numbers[:-1], ACTIVATIONS[type(activation)])
     images = x.permute(0, 2, 3, 1).contiguous().numpy()
     found = Program([Step("static_bytes", numbers, constants)]).run(images)
-    scale = torch.from_numpy(worth)[:, None, None, None]
+    scale = torch.from_numpy(worth)[:outputs, None, None, None]
     conv.weight.copy_((conv.weight / scale).round() * scale)
     seen = ((x / unit + zero + 0.5).floor().clamp(0, 255) - zero) * unit
     expected = activation(conv(seen)).permute(0, 2, 3, 1).numpy()
@@ -228,7 +230,6 @@ def test_a_file_in_8_bits_answers_about_as_the_network(network, tmp_path):
 
 def test_a_network_that_8_bits_spoil_is_not_written(network, tmp_path, monkeypatch):
     model, config, crops = network
-    monkeypatch.setattr("pose.native.rounding.LARGEST", 1)
     monkeypatch.setattr("pose.native.rounding.levels_of", lambda *_: np.array([9.0, 128.0], np.float32))
     monkeypatch.setattr("pose.export.writers.native.round_program", lambda *steps: round_program(*steps, 1e9))
     told = r"/a\.native: quantized, the heatmaps of keypoint \d+ differ by .* of their size, more than 0.5; not written"
@@ -263,7 +264,7 @@ def changed(steps, kind, place, value):
     ],
 )
 def test_a_file_whose_bytes_do_not_fit_is_refused(kind, place, value, tmp_path):
-    conv = nn.Sequential(nn.Conv2d(3, 8, 1), DynamicConv2d(8, 20, 1, num_kernels=2))
+    conv = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), DynamicConv2d(8, 20, 1, num_kernels=2))
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
     with torch.no_grad():
         steps = round_program(deploy(conv).steps(), images, 9.0)

@@ -21,10 +21,12 @@ FOLDER = Path(__file__).parent / "built"
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 LEVELS = {
     "avx512_bf16": ("cooperlake", AVX512 | {"avx512_vnni", "avx512_bf16"}),
+    "avx512_vnni": ("x86-64-v4 -mavx512vnni", AVX512 | {"avx512_vnni"}),
     "avx512": ("x86-64-v4", AVX512),
+    "avx_vnni": ("x86-64-v3 -mavxvnni", frozenset({"avx_vnni"})),
     "avx2": ("x86-64-v3", frozenset()),
 }
-"""The compiler's name of each kind of processor and what the last one lacks of it; the fastest comes first."""
+"""The compiler's name of each kind of processor, with what is added, and what the last one lacks; the fastest first."""
 AVX2 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm"})
 
 
@@ -52,7 +54,7 @@ def find(name: str, features: frozenset[str] | None = None) -> Path | None:
 
 
 def build_all(libraries: Sequence[Library], folder: Path) -> list[Path]:
-    """Compiles every library for every level, as far as a compiler is there; those that were made.
+    """Compiles every library for every level that it gains by, as far as a compiler is there; those that were made.
 
     What cannot be made is told in one line and left out: whoever installs the wheel compiles it at first use.
 
@@ -65,6 +67,8 @@ def build_all(libraries: Sequence[Library], folder: Path) -> list[Path]:
     for library in libraries:
         name = library.name()
         for level, (march, _) in LEVELS.items():
+            if library.torch and level.endswith("vnni"):
+                continue  # training has no products of bytes
             path = folder / f"{name}.{level}.so"
             try:
                 library.compile(path, march)

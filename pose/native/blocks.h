@@ -17,8 +17,9 @@
 
 namespace pose {
 
-constexpr float kLargestWeight = 64.0f;  // two neighbours are no more than kMostOfPair
-constexpr int32_t kMostOfPair = 128;     // of two neighbours, the positive or the negative ones: then `dot` is exact
+// Weights of two neighbours, the positive or the negative ones together, so that `dot` is exact; one less than that is
+// aimed at, since both may be rounded up.
+constexpr int32_t kMostOfPair = 128;
 
 // Whether `dot` adds bytes (words, 16, 4) exactly on every processor.
 inline bool are_exact(const int8_t* bytes, int64_t words) {
@@ -31,16 +32,8 @@ inline bool are_exact(const int8_t* bytes, int64_t words) {
   return most <= kMostOfPair;
 }
 
-// What a byte of an image stands for.
-struct Levels {
-  float unit = 0;
-  float zero = 0;  // a whole number
-};
-
 // Values of a block, counted as float32; `words` are those of all taps.
 inline int64_t block_size(int64_t words) { return 2 * kPanel + words * kPanel; }
-
-inline int64_t words_of(int64_t channels) { return (channels + 3) / 4; }
 
 // The head of a block whose bytes are there: `worth` is what a byte of each output is worth, `bias` what is added.
 inline void finish_block(float* block, int64_t words, const Levels& levels, const float* worth, const float* bias) {
@@ -61,13 +54,18 @@ inline void make_block(const float* panel, int64_t taps, int64_t channels, const
   const int64_t words = words_of(channels);
   auto* bytes = reinterpret_cast<int8_t*>(block + 2 * kPanel);
   for (int64_t part = 0; part < kPanel; part += kLanes) {
+    const Lanes none = {};
     Lanes most = {};
-    for (int64_t row = 0; row < taps * channels; ++row) {
-      const Lanes value = load<Lanes>(panel + row * kPanel + part), size = value < 0.0f ? -value : value;
-      most = size > most ? size : most;
-    }
-    const Lanes none = {}, worth = most * (1.0f / kLargestWeight);
-    const Lanes inverse = most > none ? kLargestWeight / most : none;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      for (int64_t c = 0; c < channels; c += 2) {
+        const float* const row = panel + (tap * channels + c) * kPanel + part;
+        const Lanes first = load<Lanes>(row), second = c + 1 < channels ? load<Lanes>(row + kPanel) : none;
+        const Lanes above = (first > none ? first : none) + (second > none ? second : none);
+        const Lanes both = first + second, below = above - both, size = above > below ? above : below;
+        most = size > most ? size : most;
+      }
+    constexpr float kAim = kMostOfPair - 1;
+    const Lanes worth = most * (1.0f / kAim), inverse = most > none ? kAim / most : none;
     const Lanes whole = none + 12582912.0f;  // added, it leaves a whole number in the lowest bits
     Counts base, sums = {};
     std::memcpy(&base, &whole, sizeof(base));
@@ -104,19 +102,16 @@ inline Kernels in_blocks(const Kernels& kernels, int64_t taps, int64_t channels,
   return made;
 }
 
-// Values (pixels, C) as bytes (pixels, words, 4).
-inline void to_bytes(const float* from, int64_t pixels, int64_t channels, const Levels& levels, uint8_t* to) {
-  const int64_t step = words_of(channels) * 4;
-  const float inverse = 1.0f / levels.unit, zero = levels.zero + 0.5f;
-  const bool whole = step == channels;
-  const int64_t lines = whole ? 1 : pixels, length = whole ? pixels * channels : channels;
-  for (int64_t line = 0; line < lines; ++line, from += length, to += step) {
-    for (int64_t i = 0; i < length; ++i) {
-      const float value = from[i] * inverse + zero, above = value > 0.0f ? value : 0.0f;
-      to[i] = static_cast<uint8_t>(static_cast<int32_t>(above < 255.0f ? above : 255.0f));
-    }
-    for (int64_t i = length; !whole && i < step; ++i) to[i] = 0;
-  }
+// An image of float32, pixel by pixel, in bytes by these levels.
+inline Image in_bytes(const Image& x, const Levels& levels) {
+  Image y = blank(x.channels, x.rows, x.columns, {kPixels, levels});
+  const Layout to(y, {kPixels, levels});
+  parallel_for(0, x.rows, 4, [&](int64_t begin, int64_t end) {
+    const int64_t start = begin * x.columns;
+    ToBytes(levels).pixels(x.data + start * x.channels, (end - begin) * x.columns, x.channels, to.pixel, to.panel,
+                           bytes_in(y) + start * to.pixel);
+  });
+  return y;
 }
 
 // Those kernels of an image in bfloat16, each panel made just before its products.
@@ -144,18 +139,16 @@ inline Image convolve_pairs(const Image& input, const Geometry& g, const Kernels
   return convolve_values<uint16_t>(input, pairs, step, g, kernels, ends);
 }
 
-// y = g(kernels * x + bias + shortcut), the kernels' panels being blocks.
+// y = g(kernels * x + bias + shortcut), the kernels' panels being blocks; the image comes in bytes or becomes them.
 inline Image convolve_bytes(const Image& input, const Geometry& g, const Kernels& kernels, const Levels& levels,
                             const Ends& ends) {
-  const Image x = g.padding[0] || g.padding[1] ? pad(input, g.padding[0], g.padding[1]) : input;
-  const int64_t step = words_of(x.channels) * 4;
-  const std::shared_ptr<float> memory = Spare::take((x.pixels() * step + 3) / 4);
-  auto* const bytes = reinterpret_cast<uint8_t*>(memory.get());
-  parallel_for(0, x.rows, 4, [&](int64_t begin, int64_t end) {
-    const int64_t start = begin * x.columns;
-    to_bytes(x.data + start * x.channels, (end - begin) * x.columns, x.channels, levels, bytes + start * step);
-  });
-  return convolve_values<uint8_t>(input, bytes, step, g, kernels, ends);
+  const Image x = ends.from.in_bytes() ? input : in_bytes(input, levels);
+  const int64_t step = bytes_of(x.channels), rows = g.padding[0], columns = g.padding[1];
+  if (!rows && !columns) return convolve_values<uint8_t>(input, bytes_in(x), step, g, kernels, ends);
+  const Image padded = blank(x.channels, x.rows + 2 * rows, x.columns + 2 * columns, {kPixels, levels});
+  const auto zero = static_cast<uint8_t>(levels.zero);
+  pad(bytes_in(x), x.rows, x.columns * step, rows, columns * step, zero, bytes_in(padded));
+  return convolve_values<uint8_t>(input, bytes_in(padded), step, g, kernels, ends);
 }
 
 }  // namespace pose

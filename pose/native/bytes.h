@@ -24,6 +24,9 @@ typedef int32_t Counts __attribute__((vector_size(kLanes * sizeof(int32_t))));
 inline Counts dot(Counts sums, uint32_t four, const int8_t* from) {
 #if defined(__AVX512VNNI__) && defined(__AVX512F__)
   return (Counts)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(static_cast<int>(four)), _mm512_loadu_si512(from));
+#elif defined(__AVXVNNI__) && !defined(__AVX512F__)
+  const __m256i own = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return (Counts)_mm256_dpbusd_avx_epi32((__m256i)sums, _mm256_set1_epi32(static_cast<int>(four)), own);
 #elif defined(__AVX512BW__)
   const __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi32(static_cast<int>(four)), _mm512_loadu_si512(from));
   return sums + (Counts)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));

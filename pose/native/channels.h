@@ -134,7 +134,7 @@ inline Image convolve_channels(const Image& x, const Geometry& g, const float* k
     for (float& sum : totals) sum *= 1.0f / static_cast<float>(rows * columns);
     return y;
   };
-  if (by_planes(g, ends.from)) return average(convolve_planes(x, g, kernels, biases, ends, totals.data()));
+  if (by_planes(g, ends.from.order)) return average(convolve_planes(x, g, kernels, biases, ends, totals.data()));
   Image y = Image::blank(channels, rows, columns, ends.answer);
   const float* from = x.data;
   const float* added = ends.added(y);

@@ -6,10 +6,16 @@
 
 #include "blocks.h"
 #include "bytes.h"
+#include "channel_bytes.h"
 #include "channels.h"
 #include "layer.h"
 
 namespace pose {
+
+// How a depthwise layer in 8 bits would have its image.
+inline Form byte_channels_form(const Shape& shape, const Levels& levels) {
+  return {shape.inputs % kPanel == 0 ? kPlanes : kPixels, levels};
+}
 
 struct StaticLayer : Layer {
   Shape shape;
@@ -18,7 +24,8 @@ struct StaticLayer : Layer {
   StaticLayer(const Shape& shape, Constant weight, Constant bias) : shape(shape), weight(weight), bias(bias) {}
 
   Image shape_after(const Image& x) const override { return shape.after(x); }
-  Order takes(int64_t pixels) const override { return shape.takes(pixels); }
+  Form takes(int64_t pixels) const override { return shape.takes(pixels); }
+  bool gives_bytes() const override { return !shape.depthwise; }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -49,11 +56,32 @@ struct ByteLayer : Layer {
   int64_t words() const { return shape.taps() * words_of(shape.inputs); }
   int64_t size() const { return block_size(words()); }
   Image shape_after(const Image& x) const override { return shape.after(x); }
+  Form takes(int64_t) const override { return {kPixels, levels}; }
+  bool gives_bytes() const override { return true; }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
     const Kernels kernels = kernels_at(shape.outputs, blocks.data(), size(), nullptr);
     return convolve_bytes(x, shape.geometry, kernels, levels, flow.ends(shape.activation));
+  }
+};
+
+// A static depthwise kernel in 8 bits.
+struct ByteChannelsLayer : Layer {
+  Shape shape;
+  Levels levels;
+  ByteTaps taps;
+
+  ByteChannelsLayer(const Shape& shape, const Levels& levels, const int8_t* bytes, const float* worth, const float* bias)
+      : shape(shape), levels(levels), taps(shape.geometry, shape.outputs, bytes, worth, bias, levels) {}
+
+  Image shape_after(const Image& x) const override { return shape.after(x); }
+  Form takes(int64_t) const override { return byte_channels_form(shape, levels); }
+  bool gives_bytes() const override { return true; }
+
+  Image run(const Image& x, Flow& flow) const override {
+    shape.check(x);
+    return convolve_channel_bytes(x, shape.geometry, taps, levels, flow.ends(shape.activation));
   }
 };
 
@@ -65,6 +93,7 @@ struct PairLayer : Layer {
   PairLayer(const Shape& shape, Constant pairs, Constant bias) : shape(shape), pairs(pairs), bias(bias) {}
 
   Image shape_after(const Image& x) const override { return shape.after(x); }
+  bool gives_bytes() const override { return true; }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -80,7 +109,7 @@ struct DynamicLayer : Layer {
   Shape shape;
   Attention attention;
   Constant bank, bias, biases, scales;
-  Levels levels = {};   // of its images' bytes, if it works in 8 bits
+  Levels levels = {};  // of its images' bytes, if it works in 8 bits
   bool pairs = false;  // whether it works in bfloat16
 
   DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases, Constant scales)
@@ -88,7 +117,12 @@ struct DynamicLayer : Layer {
 
   bool wants_averages() const override { return true; }
   Image shape_after(const Image& x) const override { return shape.after(x); }
-  Order takes(int64_t pixels) const override { return shape.takes(pixels); }
+  bool gives_bytes() const override { return levels || !shape.depthwise; }
+
+  Form takes(int64_t pixels) const override {
+    if (!levels) return shape.takes(pixels);
+    return shape.depthwise ? byte_channels_form(shape, levels) : Form{kPixels, levels};
+  }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -110,6 +144,10 @@ struct DynamicLayer : Layer {
       const int64_t size = bank.size() / count;
       std::vector<float> kernels(size);
       mix(from, count, size, size, share, kernels.data());
+      if (levels) {
+        const ByteTaps taps = to_taps(shape.geometry, shape.outputs, kernels.data(), shift, levels);
+        return convolve_channel_bytes(x, shape.geometry, taps, levels, flow.ends(shape.activation));
+      }
       return convolve_channels(x, shape.geometry, kernels.data(), shift, flow.ends(shape.activation));
     }
     const int64_t size = bank.size() / (shape.panels() * count);
@@ -129,7 +167,7 @@ struct DynamicLayer : Layer {
   Image convolved(const Image& x, const Kernels& kernels, Flow& flow) const {
     const Ends ends = flow.ends(shape.activation);
     if (pairs) return convolve_pairs(x, shape.geometry, in_pairs(kernels, shape.taps(), shape.inputs), ends);
-    if (!(levels.unit > 0)) return convolve(x, shape.geometry, kernels, ends);
+    if (!levels) return convolve(x, shape.geometry, kernels, ends);
     const Kernels blocks = in_blocks(kernels, shape.taps(), shape.inputs, levels);
     return convolve_bytes(x, shape.geometry, blocks, levels, ends);
   }

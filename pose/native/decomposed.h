@@ -26,6 +26,7 @@ struct DcdLayer : Layer {
 
   bool wants_averages() const override { return pool_size == 1; }
   Image shape_after(const Image& x) const override { return shape.after(x); }
+  bool gives_bytes() const override { return true; }
 
   int64_t latent() const { return identity.rows; }
   int64_t lines() const { return identity.columns; }

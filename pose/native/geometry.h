@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "lanes.h"
+#include "levels.h"
 
 namespace pose {
 
@@ -21,23 +22,42 @@ constexpr int64_t kCached = 32768;
 // (C / 16, H, W, 16), see planes.h.
 enum Order { kPixels, kPlanes };
 
+// That, and what its values are: float32, or bytes that have levels.
+struct Form {
+  Order order = kPixels;
+  Levels levels = {};
+
+  bool in_bytes() const { return static_cast<bool>(levels); }
+};
+
 // How many values lie between neighbouring pixels, and between the first ones of neighbouring panels, of an image.
 struct Layout {
   int64_t pixel, panel;
 
-  Layout(const Image& x, Order order)
-      : pixel(order == kPixels ? x.channels : kPanel), panel(order == kPixels ? kPanel : x.pixels() * kPanel) {
-    if (order == kPlanes && x.channels % kPanel) refuse("planes are of whole panels, not of ", x.channels, " channels");
+  Layout(const Image& x, const Form& form)
+      : pixel(form.order == kPlanes ? kPanel : form.in_bytes() ? bytes_of(x.channels) : x.channels),
+        panel(form.order == kPlanes ? x.pixels() * kPanel : kPanel) {
+    if (form.order == kPlanes && x.channels % kPanel) refuse("planes are of whole panels, not of ", x.channels, " channels");
   }
 };
+
+// An image that is to be written, in a form.
+inline Image blank(int64_t channels, int64_t rows, int64_t columns, const Form& form, float* to = nullptr) {
+  if (!form.in_bytes()) return Image::blank(channels, rows, columns, to);
+  Image image = {channels, rows, columns, nullptr, Spare::take(bytes_of(channels) * rows * columns / 4)};
+  image.data = image.memory.get();
+  return image;
+}
+
+inline uint8_t* bytes_in(const Image& x) { return reinterpret_cast<uint8_t*>(x.data); }
 
 // What is done with a convolution's sums, and how its images lie in memory.
 struct Ends {
   int64_t activation = kNone;
   Image shortcut;                          // to be added, if defined
   std::vector<float>* averages = nullptr;  // (C) of the answer's channels, where wanted
-  Order from = kPixels, to = kPixels;
-  float* answer = nullptr;  // where it is to be written, if that is settled
+  Form from = {}, to = {};
+  float* answer = nullptr;  // where it is to be written, if that is settled; in float32 then
 
   // The values to be added to an answer, which lie as it does; null where there are none.
   const float* added(const Image& y) const {

@@ -15,7 +15,7 @@ struct Flow {
   std::vector<float> averages;  // (C) of the image's channels, if known
   bool known = false, wanted = false;
   Image shortcut;  // to be added by this layer, if defined
-  Order from = kPixels, to = kPixels;  // how the image lies, and is to lie for the next layer
+  Form from = {}, to = {};  // of the image, and what the next layer would have
   float* answer = nullptr;             // where this layer is to write, if that is settled
 
   // Where a layer leaves its answer's averages, if the next one wants them.
@@ -35,7 +35,8 @@ class Layer {
   virtual bool keeps_averages() const { return false; }  // its answer's averages are its image's
   virtual bool convolves() const { return true; }
   virtual bool adds() const { return convolves(); }  // a shortcut, so that it can end a block
-  virtual Order takes(int64_t) const { return kPixels; }  // how it would have an image of so many pixels lie
+  virtual Form takes(int64_t) const { return {}; }  // how it would have an image of so many pixels
+  virtual bool gives_bytes() const { return false; }
 };
 
 // How a layer meets an image and what follows.
@@ -55,9 +56,9 @@ struct Shape {
   }
 
   // An image by planes serves whoever goes by planes; a 3 x 3 kernel would have it so where it is larger than the cache.
-  Order takes(int64_t pixels) const {
+  Form takes(int64_t pixels) const {
     const bool large = pixels * inputs > 8 * kCached;
-    return depthwise && inputs % kPanel == 0 && by_planes(geometry, large ? kPlanes : kPixels) ? kPlanes : kPixels;
+    return {depthwise && inputs % kPanel == 0 && by_planes(geometry, large ? kPlanes : kPixels) ? kPlanes : kPixels};
   }
 
   Image after(const Image& x) const {

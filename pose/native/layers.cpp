@@ -2,10 +2,10 @@
 //
 // It knows nothing of Python or torch: whoever loads it calls the functions at the end.
 //
-// Images are float32, (H, W, C). Kernels are panels as products.h has them, (panels, kh kw C_in, 16), or (kh kw, C) of
-// depthwise layers, or of bytes or bfloat16 as blocks.h and pairs.h have them; a bank holds the kernels of a panel one after
-// the other, (panels, K, kh kw C_in, 16), or (K, kh kw, C), in float32 or bfloat16 as lanes.h has it, or in bytes, (panels,
-// K / 4, kh kw C_in, 16, 4). Biases are filled up to (panels, 16).
+// Images are float32, (H, W, C), between layers in 8 bits bytes as levels.h has them. Kernels are panels as products.h has
+// them, (panels, kh kw C_in, 16), or (kh kw, C) of depthwise layers, or of bytes or bfloat16 as blocks.h and pairs.h have
+// them; a bank holds the kernels of a panel one after the other, (panels, K, kh kw C_in, 16), or (K, kh kw, C), in float32 or
+// bfloat16 as lanes.h has it, or in bytes, (panels, K / 4, kh kw C_in, 16, 4). Biases are filled up to (panels, 16).
 
 #include <memory>
 #include <string>

@@ -105,7 +105,7 @@ class Library:
 
         Args:
             to: The library; its folder exists, and takes what is made on the way.
-            march: The compiler's name of the processor.
+            march: The compiler's name of the processor, and options that add to it.
 
         Raises:
             NativeError: There is no compiler, or it failed: with the first line that it said.
@@ -114,7 +114,7 @@ class Library:
             raise NativeError("no C++ compiler is found")
         include, link = self._of_torch() if self.torch else ([], [])
         folders = [f"-I{folder}" for folder in (FOLDER, self.sources[0].parent)]
-        command = [compiler, "-std=c++20", "-fPIC", f"-march={march}", *self.flags, *include, *folders]
+        command = [compiler, "-std=c++20", "-fPIC", *f"-march={march}".split(), *self.flags, *include, *folders]
         objects = [to.with_suffix(f".{source.stem}.o") for source in self.sources]
         _run([[*command, "-c", str(file), "-o", str(o)] for file, o in zip(self.sources, objects, strict=True)])
         _run([[compiler, "-shared", "-fopenmp", *map(str, objects), *link, "-o", str(to)]])

@@ -21,11 +21,24 @@ inline std::shared_ptr<const Layer> static_layer(const Given& given) {
   return std::make_shared<StaticLayer>(shape, given.floats(0, shape.size()), given.floats(1, shape.panels() * kPanel));
 }
 
-// The levels of a layer's images, if it can work in 8 bits: its sums are then of 32.
+// The levels of a layer's images, if it can work in 8 bits: its sums are then of 32, or of 16 by groups of taps.
 inline Levels byte_levels(const Given& given, const Shape& shape, int64_t index) {
-  if (shape.depthwise || shape.taps() * shape.inputs > 65536)
-    refuse("a layer in 8 bits is not depthwise nor of so many values");
+  const Geometry& g = shape.geometry;
+  const bool can = shape.depthwise ? g.dilation[0] == 1 && g.dilation[1] == 1 && shape.taps() <= kMostByteTaps
+                                   : shape.taps() * shape.inputs <= 65536;
+  if (!can) refuse("a layer in 8 bits has no such kernel");
   return given.levels(index);
+}
+
+// Bytes (kh kw, C), what one of each channel is worth, a bias, and the levels of its images.
+inline std::shared_ptr<const Layer> byte_channels_layer(const Given& given, const Shape& shape, const Levels& levels) {
+  const int64_t channels = shape.outputs, width = shape.panels() * kPanel;
+  const Constant& bytes = given.constant(0);
+  if (!bytes.in_bytes() || bytes.size() != shape.size())
+    refuse("a layer's constant has another size or type than its shape says");
+  if (!are_exact(shape.geometry, channels, bytes.bytes())) refuse("a layer's bytes have sums of more than 16 bits");
+  const float *worth = given.floats(1, channels).floats(), *bias = given.floats(2, width).floats();
+  return std::make_shared<ByteChannelsLayer>(shape, levels, bytes.bytes(), worth, bias);
 }
 
 // Bytes, their scales, bias, and the levels of its images.
@@ -33,6 +46,7 @@ inline std::shared_ptr<const Layer> byte_layer(const Given& given) {
   given.check(12, 4);
   const Shape shape = given.shape();
   const Levels levels = byte_levels(given, shape, 3);
+  if (shape.depthwise) return byte_channels_layer(given, shape, levels);
   const int64_t width = shape.panels() * kPanel, size = width * shape.taps() * words_of(shape.inputs) * 4;
   const Constant& bytes = given.constant(0);
   if (!bytes.in_bytes() || bytes.size() != size) refuse("a layer's constant has another size or type than its shape says");

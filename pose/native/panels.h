@@ -44,26 +44,28 @@ inline Kernels kernels_at(int64_t outputs, const float* panels, int64_t step, co
   return kernels;
 }
 
-// Zeros around an image.
-inline Image pad(const Image& x, int64_t rows, int64_t columns) {
-  const int64_t channels = x.channels, height = x.rows, lines = height + 2 * rows;
-  const int64_t line = x.columns * channels, side = columns * channels, wide = line + 2 * side;
-  Image padded = Image::blank(channels, lines, x.columns + 2 * columns);
-  const float* from = x.data;
-  float* to = padded.data;
+// Zeros around `height` rows of an image, so many rows and values of a row on each side.
+template <typename Value>
+inline void pad(const Value* from, int64_t height, int64_t line, int64_t rows, int64_t side, Value zero, Value* to) {
+  const int64_t lines = height + 2 * rows, wide = line + 2 * side;
   parallel_for(0, lines, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      float* out = to + i * wide;
+      Value* out = to + i * wide;
       const int64_t row = i - rows;
       if (row < 0 || row >= height) {
-        std::fill(out, out + wide, 0.0f);
+        std::fill(out, out + wide, zero);
       } else {
-        std::fill(out, out + side, 0.0f);
-        std::memcpy(out + side, from + row * line, line * sizeof(float));
-        std::fill(out + side + line, out + wide, 0.0f);
+        std::fill(out, out + side, zero);
+        std::memcpy(out + side, from + row * line, line * sizeof(Value));
+        std::fill(out + side + line, out + wide, zero);
       }
     }
   });
+}
+
+inline Image pad(const Image& x, int64_t rows, int64_t columns) {
+  Image padded = Image::blank(x.channels, x.rows + 2 * rows, x.columns + 2 * columns);
+  pad(x.data, x.rows, x.columns * x.channels, rows, columns * x.channels, 0.0f, padded.data);
   return padded;
 }
 
@@ -92,13 +94,15 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
   const int64_t panel_size = (kBytes ? 2 * kPanel : 0) + taps * inner / kTogether * kPanel;
   const int64_t panels = panels_of(outputs), padded = panels * kPanel;
 
-  Image y = Image::blank(outputs, height, width, ends.answer);
+  const bool to_bytes = ends.to.in_bytes();
+  Image y = blank(outputs, height, width, ends.to, ends.answer);
   const Layout to(y, ends.to);
   const float* added = ends.added(y);
-  float* out = y.data;
+  float* const out = to_bytes ? nullptr : y.data;
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
-  const int64_t most = std::max<int64_t>(kCached / (channels * g.stride[1] + outputs), 16 * kTile);
+  const auto bytes_each = static_cast<int64_t>(channels * g.stride[1] * sizeof(Value) + outputs * (to_bytes ? 1 : 4));
+  const int64_t most = std::max<int64_t>(4 * kCached / bytes_each, 16 * kTile);
   const int64_t blocks = (pixels + most - 1) / most, block = (pixels + blocks - 1) / blocks;
   const int64_t share = std::max<int64_t>(panels / threads(), 1);
   const int64_t together = blocks == 1 ? 1 : std::clamp<int64_t>(kCached / panel_size, 1, share);
@@ -161,7 +165,10 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
           }
           if (kernels.more) panel.more.weights = kernels.more_panels + place * kernels.more_inner;
           if (added) panel.shortcut = added + offset;
-          panel.y = out + offset;
+          if (to_bytes)
+            panel.y_bytes = bytes_in(y) + offset, panel.to_bytes = ToBytes(ends.to.levels, ends.activation);
+          else
+            panel.y = out + offset;
           panel.width = std::min(kPanel, outputs - place);
           if (averages) panel.sums = sums.data() + chunk * padded + place;
           if (first == start && p + together < panels) {  // what the next group's kernels are or will be made of

@@ -117,7 +117,8 @@ class Program {
       }
       flow.wanted = next_wants(i + 1);
       flow.from = flow.to;
-      flow.to = step.kind == Step::kRun ? order_after(i, x.pixels()) : kPixels;
+      const bool bytes = !(notes && notes->ranges);
+      flow.to = step.kind == Step::kRun ? form_after(i, x.pixels(), bytes, flow.known) : Form();
       flow.answer = i + 1 == steps_.size() ? to : nullptr;
       flow.shortcut = Image();
       if (step.kind == Step::kClose) {
@@ -159,11 +160,16 @@ class Program {
     return i < steps_.size() && steps_[i].layer->wants_averages();
   }
 
-  // How layer i leaves its image of about so many pixels. A block's input, which is added to its answer, and what is given
-  // out lie pixel by pixel.
-  Order order_after(size_t i, int64_t pixels) const {
-    const bool free = i + 1 < steps_.size() && steps_[i + 1].kind != Step::kBegin && steps_[i].layer->convolves();
-    return free ? steps_[i + 1].layer->takes(pixels) : kPixels;
+  // How layer i leaves its image of about so many pixels, where its input's averages are `known` or not. A block's input,
+  // which is added to its answer, and what is given out are float32 and lie pixel by pixel. So does everything without
+  // `bytes`, and what the next layer would have to find averages of.
+  Form form_after(size_t i, int64_t pixels, bool bytes, bool known) const {
+    if (i + 1 == steps_.size() || steps_[i + 1].kind == Step::kBegin) return {};
+    const Layer &layer = *steps_[i].layer, &next = *steps_[i + 1].layer;
+    const Form form = next.takes(pixels);
+    if (!form.in_bytes()) return layer.convolves() ? form : Form();
+    const bool leaves = layer.convolves() || (layer.keeps_averages() && known);
+    return bytes && layer.gives_bytes() && (leaves || !next.wants_averages()) ? form : Form();
   }
 
   std::vector<Step> steps_;

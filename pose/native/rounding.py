@@ -13,21 +13,30 @@ from tqdm import tqdm
 from pose.native.program import Program, Step, in_order
 
 PANEL = 16
-LARGEST = 64
-"""The largest weight: processors without instructions for sums of 8-bit products add two of them in 16 bits."""
+LARGEST, MOST_SUM = 127, 128
+"""The largest weight, and what weights that are added up in 16 bits may be together, positive or negative: processors
+without instructions for sums of 8-bit products add products of two neighbours so."""
 TOLERANCE = 0.05
 """What rounding may change answers by, as a part of their standard deviation."""
 MEASURED = 16
 """Images that the change is measured with."""
 LONGEST = 65536
 """Values of one output's kernel that 32 bits hold the sum of."""
+LEAST_INPUTS = 4
+"""Products are of four inputs at a time: with the three of a picture nothing is gained."""
+VALUE = 8
+"""Multiply-adds of the time that a value of an image in a byte saves, against one in float32."""
+MOST_TAPS = 64
+"""The taps that a depthwise kernel in 8 bits has at most."""
+GROUPS = 2
+"""A depthwise kernel's taps are added up in groups, in 16 bits: ``channel_taps.h`` has which."""
 
 
 def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance: float = TOLERANCE) -> list[Step]:
-    """The steps in 8 bits, as far as there is such a form: of static and dynamic convolutions that are not depthwise.
+    """The steps in 8 bits, as far as there is such a form: of static and dynamic convolutions.
 
-    All other layers, and what passes between layers, stay float32. So do those whose rounding changes the answers most
-    for the multiply-adds that it speeds up, until the others change them by little enough.
+    What passes between two of them is bytes, too. All other layers stay float32, and so do those whose rounding changes
+    the answers most for the time that it saves, until the others change them by little enough.
 
     Args:
         steps: Layers in float32; banks may be of any precision.
@@ -50,27 +59,36 @@ def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance:
         raise RuntimeError("what the layers make of the images to round them with are not all finite numbers")
     levels = [levels_of(*each) for each in ranges]
     shapes = program.timed(images[:1])[1][:, 1:]
-    able = [i for i, step in enumerate(in_order(steps)) if is_roundable(step)]
-    costs = {i: float(shapes[i, 3] * shapes[i, 4] * shapes[i, 2] * shapes[i, 5]) for i in able}
+    layers = list(in_order(steps))
+    able = [i for i, step in enumerate(layers) if is_roundable(step)]
+    gains = {i: _gain(layers[i], shapes[i]) for i in able}
     errors = {}
     for i in tqdm(able, desc="rounding layers", unit="layer", leave=False, disable=None):
         found = Program(_rounded(steps, levels, {i})).run(images[:MEASURED])
         errors[i] = float(np.square(found - answers).mean()) / max(float(answers.var()), 1e-30)
-    return _rounded(steps, levels, worth_rounding(errors, costs, tolerance))
+    return _rounded(steps, levels, worth_rounding(errors, gains, tolerance))
 
 
-def worth_rounding(errors: Mapping[int, float], costs: Mapping[int, float], tolerance: float) -> set[int]:
-    """The layers that change answers least for what they cost, as many as the tolerance holds.
+def worth_rounding(errors: Mapping[int, float], gains: Mapping[int, float], tolerance: float) -> set[int]:
+    """The layers that change answers least for the time that they save, as many as the tolerance holds.
 
     Args:
         errors: What each layer's rounding alone changes answers by, mean squares as a part of their variance.
-        costs: Its multiply-adds.
+        gains: What it saves of the time, in multiply-adds.
         tolerance: See :func:`round_program`: what all changes together may be, as a root.
     """
-    kept = sorted(filter(lambda layer: isfinite(errors[layer]), errors), key=lambda layer: errors[layer] / costs[layer])
+    kept = sorted(filter(lambda layer: isfinite(errors[layer]), errors), key=lambda layer: errors[layer] / gains[layer])
     while kept and sum(errors[layer] for layer in kept) > tolerance**2:
         kept.pop()
     return set(kept)
+
+
+def _gain(step: Step, shape: NDArray[np.float64]) -> float:
+    """What bytes save of a layer's time, in multiply-adds: of its products, and of the way of its images."""
+    rows, columns, inputs, answer_rows, answer_columns, outputs = shape
+    pixels, taps = answer_rows * answer_columns, step.numbers[0] * step.numbers[1]
+    products = pixels * outputs * taps * (1 if is_depthwise(step) else inputs)
+    return float(products + VALUE * (rows * columns * inputs + pixels * outputs))
 
 
 def _check_weights(steps: Sequence[Step], before: str = "") -> None:
@@ -110,11 +128,13 @@ def levels_of(least: float, greatest: float) -> NDArray[np.float32]:
 
 
 def is_roundable(step: Step) -> bool:
-    """Whether there is a form in 8 bits of a layer."""
-    if not is_convolution(step) or is_depthwise(step):
+    """Whether there is a form in 8 bits of a layer that takes less time."""
+    if not is_convolution(step):
         return False
     height, width, inputs = *step.numbers[:2], step.numbers[8]
-    return height * width * inputs <= LONGEST
+    if is_depthwise(step):
+        return step.numbers[6:8] == (1, 1) and height * width <= MOST_TAPS
+    return inputs >= LEAST_INPUTS and height * width * inputs <= LONGEST
 
 
 def is_convolution(step: Step) -> bool:
@@ -133,19 +153,41 @@ def _in_bytes(step: Step, levels: NDArray[np.float32]) -> Step:
         return replace(step, constants=(*constants, levels))
     weight, bias = step.constants
     assert weight is not None
-    taps, inputs = step.numbers[0] * step.numbers[1], step.numbers[8]
-    return replace(step, kind="static_bytes", constants=(*to_blocks(weight, taps, inputs), bias, levels))
+    height, width, inputs = *step.numbers[:2], step.numbers[8]
+    rounded = to_taps(weight, height, width) if is_depthwise(step) else to_blocks(weight, height * width, inputs)
+    return replace(step, kind="static_bytes", constants=(*rounded, bias, levels))
+
+
+def to_taps(kernels: NDArray[np.float32], height: int, width: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Depthwise kernels (height x width, C) as bytes of the same shape, and what one of a channel is worth.
+
+    The positive bytes of a group of taps are at most 128 together, and so are the negative ones. What rounding leaves
+    of a tap is added to the next one: where an image hardly changes, what counts is the taps' sum.
+    """
+    group = np.arange(height * width) % width // 2 % GROUPS
+    worth = np.abs(kernels).max(0) / (LARGEST - 1)
+    for own in (kernels[group == one] for one in range(GROUPS)):
+        largest = np.maximum(np.maximum(own, 0).sum(0), np.maximum(-own, 0).sum(0))
+        worth = np.maximum(worth, largest / (MOST_SUM - len(own)))  # each of them may become one more
+    worth = np.where(worth > 0, worth, 1).astype(np.float32)
+    whole, left = np.zeros(kernels.shape, np.int8), np.zeros_like(worth)
+    for tap, row in enumerate(kernels / worth):
+        whole[tap] = np.rint(row + left)
+        left += row - whole[tap]
+    return whole, worth
 
 
 def to_blocks(panels: NDArray[np.float32], taps: int, inputs: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Panels (panels, taps x inputs x 16) as bytes (panels, taps x words x 16 x 4), and what one of an output is worth.
 
-    Four neighbouring inputs lie together, those of a tap filled up with zeros.
+    Four neighbouring inputs lie together, those of a tap filled up with zeros. Of the first two and of the last two the
+    positive bytes are at most 128 together, and so are the negative ones.
     """
     kernels = panels.reshape(-1, taps, inputs, PANEL)
-    most = np.abs(kernels).max((1, 2))
-    worth = np.where(most > 0, most / LARGEST, 1).astype(np.float32)
-    whole = np.rint(kernels / worth[:, None, None]).astype(np.int8)
-    filled = np.pad(whole, ((0, 0), (0, 0), (0, -inputs % 4), (0, 0)))
-    words = filled.reshape(len(kernels), -1, 4, PANEL).swapaxes(2, 3)
+    filled = np.pad(kernels, ((0, 0), (0, 0), (0, -inputs % 4), (0, 0))).reshape(len(kernels), -1, 2, PANEL)
+    pairs = np.maximum(np.maximum(filled, 0).sum(2), np.maximum(-filled, 0).sum(2))  # a single weight, too
+    most = pairs.max(1)
+    worth = np.where(most > 0, most / (MOST_SUM - 1), 1).astype(np.float32)  # both may be rounded up
+    whole = np.rint(filled / worth[:, None, None]).astype(np.int8)
+    words = whole.reshape(len(kernels), -1, 4, PANEL).swapaxes(2, 3)
     return np.ascontiguousarray(words.reshape(len(kernels), -1)), worth.ravel()

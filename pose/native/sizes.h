@@ -20,36 +20,49 @@ struct UpsampleLayer : Layer {
   bool convolves() const override { return false; }
   bool adds() const override { return !bilinear; }
   bool keeps_averages() const override { return bilinear; }
+  bool gives_bytes() const override { return true; }
 
   Image shape_after(const Image& x) const override { return {x.channels, 2 * x.rows, 2 * x.columns, nullptr, nullptr}; }
 
   Image run(const Image& x, Flow& flow) const override {
     flow.known = flow.known && flow.wanted && bilinear;
-    Image y = Image::blank(x.channels, 2 * x.rows, 2 * x.columns, flow.answer);
+    Image y = blank(x.channels, 2 * x.rows, 2 * x.columns, flow.to, flow.answer);
     const float* const added = Ends{kNone, flow.shortcut}.added(y);  // not the flow's, which would claim averages
     const int64_t line = x.columns * x.channels;
+    const bool bytes = flow.to.in_bytes();
     parallel_for(0, y.rows, 4, [&](int64_t begin, int64_t end) {
-      std::vector<float> between(bilinear ? line : 0);
+      std::vector<float> between(bilinear ? line : 0), kept(bytes ? 2 * line : 0);
       for (int64_t row = begin; row < end; ++row) {
-        const float* near = x.data + row / 2 * line;
-        float* const out = y.data + row * 2 * line;
-        if (!bilinear) {
-          repeat_columns(near, x.columns, x.channels, added ? added + row * 2 * line : nullptr, out);
-          continue;
-        }
-        const int64_t other = std::clamp<int64_t>(row % 2 ? row / 2 + 1 : row / 2 - 1, 0, x.rows - 1);
-        blend(near, x.data + other * line, line, between.data());
-        for (int64_t column = 0; column < 2 * x.columns; ++column) {
-          const int64_t beside = std::clamp<int64_t>(column % 2 ? column / 2 + 1 : column / 2 - 1, 0, x.columns - 1);
-          blend(between.data() + column / 2 * x.channels, between.data() + beside * x.channels, x.channels,
-                out + column * x.channels);
-        }
+        float* const out = bytes ? kept.data() : y.data + row * 2 * line;
+        if (bilinear)
+          blend_row(x, row, between.data(), out);
+        else
+          repeat_columns(x.data + row / 2 * line, x.columns, x.channels, added ? added + row * 2 * line : nullptr, out);
+        if (bytes) put_row(out, y, flow.to, row);
       }
     });
     return y;
   }
 
  private:
+  // A row of float32 as bytes.
+  static void put_row(const float* from, const Image& y, const Form& form, int64_t row) {
+    const Layout to(y, form);
+    uint8_t* const out = bytes_in(y) + row * y.columns * to.pixel;
+    ToBytes(form.levels).pixels(from, y.columns, y.channels, to.pixel, to.panel, out);
+  }
+
+  // A row of the answer by its two nearest, which are blended first.
+  static void blend_row(const Image& x, int64_t row, float* between, float* out) {
+    const int64_t line = x.columns * x.channels;
+    const int64_t other = std::clamp<int64_t>(row % 2 ? row / 2 + 1 : row / 2 - 1, 0, x.rows - 1);
+    blend(x.data + row / 2 * line, x.data + other * line, line, between);
+    for (int64_t column = 0; column < 2 * x.columns; ++column) {
+      const int64_t beside = std::clamp<int64_t>(column % 2 ? column / 2 + 1 : column / 2 - 1, 0, x.columns - 1);
+      blend(between + column / 2 * x.channels, between + beside * x.channels, x.channels, out + column * x.channels);
+    }
+  }
+
   static void blend(const float* near, const float* far, int64_t count, float* __restrict__ out) {
     for (int64_t i = 0; i < count; ++i) out[i] = 0.75f * near[i] + 0.25f * far[i];
   }

@@ -34,6 +34,8 @@ struct Panel {
   const float *scale = nullptr, *bias = nullptr;  // by output, of sixteen; none if null
   const float* shortcut = nullptr;                // laid out as y
   float* y = nullptr;
+  uint8_t* y_bytes = nullptr;  // in place of y; without a shortcut
+  ToBytes to_bytes = ToBytes({});
   int64_t pitch = 0, width = kPanel;  // values between the pixels of y, and how many of them are written
   int64_t activation = kNone;
   float* sums = nullptr;  // of y by output, of sixteen; not wanted if null
@@ -45,7 +47,6 @@ struct Panel {
 template <int kRows, int kCount>
 inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows][kCount]) {
   const Lanes zero = {}, low = zero + lower_bound(panel.activation), high = zero + upper_bound(panel.activation);
-  float* y = panel.y + first * panel.pitch;
   if (panel.shortcut) {
     const float* shortcut = panel.shortcut + first * panel.pitch;
 #pragma GCC unroll 16
@@ -53,20 +54,25 @@ inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows]
 #pragma GCC unroll 4
       for (int part = 0; part < kCount; ++part) sums[row][part] += load<Lanes>(shortcut + part * kLanes);
   }
+  if (panel.y_bytes) {
+    const ToBytes to_bytes = panel.to_bytes;
+    uint8_t* y = panel.y_bytes + first * panel.pitch;
 #pragma GCC unroll 16
-  for (int row = 0; row < kRows; ++row, y += panel.pitch) {
+    for (int row = 0; row < kRows; ++row, y += panel.pitch) to_bytes.store<kCount>(y, sums[row]);
+  } else {
+    float* y = panel.y + first * panel.pitch;
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row, y += panel.pitch)
 #pragma GCC unroll 4
-    for (int part = 0; part < kCount; ++part) {
-      sums[row][part] = between(sums[row][part], low, high);
-      store(y + part * kLanes, sums[row][part]);
-    }
+      for (int part = 0; part < kCount; ++part)
+        store(y + part * kLanes, sums[row][part] = between(sums[row][part], low, high));
   }
   if (!panel.sums) return;
 #pragma GCC unroll 4
   for (int part = 0; part < kCount; ++part) {
     Lanes total = load<Lanes>(panel.sums + part * kLanes);
 #pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) total += sums[row][part];
+    for (int row = 0; row < kRows; ++row) total += between(sums[row][part], low, high);
     store(panel.sums + part * kLanes, total);
   }
 }
@@ -82,7 +88,10 @@ void finish_any(const Panel& panel, int64_t first, int64_t rows, const float* su
       for (int64_t o = 0; o < width; ++o) {
         const float sum = sums[row * kWidth + o] + (panel.shortcut ? panel.shortcut[place + o] : 0.0f);
         const float value = activate<decltype(kind)::value>(sum);
-        panel.y[place + o] = value;
+        if (panel.y_bytes)
+          panel.y_bytes[place + o] = panel.to_bytes(value);
+        else
+          panel.y[place + o] = value;
         if (panel.sums) panel.sums[o] += value;
       }
     }

@@ -1,7 +1,7 @@
 // Products of pixels and panels whose values lie several in a word of 32 bits: four bytes, or two of bfloat16.
 //
-// Bytes of pixels are unsigned, those of weights signed and at most 64, of seven bits, which is what `dot` can add exactly;
-// their sums are 32 bits wide. What bfloat16 makes is added up in float32.
+// Bytes of pixels are unsigned, those of weights signed and such that `dot` can add them exactly, see blocks.h; their sums
+// are 32 bits wide. What bfloat16 makes is added up in float32.
 
 #pragma once
 
@@ -12,7 +12,7 @@
 namespace pose {
 
 // Pixels of a product of bytes, as kTile in lanes.h.
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__AVXVNNI__)
 constexpr int kByteTile = kTile;
 #else
 constexpr int kByteTile = kTile < 4 ? kTile : 4;

@@ -1,6 +1,7 @@
 // What tests call of the native headers' arithmetic; compiled for several processors.
 
 #include "bytes.h"
+#include "channel_bytes.h"
 #include "products.h"
 
 extern "C" {
@@ -31,6 +32,47 @@ void multiply_pixels(const uint8_t* pixels, int64_t count, int64_t words, const 
   panel.y = y;
   panel.pitch = 16;
   pose::multiply(panel, count);
+}
+
+// The same to bytes by levels, activated.
+void multiply_to_bytes(const uint8_t* pixels, int64_t count, int64_t words, const int8_t* weights, const float* scale,
+                       const float* bias, float unit, float zero, int64_t activation, int64_t width, uint8_t* y) {
+  std::vector<const uint8_t*> addresses;
+  for (int64_t i = 0; i < count; ++i) addresses.push_back(pixels + 4 * words * i);
+  pose::Panel panel;
+  panel.bytes = {addresses.data(), 1, words, weights};
+  panel.scale = scale;
+  panel.bias = bias;
+  panel.y_bytes = y;
+  panel.to_bytes = pose::ToBytes({unit, zero}, activation);
+  panel.pitch = panel.width = width;
+  panel.activation = activation;
+  pose::multiply(panel, count);
+}
+
+// A depthwise kernel of bytes (kh kw, C) on an image (H, W, C filled up to words), the numbers as a layer has them, to
+// float32, or to bytes where they are wanted: then their parts, `found`, are 2^bits a byte, or none where bits is 0.
+void multiply_channels(const uint8_t* image, const int64_t* numbers, int64_t rows, int64_t columns, const int8_t* kernels,
+                       const float* worth, const float* bias, const float* levels, const float* wanted, float* y,
+                       uint8_t* y_bytes, int16_t* factor, int16_t* shift, int64_t* bits) {
+  const pose::Geometry g = {{numbers[0], numbers[1]}, {numbers[2], numbers[3]}, {numbers[4], numbers[5]}, {1, 1}};
+  const pose::Levels from = {levels[0], levels[1]}, to = {wanted[0], wanted[1]};
+  const int64_t channels = numbers[8], activation = numbers[11];
+  const pose::ByteTaps taps(g, channels, kernels, worth, bias, from);
+  pose::Image x = {channels, rows, columns, const_cast<float*>(reinterpret_cast<const float*>(image)), nullptr};
+  pose::Ends ends = {activation};
+  ends.from = {pose::kPixels, from};
+  ends.to = {pose::kPixels, to};
+  const pose::Image found = pose::convolve_channel_bytes(x, g, taps, from, ends);
+  if (!to) return static_cast<void>(std::copy_n(found.data, found.size(), y));
+  for (int64_t i = 0; i < found.pixels(); ++i)
+    std::copy_n(pose::bytes_in(found) + i * pose::bytes_of(channels), channels, y_bytes + i * channels);
+  const pose::WordEnds words(taps, to, activation);
+  *bits = words.usable() && activation != pose::kHardswish ? words.of(0).bits : 0;
+  for (int64_t c = 0; *bits && c < channels; ++c) {
+    const pose::WordEnd end = words.of(c / pose::kPanel);
+    factor[c] = end.factor[c % pose::kPanel], shift[c] = end.bias[c % pose::kPanel];
+  }
 }
 
 // Pixels (count, C) times a panel (C, 16), both float32, in bfloat16.

@@ -1,0 +1,207 @@
+// Depthwise convolution in 8 bits, of any size without dilation.
+//
+// Sixteen channels at a time, rows of their pixels are copied into a ring as the kernel reaches them: with bytes of zero
+// around, and each pixel beside its right neighbour, as pairs of taps meet them.
+
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "blocks.h"
+#include "channel_ends.h"
+
+namespace pose {
+
+// How the ring's pixels lie: with stride 2 every second one is a first of a pair.
+struct RingSteps {
+  int64_t output, pair, pixel;  // entries between outputs, and between pairs of taps; pixels between entries
+
+  explicit RingSteps(int64_t stride)
+      : output(stride == 2 ? 1 : stride), pair(stride == 2 ? 1 : 2), pixel(stride == 2 ? 2 : 1) {}
+};
+
+// One row of an answer's sixteen channels and what it is made of.
+struct ByteRow {
+  const uint8_t* const* lines;  // of the ring
+  const int8_t* taps;
+  const float *scale, *shift;
+  int64_t columns, panel;
+  SixteenEnds ends;
+  const WordEnds* words;  // in place of them, or null
+};
+
+// The groups of kColumns neighbouring values; K 0 takes any size.
+template <int K, int S, int kColumns>
+[[gnu::always_inline]] inline void add_taps(const uint8_t* const* lines, const int8_t* taps, const Geometry& g,
+                                            int64_t column, Shorts (&groups)[kGroups][kColumns]) {
+  const int64_t height = K ? K : g.size[0], width = pairs_of(K ? K : g.size[1]);
+  const RingSteps step(S ? S : g.stride[1]);
+#pragma GCC unroll 1  // else the compiler makes trees of all sums, which its registers do not hold
+  for (int64_t a = 0; a < height; ++a, taps += width * 2 * kPanel)
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < width; ++b)
+#pragma GCC unroll 8
+      for (int o = 0; o < kColumns; ++o)
+        groups[b % kGroups][o] += pair_products(
+            lines[a] + ((column + o) * step.output + b * step.pair) * 2 * kPanel, taps + b * 2 * kPanel);
+}
+
+// Bytes by whole numbers of 16 bits, which are added to `total` as well.
+template <int K, int S, int kColumns>
+[[gnu::always_inline]] inline void word_columns(const ByteRow& row, const Geometry& g, const WordEnd& end, int64_t column,
+                                                Shorts& total) {
+  Shorts groups[kGroups][kColumns] = {};
+  add_taps<K, S, kColumns>(row.lines, row.taps, g, column, groups);
+  uint8_t* to = row.ends.y_bytes + column * row.ends.pitch;
+#pragma GCC unroll 8
+  for (int o = 0; o < kColumns; ++o, to += row.ends.pitch) {
+    const Shorts kept = end(groups[0][o], groups[1][o]);
+    total += kept;
+    const auto bytes = __builtin_convertvector(kept, Pixel);
+    if (row.ends.width == kPanel)
+      std::memcpy(to, &bytes, kPanel);
+    else
+      std::memcpy(to, &bytes, row.ends.width);
+  }
+}
+
+// Adds sixteen whole numbers to sums.
+inline void add_shorts(Shorts from, float* sums) {
+  int16_t values[kPanel];
+  std::memcpy(values, &from, sizeof(values));
+  for (int i = 0; i < kPanel; ++i) sums[i] += static_cast<float>(values[i]);
+}
+
+template <int K, int S, int kColumns>
+[[gnu::always_inline]] inline void byte_columns(const ByteRow& row, const Geometry& g, int64_t column) {
+  Shorts groups[kGroups][kColumns] = {};
+  add_taps<K, S, kColumns>(row.lines, row.taps, g, column, groups);
+#pragma GCC unroll 8
+  for (int o = 0; o < kColumns; ++o) {
+    Lanes values[kParts];
+    widen(groups[0][o], groups[1][o], row.scale, row.shift, values);
+    row.ends(column + o, values);
+  }
+}
+
+template <int K, int S>
+void byte_row(const ByteRow& given, const Geometry& g) {
+  constexpr int kColumns = 4;
+  const ByteRow row = given;  // what is written could be anywhere, but not here
+  int64_t column = 0;
+  if (row.words) {
+    const WordEnd end = row.words->of(row.panel);
+    while (column < row.columns) {
+      Shorts total = {};
+      const int64_t stop = std::min<int64_t>(row.columns, column + 128);  // bytes of so many columns fit
+      for (; column + kColumns <= stop; column += kColumns) word_columns<K, S, kColumns>(row, g, end, column, total);
+      if (column + 2 <= stop) word_columns<K, S, 2>(row, g, end, column, total), column += 2;
+      if (column < stop) word_columns<K, S, 1>(row, g, end, column, total), ++column;
+      if (row.ends.sums) add_shorts(total, row.ends.sums);
+    }
+    return;
+  }
+  for (; column + kColumns <= row.columns; column += kColumns) byte_columns<K, S, kColumns>(row, g, column);
+  for (; column < row.columns; ++column) byte_columns<K, S, 1>(row, g, column);
+}
+
+using ByteRowFunction = void (*)(const ByteRow&, const Geometry&);
+
+inline ByteRowFunction byte_row_function(const Geometry& g) {
+  const int64_t size = g.size[0], stride = g.stride[1];
+  if (size == g.size[1] && size == 3 && stride == 1) return byte_row<3, 1>;
+  if (size == g.size[1] && size == 3 && stride == 2) return byte_row<3, 2>;
+  if (size == g.size[1] && size == 5 && stride == 1) return byte_row<5, 1>;
+  if (size == g.size[1] && size == 5 && stride == 2) return byte_row<5, 2>;
+  return byte_row<0, 0>;
+}
+
+// Sixteen bytes, of which `some` are there; all of them where kWhole.
+template <bool kWhole>
+inline Pixel load_pixel(const uint8_t* from, int64_t some) {
+  Pixel pixel = {};
+  std::memcpy(&pixel, from, kWhole ? kPanel : some);
+  return pixel;
+}
+
+inline void store_pair(Pixel own, Pixel next, uint8_t* to) {
+  const Pixel low = __builtin_shufflevector(own, next, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const Pixel high = __builtin_shufflevector(own, next, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  std::memcpy(to, &low, kPanel);
+  std::memcpy(to + kPanel, &high, kPanel);
+}
+
+// Pairs of neighbours, (entries, 16, 2), of a row of pixels `pitch` apart with `side` zeros before it and after; no row: of
+// zeros alone.
+template <bool kWhole>
+void fill_ring(const uint8_t* row, int64_t columns, int64_t pitch, int64_t some, int64_t side, uint8_t zero,
+               int64_t entries, int64_t step, uint8_t* to) {
+  const auto at = [&](int64_t j) {
+    const bool inside = row && j >= side && j < side + columns;
+    return inside ? load_pixel<kWhole>(row + (j - side) * pitch, some) : Pixel{} + zero;
+  };
+  const int64_t first = row ? std::min((side + step - 1) / step, entries) : entries;  // both pixels lie inside from there
+  const int64_t last = std::clamp((side + columns - 2) / step + 1, first, entries);   // to there
+  for (int64_t entry = 0; entry < first; ++entry) store_pair(at(entry * step), at(entry * step + 1), to + entry * 2 * kPanel);
+  const uint8_t* from = row + (first * step - side) * pitch;
+  for (int64_t entry = first; entry < last; ++entry, from += step * pitch)
+    store_pair(load_pixel<kWhole>(from, some), load_pixel<kWhole>(from + pitch, some), to + entry * 2 * kPanel);
+  for (int64_t entry = last; entry < entries; ++entry) store_pair(at(entry * step), at(entry * step + 1), to + entry * 2 * kPanel);
+}
+
+// y = g(kernels * x + bias + shortcut) of one image, which comes in bytes or becomes them.
+inline Image convolve_channel_bytes(const Image& input, const Geometry& g, const ByteTaps& taps, const Levels& levels,
+                                    const Ends& ends) {
+  const bool given = ends.from.in_bytes();
+  const Image x = given ? input : in_bytes(input, levels);
+  const Layout from(x, {given ? ends.from.order : kPixels, levels});
+  const int64_t channels = x.channels, rows = g.out(0, x.rows), columns = g.out(1, x.columns), panels = panels_of(channels);
+  Image y = blank(channels, rows, columns, ends.to, ends.answer);
+  const Layout to(y, ends.to);
+  const float* const added = ends.added(y);
+  std::vector<float> sums(panels * kPanel);
+  const ByteRowFunction run = byte_row_function(g);
+  const RingSteps step(g.stride[1]);
+  const int64_t height = g.size[0], entries = (columns - 1) * step.output + (pairs_of(g.size[1]) - 1) * step.pair + 1;
+  const auto zero = static_cast<uint8_t>(levels.zero);
+  const bool bytes = ends.to.in_bytes();
+  const ToBytes to_bytes(ends.to.levels, ends.activation);
+  std::optional<WordEnds> words;
+  if (bytes && !added && ends.activation != kHardswish) words.emplace(taps, ends.to.levels, ends.activation);
+  if (words && !words->usable()) words.reset();
+  parallel_for(0, panels, 1, [&](int64_t start, int64_t stop) {
+    std::vector<uint8_t> ring(height * entries * 2 * kPanel);
+    std::vector<const uint8_t*> lines(height);
+    for (int64_t panel = start; panel < stop; ++panel) {
+      const int64_t some = std::min(kPanel, channels - panel * kPanel);
+      int64_t filled = -g.padding[0];  // the first row that is not in the ring yet
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t top = i * g.stride[0] - g.padding[0];
+        const auto slot = [&](int64_t row) { return ring.data() + (row + g.padding[0]) % height * entries * 2 * kPanel; };
+        for (filled = std::max(filled, top); filled < top + height; ++filled) {
+          const bool inside = filled >= 0 && filled < x.rows;
+          const uint8_t* const row = inside ? bytes_in(x) + panel * from.panel + filled * x.columns * from.pixel : nullptr;
+          const auto fill = some == kPanel ? fill_ring<true> : fill_ring<false>;
+          fill(row, x.columns, from.pixel, some, g.padding[1], zero, entries, step.pixel, slot(filled));
+        }
+        for (int64_t a = 0; a < height; ++a) lines[a] = slot(top + a);
+        const int64_t place = panel * to.panel + i * columns * to.pixel, channel = panel * kPanel;
+        const SixteenEnds end = {bytes ? nullptr : y.data + place, bytes ? bytes_in(y) + place : nullptr,
+                                 to_bytes, added ? added + place : nullptr,
+                                 ends.averages ? sums.data() + channel : nullptr, to.pixel, some, ends.activation};
+        run({lines.data(), taps.pairs.data() + panel * ByteTaps::size(g), taps.scale.data() + channel,
+             taps.shift.data() + channel, columns, panel, end, words ? &*words : nullptr}, g);
+      }
+    }
+  });
+  if (ends.averages) {
+    ends.averages->assign(sums.begin(), sums.begin() + channels);
+    const float share = 1.0f / static_cast<float>(rows * columns);
+    for (float& sum : *ends.averages) sum = words ? ends.to.levels.unit * (sum * share - ends.to.levels.zero) : sum * share;
+  }
+  return y;
+}
+
+}  // namespace pose

@@ -1,0 +1,104 @@
+// Images in 8 bits: what a byte of one stands for, and how values become bytes.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "lanes.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace pose {
+
+// A byte q of an image stands for unit (q - zero); no unit: there are no bytes.
+struct Levels {
+  float unit = 0;
+  float zero = 0;  // a whole number
+
+  explicit operator bool() const { return unit > 0; }
+};
+
+inline int64_t words_of(int64_t channels) { return (channels + 3) / 4; }
+
+// Bytes between the pixels of an image in bytes: whole words.
+inline int64_t bytes_of(int64_t channels) { return words_of(channels) * 4; }
+
+// Rounds values to the nearest byte, those in the middle up; what is not a number becomes 0.
+class ToBytes {
+ public:
+  // Bounds of an activation are kept as well: rounding keeps the order of values, so that bounds of bytes do the same.
+  explicit ToBytes(const Levels& levels, int64_t activation = kNone)
+      : inverse_(levels.unit > 0 ? 1.0f / levels.unit : 0.0f), shift_(levels.zero + 0.5f) {
+    if (activation == kNone || activation == kHardswish) return;
+    low_ = (*this)(lower_bound(activation));
+    high_ = std::max(low_, (*this)(upper_bound(activation)));
+  }
+
+  uint8_t operator()(float from) const {
+    const float value = from * inverse_ + shift_, above = value > 0.0f ? value : 0.0f;
+    return std::clamp(static_cast<uint8_t>(static_cast<int32_t>(above < 255.0f ? above : 255.0f)), low_, high_);
+  }
+
+  // Values that lie one after the other.
+  void operator()(const float* from, int64_t count, uint8_t* to) const {
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) sixteen(from + i, to + i);
+    for (; i < count; ++i) to[i] = (*this)(from[i]);
+  }
+
+  void sixteen(const float* from, uint8_t* to) const {
+    Lanes values[16 / kLanes];
+    for (int part = 0; part < 16 / kLanes; ++part) values[part] = load<Lanes>(from + part * kLanes);
+    store(to, values);
+  }
+
+  // Values (pixels, channels) to pixels that are so many bytes apart, their panels of sixteen so many.
+  void pixels(const float* from, int64_t count, int64_t channels, int64_t pixel, int64_t panel, uint8_t* to) const {
+    for (int64_t i = 0; i < count; ++i, from += channels, to += pixel)
+      for (int64_t c = 0; c < channels; c += 16) (*this)(from + c, std::min<int64_t>(16, channels - c), to + c / 16 * panel);
+  }
+
+  template <int kCount>
+  void store(uint8_t* to, const Lanes (&from)[kCount]) const {
+#if defined(__AVX512F__)
+    if constexpr (kCount == 1) {
+      const Lanes none = {}, kept = _mm512_max_ps(from[0] * inverse_ + shift_, none);  // of what is no number and 0: 0
+      const __m512i whole = _mm512_cvttps_epi32(_mm512_min_ps(kept, none + 255.0f));
+      return put(_mm512_cvtepi32_epi8(whole), to);
+    }
+#elif defined(__AVX2__)
+    if constexpr (kCount == 2) {
+      const __m256i four = _mm256_packus_epi16(_mm256_packs_epi32(whole(from[0]), whole(from[1])), __m256i{});
+      const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+      return put(_mm256_castsi256_si128(_mm256_permutevar8x32_epi32(four, order)), to);
+    }
+#endif
+    for (int i = 0; i < kCount * kLanes; ++i) to[i] = (*this)(from[i / kLanes][i % kLanes]);
+  }
+
+#if defined(__AVX2__)
+  // Whole numbers, those below 0 to be cut off by what packs them.
+  __m256i whole(Eight from) const {
+    return _mm256_cvttps_epi32(_mm256_min_ps(Eight{} + 255.0f, from * inverse_ + shift_));  // what is no number stays so
+  }
+
+  void put(__m128i bytes, uint8_t* to) const {
+    const __m128i above = _mm_max_epu8(bytes, _mm_set1_epi8(static_cast<char>(low_)));
+    const __m128i kept = _mm_min_epu8(above, _mm_set1_epi8(static_cast<char>(high_)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), kept);
+  }
+#endif
+
+  uint8_t low() const { return low_; }
+  uint8_t high() const { return high_; }
+
+ private:
+  float inverse_, shift_;
+  uint8_t low_ = 0, high_ = 255;
+};
+
+}  // namespace pose
