@@ -152,7 +152,7 @@ def main() -> None:
         print(f"largest difference to PyTorch in {kind.runtime}: {told}")
         print(f"exported: {', '.join(map(str, reversed(kind.paths(out))))}")
         return
-    told = (arguments.output, arguments.runtime, crops, calibration, accept, arguments.bank)
-    difference = export_onnx(model, settings, out, *told)
+    made = (arguments.output, arguments.runtime, crops, calibration, accept, arguments.bank)
+    difference = export_onnx(model, settings, out, *made)
     print(f"largest difference to PyTorch at batch {batches}: {difference:.2e}")
     print(f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB)")
