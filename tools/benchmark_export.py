@@ -72,6 +72,9 @@ CANDIDATES = {
     },
 }
 """Forms of :func:`every_form`, by network and the name of the row."""
+IN_BYTES = ", bank in 8 bits"
+OF_ALL = ["base_static", "base", "decomposed", f"base{IN_BYTES}", f"decomposed{IN_BYTES}"]
+"""The networks of :func:`every_runtime`; ratios are to the first of those that are chosen."""
 OF_ONE_IMAGE = [name for name, kind in FORMATS.items() if kind.writer and kind.checked and name != "torch"]
 """Formats whose layers may have any form."""
 
@@ -121,11 +124,13 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
     """The table of ``--all``."""
     networks = shipped_networks(arguments.data)
     for key in ("base", "decomposed"):
-        networks[f"{key}, bank in 8 bits"] = replace(networks[key], bank="int8")
+        networks[f"{key}{IN_BYTES}"] = replace(networks[key], bank="int8")
+    networks = {key: network for key, network in networks.items() if key in arguments.networks}
     part, reference = None, {}
     if arguments.data:
-        tested = networks["base"].settings.data.tested
-        annotations = networks["base"].settings.data.path(tested.annotations)
+        settings = next(iter(networks.values())).settings
+        tested = settings.data.tested
+        annotations = settings.data.path(tested.annotations)
         part = take_part(annotations, tested.images, arguments.persons, folder / "part.json")
         for key, network in networks.items():
             if network.trained and network.bank == "float32":
@@ -141,7 +146,7 @@ def every_runtime(arguments: argparse.Namespace, folder: Path) -> Page:
         print(f"{key}: left out, {error}")
 
     if "base" in reference:
-        reference["base, bank in 8 bits"] = reference["base"]
+        reference[f"base{IN_BYTES}"] = reference["base"]
 
     for name in installed(arguments.formats):
         banks = ("float32",) if name == HERE else format_of(name).banks
@@ -194,6 +199,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     parser.add_argument("--all", action="store_true", help="the shipped networks in every runtime that is installed")
     parser.add_argument("--formats", nargs="+", choices=MODULES, default=list(MODULES), help="for --all (default: all)")
+    parser.add_argument("--networks", nargs="+", choices=OF_ALL, default=OF_ALL, help="for --all (default: all)")
     parser.add_argument("--files", type=Path, help="keep the files in this folder, and take those that are there")
     parser.add_argument("--data", type=Path, help="for --all: the folder of the networks' test set, for AP")
     parser.add_argument("--persons", type=count(), default=500, help="for --all: the part's persons (default: 500)")

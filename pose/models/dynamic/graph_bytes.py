@@ -167,6 +167,7 @@ class IntegerLinear(nn.Module):
 
     whole: Tensor
     scales: Tensor
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
