@@ -16,7 +16,7 @@ from pose.errors import CheckpointError
 from pose.export import formats
 from pose.export.errors import ExportError
 from pose.export.formats import export_file
-from pose.export.forms import FORMS, in_forms, one_image
+from pose.export.forms import BANKS, FORMS, in_forms, one_image
 from pose.export.registry import FORMATS
 from pose.export.writers import torch_program
 from pose.inference.exported_network import ExportedNetwork
@@ -131,7 +131,8 @@ def test_a_decomposed_layer_answers_the_same_by_factors_and_by_one_kernel(size, 
 
 @pytest.mark.parametrize("field", GraphForms._fields)
 def test_every_form_is_some_runtimes(field):
-    assert len({getattr(forms, field) for forms in FORMS.values()}) > 1
+    found = {getattr(forms, field) for forms in FORMS.values()} | (set(BANKS.values()) if field == "bank" else set())
+    assert len(found) > 1
 
 
 def test_a_network_in_a_form_leaves_the_network_as_it_was():
