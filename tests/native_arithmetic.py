@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,22 @@ ON_X86 = platform.machine() == "x86_64"
 MARCHES = {march: ahead.AVX2 | features for march, features in ahead.LEVELS.values()}
 RUNNABLE = {"x86-64": frozenset(), **MARCHES}
 """Compilers' names of processors and what they need; the first has none of the instructions."""
+PROCESSORS = list(RUNNABLE) if ON_X86 else ["native"]
 
 
-def compiled(march: str, to: Path, optimized: bool = True) -> Path:
-    """The library of data/native_arithmetic.cpp for a processor, made once; with less care where it is not to run."""
+def compiled(
+    march: str,
+    to: Path,
+    source: str = "native_arithmetic",
+    folders: Sequence[Path] = (),
+    optimized: bool = True,
+) -> Path:
+    """The library of a file of data/ for a processor, made once; with less care where it is not to run.
+
+    ``folders`` have headers of its own.
+    """
     if to.exists():
         return to
-    source = Path(__file__).parent / "data" / "native_arithmetic.cpp"
     command = [
         library.find_compiler(),
         "-std=c++20",
@@ -31,20 +41,25 @@ def compiled(march: str, to: Path, optimized: bool = True) -> Path:
         "-shared",
         "-fPIC",
         *f"-march={march}".split(),
-        f"-I{library.FOLDER}",
-        source,
+        *(f"-I{folder}" for folder in (library.FOLDER, *folders)),
+        Path(__file__).parent / "data" / f"{source}.cpp",
         "-o",
     ]
     subprocess.run([*map(str, command), str(to)], check=True, capture_output=True, text=True)
     return to
 
 
-@pytest.fixture(scope="session", params=RUNNABLE if ON_X86 else ["native"])
+@pytest.fixture(scope="session", params=PROCESSORS)
 def arithmetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The functions of data/native_arithmetic.cpp, for one kind of processor."""
-    runs = ahead.processor_features() >= RUNNABLE.get(request.param, frozenset())
-    name = f"arithmetic_{request.param.replace(' ', '_')}.so"
-    path = compiled(request.param, tmp_path_factory.getbasetemp() / name, runs and request.param in MARCHES)
+    return loaded(request.param, tmp_path_factory.getbasetemp())
+
+
+def loaded(march: str, folder: Path, source: str = "native_arithmetic", folders: Sequence[Path] = ()) -> ctypes.CDLL:
+    """The same, loaded; skips where it is compiled for a processor of more features than this one's."""
+    runs = ahead.processor_features() >= RUNNABLE.get(march, frozenset())
+    path = folder / f"{source}_{march.replace(' ', '_')}.so"
+    path = compiled(march, path, source, folders, runs and march in MARCHES)
     if not runs:
         pytest.skip("compiled, but this processor cannot run it")
     return ctypes.CDLL(str(path))

@@ -8,16 +8,17 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "architecture.md"
 
 FORMS = "pose.models.native.training.forms"
+DYNAMIC_FORMS = "pose.models.native.training.dynamic_forms"
 ITS_FORM = "a layer names its own form for native training, which is made of the layer: imported when it is asked for"
 DYNAMIC = "pose.models.dynamic"
 EXCEPTIONS = {
     ("pose", None): "the door: names of every room, imported when they are asked for",
     ("pose.models.layers", FORMS): ITS_FORM,
     ("pose.models.norm", FORMS): ITS_FORM,
-    (f"{DYNAMIC}.attention", FORMS): ITS_FORM,
-    (f"{DYNAMIC}.dcd", FORMS): ITS_FORM,
-    (f"{DYNAMIC}.dcd_branch", FORMS): ITS_FORM,
-    (f"{DYNAMIC}.dynamic_conv", FORMS): ITS_FORM,
+    (f"{DYNAMIC}.attention", DYNAMIC_FORMS): ITS_FORM,
+    (f"{DYNAMIC}.dcd", DYNAMIC_FORMS): ITS_FORM,
+    (f"{DYNAMIC}.dcd_branch", DYNAMIC_FORMS): ITS_FORM,
+    (f"{DYNAMIC}.dynamic_conv", DYNAMIC_FORMS): ITS_FORM,
 }
 """Modules, or modules and what they import, that may look up or make a circle, each with the reason."""
 

@@ -1,6 +1,7 @@
 """Arithmetic in 8 bits of native layers: products against plain loops, layers against torch, files and tools."""
 
 import ctypes
+import sys
 
 import numpy as np
 import pytest
@@ -126,6 +127,18 @@ def test_weights_that_are_no_numbers_are_refused_by_name(number, kind, bank, val
     around = [Step("begin", shortcut=tuple(steps)), *steps, Step("end")]
     with pytest.raises(RuntimeError, match=rf"^step 1 \(begin\): step {number} \({kind}\): a layer's weights are not"):
         round_program(around, images)
+
+
+@torch.no_grad()
+def test_who_waits_at_a_terminal_sees_progress(monkeypatch, capsys):
+    model, images = two_layers()
+    steps = deploy(model).steps()
+    round_program(steps, images)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    round_program(steps, images)
+    said = capsys.readouterr().err
+    assert "finding ranges: " in said and "rounding layers: " in said
 
 
 @torch.no_grad()

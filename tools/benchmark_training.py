@@ -45,7 +45,7 @@ from pose.engine.training_data import make_train_dataset
 from pose.errors import command
 from pose.heatmap import mean_squared_loss
 from pose.models.dynamic.base import DynamicLayer
-from pose.models.native.training.layers import kernel_bytes
+from pose.models.native.training.layers import available, has_pairs, kernel_bytes
 from pose.models.pose_net import HEATMAP_STRIDE
 from pose.tables import Page, check_page, table_head, table_lines, table_row
 
@@ -125,11 +125,19 @@ def load_any(path: Path, overrides: dict[str, Any]) -> AnySettings:
 
 
 def compare_steps(page: Page, settings: dict[str, AnySettings], batch_size: int, steps: int) -> None:
-    """Times a step of each network, by PyTorch's and by native operations, in turns; adds a table to the page."""
+    """Times a step of each network, by PyTorch's and by native operations, in turns; adds a table to the page.
+
+    Native operations come in bfloat16, too, where the processor has such products.
+    """
+    operations = {"torch": (False, "float32"), "native": (True, "float32")}
+    if available() and has_pairs():
+        operations["native, bfloat16"] = (True, "bfloat16")
     trainers = {
-        (native, name): step_trainer(made, native) for native in (False, True) for name, made in settings.items()
+        (kind, name): step_trainer(made, native, precision=precision)
+        for kind, (native, precision) in operations.items()
+        for name, made in settings.items()
     }
-    times: dict[tuple[bool, str], list[float]] = {key: [] for key in trainers}
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in trainers}
     data = {name: step_batch(made, batch_size) for name, made in settings.items()}
     for step in range(steps + 1):
         for key, trainer in trainers.items():
@@ -139,12 +147,12 @@ def compare_steps(page: Page, settings: dict[str, AnySettings], batch_size: int,
                 times[key].append(time.process_time() - started)
     first = next(iter(settings))
     rows = []
-    for (native, name), own in times.items():
-        low, middle, high = quartiles([one / base for one, base in zip(own, times[native, first], strict=True)])
-        gain = quartiles([one / base for one, base in zip(times[False, name], own, strict=True)])[1]
+    for (kind, name), own in times.items():
+        low, middle, high = quartiles([one / base for one, base in zip(own, times[kind, first], strict=True)])
+        gain = quartiles([one / base for one, base in zip(times["torch", name], own, strict=True)])[1]
         speed = batch_size / statistics.median(own)
-        row = ["native" if native else "torch", name, f"{1000 * statistics.median(own):.0f}", f"{speed:.1f}"]
-        rows.append([*row, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{gain:.2f}" if native else ""])
+        row = [kind, name, f"{1000 * statistics.median(own):.0f}", f"{speed:.1f}"]
+        rows.append([*row, f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{gain:.2f}" if kind != "torch" else ""])
     page.add(f"**Batch {batch_size}, {steps} steps of each in turns, processor time**", "")
     page.add(*table_lines(STEP_COLUMNS, rows), "")
 
@@ -184,13 +192,14 @@ def peak_memory(settings: AnySettings, native: bool, recompute: bool, batch_size
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
-def step_trainer(settings: AnySettings, native: bool, recompute: bool = False) -> Trainer:
+def step_trainer(settings: AnySettings, native: bool, recompute: bool = False, precision: str = "float32") -> Trainer:
     """A trainer on the CPU; in PyTorch's operations only static networks are faster in channels_last."""
     torch.manual_seed(0)
     model = settings.build_model().train()
     last = native or not any(isinstance(module, DynamicLayer) for module in model.modules())
     loss = mean_squared_loss if isinstance(settings, Settings) else cross_entropy
-    return Trainer(model, torch.device("cpu"), loss, channels_last=last, native=native, recompute_kernels=recompute)
+    choices = dict(channels_last=last, native=native, recompute_kernels=recompute, precision=precision)
+    return Trainer(model, torch.device("cpu"), loss, **choices)
 
 
 def step_batch(settings: AnySettings, batch_size: int) -> tuple[torch.Tensor, ...]:

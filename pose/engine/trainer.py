@@ -20,7 +20,7 @@ from pose.engine.optimizer import parameter_groups
 from pose.errors import CheckpointError
 from pose.models.dynamic.attention import attentions
 from pose.models.dynamic.base import DynamicLayer
-from pose.models.native.training.layers import available, use_native_training
+from pose.models.native.training.layers import available, has_pairs, use_native_training
 from pose.options import OptionError
 
 AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -55,8 +55,9 @@ class Trainer:
         channels_last: Keep pictures, features and kernels in that memory format.
         compile: Compile the forward pass with ``torch.compile``.
         sync_batch_norm: Batch statistics over all processes; on GPUs.
-        native: Native operations on a CPU, in float32 and channels_last, see :mod:`pose.models.native.training.layers`,
-            and a fused optimizer; where there is no compiler a warning, and torch's operations.
+        native: Native operations on a CPU, in channels_last, see :mod:`pose.models.native.training.layers`, and a fused
+            optimizer; where there is no compiler a warning, and torch's operations. In bfloat16 they are products of
+            1 x 1 convolutions, and all else is float32; only processors with AVX512-BF16 or BFDOT have these.
         recompute_kernels: Mix the dynamic layers' kernels again for the backward pass instead of keeping them.
 
     Attributes:
@@ -91,15 +92,17 @@ class Trainer:
             raise OptionError("train.sync_batch_norm: needs GPUs; leave it out")
         if native and device.type != "cpu":
             raise OptionError(f"train.native: is for CPUs, not {device.type}; leave it out")
-        if native and precision != "float32":
-            raise OptionError(f"train.native: computes in float32, not {precision}; leave one of them out")
         if native and compile:
             raise OptionError("train.native: cannot be compiled; leave train.compile out")
         if sync_batch_norm:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         if native:
             native = available()
-            model = use_native_training(model)
+        pairs = native and precision == "bfloat16"
+        if pairs and not has_pairs():
+            raise OptionError("train.native: this processor has no bfloat16 products; leave train.precision out")
+        if native:
+            model = use_native_training(model, pairs)
         for layer in model.modules():
             if isinstance(layer, DynamicLayer):
                 layer.recompute = recompute_kernels
@@ -107,6 +110,7 @@ class Trainer:
         self.model = model.to(device).to(memory_format=self.memory_format)
         self.device = device
         self.precision = precision
+        self._autocast = None if pairs else AUTOCAST[precision]  # native layers round what they multiply themselves
         self.accumulate = accumulate
         self.max_gradient_norm = max_gradient_norm
         self._fused = device.type == "cuda" or native
@@ -173,7 +177,7 @@ class Trainer:
         self.input_shape = tuple(images.shape[1:])
         steps = self._batches % self.accumulate == 0
         images = images.contiguous(memory_format=self.memory_format)
-        dtype = AUTOCAST[self.precision]
+        dtype = self._autocast
         network = self.network
         with self._shared.no_sync() if self._shared and not steps else nullcontext():
             with torch.autocast(self.device.type, dtype, enabled=dtype is not None), self.frozen.running():

@@ -130,10 +130,13 @@ class Program:
         Raises:
             RuntimeError: There are no images, or as for :meth:`run`.
         """
+        from tqdm import tqdm  # only who rounds a network needs it
+
         if not len(images):
             raise RuntimeError("no images to find ranges with")
         found = np.empty((len(images), self._library.pose_layers(self._handle), 2))
-        for image, own in zip(images, found, strict=True):
+        shown = tqdm(images, desc="finding ranges", unit="image", leave=False, disable=None)
+        for image, own in zip(shown, found, strict=True):
             self._run(image[None], 1, own, True)
         return np.stack((found[..., 0].min(0), found[..., 1].max(0)), 1)
 

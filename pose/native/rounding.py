@@ -8,6 +8,7 @@ from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pose.native.program import Program, Step, in_order
 
@@ -62,7 +63,7 @@ def round_program(steps: Sequence[Step], images: NDArray[np.float32], tolerance:
     able = [i for i, step in enumerate(layers) if is_roundable(step)]
     gains = {i: _gain(layers[i], shapes[i]) for i in able}
     errors = {}
-    for i in able:
+    for i in tqdm(able, desc="rounding layers", unit="layer", leave=False, disable=None):
         found = Program(_rounded(steps, levels, {i})).run(images[:MEASURED])
         errors[i] = float(np.square(found - answers).mean()) / max(float(answers.var()), 1e-30)
     return _rounded(steps, levels, worth_rounding(errors, gains, tolerance))

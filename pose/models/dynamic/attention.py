@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from pose.models.native.training.forms import NativeTrainedAttention
+    from pose.models.native.training.dynamic_forms import NativeTrainedAttention
     from pose.models.native.training.operations import PoolCache
 
 TEMPERATURE = 30.0
@@ -103,7 +103,7 @@ class KernelAttention(nn.Module):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedAttention:
         """Its form for native training."""
-        from pose.models.native.training.forms import NativeTrainedAttention
+        from pose.models.native.training.dynamic_forms import NativeTrainedAttention
 
         return NativeTrainedAttention.of(self, pool_cache)
 

@@ -25,7 +25,7 @@ from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual,
 if TYPE_CHECKING:
     from pose.models.dynamic.folded_dcd import AssembledForm
     from pose.models.dynamic.graph_forms import GraphForms
-    from pose.models.native.training.forms import NativeTrainedDCDConv2d
+    from pose.models.native.training.dynamic_forms import NativeTrainedDCDConv2d
     from pose.models.native.training.operations import PoolCache
 
 FUSIONS = ("channel", "joint")
@@ -258,7 +258,7 @@ class DCDConv2d(DynamicLayer):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedDCDConv2d:
         """Its form for native training."""
-        from pose.models.native.training.forms import NativeTrainedDCDConv2d
+        from pose.models.native.training.dynamic_forms import NativeTrainedDCDConv2d
 
         return NativeTrainedDCDConv2d.of(self, pool_cache)
 

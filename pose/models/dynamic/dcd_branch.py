@@ -14,7 +14,7 @@ from pose.models.dynamic.graph_bytes import LINEARS
 from pose.models.dynamic.graph_forms import GraphForms, LinearForm
 
 if TYPE_CHECKING:
-    from pose.models.native.training.forms import NativeTrainedBranch
+    from pose.models.native.training.dynamic_forms import NativeTrainedBranch
     from pose.models.native.training.operations import PoolCache
 
 LATENT_RULES = ("halved", "root")
@@ -85,7 +85,7 @@ class DynamicBranch(nn.Module):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedBranch:
         """Its form for native training."""
-        from pose.models.native.training.forms import NativeTrainedBranch
+        from pose.models.native.training.dynamic_forms import NativeTrainedBranch
 
         return NativeTrainedBranch.of(self, pool_cache)
 

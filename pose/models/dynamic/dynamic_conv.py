@@ -22,7 +22,7 @@ from pose.models.dynamic.base import DynamicLayer
 
 if TYPE_CHECKING:
     from pose.models.dynamic.folded import FoldedDynamicConv2d
-    from pose.models.native.training.forms import NativeTrainedDynamicConv2d
+    from pose.models.native.training.dynamic_forms import NativeTrainedDynamicConv2d
     from pose.models.native.training.operations import PoolCache
 
 
@@ -137,6 +137,6 @@ class DynamicConv2d(DynamicLayer):
 
     def native_training(self, pool_cache: PoolCache) -> NativeTrainedDynamicConv2d:
         """Its form for native training."""
-        from pose.models.native.training.forms import NativeTrainedDynamicConv2d
+        from pose.models.native.training.dynamic_forms import NativeTrainedDynamicConv2d
 
         return NativeTrainedDynamicConv2d.of(self, pool_cache)

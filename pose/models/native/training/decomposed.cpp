@@ -17,31 +17,37 @@
 namespace {
 
 using namespace pose;
-using at::Tensor;
 
 // y, u (N, H W, width) counted from the origin, its moments (N, L + 1, L), and the batch's means (of u without origin) and
 // variances of both normalisations, (4, L) in the order mean, variance, mean, variance.
-std::tuple<Tensor, Tensor, Tensor, Tensor> decomposed_forward(const Tensor& x, const Tensor& weight, const Tensor& p,
-                                                              const Tensor& q, const Tensor& scale, const Tensor& phi,
-                                                              const std::optional<Tensor>& norms, const Tensor& center,
-                                                              double eps) {
-  Decomposed sizes(x, weight, p, q, scale, phi, norms);
+// At last, if wanted, the moments of y.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
+    const Tensor& x, const std::optional<Tensor>& norm, int64_t activation, const Tensor& weight, const Tensor& p,
+    const Tensor& q, const Tensor& scale, const Tensor& phi, const std::optional<Tensor>& norms, const Tensor& center,
+    double eps, bool wants_moments, bool in_pairs) {
+  Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms);
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
   const int64_t size = sizes.size, width = sizes.width;
-  Tensor y = at::empty({images, outs, x.size(2), x.size(3)}, sizes.x.options(), at::MemoryFormat::ChannelsLast);
-  Tensor latent = plain({images, pixels, width}, sizes.x), found = plain({4, size}, sizes.x);
-  sizes.moments = at::zeros({images, size + 1, size}, sizes.x.options().dtype(at::kDouble).memory_format(std::nullopt));
+  Tensor y = at::empty({images, outs, x.size(2), x.size(3)}, sizes.like().options(), at::MemoryFormat::ChannelsLast);
+  const Moments counts(y, wants_moments);
+  Tensor latent = plain({images, pixels, width}, sizes.like()), found = plain({4, size}, sizes.like());
+  sizes.moments = at::zeros({images, size + 1, size}, sizes.like().options().dtype(at::kDouble).memory_format(std::nullopt));
   std::vector<float> from(panels_size(ins, size)), to(panels_size(size, outs)), main(panels_size(ins, outs));
   const std::vector<float> origin = sizes.origin(center);
   const Panels enter = sizes.padded_panels(pack(sizes.q.const_data_ptr<float>(), ins, size, 1, ins, from.data()));
   const Panels leave = pack(sizes.p.const_data_ptr<float>(), size, outs, 1, size, to.data());
-  const Panels kernel = pack(sizes.weight.const_data_ptr<float>(), ins, outs, 1, ins, main.data());
+  std::vector<uint32_t> main_words;
+  const Factor kernel =
+      factor_of(pack(sizes.weight.const_data_ptr<float>(), ins, outs, 1, ins, main.data()), in_pairs, main_words);
   float *values = latent.mutable_data_ptr<float>(), *out = y.mutable_data_ptr<float>();
   double* moments = sizes.moments.mutable_data_ptr<double>();
   at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(sizes.x.scratch(sizes.block()));
     for (int64_t n = begin; n < end; ++n) {
       float* u = values + n * pixels * width;
-      multiply(sizes.image(n), ins, pixels, enter, u, width);
+      each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
+        multiply(sizes.x.read(n, first, some, scratch.data()), ins, some, enter, u + first * width, width);
+      });
       for (int64_t pixel = 0; pixel < pixels; ++pixel)
         for (int64_t i = 0; i < width; ++i) u[pixel * width + i] -= origin[i];
       add_moments(sizes, u, u, moments + n * (size + 1) * size);
@@ -55,10 +61,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> decomposed_forward(const Tensor& x, c
   }
   at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> m(pixels * width), packed(size * width), factors(padded(outs)), turned(main.size());
+    std::vector<float> scratch(sizes.x.scratch(sizes.block()));
+    std::vector<uint32_t> words;
+    Factor assembled;
     Assembled own = sizes.assembled();
     for (int64_t n = begin; n < end; ++n) {
+      const float* lambda = sizes.scale.const_data_ptr<float>() + n * outs;
       if (sizes.assembles()) {
-        const float* lambda = sizes.scale.const_data_ptr<float>() + n * outs;
         own.make(made.matrices.data() + n * size * size, made.shifts.data() + n * size, origin.data());
         each_panel(ins, outs, [&](int64_t first, int64_t columns, int64_t place) {
           for (int64_t i = 0; i < ins; ++i)
@@ -66,21 +75,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> decomposed_forward(const Tensor& x, c
               turned[place + i * columns + o] = lambda[first + o] * main[place + i * columns + o];
         });
         own.add_forward(turned.data());
-        multiply(sizes.image(n), ins, pixels, {ins, outs, turned.data()}, out + n * pixels * outs, outs, false, nullptr,
-                 own.bias.data());
-        continue;
+        assembled = factor_of({ins, outs, turned.data()}, in_pairs, words);
+      } else {
+        sizes.middle(made, n, values + n * pixels * width, m.data(), packed);
+        std::copy_n(lambda, outs, factors.begin());
       }
-      sizes.middle(made, n, values + n * pixels * width, m.data(), packed);
-      std::copy_n(sizes.scale.const_data_ptr<float>() + n * outs, outs, factors.begin());
-      for (int64_t first = 0; first < pixels; first += sizes.block()) {
-        const int64_t some = std::min(sizes.block(), pixels - first);
+      Moments::Image counted(counts, n);
+      each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
+        const float* image = sizes.x.read(n, first, some, scratch.data());
         float* rows = out + (n * pixels + first) * outs;
-        multiply(m.data() + first * width, width, some, leave, rows, outs);
-        multiply(sizes.image(n) + first * ins, ins, some, kernel, rows, outs, true, factors.data());
-      }
+        ask_for(rows, some * outs);
+        if (sizes.assembles()) {
+          multiply(image, some, assembled, rows, false, nullptr, own.bias.data());
+        } else {
+          multiply(m.data() + first * width, width, some, leave, rows, outs);
+          multiply(image, some, kernel, rows, true, factors.data());
+        }
+        counted.add(rows, some);
+      });
+      counted.finish();
     }
   });
-  return {y, latent, sizes.moments, found};
+  return {y, latent, sizes.moments, found, counts.parts};
 }
 
 // What a part of the images adds to the gradients of all images' matrices, in panels.
@@ -88,26 +104,29 @@ struct Added {
   std::vector<float> weight, p, q;
 };
 
-// The gradients of x, weight, p, q, scale, phi and norms.
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_backward(
-    const Tensor& grad, const Tensor& x, const Tensor& weight, const Tensor& p, const Tensor& q, const Tensor& scale,
-    const Tensor& phi, const std::optional<Tensor>& norms, const Tensor& latent, const Tensor& moments, const Tensor& center,
-    double eps) {
-  Decomposed sizes(x, weight, p, q, scale, phi, norms);
+// The gradients of x, weight, p, q, scale, phi and norms, and the sums of x's normalisation.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_backward(
+    const Tensor& grad, const std::optional<Tensor>& shares, const Tensor& y, const std::optional<Tensor>& y_norm,
+    const std::optional<Tensor>& y_slopes, int64_t y_activation, const Tensor& x, const std::optional<Tensor>& norm,
+    int64_t activation, const Tensor& weight, const Tensor& p, const Tensor& q, const Tensor& scale, const Tensor& phi,
+    const std::optional<Tensor>& norms, const Tensor& latent, const Tensor& moments, const Tensor& center, double eps,
+    bool in_pairs) {
+  Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms);
+  const Gradient above(grad, shares, y, y_norm, y_slopes, y_activation);
   sizes.moments = moments;
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
   const int64_t size = sizes.size, width = sizes.width, square = size * size, values = panels_size(outs, ins);
   const Latent made = sizes.latent(eps);
   const std::vector<float> origin = sizes.origin(center);
-  const Tensor above = last(grad);
-  Tensor grad_x = at::empty_like(sizes.x), grad_scale = plain({images, outs}, sizes.x);
-  Tensor grad_phi = plain(phi.sizes(), sizes.x), grad_norms = plain({4, size}, sizes.x);
-  Tensor inside = plain({sizes.assembles() ? 0 : images, pixels, width}, sizes.x);  // the gradient of m
+  const Tensor counts = sizes.x.gradient_sums();
+  Tensor grad_x = at::empty_like(sizes.like()), grad_scale = plain({images, outs}, sizes.like());
+  Tensor grad_phi = plain(phi.sizes(), sizes.like()), grad_norms = plain({4, size}, sizes.like());
+  Tensor inside = plain({sizes.assembles() ? 0 : images, pixels, width}, sizes.like());  // the gradient of m
   std::vector<float> back_p(panels_size(outs, size)), back_q(panels_size(size, ins)), kernel(values);
   const Panels leave = sizes.padded_panels(pack(sizes.p.const_data_ptr<float>(), outs, size, size, 1, back_p.data()));
   const Panels enter = pack(sizes.q.const_data_ptr<float>(), size, ins, ins, 1, back_q.data());
   pack(sizes.weight.const_data_ptr<float>(), outs, ins, ins, 1, kernel.data());
-  const float *up = above.const_data_ptr<float>(), *lambda = sizes.scale.const_data_ptr<float>();
+  const float* lambda = sizes.scale.const_data_ptr<float>();
   const float* u = latent.const_data_ptr<float>();
   float *out = grad_x.mutable_data_ptr<float>(), *middle = inside.mutable_data_ptr<float>();
   float* grad_lambda = grad_scale.mutable_data_ptr<float>();
@@ -125,12 +144,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_ba
   };
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> m(pixels * width), packed(size * width), own(values), factors(values), grad_bias(outs);
+    std::vector<float> read_up(above.scratch(sizes.block())), read_x(sizes.x.scratch(sizes.block()));
+    std::vector<uint32_t> words;
     Assembled kernels = sizes.assembled();
     for (int64_t part = begin; part < end; ++part) {
       Added& sums = added[part];
       sums.weight.assign(values, 0.0f), sums.p.assign(outs * width, 0.0f), sums.q.assign(panels_size(size, ins), 0.0f);
       for (int64_t n = part * images / parts; n < (part + 1) * images / parts; ++n) {
-        const float* gradients = up + n * pixels * outs;
         float* inner = middle + n * pixels * width;
         const float *matrix = made.matrices.data() + n * square, *shift = made.shifts.data() + n * size;
         std::fill(own.begin(), own.end(), 0.0f), std::fill(grad_bias.begin(), grad_bias.end(), 0.0f);
@@ -141,10 +161,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_ba
         } else {
           sizes.middle(made, n, u + n * pixels * width, m.data(), packed);
         }
+        const Factor back = early ? factor_of(turned, in_pairs, words) : Factor{};
         for (int64_t first = 0; first < pixels; first += sizes.block()) {
           const int64_t some = std::min(sizes.block(), pixels - first);
-          const float* rows = gradients + first * outs;
-          multiply_outer(rows, outs, outs, sizes.image(n) + first * ins, ins, ins, some, own.data());
+          const float* rows = above.read(n, first, some, read_up.data());
+          multiply_outer(rows, outs, sizes.x.read(n, first, some, read_x.data()), ins, some, own.data(), in_pairs);
           if (sizes.assembles()) {
             for (int64_t pixel = 0; pixel < some; ++pixel)
               for (int64_t o = 0; o < outs; ++o) grad_bias[o] += rows[pixel * outs + o];
@@ -152,7 +173,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_ba
             multiply_outer(rows, outs, outs, m.data() + first * width, width, width, some, sums.p.data());
             multiply(rows, outs, some, leave, inner + first * width, width);
           }
-          if (early) multiply(rows, outs, some, turned, out + (n * pixels + first) * ins, ins);
+          if (early) ask_for(out + (n * pixels + first) * ins, some * ins);
+          if (early) multiply(rows, some, back, out + (n * pixels + first) * ins);
         }
         double* grad_moment = grad_moments.data() + n * (square + size);
         if (sizes.assembles())
@@ -183,20 +205,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_ba
   made.back(grad_matrices, grad_shifts, grad_phi.mutable_data_ptr<float>(), grad_norms.mutable_data_ptr<float>(), along,
             constant);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> du(pixels * width), first(size * width), second(size * width), factors(values);
+    std::vector<float> du(pixels * width), left(size * width), right(size * width), factors(values);
+    std::vector<uint32_t> words;
+    std::vector<float> read_up(above.scratch(sizes.block())), read_x(sizes.x.scratch(sizes.block()));
+    Sums<2> counted(sizes.x.rows);
     for (int64_t part = begin; part < end; ++part)
       for (int64_t n = part * images / parts; n < (part + 1) * images / parts; ++n) {
-        const float *matrix = made.matrices.data() + n * square, *image = sizes.image(n);
+        if (sizes.x.normalizes()) counted.to = counts.mutable_data_ptr<double>() + n * 2 * ins;
+        const float* matrix = made.matrices.data() + n * square;
         sizes.fill(constant.data() + n * size, du.data());
-        const Panels own = sizes.padded_panels(pack(along.data() + n * square, size, size, size, 1, second.data()));
+        const Panels own = sizes.padded_panels(pack(along.data() + n * square, size, size, size, 1, right.data()));
         if (!sizes.assembles()) {
-          const Panels mixed = sizes.padded_panels(pack(matrix, size, size, size, 1, first.data()));
+          const Panels mixed = sizes.padded_panels(pack(matrix, size, size, size, 1, left.data()));
           multiply(middle + n * pixels * width, width, pixels, mixed, du.data(), width, true);
         }
         multiply(u + n * pixels * width, width, pixels, own, du.data(), width, true);
-        multiply_outer(du.data(), width, size, image, ins, ins, pixels, added[part].q.data());
-        if (!early) multiply(up + n * pixels * outs, outs, pixels, scaled(n, factors), out + n * pixels * ins, ins);
-        multiply(du.data(), width, pixels, enter, out + n * pixels * ins, ins, true);
+        const Factor turned = early ? Factor{} : factor_of(scaled(n, factors), in_pairs, words);
+        each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
+          const float* rows = du.data() + first * width;
+          float* to = out + (n * pixels + first) * ins;
+          if (!early) ask_for(to, some * ins);
+          multiply_outer(rows, width, size, sizes.x.read(n, first, some, read_x.data()), ins, ins, some,
+                         added[part].q.data());
+          if (!early) multiply(above.read(n, first, some, read_up.data()), some, turned, to);
+          multiply(rows, width, some, enter, to, ins, true);
+          if (sizes.x.normalizes()) sizes.x.count(n, first, some, to, nullptr, counted);
+        });
+        counted.fold();
       }
   });
   Tensor grad_weight = at::empty_like(sizes.weight), grad_p = at::empty_like(sizes.p), grad_q = at::empty_like(sizes.q);
@@ -209,19 +244,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_ba
   total(&Added::weight, outs, ins, grad_weight);
   total(&Added::p, outs, size, grad_p);
   total(&Added::q, size, ins, grad_q);
-  return {grad_x, grad_weight, grad_p, grad_q, grad_scale, grad_phi, grad_norms};
+  return {grad_x, grad_weight, grad_p, grad_q, grad_scale, grad_phi, grad_norms, counts};
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(pose_training, library) {
   library.def(
-      "decomposed_forward(Tensor x, Tensor weight, Tensor p, Tensor q, Tensor scale, Tensor phi, Tensor? norms, "
-      "Tensor center, float eps) -> (Tensor, Tensor, Tensor, Tensor)");
+      "decomposed_forward(Tensor x, Tensor? norm, int activation, Tensor weight, Tensor p, Tensor q, Tensor scale, "
+      "Tensor phi, Tensor? norms, Tensor center, float eps, bool wants_moments, bool in_pairs) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
-      "decomposed_backward(Tensor grad, Tensor x, Tensor weight, Tensor p, Tensor q, Tensor scale, Tensor phi, "
-      "Tensor? norms, Tensor latent, Tensor moments, Tensor center, float eps) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "decomposed_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
+      "Tensor x, Tensor? norm, int activation, Tensor weight, Tensor p, Tensor q, Tensor scale, Tensor phi, "
+      "Tensor? norms, Tensor latent, Tensor moments, Tensor center, float eps, bool in_pairs) "
+      "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(pose_training, CPU, library) {

@@ -6,27 +6,26 @@
 #include <vector>
 
 #include "assembled.h"
+#include "normalized.h"
 #include "latent.h"
-#include "products.h"
-#include "tensors.h"
+#include "pair_products.h"
 
 namespace pose {
-
-using at::Tensor;
 
 constexpr int64_t kExact = 512;  // pixels that are added up in float before they go to a double
 
 struct Decomposed {
-  Tensor x, weight, p, q, scale, phi, norms, moments;
+  Features x;
+  Tensor weight, p, q, scale, phi, norms, moments;
   int64_t images, pixels, ins, outs, size, width;  // width: of a pixel's latent values, whole vectors
 
-  Decomposed(const Tensor& x_, const Tensor& weight_, const Tensor& p_, const Tensor& q_, const Tensor& scale_,
+  Decomposed(const Features& x_, const Tensor& weight_, const Tensor& p_, const Tensor& q_, const Tensor& scale_,
              const Tensor& phi_, const std::optional<Tensor>& norms_)
-      : x(last(x_)), weight(weight_.contiguous()), p(p_.contiguous()), q(q_.contiguous()), scale(scale_.contiguous()),
-        phi(phi_.contiguous()), norms(norms_ ? norms_->contiguous() : Tensor()), images(x.size(0)),
-        pixels(x.size(2) * x.size(3)), ins(x.size(1)), outs(weight.size(0)), size(p.size(1)), width(padded(size)) {}
+      : x(x_), weight(weight_.contiguous()), p(p_.contiguous()), q(q_.contiguous()), scale(scale_.contiguous()),
+        phi(phi_.contiguous()), norms(norms_ ? norms_->contiguous() : Tensor()), images(x.images),
+        pixels(x.pixels), ins(x.channels), outs(weight.size(0)), size(p.size(1)), width(padded(size)) {}
 
-  const float* image(int64_t n) const { return x.const_data_ptr<float>() + n * pixels * ins; }
+  const Tensor& like() const { return x.x; }
   // What Q^T x is counted from: its average over the batch, more or less, where a normalisation takes it out again.
   std::vector<float> origin(const Tensor& center) const {
     std::vector<float> values(width, 0.0f);
@@ -39,7 +38,7 @@ struct Decomposed {
   // Multiply-adds: applied to the pixels they are 3 outs L a pixel in both passes, in kernels 4 outs (ins + L) L an image.
   bool assembles() const { return 3 * pixels > 4 * (ins + width); }
   Assembled assembled() const { return {ins, outs, size, p.const_data_ptr<float>(), q.const_data_ptr<float>()}; }
-  int64_t block() const { return std::max<int64_t>(kCached / (ins + outs), 4 * kSums); }
+  int64_t block() const { return block_of(ins, outs, pixels); }
 
   Latent latent(double eps) const {
     Latent made{images, size, pixels, {}, {}, moments.const_data_ptr<double>(), phi.const_data_ptr<float>()};

@@ -6,30 +6,16 @@ what those are. :func:`pose.models.native.training.layers.use_native_training` p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pose.models.dynamic.attention import KernelAttention
-from pose.models.dynamic.dcd import DCDConv2d
-from pose.models.dynamic.dcd_branch import DynamicBranch
-from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual
-from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct, InvertedResidual
 from pose.models.native import ACTIVATIONS
-from pose.models.native.training.decomposed import DecomposedDepthwise, DecomposedPointwise, LatentNorms
-from pose.models.native.training.operations import (
-    Attend,
-    Conv,
-    MixedConv,
-    MixedPointwise,
-    Norm,
-    PoolCache,
-    add_bias,
-    is_known,
-)
+from pose.models.native.training.deferred import Batch, Deferred, Join, Measure, Normalization, finished
+from pose.models.native.training.operations import Conv, PoolCache, add_bias, is_known
 from pose.models.norm import SafeBatchNorm2d
 
 if TYPE_CHECKING:
@@ -44,9 +30,11 @@ class NativeTrained:
     Attributes:
         reads_averages: Whether the form takes the averages of its input from ``pool_cache``.
         pool_cache: The network's; normalisations put averages into it.
+        pairs: Whether 1 x 1 convolutions multiply in bfloat16.
     """
 
     reads_averages = False
+    pairs = False
     pool_cache: PoolCache
 
     @classmethod
@@ -71,21 +59,50 @@ def _adopt(form: type[Form], module: nn.Module) -> Form:
     return made
 
 
-def fits(module: nn.Module, x: Tensor) -> bool:
+def fits(module: nn.Module, x: Tensor | Deferred) -> bool:
     """Whether a layer computes natively: in training mode, on a CPU, for float32 images, without autocast."""
+    x = x.raw if isinstance(x, Deferred) else x
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0
     return module.training and plain and not torch.is_autocast_enabled("cpu")
 
 
-class NativeTrainedConv2d(NativeTrained, nn.Conv2d):
+class NativeTrainedConv(NativeTrained):
+    """What the native convolutions share: they may read what is not normalized yet, and count what they write."""
+
+    stride: Any  # as its layer has it
+
+    def deferred(self, x: Tensor | Deferred, batch: Batch) -> Deferred | None:
+        """Its output, to be normalized by who reads it, of features that may be so themselves; None where it cannot.
+
+        Args:
+            x: (N, C_in, H, W).
+            batch: How the output, (N, C_out, H', W'), is to be normalized.
+        """
+        raise NotImplementedError
+
+    def joined(self, x: Tensor | Deferred, batch: Batch | None) -> tuple[Tensor, Join]:
+        """The features themselves, and what is before and behind the convolution of them."""
+        after = None if batch is None else Normalization(batch)
+        raw, before = x if isinstance(x, Deferred) else (x, None)
+        return raw, Join(before, after, self.pairs)
+
+
+class NativeTrainedConv2d(NativeTrainedConv, nn.Conv2d):
     """The native training form of a depthwise or pointwise ``nn.Conv2d``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
         if not fits(self, x):
             return super().forward(x)
-        y = Conv.apply(x, self.weight[None], self.stride[0])
+        y = Conv.apply(x, self.weight[None], self.stride[0], None, None, Join(pairs=self.pairs))
         return add_bias(y, None if self.bias is None else self.bias[None])
+
+    def deferred(self, x: Tensor | Deferred, batch: Batch) -> Deferred | None:
+        """See :class:`NativeTrainedConv`."""
+        if self.bias is not None or not fits(self, x):
+            return None
+        features, join = self.joined(x, batch)
+        return join.deferred(Conv.apply(features, self.weight[None], self.stride[0], *join.affine, join))
 
     def fold(self, norm: nn.BatchNorm2d | None = None, bank_dtype: torch.dtype = torch.float32) -> nn.Conv2d:
         """See :meth:`pose.models.dynamic.base.DynamicLayer.fold`: an ``nn.Conv2d``."""
@@ -93,33 +110,47 @@ class NativeTrainedConv2d(NativeTrained, nn.Conv2d):
         return conv if norm is None else fuse_conv_bn_eval(conv, norm)
 
 
+def finish(deferred: Deferred, shortcut: Tensor | None, pool_cache: PoolCache) -> Tensor:
+    """Normalized features plus a shortcut, their averages left in the network's cache."""
+    y, averages = deferred.finish(shortcut, pool_cache.wanted)
+    if pool_cache.wanted:
+        pool_cache.put(y, averages)
+    return y
+
+
 class NativeTrainedBatchNorm2d(NativeTrained, SafeBatchNorm2d):
-    """:class:`SafeBatchNorm2d` that normalises, activates and adds a shortcut at once."""
+    """:class:`SafeBatchNorm2d` that normalises, activates and adds a shortcut at once, or leaves it to who reads."""
+
+    def batch(self, activation: nn.Module | None) -> Batch | None:
+        """How it normalizes a batch, with an activation; None where that is no native operation's."""
+        code = 0 if activation is None or isinstance(activation, nn.Identity) else ACTIVATIONS.get(type(activation))
+        if code is None or not self.affine or self.momentum is None or not self.training:
+            return None
+        if self.running_mean is None or self.running_var is None:
+            return None
+        running = (self.running_mean, self.running_var)
+        return Batch(self.weight, self.bias, running, self.momentum, self.eps, code)
 
     def forward(self, x: Tensor, activation: nn.Module | None = None, shortcut: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        code = ACTIVATIONS.get(type(activation), 0)
-        known = self.affine and self.track_running_stats and self.momentum is not None
-        if not (fits(self, x) and known and x.numel() > x.shape[1]):
+        batch = self.batch(activation)
+        if not fits(self, x) or batch is None or x.numel() <= x.shape[1]:
             y = super().forward(x)
             y = y if activation is None else activation(y)
             return y if shortcut is None else shortcut + y
+        norm = Normalization(batch)
+        self.count()
+        deferred = Deferred(Measure.apply(x, batch.weight, batch.bias, norm), norm)
+        return finish(deferred, shortcut, self.pool_cache)
+
+    def count(self) -> None:
+        """Counts a batch."""
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        running = (self.running_mean, self.running_var)
-        constants = (self.momentum, self.eps, code, self.pool_cache.wanted)
-        fused = code or activation is None or isinstance(activation, nn.Identity)
-        y, averages = Norm.apply(x, self.weight, self.bias, shortcut if fused else None, running, constants)
-        if not fused and activation is not None:
-            y = activation(y)
-            return y if shortcut is None else shortcut + y
-        if self.pool_cache.wanted:
-            self.pool_cache.put(y, averages)
-        return y
 
 
 class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
-    """:class:`ConvNormAct` whose normalisation activates and adds a shortcut."""
+    """:class:`ConvNormAct` whose convolution counts for its normalisation, which activates and adds a shortcut."""
 
     @classmethod
     def of(cls, module: nn.Module, pool_cache: PoolCache) -> Self:
@@ -131,7 +162,43 @@ class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W'), plus the shortcut."""
-        return self.norm(self.conv(x), self.activation, shortcut)
+        deferred = self._convolve(x)
+        if deferred is None:
+            return self.norm(self.conv(x), self.activation, shortcut)
+        return finish(deferred, shortcut, self.pool_cache)
+
+    def deferred(self, x: Tensor | Deferred, shortcut: Tensor | None = None) -> Tensor | Deferred:
+        """What :meth:`forward` gives or, where it can be, what is to be normalized and activated by who reads it.
+
+        Args:
+            x: (N, C_in, H, W).
+            shortcut: Is added where this is not deferred.
+        """
+        deferred = None if _is_watched(self) else self._convolve(x)
+        if deferred is not None:
+            return deferred
+        return self(finished(x), shortcut)
+
+    def _convolve(self, x: Tensor | Deferred) -> Deferred | None:
+        """The convolution, its normalization still to be applied; None where it does not count for that."""
+        conv, norm = self.conv, self.norm
+        if not isinstance(conv, NativeTrainedConv) or not isinstance(norm, NativeTrainedBatchNorm2d):
+            return None
+        features = x.raw if isinstance(x, Deferred) else x
+        sizes = zip(features.shape[2:], conv.stride, strict=True)
+        one_value = len(features) == 1 and all(size <= stride for size, stride in sizes)
+        if one_value or any(_is_watched(module) for module in (conv, norm)):
+            return None
+        batch = norm.batch(self.activation)
+        deferred = None if batch is None else conv.deferred(x, batch)
+        if deferred is not None:
+            norm.count()
+        return deferred
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether somebody waits for what a module takes or gives."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 class NativeTrainedInvertedResidual(NativeTrained, InvertedResidual):
@@ -141,100 +208,15 @@ class NativeTrainedInvertedResidual(NativeTrained, InvertedResidual):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
-        return self.project(self.squeeze(self.depthwise(self.expand(x))), x if self.has_shortcut else None)
-
-
-class NativeTrainedAttention(NativeTrained, KernelAttention):
-    """:class:`KernelAttention` whose averages are those of the normalisation before it."""
-
-    reads_averages = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, K)."""
-        if not fits(self, x):
-            return super().forward(x)
-        hidden = (None, None) if self.fc1 is None else (self.fc1.weight, self.fc1.bias)
-        constants = (self.temperature.item(), self.activation == "softmax")
-        return Attend.apply(self.pool_cache.take(x), *hidden, self.fc2.weight, self.fc2.bias, *constants)
-
-
-class NativeTrainedDynamicConv2d(NativeTrained, DynamicConv2d):
-    """:class:`DynamicConv2d`, native where it is depthwise or pointwise; others mix and convolve by torch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W')."""
-        if not (fits(self, x) and is_known(self)):
-            return super().forward(x)
-        attention = self.attention(x)
-        if self.kernel_size == (1, 1):
-            y = MixedPointwise.apply(x, attention, self.weight)
-        else:
-            y = MixedConv.apply(x, attention, self.weight, self.stride[0], self.recompute)
-        return add_bias(y, None if self.bias is None else attention @ self.bias)
-
-
-class NativeTrainedBranch(NativeTrained, DynamicBranch):
-    """:class:`DynamicBranch` whose averages are those of the normalisation before it."""
-
-    reads_averages = True
-
-    @property
-    def matrices(self) -> tuple[Tensor, ...] | None:
-        """The weights of its four fully connected layers; None where it gives not both Lambda and Phi."""
-        if self.to_lambda is None or self.to_phi is None:
-            return None
-        return self.reduce.weight, self.gate.weight, self.to_lambda.weight, self.to_phi.weight
-
-    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """See :meth:`DynamicBranch.forward`."""
-        native = self.pool_size == 1 and fits(self, x)
-        return self.values(self.pool_cache.take(x)) if native else super().forward(x)
-
-
-class NativeTrainedDCDConv2d(NativeTrained, DCDConv2d):
-    """:class:`DCDConv2d`, native where it is pointwise with one block or depthwise; others compute by torch."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) to (N, C_out, H', W')."""
-        if not (fits(self, x) and is_known(self)):
-            return super().forward(x)
-        branch, residual = self.branch, self.residual
-        matrices = branch.matrices if isinstance(branch, NativeTrainedBranch) else None
-        pool_size = 0 if branch is None else branch.pool_size
-        bias = None if self.bias is None else self.bias[None]
-        if matrices is not None and isinstance(residual, DepthwiseResidual) and pool_size == 1:
-            factors = (self.weight, residual.p, residual.r)
-            y = DecomposedDepthwise.apply(x, self.pool_cache.take(x), *matrices, *factors, self.stride[0])
-            return add_bias(y, bias)
-        if self.depthwise:
-            weight, bias = self.kernel(x)
-            return add_bias(Conv.apply(x, weight, self.stride[0]), bias)
-        # one pixel a channel has no statistics, and blocks are products of their own
-        one = type(residual) is ChannelResidual and residual.phi_shape[0] == 1 and x.numel() > x.shape[1]
-        norms = latent_norms(residual) if isinstance(residual, ChannelResidual) and one else None
-        if matrices is None or norms is None or not isinstance(residual, ChannelResidual):
-            return super().forward(x)
-        affine, kept = norms
-        averages = self.pool_cache.take(x) if pool_size == 1 else None
-        parameters = (self.weight.flatten(1), residual.p, residual.q, *affine)
-        return add_bias(DecomposedPointwise.apply(x, averages, *matrices, *parameters, pool_size, kept), bias)
-
-
-def latent_norms(residual: ChannelResidual) -> tuple[tuple[Tensor | None, ...], LatentNorms | None] | None:
-    """What :class:`DecomposedPointwise` wants of a residual's normalisations; None where it cannot compute them."""
-    first, second = residual.norm_in, residual.norm_out
-    if first is None or second is None:
-        return 4 * (None,), None
-    alike = (first.momentum, first.eps) == (second.momentum, second.eps)
-    plain = all(norm.affine and norm.track_running_stats and norm.training for norm in (first, second))
-    if not alike or not plain or first.momentum is None:
-        return None
-    running = (first.running_mean, first.running_var, second.running_mean, second.running_var)
-    batches = (first.num_batches_tracked, second.num_batches_tracked)
-    kept = LatentNorms(
-        tuple(value for value in running if value is not None),
-        tuple(value for value in batches if value is not None),
-        first.momentum,
-        first.eps,
-    )
-    return (first.weight, first.bias, second.weight, second.bias), kept
+        shortcut = x if self.has_shortcut else None
+        y: Tensor | Deferred = x
+        for layer in (self.expand, self.depthwise, self.squeeze):
+            if isinstance(layer, NativeTrainedConvNormAct):
+                y = layer.deferred(y)
+            elif not isinstance(layer, nn.Identity):
+                y = layer(finished(y))
+        if not isinstance(self.project, NativeTrainedConvNormAct):
+            projected = self.project(finished(y))
+            return projected if shortcut is None else shortcut + projected
+        y = self.project.deferred(y, shortcut)
+        return finish(y, shortcut, self.pool_cache) if isinstance(y, Deferred) else y

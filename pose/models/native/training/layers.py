@@ -75,11 +75,23 @@ def available() -> bool:
     return True
 
 
-def use_native_training(model: nn.Module) -> nn.Module:
+def has_pairs() -> bool:
+    """Whether this processor has products of bfloat16, as :func:`pose.native.pairs.has_pairs` says of inference.
+
+    Raises:
+        NativeError: The operations cannot be built or loaded.
+    """
+    load()
+    return torch.ops.pose_training.has_pairs.default()
+
+
+def use_native_training(model: nn.Module, pairs: bool = False) -> nn.Module:
     """Lets a network train by native operations, where there is a compiler; one warning where there is none.
 
     Args:
         model: Any network. Modules that have a native form are replaced inside it; others stay.
+        pairs: Products of 1 x 1 convolutions in both passes are of values rounded to bfloat16, two at a time, and
+            added up in float32; on a processor that has no such instructions this gains nothing.
 
     Returns:
         The network, or its native form where it has one itself. Its parameters and buffers are the same tensors under
@@ -100,7 +112,13 @@ def use_native_training(model: nn.Module) -> nn.Module:
             forms[module] = module if form is None else form
         return forms[module]
 
-    return replaced(model)
+    model = replaced(model)
+    from pose.models.native.training.forms import NativeTrained  # who names its form imports it, and no one else
+
+    for module in model.modules():
+        if isinstance(module, NativeTrained):
+            module.pairs = pairs
+    return model
 
 
 def kernel_bytes(model: nn.Module, batch_size: int) -> int:

@@ -13,13 +13,12 @@
 #include <tuple>
 #include <vector>
 
-#include "products.h"
-#include "tensors.h"
+#include "normalized.h"
+#include "pair_products.h"
 
 namespace {
 
 using namespace pose;
-using at::Tensor;
 
 // The attention of dynamic convolution from averages (N, C): softmax((relu(a W1 + b1) W2 + b2) / tau), or a sigmoid of
 // a W2 + b2; with it the hidden values, or the averages where there is no hidden layer.
@@ -85,49 +84,73 @@ void mix_back(const float* bank, int64_t count, int64_t width, const float* shar
   }
 }
 
-// Pointwise convolution by kernels that are mixed from a bank (K, C_out, C_in, 1, 1) by an attention (N, K).
-Tensor mixed_forward(const Tensor& input, const Tensor& attention, const Tensor& bank) {
-  const Tensor x = last(input), mixture = attention.contiguous(), kernels = bank.contiguous();
-  const int64_t images = x.size(0), ins = x.size(1), pixels = x.size(2) * x.size(3);
+// Pointwise convolution by kernels that are mixed from a bank (K, C_out, C_in, 1, 1) by an attention (N, K); with it, if
+// wanted, the moments of y.
+std::tuple<Tensor, Tensor> mixed_forward(const Tensor& input, const std::optional<Tensor>& norm, int64_t activation,
+                                         const Tensor& attention, const Tensor& bank, bool wants_moments,
+                                         bool in_pairs) {
+  const Features x(input, norm, activation);
+  const Tensor mixture = attention.contiguous(), kernels = bank.contiguous();
+  const int64_t images = x.images, ins = x.channels, pixels = x.pixels;
   const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(ins, outs);
-  Tensor y = at::empty({images, outs, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
-  const float *from = x.const_data_ptr<float>(), *shares = mixture.const_data_ptr<float>();
+  const int64_t block = block_of(ins, outs, pixels);
+  Tensor y = at::empty({images, outs, input.size(2), input.size(3)}, x.x.options(), at::MemoryFormat::ChannelsLast);
+  const Moments moments(y, wants_moments);
+  const float* shares = mixture.const_data_ptr<float>();
   float* out = y.mutable_data_ptr<float>();
   std::vector<float> packed(count * size);  // to mix panels is to mix kernels
   for (int64_t k = 0; k < count; ++k)
     pack(kernels.const_data_ptr<float>() + k * outs * ins, ins, outs, 1, ins, packed.data() + k * size);
   at::parallel_for(0, (images + kTogether - 1) / kTogether, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * size);
+    std::vector<float> mixed(kTogether * size), scratch(x.scratch(block));
+    std::vector<uint32_t> words;
     for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether)
       with_rows<kTogether>(std::min(kTogether, images - first), [&](auto some) {
         mix_for<decltype(some)::value>(packed.data(), count, size, shares + first * count, mixed.data());
-        for (int64_t n = first; n < first + some; ++n)
-          multiply(from + n * pixels * ins, ins, pixels, {ins, outs, mixed.data() + (n - first) * size},
-                   out + n * pixels * outs, outs);
+        for (int64_t n = first; n < first + some; ++n) {
+          const Factor factor = factor_of({ins, outs, mixed.data() + (n - first) * size}, in_pairs, words);
+          Moments::Image counted(moments, n);
+          each_block(pixels, block, [&](int64_t pixel, int64_t few) {
+            float* to = out + (n * pixels + pixel) * outs;
+            ask_for(to, few * outs);
+            multiply(x.read(n, pixel, few, scratch.data()), few, factor, to);
+            counted.add(to, few);
+          });
+          counted.finish();
+        }
       });
   });
-  return y;
+  return {y, moments.parts};
 }
 
-// The gradients of images, attention and bank; the kernels are mixed again.
-std::tuple<Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, const Tensor& input, const Tensor& attention,
-                                                  const Tensor& bank) {
-  const Tensor x = last(input), above = last(grad), mixture = attention.contiguous(), kernels = bank.contiguous();
-  const int64_t images = x.size(0), ins = x.size(1), pixels = x.size(2) * x.size(3);
+// The gradients of images, attention and bank, and the sums of the images' normalisation; the kernels are mixed again.
+std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, const std::optional<Tensor>& grad_shares,
+                                                          const Tensor& y, const std::optional<Tensor>& y_norm,
+                                                          const std::optional<Tensor>& y_slopes, int64_t y_activation,
+                                                          const Tensor& input, const std::optional<Tensor>& norm,
+                                                          int64_t activation, const Tensor& attention,
+                                                          const Tensor& bank, bool in_pairs) {
+  const Features x(input, norm, activation);
+  const Gradient above(grad, grad_shares, y, y_norm, y_slopes, y_activation);
+  const Tensor mixture = attention.contiguous(), kernels = bank.contiguous();
+  const int64_t images = x.images, ins = x.channels, pixels = x.pixels;
   const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(outs, ins);
-  const int64_t groups = (images + kTogether - 1) / kTogether;
+  const int64_t groups = (images + kTogether - 1) / kTogether, block = block_of(ins, outs, pixels);
   const int64_t parts = std::min<int64_t>(groups, at::get_num_threads());
-  Tensor grad_x = at::empty_like(x), grad_attention = at::empty_like(mixture), grad_bank = at::empty_like(kernels);
-  Tensor added = plain({parts, count, size}, x).zero_();
-  const float *from = x.const_data_ptr<float>(), *up = above.const_data_ptr<float>();
+  Tensor grad_x = at::empty_like(x.x), grad_attention = at::empty_like(mixture), grad_bank = at::empty_like(kernels);
+  Tensor added = plain({parts, count, size}, x.x).zero_();
+  const Tensor counts = x.gradient_sums();
   const float* shares = mixture.const_data_ptr<float>();
-  float *out = grad_x.mutable_data_ptr<float>(), *grad_shares = grad_attention.mutable_data_ptr<float>();
+  float *out = grad_x.mutable_data_ptr<float>(), *to_shares = grad_attention.mutable_data_ptr<float>();
   float* sums = added.mutable_data_ptr<float>();
   std::vector<float> packed(count * size);
   for (int64_t k = 0; k < count; ++k)
     pack(kernels.const_data_ptr<float>() + k * outs * ins, outs, ins, ins, 1, packed.data() + k * size);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * size), own(kTogether * size);
+    std::vector<float> mixed(kTogether * size), own(kTogether * size), gradients(above.scratch(block));
+    std::vector<float> values(x.scratch(block));
+    std::vector<uint32_t> words;
+    Sums<2> counted(x.rows);
     for (int64_t part = begin; part < end; ++part) {
       const int64_t stop = std::min((part + 1) * groups / parts * kTogether, images);
       for (int64_t first = part * groups / parts * kTogether; first < stop; first += kTogether)
@@ -136,11 +159,20 @@ std::tuple<Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, const Tens
           mix_for<decltype(some)::value>(packed.data(), count, size, share, mixed.data());
           std::fill(own.begin(), own.end(), 0.0f);
           for (int64_t n = first; n < first + some; ++n) {
-            const float *image = from + n * pixels * ins, *gradient = up + n * pixels * outs;
-            multiply_outer(gradient, outs, outs, image, ins, ins, pixels, own.data() + (n - first) * size);
-            multiply(gradient, outs, pixels, {outs, ins, mixed.data() + (n - first) * size}, out + n * pixels * ins, ins);
+            const Factor factor = factor_of({outs, ins, mixed.data() + (n - first) * size}, in_pairs, words);
+            if (x.normalizes()) counted.to = counts.mutable_data_ptr<double>() + n * 2 * ins;
+            each_block(pixels, block, [&](int64_t pixel, int64_t few) {
+              const float* up = above.read(n, pixel, few, gradients.data());
+              float* to = out + (n * pixels + pixel) * ins;
+              ask_for(to, few * ins);
+              multiply_outer(up, outs, x.read(n, pixel, few, values.data()), ins, few, own.data() + (n - first) * size,
+                             in_pairs);
+              multiply(up, few, factor, to);
+              if (x.normalizes()) x.count(n, pixel, few, to, nullptr, counted);
+            });
+            counted.fold();
           }
-          mix_back<decltype(some)::value>(packed.data(), count, size, share, own.data(), grad_shares + first * count,
+          mix_back<decltype(some)::value>(packed.data(), count, size, share, own.data(), to_shares + first * count,
                                           sums + part * count * size);
         });
     }
@@ -148,7 +180,7 @@ std::tuple<Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, const Tens
   const Tensor whole = parts == 1 ? added[0] : added.sum(0);
   for (int64_t k = 0; k < count; ++k)
     unpack({outs, ins, whole.const_data_ptr<float>() + k * size}, grad_bank.mutable_data_ptr<float>() + k * outs * ins);
-  return {grad_x, grad_attention, grad_bank};
+  return {grad_x, grad_attention, grad_bank, counts};
 }
 
 }  // namespace
@@ -160,8 +192,13 @@ TORCH_LIBRARY_FRAGMENT(pose_training, library) {
   library.def(
       "attend_backward(Tensor grad, Tensor attention, Tensor hidden, Tensor averages, Tensor? w1, Tensor w2, "
       "float temperature, bool softmax) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-  library.def("mixed_forward(Tensor x, Tensor attention, Tensor bank) -> Tensor");
-  library.def("mixed_backward(Tensor grad, Tensor x, Tensor attention, Tensor bank) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "mixed_forward(Tensor x, Tensor? norm, int activation, Tensor attention, Tensor bank, bool wants_moments, "
+      "bool in_pairs) -> (Tensor, Tensor)");
+  library.def(
+      "mixed_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
+      "Tensor x, Tensor? norm, int activation, Tensor attention, Tensor bank, bool in_pairs) "
+      "-> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(pose_training, CPU, library) {

@@ -1,9 +1,9 @@
 """The operations of a native training step, on tensors in channels_last float32, with their gradients.
 
 They are functions of tensors and know no layer; the layers that use them are the native training forms of
-:func:`pose.models.native.training.layers.use_native_training`. A step at these sizes waits for memory: batch
-normalisation, activation, shortcut and the averages that the next attention wants are one operation, which keeps
-nothing but its input, and no operation changes the memory format.
+:func:`pose.models.native.training.layers.use_native_training`. A step at these sizes waits for memory:
+convolutions count and apply the normalizations behind and before them, see :mod:`.deferred`, and no operation changes
+the memory format.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from pose.models.native.training.deferred import Deferred, Join
+
 if TYPE_CHECKING:
     from pose.models.dynamic.per_image_conv import PerImageConv2d
+
+_OPERATIONS = torch.ops.pose_training
+
+ALONE = Join()
+"""No normalization before or behind a convolution."""
 
 
 class PoolCache:
@@ -41,8 +48,10 @@ class PoolCache:
         self._features = weakref.ref(features, self._forget)
         self._version, self._averages = features._version, averages
 
-    def take(self, features: Tensor) -> Tensor:
+    def take(self, features: Tensor | Deferred) -> Tensor:
         """The averages (N, C) of features (N, C, H, W): the remembered ones, or computed where there are none."""
+        if isinstance(features, Deferred):
+            return features.averages()
         known = self._features is not None and self._features() is features and self._version == features._version
         return self._averages if known and self._averages is not None else Pool.apply(features)
 
@@ -54,50 +63,13 @@ class PoolCache:
         return PoolCache, (self.wanted,)
 
 
-class Norm(torch.autograd.Function):
-    """Batch normalisation, activation and shortcut: y and its averages (N, C), which may be empty."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        shortcut: Tensor | None,
-        running: tuple[Tensor, Tensor],
-        constants: tuple[float, float, int, bool],
-    ) -> tuple[Tensor, Tensor]:
-        """``running`` are mean and variance; ``constants`` momentum, eps, activation and whether to give averages."""
-        momentum, eps, ctx.activation, wants = constants
-        call = torch.ops.pose_training.norm_forward.default
-        y, averages, mean, invstd = call(x, weight, bias, *running, shortcut, momentum, eps, ctx.activation, wants)
-        ctx.save_for_backward(x, weight, bias, mean, invstd)
-        ctx.set_materialize_grads(False)
-        if not wants:
-            ctx.mark_non_differentiable(averages)
-        return y, averages
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, grad_averages: Tensor | None) -> tuple[Any, ...]:
-        x = ctx.saved_tensors[0]
-        if grad is None:
-            grad = torch.zeros_like(x)
-        if ctx.needs_input_grad[3] and grad_averages is not None:
-            grad = grad + (grad_averages / (x.shape[2] * x.shape[3]))[:, :, None, None]
-            grad_averages = None
-        call = torch.ops.pose_training.norm_backward.default
-        grads = call(grad, grad_averages, *ctx.saved_tensors, ctx.activation)
-        return *grads, grad if ctx.needs_input_grad[3] else None, None, None
-
-
 class Pool(torch.autograd.Function):
     """Averages over pixels, (N, C, H, W) to (N, C); the gradient is not written out."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.shape = x.shape
-        return torch.ops.pose_training.pool.default(x)
+        return torch.ops.pose_training.pool.default(x, None, 0)[0]
 
     @staticmethod
     @once_differentiable
@@ -107,19 +79,34 @@ class Pool(torch.autograd.Function):
 
 
 class Conv(torch.autograd.Function):
-    """A depthwise or pointwise convolution: kernels (G, C_out, C_in / groups, kh, kw), G 1 or N."""
+    """A depthwise or pointwise convolution: kernels (G, C_out, C_in / groups, kh, kw), G 1 or N.
+
+    This and the other convolutions take at last :attr:`Join.affine` and the :class:`Join`, where there is one.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride
-        return _convolve(x, weight, stride)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, stride: int, gamma: Tensor | None = None, beta: Tensor | None = None,
+        join: Join = ALONE,
+    ) -> Tensor:  # fmt: skip
+        ctx.stride, ctx.join = stride, join
+        y, moments = _convolve(x, weight, stride, join)
+        ctx.save_for_backward(x, weight, keep_output(y, moments, join))
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, weight = ctx.saved_tensors
-        return *_convolve_back(grad, x, weight, ctx.stride, ctx.needs_input_grad[0]), None
+        x, weight, y = ctx.saved_tensors
+        affine, above = ctx.join.back(grad, y)
+        grads = _convolve_back(above, x, weight, ctx.stride, ctx.join, ctx.needs_input_grad[0])
+        return *grads, None, *affine, None
+
+
+def keep_output(y: Tensor, moments: Tensor, join: Join) -> Tensor | None:
+    """Hands on what was counted of a convolution's output; the output if the backward pass wants it."""
+    join.measure(moments, y)
+    return None if join.after is None else y
 
 
 class Attend(torch.autograd.Function):
@@ -143,35 +130,49 @@ class MixedPointwise(torch.autograd.Function):
     """A pointwise :class:`Conv` with kernels mixed from a bank, a few images at a time: no batch of them is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, attention: Tensor, bank: Tensor) -> Tensor:
-        ctx.save_for_backward(x, attention, bank)
-        return torch.ops.pose_training.mixed_forward.default(x, attention, bank)
+    def forward(
+        ctx: Any, x: Tensor, attention: Tensor, bank: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None,
+        join: Join = ALONE,
+    ) -> Tensor:  # fmt: skip
+        ctx.join = join
+        y, moments = _OPERATIONS.mixed_forward.default(x, *join.reads, attention, bank, *join.ends)
+        ctx.save_for_backward(x, attention, bank, keep_output(y, moments, join))
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        return torch.ops.pose_training.mixed_backward.default(grad, *ctx.saved_tensors)
+        x, attention, bank, y = ctx.saved_tensors
+        affine, above = ctx.join.back(grad, y)
+        *grads, sums = _OPERATIONS.mixed_backward.default(*above, x, *ctx.join.reads, attention, bank, ctx.join.pairs)
+        ctx.join.take(sums)
+        return *grads, *affine, None
 
 
 class MixedConv(torch.autograd.Function):
     """:class:`Conv` with kernels mixed from a bank (K, C_out, C_in / groups, kh, kw) by an attention (N, K)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, attention: Tensor, bank: Tensor, stride: int, recompute: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, attention: Tensor, bank: Tensor, stride: int, recompute: bool, gamma: Tensor | None = None,
+        beta: Tensor | None = None, join: Join = ALONE,
+    ) -> Tensor:  # fmt: skip
         weight = _mix(attention, bank)
-        ctx.save_for_backward(x, attention, bank, None if recompute else weight)
-        ctx.stride = stride
-        return _convolve(x, weight, stride)
+        ctx.stride, ctx.join = stride, join
+        y, moments = _convolve(x, weight, stride, join)
+        ctx.save_for_backward(x, attention, bank, None if recompute else weight, keep_output(y, moments, join))
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, attention, bank, weight = ctx.saved_tensors
+        x, attention, bank, weight, y = ctx.saved_tensors
         weight = _mix(attention, bank) if weight is None else weight
-        grad_x, grad_weight = _convolve_back(grad, x, weight, ctx.stride, ctx.needs_input_grad[0])
+        affine, above = ctx.join.back(grad, y)
+        grad_x, grad_weight = _convolve_back(above, x, weight, ctx.stride, ctx.join, ctx.needs_input_grad[0])
         grad_weight = grad_weight.flatten(1)
         grad_bank = (attention.t() @ grad_weight).view(bank.shape)
-        return grad_x, grad_weight @ bank.flatten(1).t(), grad_bank, None, None
+        return grad_x, grad_weight @ bank.flatten(1).t(), grad_bank, None, None, *affine, None
 
 
 def _mix(attention: Tensor, bank: Tensor) -> Tensor:
@@ -179,18 +180,23 @@ def _mix(attention: Tensor, bank: Tensor) -> Tensor:
     return (attention @ bank.flatten(1)).view(-1, *bank.shape[1:])
 
 
-def _convolve(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """The output of :class:`Conv`, channels_last."""
+def _convolve(x: Tensor, weight: Tensor, stride: int, join: Join) -> tuple[Tensor, Tensor]:
+    """The output of :class:`Conv`, channels_last, and its moments."""
     if weight.shape[3:] != (1, 1):
-        return torch.ops.pose_training.depthwise_forward.default(x, weight, stride)
-    return torch.ops.pose_training.pointwise_forward.default(x, weight)
+        return _OPERATIONS.depthwise_forward.default(x, *join.reads, weight, stride, join.after is not None)
+    return _OPERATIONS.pointwise_forward.default(x, *join.reads, weight, *join.ends)
 
 
-def _convolve_back(grad: Tensor, x: Tensor, weight: Tensor, stride: int, wants_x: bool) -> tuple[Tensor | None, Tensor]:
+def _convolve_back(
+    above: tuple[Any, ...], x: Tensor, weight: Tensor, stride: int, join: Join, wants_x: bool
+) -> tuple[Tensor | None, Tensor]:
     """The gradients of images and kernels."""
     if weight.shape[3:] != (1, 1):
-        return torch.ops.pose_training.depthwise_backward.default(grad, x, weight, stride)
-    return torch.ops.pose_training.pointwise_backward.default(grad, x, weight, wants_x)
+        grads = _OPERATIONS.depthwise_backward.default(*above, x, *join.reads, weight, stride)
+    else:
+        grads = _OPERATIONS.pointwise_backward.default(*above, x, *join.reads, weight, wants_x, join.pairs)
+    join.take(grads[2])
+    return grads[0], grads[1]
 
 
 def is_known(conv: nn.Conv2d | PerImageConv2d) -> bool:

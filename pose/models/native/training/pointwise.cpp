@@ -8,93 +8,116 @@
 #include <optional>
 #include <tuple>
 
-#include "products.h"
-#include "tensors.h"
+#include "normalized.h"
+#include "pair_products.h"
 
 namespace {
 
 using namespace pose;
-using at::Tensor;
 
-constexpr int64_t kGrain = 256;  // pixels that are worth a thread
-
-// Kernels (G, C_out, C_in, 1, 1), G 1 or N; with one for all, the images are as one.
+// Kernels (G, C_out, C_in, 1, 1), G 1 or N, and how many pixels are taken at once: both passes read and write these twice
+// while they lie in the cache.
 struct Product {
-  Tensor x, kernels;
-  int64_t groups, pixels, ins, outs;
+  Features x;
+  Tensor kernels;
+  int64_t ins, outs, block;
 
-  Product(const Tensor& input, const Tensor& weight)
-      : x(last(input)), kernels(weight.contiguous()), groups(weight.size(0)),
-        pixels(x.size(0) * x.size(2) * x.size(3) / groups), ins(weight.size(2)), outs(weight.size(1)) {}
+  Product(const Features& x_, const Tensor& weight)
+      : x(x_), kernels(weight.contiguous()), ins(weight.size(2)), outs(weight.size(1)),
+        block(block_of(ins, outs, x.pixels)) {}
 
-  const float* kernel(int64_t group) const { return kernels.const_data_ptr<float>() + group * outs * ins; }
-
-  // Calls `run(group, first, some)` for parts of the pixels.
-  template <typename Run>
-  void each(const Run& run) const {
-    at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t group = begin; group < end; ++group)
-        at::parallel_for(0, pixels, kGrain, [&](int64_t first, int64_t stop) { run(group, first, stop - first); });
-    });
-  }
+  bool shared() const { return kernels.size(0) == 1; }
+  const float* kernel(int64_t n) const { return kernels.const_data_ptr<float>() + (shared() ? 0 : n * outs * ins); }
 };
 
-Tensor pointwise_forward(const Tensor& input, const Tensor& weight) {
-  const Product sizes(input, weight);
+// y and, if wanted, its moments.
+std::tuple<Tensor, Tensor> pointwise_forward(const Tensor& input, const std::optional<Tensor>& norm, int64_t activation,
+                                             const Tensor& weight, bool wants_moments, bool in_pairs) {
+  const Product sizes(Features(input, norm, activation), weight);
+  const Features& x = sizes.x;
   const int64_t ins = sizes.ins, outs = sizes.outs;
-  Tensor y = at::empty({input.size(0), outs, input.size(2), input.size(3)}, sizes.x.options(), at::MemoryFormat::ChannelsLast);
-  const float* from = sizes.x.const_data_ptr<float>();
+  Tensor y = at::empty({x.images, outs, input.size(2), input.size(3)}, x.x.options(), at::MemoryFormat::ChannelsLast);
+  const Moments moments(y, wants_moments);
   float* out = y.mutable_data_ptr<float>();
-  sizes.each([&](int64_t group, int64_t first, int64_t some) {
-    const float* kernel = sizes.kernel(group);
-    std::vector<float> packed(panels_size(ins, outs));
-    const Panels panels = pack(kernel, ins, outs, 1, ins, packed.data());
-    const int64_t place = group * sizes.pixels + first;
-    multiply(from + place * ins, ins, some, panels, out + place * outs, outs);
-  });
-  return y;
-}
-
-// The gradients of images, if wanted, and kernels.
-std::tuple<Tensor, Tensor> pointwise_backward(const Tensor& grad, const Tensor& input, const Tensor& weight, bool wants_x) {
-  const Product sizes(input, weight);
-  const int64_t ins = sizes.ins, outs = sizes.outs, groups = sizes.groups, pixels = sizes.pixels;
-  const Tensor above = last(grad);
-  const float *from = sizes.x.const_data_ptr<float>(), *up = above.const_data_ptr<float>();
-  Tensor grad_x = wants_x ? at::empty_like(sizes.x) : Tensor();
-  float* out = wants_x ? grad_x.mutable_data_ptr<float>() : nullptr;
-  const int64_t parts = groups > 1 ? 1 : std::max<int64_t>(std::min<int64_t>(at::get_num_threads(), pixels / kGrain), 1);
-  Tensor sums = plain({groups, parts, panels_size(outs, ins)}, sizes.x).zero_();
-  float* added = sums.mutable_data_ptr<float>();
-  at::parallel_for(0, groups * parts, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t group = task / parts, part = task % parts;
-      const int64_t first = part * pixels / parts, stop = (part + 1) * pixels / parts, place = group * pixels + first;
-      std::vector<float> packed(panels_size(outs, ins));
-      const Panels panels = pack(sizes.kernel(group), outs, ins, ins, 1, packed.data());
-      // both read the same gradients: a block of pixels at a time
-      const int64_t block = std::max<int64_t>(kCached / (ins + outs), 4 * kSums);
-      for (int64_t p = 0; p < stop - first; p += block) {
-        const int64_t some = std::min(block, stop - first - p);
-        const float* gradients = up + (place + p) * outs;
-        multiply_outer(gradients, outs, outs, from + (place + p) * ins, ins, ins, some, added + task * panels_size(outs, ins));
-        if (wants_x) multiply(gradients, outs, some, panels, out + (place + p) * ins, ins);
-      }
+  at::parallel_for(0, x.images, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> packed(panels_size(ins, outs)), scratch(x.scratch(sizes.block));
+    std::vector<uint32_t> words;
+    Factor factor;
+    for (int64_t n = begin; n < end; ++n) {
+      if (n == begin || !sizes.shared())
+        factor = factor_of(pack(sizes.kernel(n), ins, outs, 1, ins, packed.data()), in_pairs, words);
+      Moments::Image counted(moments, n);
+      each_block(x.pixels, sizes.block, [&](int64_t first, int64_t some) {
+        float* to = out + (n * x.pixels + first) * outs;
+        ask_for(to, some * outs);
+        multiply(x.read(n, first, some, scratch.data()), some, factor, to);
+        counted.add(to, some);
+      });
+      counted.finish();
     }
   });
-  const Tensor whole = sums.sum(1);
-  Tensor grad_weight = plain(weight.sizes(), sizes.x);
-  for (int64_t group = 0; group < groups; ++group)
-    unpack({outs, ins, whole.const_data_ptr<float>() + group * panels_size(outs, ins)},
+  return {y, moments.parts};
+}
+
+// The gradients of images, if wanted, and kernels; and the sums of the images' normalisation.
+std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const std::optional<Tensor>& shares,
+                                                      const Tensor& y, const std::optional<Tensor>& y_norm,
+                                                      const std::optional<Tensor>& y_slopes, int64_t y_activation,
+                                                      const Tensor& input, const std::optional<Tensor>& norm,
+                                                      int64_t activation, const Tensor& weight, bool wants_x, bool in_pairs) {
+  const Product sizes(Features(input, norm, activation), weight);
+  const Gradient above(grad, shares, y, y_norm, y_slopes, y_activation);
+  const Features& x = sizes.x;
+  const int64_t ins = sizes.ins, outs = sizes.outs, size = panels_size(outs, ins);
+  Tensor grad_x = wants_x ? at::empty_like(x.x) : Tensor(), sums = x.gradient_sums();
+  float* out = wants_x ? grad_x.mutable_data_ptr<float>() : nullptr;
+  const int64_t parts = sizes.shared() ? std::min<int64_t>(at::get_num_threads(), x.images) : x.images;
+  Tensor added = plain({parts, size}, x.x).zero_();
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> packed(size), gradients(above.scratch(sizes.block)), values(x.scratch(sizes.block));
+    std::vector<uint32_t> words;
+    Factor factor;
+    Sums<2> own(x.rows);
+    for (int64_t part = begin; part < end; ++part)
+      for (int64_t n = part * x.images / parts; n < (part + 1) * x.images / parts; ++n) {
+        if (x.normalizes()) own.to = sums.mutable_data_ptr<double>() + n * 2 * ins;
+        if (n == begin * x.images / parts || !sizes.shared())
+          factor = factor_of(pack(sizes.kernel(n), outs, ins, ins, 1, packed.data()), in_pairs, words);
+        each_block(x.pixels, sizes.block, [&](int64_t first, int64_t some) {
+          const float* up = above.read(n, first, some, gradients.data());
+          multiply_outer(up, outs, x.read(n, first, some, values.data()), ins, some,
+                         added.mutable_data_ptr<float>() + part * size, in_pairs);
+          if (!wants_x) return;
+          float* to = out + (n * x.pixels + first) * ins;
+          ask_for(to, some * ins);
+          multiply(up, some, factor, to);
+          if (x.normalizes()) x.count(n, first, some, to, nullptr, own);
+        });
+        own.fold();
+      }
+  });
+  const Tensor whole = sizes.shared() ? added.sum(0, true) : added;
+  Tensor grad_weight = plain(weight.sizes(), x.x);
+  for (int64_t group = 0; group < whole.size(0); ++group)
+    unpack({outs, ins, whole.const_data_ptr<float>() + group * size},
            grad_weight.mutable_data_ptr<float>() + group * outs * ins);
-  return {grad_x, grad_weight};
+  return {grad_x, grad_weight, sums};
 }
 
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(pose_training, library) {
-  library.def("pointwise_forward(Tensor x, Tensor weight) -> Tensor");
-  library.def("pointwise_backward(Tensor grad, Tensor x, Tensor weight, bool wants_x) -> (Tensor, Tensor)");
+  library.def(
+      "pointwise_forward(Tensor x, Tensor? norm, int activation, Tensor weight, bool wants_moments, "
+      "bool in_pairs) -> (Tensor, Tensor)");
+  library.def(
+      "pointwise_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
+      "Tensor x, Tensor? norm, int activation, Tensor weight, bool wants_x, bool in_pairs) -> (Tensor, Tensor, Tensor)");
+  library.def("has_pairs() -> bool");
+}
+
+TORCH_LIBRARY_IMPL(pose_training, CompositeExplicitAutograd, library) {
+  library.impl("has_pairs", [] { return kHasPairs; });
 }
 
 TORCH_LIBRARY_IMPL(pose_training, CPU, library) {

@@ -19,6 +19,17 @@ namespace pose {
 constexpr int kSums = kLanes == 16 || (kLanes == 4 && kTile == 6) ? 24 : kLanes == 8 ? 12 : 9;
 constexpr int64_t kCached = 32 << 10;  // values of a block of pixels that stays in the second cache
 
+// Pixels of a block whose `ins` and `outs` values stay in the second cache.
+inline int64_t block_of(int64_t ins, int64_t outs, int64_t pixels) {
+  return std::min(std::max<int64_t>(kCached / (ins + outs), 4 * kSums), pixels);
+}
+
+// Calls `run(first, some)` for blocks of pixels.
+template <typename Run>
+inline void each_block(int64_t pixels, int64_t block, const Run& run) {
+  for (int64_t first = 0; first < pixels; first += block) run(first, std::min(block, pixels - first));
+}
+
 inline int64_t padded(int64_t columns) { return (columns + kLanes - 1) / kLanes * kLanes; }
 
 // Vectors of the next panel, of so many that are left: three where a last one would be alone.
@@ -66,23 +77,11 @@ inline void unpack(const Panels& panels, float* matrix) {
   });
 }
 
-// A tile: out (R, V vectors) = a (R, k) b (k, V vectors), times a factor and plus a term a column if there are `factors` and
-// `terms`, plus what is there if `add`. `width` columns are written.
+// Writes a tile's sums (R, V vectors), times a factor and plus a term a column if there are `factors` and `terms`, plus what
+// is there if `add`. `width` columns are written.
 template <int R, int V>
-inline void tile(const float* a, int64_t stride, const float* b, int64_t k, float* out, int64_t apart, int64_t width,
-                 bool add, const float* factors, const float* terms) {
-  Lanes sums[R][V] = {};
-  for (int64_t i = 0; i < k; ++i, b += V * kLanes) {
-    Lanes row[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) row[v] = load<Lanes>(b + v * kLanes);
-#pragma GCC unroll 24
-    for (int r = 0; r < R; ++r) {
-      const float value = a[r * stride + i];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sums[r][v] += value * row[v];
-    }
-  }
+inline void write_tile(Lanes (&sums)[R][V], float* out, int64_t apart, int64_t width, bool add, const float* factors,
+                       const float* terms) {
   if (factors)
     for (int v = 0; v < V; ++v) {
       const Lanes factor = load<Lanes>(factors + v * kLanes);
@@ -110,6 +109,25 @@ inline void tile(const float* a, int64_t stride, const float* b, int64_t k, floa
     std::memcpy(row, sums[r], sizeof(row));
     for (int64_t i = 0; i < width; ++i) out[r * apart + i] = add ? out[r * apart + i] + row[i] : row[i];
   }
+}
+
+// A tile: out (R, V vectors) = a (R, k) b (k, V vectors), written as above.
+template <int R, int V>
+inline void tile(const float* a, int64_t stride, const float* b, int64_t k, float* out, int64_t apart, int64_t width,
+                 bool add, const float* factors, const float* terms) {
+  Lanes sums[R][V] = {};
+  for (int64_t i = 0; i < k; ++i, b += V * kLanes) {
+    Lanes row[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) row[v] = load<Lanes>(b + v * kLanes);
+#pragma GCC unroll 24
+    for (int r = 0; r < R; ++r) {
+      const float value = a[r * stride + i];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sums[r][v] += value * row[v];
+    }
+  }
+  write_tile<R, V>(sums, out, apart, width, add, factors, terms);
 }
 
 // Calls `run` with the number of rows, 1 to R, as a constant of the compiler's.
@@ -186,24 +204,35 @@ inline void outer_panel(const float* a, int64_t stride, int64_t rows, const floa
     });
 }
 
+// Rows that lie a multiple of so many values apart share few places of the first cache: more than it keeps are copied.
+constexpr int64_t kCrowded = 64, kKept = 64;
+
 // Panels of (rows, columns) += a (pixels, rows)^T b (pixels, columns), whose own rows lie `stride` and `apart` values from
 // each other.
 inline void multiply_outer(const float* a, int64_t stride, int64_t rows, const float* b, int64_t apart, int64_t columns,
                            int64_t pixels, float* out) {
-  const int64_t whole = padded(columns), block = std::max<int64_t>(kCached / (rows + columns), 16);
-  std::vector<float> copy(whole == columns ? 0 : std::min(block, pixels) * whole);
+  const int64_t block = std::min(std::max<int64_t>(kCached / (rows + columns), 16), pixels);
+  const bool crowded = apart % kCrowded == 0 && block > kKept;
+  std::vector<float> copy(crowded || columns % kLanes ? block * 3 * kLanes : 0);
   for (int64_t p = 0; p < pixels; p += block) {
     const int64_t some = std::min(block, pixels - p);
     const float *up = a + p * stride, *from = b + p * apart;
-    int64_t step = apart;
-    if (whole != columns) {  // so that no vector reaches beyond the last row
-      for (int64_t i = 0; i < some; ++i) std::memcpy(copy.data() + i * whole, from + i * apart, columns * sizeof(float));
-      from = copy.data(), step = whole;
-    }
     each_panel(rows, columns, [&](int64_t first, int64_t width, int64_t place) {
-      if (width == 3 * kLanes) outer_panel<3>(up, stride, rows, from + first, step, some, out + place);
-      if (width == 2 * kLanes) outer_panel<2>(up, stride, rows, from + first, step, some, out + place);
-      if (width == kLanes) outer_panel<1>(up, stride, rows, from + first, step, some, out + place);
+      const float* values = from + first;
+      int64_t step = apart;
+      const int64_t own = std::min(width, columns - first);
+      if (crowded || own < width) {  // or so that no vector reaches beyond the last row
+        for (int64_t i = 0; i < some; ++i) {
+          float* to = copy.data() + i * width;
+          int64_t column = 0;
+          for (; column + kLanes <= own; column += kLanes) store(to + column, load<Lanes>(values + i * apart + column));
+          for (; column < width; ++column) to[column] = column < own ? values[i * apart + column] : 0.0f;
+        }
+        values = copy.data(), step = width;
+      }
+      if (width == 3 * kLanes) outer_panel<3>(up, stride, rows, values, step, some, out + place);
+      if (width == 2 * kLanes) outer_panel<2>(up, stride, rows, values, step, some, out + place);
+      if (width == kLanes) outer_panel<1>(up, stride, rows, values, step, some, out + place);
     });
   }
 }

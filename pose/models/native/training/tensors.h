@@ -10,6 +10,8 @@
 
 namespace pose {
 
+using at::Tensor;
+
 // An image as the operations read it: channels_last.
 inline at::Tensor last(const at::Tensor& x) {
   TORCH_CHECK(x.scalar_type() == at::kFloat && x.device().is_cpu() && x.dim() == 4, "needs float32 images on a CPU");
