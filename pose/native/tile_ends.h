@@ -59,6 +59,11 @@ inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows]
     uint8_t* y = panel.y_bytes + first * panel.pitch;
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row, y += panel.pitch) to_bytes.store<kCount>(y, sums[row]);
+    if (!panel.sums) return;
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 4
+      for (int part = 0; part < kCount; ++part) sums[row][part] = between(sums[row][part], low, high);
   } else {
     float* y = panel.y + first * panel.pitch;
 #pragma GCC unroll 16
@@ -72,7 +77,7 @@ inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows]
   for (int part = 0; part < kCount; ++part) {
     Lanes total = load<Lanes>(panel.sums + part * kLanes);
 #pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row) total += between(sums[row][part], low, high);
+    for (int row = 0; row < kRows; ++row) total += sums[row][part];
     store(panel.sums + part * kLanes, total);
   }
 }
