@@ -44,7 +44,7 @@ from pose.poses import Poses
 from pose.visualization import DRAWN_SCORE, draw_poses
 
 MANY_IMAGES = 500
-"""From so many pictures on native layers, which take a tenth of a second less for each, are worth compiling."""
+"""So many pictures make native layers worth compiling, which take a tenth of a second less for each."""
 
 
 def parse() -> argparse.Namespace:

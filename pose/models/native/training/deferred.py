@@ -98,7 +98,7 @@ class Deferred(NamedTuple):
     norm: Normalization
 
     def averages(self) -> Tensor:
-        """Of the normalized and activated features: (N, C)."""
+        """The averages of the normalized and activated features: (N, C)."""
         return DeferredPool.apply(self.raw, self.norm)
 
     def finish(self, shortcut: Tensor | None = None, wants_averages: bool = False) -> tuple[Tensor, Tensor]:
