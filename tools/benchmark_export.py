@@ -13,7 +13,7 @@ in PyTorch by native layers. They are timed as tools/benchmark.py says; a time i
 weights, through every format whose runtime is installed: milliseconds of one image with one thread, ratio to the static
 network, size, difference to PyTorch and, with --data, AP on a fixed part of a test set; where a format has them, banks
 in 8 bits as well. --files keeps files, and takes those that are there: converters take minutes. --forms compares, for
-formats, the ways to write a dynamic layer, see docs/deployment.md.
+formats, the ways to write a dynamic layer, see docs/benchmarks/runtimes.md.
 """
 
 from __future__ import annotations

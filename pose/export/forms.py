@@ -3,7 +3,7 @@
 With one image a kernel made for it is one kernel, and its layer an ordinary convolution whose weight is computed:
 runtimes fuse bias, activation and shortcut into it, which they do not do for batched matrix products. A free batch
 size is the business of :mod:`pose.export.batch_scan`. What is measured, by layer, is in docs/benchmarks/export.md, by
-runtime in docs/deployment.md.
+runtime in docs/benchmarks/runtimes.md.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ FORMS = {
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
-"""What each runtime is given: by measurement OpenVINO, ncnn, LiteRT and ExecuTorch (docs/deployment.md has the figures)
-and ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
+"""What each runtime is given: by measurement OpenVINO, ncnn, LiteRT, ExecuTorch and MNN (docs/benchmarks/runtimes.md) and
+ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
 
 
 BANKS = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pose.models.dynamic.folded import FoldedDynamicConv2d
 
 ROWS = 4
-"""Parts of a kernel that are mixed side by side: by measurement, see docs/deployment.md."""
+"""Parts of a kernel that are mixed side by side: by measurement, see docs/benchmarks/runtimes.md."""
 BLOCK = 32
 """Neighboring weights of a matrix that share a scale in ONNX Runtime."""
 LEVELS = 255
