@@ -31,8 +31,8 @@ FORMS = {
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
-"""What each runtime is given: by measurement OpenVINO, ncnn, LiteRT, ExecuTorch and MNN (docs/benchmarks/runtimes.md) and
-ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
+"""What each runtime is given: by measurement OpenVINO, ncnn, LiteRT, ExecuTorch and MNN (docs/benchmarks/runtimes.md)
+and ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
 
 
 BANKS = {

@@ -5,8 +5,8 @@
 
 Both normalisations of the first are over the batch. Q^T x is L channels wide, and the statistics of all that follows
 are functions of its sums and products over each image: m = M(x) Q^T x + d(x), one small matrix and shift an image, and
-nothing but Q^T x is kept for the backward pass. Layers of the dynamic branch and the averages that it reads are part of
-the operation, so that the gradient of x is written once.
+of what is L channels wide Q^T x alone is kept for the backward pass. Layers of the dynamic branch and the averages that
+it reads are part of the operation.
 """
 
 from __future__ import annotations
