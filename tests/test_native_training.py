@@ -181,6 +181,28 @@ def test_layers_learn_what_they_learn_in_torch(name, images, height, threads):
         close(mine.get_buffer(key).double(), value.double(), forward=True)
 
 
+@pytest.mark.parametrize("channels", [6, 24])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_images_of_other_channels_are_refused_as_torch_does(kernel, channels):
+    convs = [nn.Conv2d(12, 12, kernel, padding=kernel // 2, groups=12 if kernel > 1 else 1, bias=False)]
+    convs += [DynamicConv2d(12, 20, 1), DCDConv2d(12, 20, 1)] if kernel == 1 else []
+    for conv in convs:
+        block = use_native_training(ConvNormAct(conv, conv.out_channels, nn.ReLU())).train()
+        with pytest.raises(RuntimeError, match="channels|shapes cannot be multiplied"):
+            block(torch.randn(2, channels, 6, 7).to(memory_format=torch.channels_last))
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 3, 3), (1, 20, 6, 7), (2, 1, 6, 7)])
+def test_a_shortcut_of_another_shape_is_added_or_refused_as_torch_does(shape):
+    block = use_native_training(ConvNormAct(nn.Conv2d(12, 20, 1, bias=False), 20, nn.Identity())).train()
+    x, shortcut = torch.randn(2, 12, 6, 7), torch.randn(shape)
+    if shape[2:] == (3, 3):
+        with pytest.raises(RuntimeError, match="size of tensor"):
+            block(x, shortcut)
+        return
+    torch.testing.assert_close(block(x, shortcut), block(x) + shortcut)
+
+
 @pytest.mark.parametrize("kind", ["static", "dynamic", "dcd"])
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardswish])
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 2)])

@@ -60,10 +60,14 @@ def _adopt(form: type[Form], module: nn.Module) -> Form:
 
 
 def fits(module: nn.Module, x: Tensor | Deferred) -> bool:
-    """Whether a layer computes natively: in training mode, on a CPU, for float32 images, without autocast."""
+    """Whether a layer computes natively: in training mode, on a CPU, for float32 images, without autocast.
+
+    Not for images of another number of channels than its own, which its torch form refuses in words.
+    """
     x = x.raw if isinstance(x, Deferred) else x
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0
-    return module.training and plain and not torch.is_autocast_enabled("cpu")
+    own = getattr(module, "in_channels", getattr(module, "num_features", None))
+    return module.training and plain and own in (None, x.shape[1]) and not torch.is_autocast_enabled("cpu")
 
 
 class NativeTrainedConv(NativeTrained):
@@ -112,6 +116,8 @@ class NativeTrainedConv2d(NativeTrainedConv, nn.Conv2d):
 
 def finish(deferred: Deferred, shortcut: Tensor | None, pool_cache: PoolCache) -> Tensor:
     """Normalized features plus a shortcut, their averages left in the network's cache."""
+    if shortcut is not None and shortcut.shape != deferred.raw.shape:
+        return shortcut + deferred.finish()[0]  # as torch adds them, or refuses to
     y, averages = deferred.finish(shortcut, pool_cache.wanted)
     if pool_cache.wanted:
         pool_cache.put(y, averages)
