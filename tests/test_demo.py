@@ -248,7 +248,8 @@ def test_a_detector_by_file(demo, tmp_path, monkeypatch):
 
     monkeypatch.setattr("pose.inference.command_line.load_detector", load)
     assert demo(write_image(tmp_path / "in/a.jpg"), "--detector", "some", "--detector-weights", "w.pth")[0] == 0
-    assert asked == [("some", "w.pth", None, "cpu", "person", None, None)]
+    ((*given, native),) = asked
+    assert given == ["some", "w.pth", None, "cpu", "person", None] and isinstance(native, bool)  # as the network's
     assert [record["box_score"] for record in results(tmp_path / "out")] == [0.75, 0.5]
 
 
