@@ -101,7 +101,8 @@ def main() -> int:
     seen: Counter[str] = Counter()
 
     def draw(frame: Frame, poses: Poses) -> np.ndarray:
-        seen.update(persons=len(poses), joints=int((poses.keypoints[..., 2] > threshold).sum()))
+        drawn_joints = poses.keypoints[..., 2] > threshold
+        seen.update(found=len(poses), persons=int(drawn_joints.any(1).sum()), joints=int(drawn_joints.sum()))
         return draw_poses(frame.image, poses, threshold)
 
     with ExitStack() as stack:
@@ -125,7 +126,7 @@ def main() -> int:
     if predictor.detector is whole_image and arguments.boxes is None:
         print("each whole picture was taken for one person: give --detector shipped to find persons, or --boxes")
     counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
-    hint = "" if seen["joints"] or not seen["persons"] else ": lower --threshold, or train longer"
+    hint = "" if seen["joints"] or not seen["found"] else ": lower --threshold, or train longer"
     print(f"drawn: {drawn} ({counts} above {threshold:g}{hint})")
     if video and drawn.suffix not in BROWSER_SUFFIXES:
         print("browsers cannot play that: --video-format webm or --html makes what they can")
