@@ -5,6 +5,7 @@ import torch
 from test_export import HEAD, NETWORKS, network_of, settings_of
 
 from pose.errors import MissingExtra
+from pose.export.errors import ExportError
 from pose.export.formats import export_file
 from pose.export.registry import FORMATS
 from pose.runtimes.files import open_file
@@ -20,6 +21,9 @@ def test_a_network_is_written_and_answers_the_same(tmp_path, name, network):
         difference = export_file(network_of(settings), settings, path, name)
     except MissingExtra as error:
         pytest.skip(str(error))
+    except ExportError as error:  # without a channel residual, as docs/deployment.md says
+        assert (name, network) == ("native", "condconv") and "has no native form" in str(error)
+        return
     assert all(part.exists() for part in FORMATS[name].paths(path))
     assert difference is None and not FORMATS[name].checked or difference <= 1e-4
 
