@@ -45,7 +45,8 @@ def test_mixing_is_exact_and_shares_keep_their_sum(arithmetic, data):
     arithmetic.mix_bytes(*arguments)
     whole = found.view(np.uint8)[:count].astype(np.int64)
     np.testing.assert_array_equal(out, whole @ bank.astype(np.int64))
-    np.testing.assert_allclose(whole * unit.value, shares, atol=0.006 * shares.max())
+    most = unit.value / 2 * (1 + count * whole.max() / whole.sum())  # its own rounding, and a part of the sum's
+    np.testing.assert_allclose(whole * unit.value, shares, atol=1.01 * most)
     np.testing.assert_allclose(whole.sum() * unit.value, shares.sum(), rtol=1e-5)
 
 

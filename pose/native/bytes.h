@@ -41,6 +41,21 @@ inline Counts dot(Counts sums, uint32_t four, const int8_t* from) {
 #endif
 }
 
+#if defined(__AVX512BW__)
+// The same of four unsigned bytes in each lane, and four signed ones.
+inline Counts dot(Counts sums, Counts four, Counts own) {
+#if defined(__AVX512VNNI__)
+  return (Counts)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)four, (__m512i)own);
+#else
+  const __m512i pairs = _mm512_maddubs_epi16((__m512i)four, (__m512i)own);
+  return sums + (Counts)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#endif
+}
+#endif
+
+inline Lanes to_lanes(Counts sums) { return __builtin_convertvector(sums, Lanes); }
+inline Lanes to_lanes(Lanes sums) { return sums; }
+
 // The shares of an image's kernels as bytes, four kernels in a word, the last word filled up with zeros, and what one is
 // worth: they add up to what the shares do. Two neighbours are at most 258 together, for products with up to 127.
 struct ByteShares {
