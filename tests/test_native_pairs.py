@@ -1,6 +1,7 @@
 """Arithmetic in bfloat16 of native layers: against torch's rounding and plain products, where it runs and where not."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pose.export.errors import ExportError
 from pose.export.formats import export_file
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.layers import ConvNormAct
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
 from pose.native.program import Program, Step
 from pose.native.program_file import add_details, load_program, save_program
@@ -180,3 +182,18 @@ def test_what_does_not_fit_is_refused(number, place, change):
     steps[number] = Step(steps[number].kind, steps[number].numbers, tuple(constants))
     with pytest.raises(RuntimeError, match="another size or type"):
         Program(steps)
+
+
+@torch.no_grad()
+def test_a_program_runs_in_several_threads_of_the_caller_at_once():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 40, 3, padding=1), nn.Conv2d(40, 40, 5, padding=2, groups=40), DynamicConv2d(40, 33, 1)]
+    network = nn.Sequential(*(ConvNormAct(conv, conv.out_channels, nn.ReLU()) for conv in layers)).eval()
+    images = np.random.default_rng(0).normal(size=(16, 24, 20, 3)).astype(np.float32)
+    steps = deploy(network, bank_dtype=torch.int8).steps()
+    for form in (steps, round_program(steps, images, 9.0), pair_program(steps)):
+        program = Program(form)
+        alone = program.run(images)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda n, run=program.run: run(images[n : n + 1], 1 + n % 2), range(16)))
+        np.testing.assert_allclose(np.concatenate(found), alone, rtol=0, atol=1e-4 * np.abs(alone).max())

@@ -10,7 +10,7 @@
 
 #include "lanes.h"
 
-#if defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -56,6 +56,9 @@ inline Counts dot(Counts sums, Counts four, Counts own) {
 inline Lanes to_lanes(Counts sums) { return __builtin_convertvector(sums, Lanes); }
 inline Lanes to_lanes(Lanes sums) { return sums; }
 
+// Products that are added up in 32 bits at most: so no sum overflows.
+constexpr int64_t kMostByteProducts = 65536;
+
 // The shares of an image's kernels as bytes, four kernels in a word, the last word filled up with zeros, and what one is
 // worth: they add up to what the shares do. Two neighbours are at most 258 together, for products with up to 127.
 struct ByteShares {
@@ -79,6 +82,37 @@ struct ByteShares {
       sum += byte;
     }
     unit = total / static_cast<float>(sum);
+  }
+};
+
+// The same as bytes that add up to 256 at most, none above 255: so a mixture of bytes, divided by 256, is a byte. What rounding
+// leaves goes to those that it took most from. `unit` is what a mixture's byte is worth.
+struct ByteParts {
+  std::vector<uint32_t> words;
+  float unit = 0;
+
+  explicit ByteParts(const std::vector<float>& shares) : words((shares.size() + 3) / 4) {
+    float total = 0;
+    for (const float share : shares) total += share;
+    unit = total;  // what is not a number stays so
+    if (!(total > 0) || !std::isfinite(total)) return;
+    std::vector<int64_t> parts(shares.size());
+    std::vector<float> left(shares.size());
+    int64_t sum = 0;
+    for (size_t k = 0; k < shares.size(); ++k) {
+      const float exact = std::clamp(shares[k] / total * 256.0f, 0.0f, 255.0f);
+      parts[k] = static_cast<int64_t>(exact);
+      left[k] = parts[k] < 255 ? exact - static_cast<float>(parts[k]) : -1.0f;
+      sum += parts[k];
+    }
+    for (; sum < 256; ++sum) {
+      const size_t most = std::max_element(left.begin(), left.end()) - left.begin();
+      if (left[most] < 0) break;  // a single kernel has 255
+      ++parts[most];
+      left[most] = -1.0f;
+    }
+    for (size_t k = 0; k < shares.size(); ++k) words[k / 4] |= static_cast<uint32_t>(parts[k]) << 8 * (k % 4);
+    unit = total * 256.0f / static_cast<float>(sum);
   }
 };
 

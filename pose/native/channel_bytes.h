@@ -127,10 +127,13 @@ inline Pixel load_pixel(const uint8_t* from, int64_t some) {
 }
 
 inline void store_pair(Pixel own, Pixel next, uint8_t* to) {
-  const Pixel low = __builtin_shufflevector(own, next, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  const Pixel high = __builtin_shufflevector(own, next, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#if defined(__SSE2__)
+  const __m128i low = _mm_unpacklo_epi8((__m128i)own, (__m128i)next), high = _mm_unpackhi_epi8((__m128i)own, (__m128i)next);
   std::memcpy(to, &low, kPanel);
   std::memcpy(to + kPanel, &high, kPanel);
+#else
+  for (int i = 0; i < kPanel; ++i) to[2 * i] = own[i], to[2 * i + 1] = next[i];
+#endif
 }
 
 // Pairs of neighbours, (entries, 16, 2), of a row of pixels `pitch` apart with `side` zeros before it and after; no row: of
@@ -143,11 +146,13 @@ void fill_ring(const uint8_t* row, int64_t columns, int64_t pitch, int64_t some,
     return inside ? load_pixel<kWhole>(row + (j - side) * pitch, some) : Pixel{} + zero;
   };
   const int64_t first = row ? std::min((side + step - 1) / step, entries) : entries;  // both pixels lie inside from there
-  const int64_t last = std::clamp((side + columns - 2) / step + 1, first, entries);   // to there
+  const int64_t reach = side + columns - 2;  // where the last pair begins, if there is one
+  const int64_t last = reach < 0 ? first : std::clamp(reach / step + 1, first, entries);  // to there
   for (int64_t entry = 0; entry < first; ++entry) store_pair(at(entry * step), at(entry * step + 1), to + entry * 2 * kPanel);
-  const uint8_t* from = row + (first * step - side) * pitch;
-  for (int64_t entry = first; entry < last; ++entry, from += step * pitch)
+  for (int64_t entry = first; entry < last; ++entry) {
+    const uint8_t* const from = row + (entry * step - side) * pitch;
     store_pair(load_pixel<kWhole>(from, some), load_pixel<kWhole>(from + pitch, some), to + entry * 2 * kPanel);
+  }
   for (int64_t entry = last; entry < entries; ++entry) store_pair(at(entry * step), at(entry * step + 1), to + entry * 2 * kPanel);
 }
 

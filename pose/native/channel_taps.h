@@ -3,7 +3,7 @@
 // Sixteen channels are taken at a time. Two neighbouring taps of a row lie together, a zero beside an odd last one: a pair
 // of taps times a pair of pixels is a product of 16 bits. Pairs belong to two groups in turn; each group is added up in 16
 // bits, which is exact since its positive weights are at most 128 together, and so are its negative ones. So every
-// processor answers alike.
+// processor has the same sums.
 
 #pragma once
 
@@ -148,6 +148,8 @@ inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) 
     Counts bits;
     std::memcpy(&bits, &rounded, sizeof(bits));
     bits -= base;
+    bits = bits > 127 ? Counts{} + 127 : bits;  // of what is not a number
+    bits = bits < -127 ? Counts{} - 127 : bits;
     std::memcpy(whole + tap * kPanel, &bits, sizeof(bits));
     left = value - __builtin_convertvector(bits, Lanes);
   });

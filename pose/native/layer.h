@@ -37,6 +37,7 @@ class Layer {
   virtual bool adds() const { return convolves(); }  // a shortcut, so that it can end a block
   virtual Form takes(int64_t) const { return {}; }  // how it would have an image of so many pixels
   virtual bool gives_bytes() const { return false; }
+  virtual bool gives_planes(Order) const { return convolves(); }  // of an image that lies so
 };
 
 // How a layer meets an image and what follows.
@@ -60,6 +61,9 @@ struct Shape {
     const bool large = pixels * inputs > 8 * kCached;
     return {depthwise && inputs % kPanel == 0 && by_planes(geometry, large ? kPlanes : kPixels) ? kPlanes : kPixels};
   }
+
+  // Whether a layer of float32 can leave planes of an image that lies so: a depthwise one where it goes by planes itself.
+  bool gives_planes(Order from) const { return !depthwise || by_planes(geometry, from); }
 
   Image after(const Image& x) const {
     check(x);

@@ -16,6 +16,18 @@ void mix_bytes(const int8_t* bank, int64_t size, const float* shares, int64_t co
   *unit = found.unit;
 }
 
+// A bank of bytes (words of shares, taps, inputs, 16, 4) mixed by shares to a block of `size` values; also the shares' bytes
+// and what one is worth. 0 where its mixtures would not be added up exactly.
+int64_t mix_block(const int8_t* bank, int64_t taps, int64_t inputs, const float* shares, int64_t count, const float* levels,
+                  const float* scale, const float* bias, float* block, uint32_t* words, float* unit) {
+  const pose::ByteParts parts(std::vector<float>(shares, shares + count));
+  if (!pose::mixes_exactly(bank, static_cast<int64_t>(parts.words.size()) * taps, inputs)) return 0;
+  pose::mix_block(bank, taps, inputs, parts, {levels[0], levels[1]}, scale, bias, block);
+  std::copy(parts.words.begin(), parts.words.end(), words);
+  *unit = parts.unit;
+  return 1;
+}
+
 void multiply_bytes(const int8_t* matrix, int64_t outputs, const float* vector, int64_t inputs, const float* scales,
                     float* out) {
   const auto columns = pose::column_sums(matrix, outputs / 16, (inputs + 3) / 4);
