@@ -21,9 +21,9 @@ from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.layers import ConvNormAct
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
-from pose.native.program import Program, Step
+from pose.native.program import Program, Step, in_order
 from pose.native.program_file import add_details, load_program, save_program
-from pose.native.rounding import round_program
+from pose.native.rounding import is_convolution, is_depthwise, round_program
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -144,7 +144,9 @@ def test_a_processor_without_it_refuses_to_write_and_to_open(network, tmp_path, 
     project = write_project(tmp_path / "project")
     arguments = [project / "tiny.py", project / "tiny.pth", "--bfloat16"]
     assert run_tool("export.py", *arguments)[0] == 2
-    assert run_tool("export.py", *arguments, "--format", "native", "--int8")[0] == 2
+    with pytest.raises(ExportError, match="no instructions for bfloat16"):
+        crops = torch.randn(2, 3, *reversed(config.data.input_size))
+        export_file(model, config, tmp_path / "c.native", "native", bfloat16=True, calibration_crops=crops)
 
 
 def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_path, monkeypatch):
@@ -163,6 +165,23 @@ def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_pa
     (found,), (before,) = (open_file(tmp_path / f"{name}.native")(x.numpy()) for name in "ab")
     assert np.square(found - expected).mean() < 0.01 * expected.var()
     assert 0 < np.square(found - before).mean() < 0.02**2 * expected.var()
+
+
+@torch.no_grad()
+def test_what_8_bits_would_spoil_is_in_bfloat16(network, tmp_path, monkeypatch):
+    for module in "runtimes", "export.writers":
+        monkeypatch.setattr(f"pose.{module}.native.has_pairs", lambda: True)
+    model, config = network
+    crops = torch.randn(4, 3, *reversed(config.data.input_size))
+    options = dict(bank="int8", calibration_crops=crops)
+    export_file(model, config, tmp_path / "a.native", "native", bfloat16=True, **options)
+    export_file(model, config, tmp_path / "b.native", "native", **options)
+    both, alone = (list(in_order(load_program(tmp_path / f"{name}.native")[0])) for name in "ab")
+    assert [step.in_bytes for step in both] == [step.in_bytes for step in alone] and is_in_pairs(both)
+    convolutions = [step for step in both if is_convolution(step) and not is_depthwise(step)]
+    assert all(step.in_bytes for step in convolutions)
+    expected, (found,) = model(crops).numpy(), open_file(tmp_path / "a.native")(crops.numpy())
+    assert np.square(found - expected).mean() < 0.03 * expected.var()
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,10 @@ struct FourteenBits {
       unit += values[i];  // what is not a number stays so
     }
     unit = std::isfinite(unit) ? largest / 8191.0f : unit;
+    const float inverse = largest > 0 && std::isfinite(unit) ? 1.0f / unit : 0.0f;
     for (int64_t i = 0; i < 4 * static_cast<int64_t>(high.size()); ++i) {
-      const bool zero = i >= count || !(largest > 0) || !std::isfinite(unit);
-      const auto whole = static_cast<uint32_t>(8192 + (zero ? 0 : std::lround(values[i] / unit)));
+      const float value = i < count && inverse > 0 ? values[i] * inverse : 0.0f;
+      const auto whole = static_cast<uint32_t>(value + 8192.5f);
       high[i / 4] |= (whole >> 7 & 127) << 8 * (i % 4);
       low[i / 4] |= (whole & 127) << 8 * (i % 4);
     }

@@ -27,6 +27,8 @@ struct StaticLayer : Layer {
   Form takes(int64_t pixels) const override { return shape.takes(pixels); }
   bool gives_bytes() const override { return !shape.depthwise; }
   bool gives_planes(Order from) const override { return shape.gives_planes(from); }
+  bool is_point() const override { return shape.is_point(); }
+  const Geometry* channelwise() const override { return shape.channelwise(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -59,6 +61,7 @@ struct ByteLayer : Layer {
   Image shape_after(const Image& x) const override { return shape.after(x); }
   Form takes(int64_t) const override { return {kPixels, levels}; }
   bool gives_bytes() const override { return true; }
+  bool is_point() const override { return shape.is_point(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -79,6 +82,7 @@ struct ByteChannelsLayer : Layer {
   Image shape_after(const Image& x) const override { return shape.after(x); }
   Form takes(int64_t) const override { return byte_channels_form(shape, levels); }
   bool gives_bytes() const override { return true; }
+  const Geometry* channelwise() const override { return shape.channelwise(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -95,6 +99,7 @@ struct PairLayer : Layer {
 
   Image shape_after(const Image& x) const override { return shape.after(x); }
   bool gives_bytes() const override { return true; }
+  bool is_point() const override { return shape.is_point(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);

@@ -110,7 +110,8 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
   const bool plain = inner == channels && taps == 1 && g.stride[0] == 1 && g.stride[1] == 1;
   const int64_t words = taps * inner / kTogether;
   const int64_t parts = kTogether > 1 && has_amx() ? tile_parts(words) : 0;  // by AMX, if there are any
-  const bool strided = kHasStrided && (plain || parts) && kernels.pitch == kPanel && !kernels.more;
+  const bool worth_copying = parts || (kTogether == 1 && outputs > kPanel);
+  const bool strided = kHasStrided && (plain || worth_copying) && kernels.pitch == kPanel && !kernels.more;
   const int64_t panel_size = (kBytes ? 2 * kPanel : 0) + words * kPanel;
   const int64_t panels = panels_of(outputs), padded = panels * kPanel;
 
@@ -121,7 +122,8 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
   float* const out = to_bytes ? nullptr : y.data;
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
-  const auto bytes_each = static_cast<int64_t>(channels * g.stride[1] * sizeof(Value) + outputs * (to_bytes ? 1 : 4));
+  const int64_t values_each = strided && !plain ? taps * inner : channels * g.stride[1];
+  const auto bytes_each = static_cast<int64_t>(values_each * sizeof(Value) + outputs * (to_bytes ? 1 : 4));
   const int64_t most = std::max<int64_t>(4 * kCached / bytes_each, 16 * kTile);
   const int64_t blocks = (pixels + most - 1) / most, block = (pixels + blocks - 1) / blocks;
   const int64_t share = std::max<int64_t>(panels / threads(), 1);
@@ -166,7 +168,7 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
           copied.resize((count * stride + kTogether - 1) / kTogether);
           auto* const to_copy = reinterpret_cast<Value*>(copied.data());
           for (int64_t i = 0; i < count * taps; ++i)
-            std::memcpy(to_copy + i * inner, addresses[i], inner * sizeof(Value));
+            copy_bytes(addresses[i], inner * static_cast<int64_t>(sizeof(Value)), to_copy + i * inner);
           source = to_copy;
         }
         Panel panel;

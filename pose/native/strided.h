@@ -30,6 +30,15 @@ struct Strided {
 };
 
 #if defined(__AVX512BW__)
+// Copies a few bytes, so many that a call would take longer.
+inline void copy_bytes(const void* from, int64_t count, void* to) {
+  const auto* source = static_cast<const char*>(from);
+  auto* target = static_cast<char*>(to);
+  for (; count >= 64; count -= 64, source += 64, target += 64) _mm512_storeu_si512(target, _mm512_loadu_si512(source));
+  const auto rest = static_cast<__mmask64>((uint64_t{1} << count) - 1);
+  _mm512_mask_storeu_epi8(target, rest, _mm512_maskz_loadu_epi8(rest, source));
+}
+
 // What a word of a pixel, in all lanes, and a row of weights add to sums.
 struct FloatWords {
   using Sum = Lanes;
@@ -141,6 +150,8 @@ inline void multiply_tiles_strided(const Strided& product, int64_t count, int64_
     multiply_some_strided<Words, kStridedTile>(product, count, first, next - first, ahead, step);
   }
 }
+#else
+inline void copy_bytes(const void* from, int64_t count, void* to) { std::memcpy(to, from, count); }
 #endif
 
 }  // namespace pose
