@@ -101,17 +101,17 @@ inline void make_pairs(const float* panel, int64_t taps, int64_t channels, uint1
     for (int16_t i = 0; i < 16; ++i) order[2 * i] = i, order[2 * i + 1] = static_cast<int16_t>(16 + i);
     const __m512i both = _mm512_load_si512(order);
     for (int64_t row = 0; row < taps * channels; row += 2, to += 32)
-      _mm512_storeu_si512(to, _mm512_permutexvar_epi16(both, as_bfloat16(panel + row * 16, panel + (row + 1) * 16)));
+      _mm512_storeu_si512(to, _mm512_permutexvar_epi16(both, as_bfloat16(panel + row * kPanel, panel + (row + 1) * kPanel)));
     return;
   }
 #endif
   for (int64_t tap = 0; tap < taps; ++tap)
     for (int64_t c = 0; c < channels; c += 2)
-      for (int64_t part = 0; part < 16; part += kLanes, to += 2 * kLanes) {
-        const float* const row = panel + (tap * channels + c) * 16 + part;
+      for (int64_t part = 0; part < kPanel; part += kLanes, to += 2 * kLanes) {
+        const float* const row = panel + (tap * channels + c) * kPanel + part;
         Bits low, high = {};
         std::memcpy(&low, row, sizeof(low));
-        if (c + 1 < channels) std::memcpy(&high, row + 16, sizeof(high));
+        if (c + 1 < channels) std::memcpy(&high, row + kPanel, sizeof(high));
         const Bits both = to_bfloat16(low) | to_bfloat16(high) << 16;
         std::memcpy(to, &both, sizeof(both));
       }
