@@ -65,7 +65,8 @@ def export_file(
         output: ``heatmaps``, or ``keypoints`` where the format has them.
         bank: One of the format's ``banks``: the precision of dynamic layers' kernels; of a static network nothing.
         calibration_crops: Normalized crops (N, 3, H, W) that set the ranges of a file of 8 bits; None for float32.
-        bfloat16: Whether native layers compute in bfloat16, on processors that do.
+        bfloat16: Whether native layers compute in bfloat16, on processors that do; with calibration crops those that
+            stay out of 8 bits.
         accept: Takes the file before it has its name, and raises a PoseError to refuse it.
 
     Returns:
@@ -105,7 +106,9 @@ def export_file(
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     with saving(path, kind.paths(path)) as made:
         try:
-            if calibration_crops is not None:
+            if calibration_crops is not None and bfloat16:
+                writer.write_int8(network, x, calibration_crops, made, bfloat16=True)
+            elif calibration_crops is not None:
                 writer.write_int8(network, x, calibration_crops, made)
             elif bfloat16:
                 writer.write_bfloat16(network, made)
