@@ -1,8 +1,25 @@
 // What tests call of the arithmetic of native training; compiled for several processors.
 
-#include "pair_products.h"
+#include "matrix_tiles.cpp"
+#include "pair_products.cpp"
+#include "row_products.cpp"
+#include "rows.cpp"
 
 using namespace pose;
+
+namespace {
+
+struct Rounded {
+  std::vector<uint16_t> halves;
+
+  Rounded(const float* values, int64_t pixels, int64_t channels) : halves(left_size(pixels, channels)) {
+    convert({values, false}, pixels * channels, {halves.data(), true});
+  }
+
+  Left left() const { return {nullptr, halves.data()}; }
+};
+
+}  // namespace
 
 extern "C" {
 // Pixels (count, C) times a matrix (C, outputs) in pairs, times `factors` and plus `terms` (whole vectors) and what is there.
@@ -11,17 +28,19 @@ void multiply_in_pairs(const float* pixels, int64_t count, int64_t channels, con
   std::vector<float> packed(panels_size(channels, outputs));
   std::vector<uint32_t> words;
   const Factor factor = factor_of(pack(matrix, channels, outputs, outputs, 1, packed.data()), true, words);
-  multiply(pixels, count, factor, y, true, factors, terms);
+  multiply(Rounded(pixels, count, channels).left(), count, factor, y, true, factors, terms);
 }
 
 // (rows, columns) += a (count, rows)^T b (count, columns) in pairs of pixels.
 void multiply_outer_in_pairs(const float* a, int64_t rows, const float* b, int64_t columns, int64_t count, float* out) {
   std::vector<float> panels(panels_size(rows, columns));
-  multiply_outer(a, rows, b, columns, count, panels.data(), true);
+  multiply_outer(Rounded(a, count, rows).left(), rows, Rounded(b, count, columns).left(), columns, count, panels.data());
   std::vector<float> sums(rows * columns);
   unpack({rows, columns, panels.data()}, sums.data());
   for (int64_t i = 0; i < rows * columns; ++i) out[i] += sums[i];
 }
 
+// Whether the products are by matrix tiles.
+int by_matrix_tiles() { return has_matrix_tiles(); }
 int64_t lanes() { return kLanes; }
 }

@@ -25,7 +25,10 @@ from torch import nn
 from pose.models.native.training.operations import PoolCache
 from pose.native.library import COMMON_FLAGS, Library, NativeError
 
-SOURCES = ("norm.cpp", "mixing.cpp", "depthwise.cpp", "pointwise.cpp", "decomposed.cpp", "branch.cpp")
+SOURCES = (
+    *("norm.cpp", "mixing.cpp", "depthwise.cpp", "pointwise.cpp", "decomposed.cpp", "branch.cpp"),  # torch's operations
+    *("rows.cpp", "row_products.cpp", "pair_products.cpp", "matrix_tiles.cpp"),  # what they call
+)
 
 TRAINING = Library(
     tuple(Path(__file__).with_name(name) for name in SOURCES),

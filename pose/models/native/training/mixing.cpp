@@ -1,6 +1,6 @@
 // Attention and pointwise convolution with mixed kernels in a training step on a CPU, forward and backward.
 //
-// Images are channels_last float32. Every image is a thread's, and sums over images are added up in their order: the
+// Images are channels_last, kernels float32. Every image is a thread's, and sums over images are added up in their order: the
 // results do not depend on the number of threads, but for the bank's gradient.
 
 #include <ATen/TensorOperators.h>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "normalized.h"
-#include "pair_products.h"
+#include "row_tiles.h"
 
 namespace {
 
@@ -85,42 +85,40 @@ void mix_back(const float* bank, int64_t count, int64_t width, const float* shar
 }
 
 // Pointwise convolution by kernels that are mixed from a bank (K, C_out, C_in, 1, 1) by an attention (N, K); with it, if
-// wanted, the moments of y.
+// wanted, the moments of y, which is in bfloat16 if `half`.
 std::tuple<Tensor, Tensor> mixed_forward(const Tensor& input, const std::optional<Tensor>& norm, int64_t activation,
                                          const Tensor& attention, const Tensor& bank, bool wants_moments,
-                                         bool in_pairs) {
+                                         bool in_pairs, bool half) {
   const Features x(input, norm, activation);
   const Tensor mixture = attention.contiguous(), kernels = bank.contiguous();
   const int64_t images = x.images, ins = x.channels, pixels = x.pixels;
   const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(ins, outs);
   const int64_t block = block_of(ins, outs, pixels);
-  Tensor y = at::empty({images, outs, input.size(2), input.size(3)}, x.x.options(), at::MemoryFormat::ChannelsLast);
-  const Moments moments(y, wants_moments);
+  const Output y({images, outs, input.size(2), input.size(3)}, x.x, wants_moments, half);
   const float* shares = mixture.const_data_ptr<float>();
-  float* out = y.mutable_data_ptr<float>();
   std::vector<float> packed(count * size);  // to mix panels is to mix kernels
   for (int64_t k = 0; k < count; ++k)
     pack(kernels.const_data_ptr<float>() + k * outs * ins, ins, outs, 1, ins, packed.data() + k * size);
   at::parallel_for(0, (images + kTogether - 1) / kTogether, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * size), scratch(x.scratch(block));
+    std::vector<float> mixed(kTogether * size);
     std::vector<uint32_t> words;
+    Scratch scratch;
     for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether)
       with_rows<kTogether>(std::min(kTogether, images - first), [&](auto some) {
         mix_for<decltype(some)::value>(packed.data(), count, size, shares + first * count, mixed.data());
         for (int64_t n = first; n < first + some; ++n) {
           const Factor factor = factor_of({ins, outs, mixed.data() + (n - first) * size}, in_pairs, words);
-          Moments::Image counted(moments, n);
+          Output::Image image(y, n);
           each_block(pixels, block, [&](int64_t pixel, int64_t few) {
-            float* to = out + (n * pixels + pixel) * outs;
-            ask_for(to, few * outs);
-            multiply(x.read(n, pixel, few, scratch.data()), few, factor, to);
-            counted.add(to, few);
+            float* to = image.block(pixel, few);
+            multiply(x.left(n, pixel, few, in_pairs, scratch), few, factor, to);
+            image.done(pixel, few, to);
           });
-          counted.finish();
+          image.end();
         }
       });
   });
-  return {y, moments.parts};
+  return {y.y, y.moments};
 }
 
 // The gradients of images, attention and bank, and the sums of the images' normalisation; the kernels are mixed again.
@@ -137,20 +135,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, co
   const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(outs, ins);
   const int64_t groups = (images + kTogether - 1) / kTogether, block = block_of(ins, outs, pixels);
   const int64_t parts = std::min<int64_t>(groups, at::get_num_threads());
-  Tensor grad_x = at::empty_like(x.x), grad_attention = at::empty_like(mixture), grad_bank = at::empty_like(kernels);
+  const InputGradient grad_x(x);
+  Tensor grad_attention = at::empty_like(mixture), grad_bank = at::empty_like(kernels);
   Tensor added = plain({parts, count, size}, x.x).zero_();
-  const Tensor counts = x.gradient_sums();
   const float* shares = mixture.const_data_ptr<float>();
-  float *out = grad_x.mutable_data_ptr<float>(), *to_shares = grad_attention.mutable_data_ptr<float>();
+  float* to_shares = grad_attention.mutable_data_ptr<float>();
   float* sums = added.mutable_data_ptr<float>();
   std::vector<float> packed(count * size);
   for (int64_t k = 0; k < count; ++k)
     pack(kernels.const_data_ptr<float>() + k * outs * ins, outs, ins, ins, 1, packed.data() + k * size);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * size), own(kTogether * size), gradients(above.scratch(block));
-    std::vector<float> values(x.scratch(block));
+    std::vector<float> mixed(kTogether * size), own(kTogether * size);
     std::vector<uint32_t> words;
-    Sums<2> counted(x.rows);
+    Scratch gradients, values;
+    InputGradient::Writer writer(grad_x);
     for (int64_t part = begin; part < end; ++part) {
       const int64_t stop = std::min((part + 1) * groups / parts * kTogether, images);
       for (int64_t first = part * groups / parts * kTogether; first < stop; first += kTogether)
@@ -160,17 +158,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, co
           std::fill(own.begin(), own.end(), 0.0f);
           for (int64_t n = first; n < first + some; ++n) {
             const Factor factor = factor_of({outs, ins, mixed.data() + (n - first) * size}, in_pairs, words);
-            if (x.normalizes()) counted.to = counts.mutable_data_ptr<double>() + n * 2 * ins;
+            writer.begin(n);
             each_block(pixels, block, [&](int64_t pixel, int64_t few) {
-              const float* up = above.read(n, pixel, few, gradients.data());
-              float* to = out + (n * pixels + pixel) * ins;
-              ask_for(to, few * ins);
-              multiply_outer(up, outs, x.read(n, pixel, few, values.data()), ins, few, own.data() + (n - first) * size,
-                             in_pairs);
+              const Left up = above.left(n, pixel, few, in_pairs, gradients);
+              multiply_outer(up, outs, x.left(n, pixel, few, in_pairs, values), ins, few, own.data() + (n - first) * size);
+              float* to = writer.block(n, pixel, few);
               multiply(up, few, factor, to);
-              if (x.normalizes()) x.count(n, pixel, few, to, nullptr, counted);
+              writer.done(n, pixel, few, to);
             });
-            counted.fold();
+            writer.end();
           }
           mix_back<decltype(some)::value>(packed.data(), count, size, share, own.data(), to_shares + first * count,
                                           sums + part * count * size);
@@ -180,7 +176,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, co
   const Tensor whole = parts == 1 ? added[0] : added.sum(0);
   for (int64_t k = 0; k < count; ++k)
     unpack({outs, ins, whole.const_data_ptr<float>() + k * size}, grad_bank.mutable_data_ptr<float>() + k * outs * ins);
-  return {grad_x, grad_attention, grad_bank, counts};
+  return {grad_x.grad, grad_attention, grad_bank, grad_x.sums};
 }
 
 }  // namespace
@@ -194,7 +190,7 @@ TORCH_LIBRARY_FRAGMENT(pose_training, library) {
       "float temperature, bool softmax) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "mixed_forward(Tensor x, Tensor? norm, int activation, Tensor attention, Tensor bank, bool wants_moments, "
-      "bool in_pairs) -> (Tensor, Tensor)");
+      "bool in_pairs, bool half) -> (Tensor, Tensor)");
   library.def(
       "mixed_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
       "Tensor x, Tensor? norm, int activation, Tensor attention, Tensor bank, bool in_pairs) "

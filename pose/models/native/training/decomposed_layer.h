@@ -8,7 +8,7 @@
 #include "assembled.h"
 #include "normalized.h"
 #include "latent.h"
-#include "pair_products.h"
+#include "row_products.h"
 
 namespace pose {
 
