@@ -12,7 +12,7 @@ namespace pose {
 struct Assembled {
   int64_t ins, outs, size, width;
   const float *p, *q;  // (outs, L) and (L, ins)
-  std::vector<float> turned, enter, core, e, packed, bias, rows, grad_e, product, square;
+  FloatLines turned, enter, core, e, packed, bias, rows, grad_e, product, square;
 
   Assembled(int64_t ins_, int64_t outs_, int64_t size_, const float* p_, const float* q_)
       : ins(ins_), outs(outs_), size(size_), width(padded(size_)), p(p_), q(q_), turned(ins_ * size_),

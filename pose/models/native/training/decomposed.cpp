@@ -31,17 +31,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
   const Output y({images, outs, x.size(2), x.size(3)}, sizes.like(), wants_moments, half);
   Tensor latent = plain({images, pixels, width}, sizes.like()), found = plain({4, size}, sizes.like());
   sizes.moments = at::zeros({images, size + 1, size}, sizes.like().options().dtype(at::kDouble).memory_format(std::nullopt));
-  std::vector<float> from(panels_size(ins, size)), to(panels_size(size, outs)), main(panels_size(ins, outs));
-  const std::vector<float> origin = sizes.origin(center);
+  FloatLines from(panels_size(ins, size)), to(panels_size(size, outs)), main(panels_size(ins, outs));
+  const FloatLines origin = sizes.origin(center);
   const Panels enter = sizes.padded_panels(pack(sizes.q.const_data_ptr<float>(), ins, size, 1, ins, from.data()));
   const Panels leave = pack(sizes.p.const_data_ptr<float>(), size, outs, 1, size, to.data());
-  std::vector<uint32_t> main_words;
+  WordLines main_words;
   const Factor kernel =
       factor_of(pack(sizes.weight.const_data_ptr<float>(), ins, outs, 1, ins, main.data()), in_pairs, main_words);
   float* values = latent.mutable_data_ptr<float>();
   double* moments = sizes.moments.mutable_data_ptr<double>();
   at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> scratch;
+    FloatLines scratch;
     for (int64_t n = begin; n < end; ++n) {
       float* u = values + n * pixels * width;
       each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
@@ -59,8 +59,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
     row[2 * size] = made.out.mean[i], row[3 * size] = made.out.variance[i];
   }
   at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> m(pixels * width), packed(size * width), factors(padded(outs)), turned(main.size());
-    std::vector<uint32_t> words;
+    FloatLines m(pixels * width), packed(size * width), factors(padded(outs)), turned(main.size());
+    WordLines words;
     Scratch scratch;
     Factor assembled;
     Assembled own = sizes.assembled();
@@ -84,10 +84,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
         const Left image = sizes.x.left(n, first, some, in_pairs, scratch);
         float* rows = written.block(first, some);
         if (sizes.assembles()) {
-          multiply(image, some, assembled, rows, false, nullptr, own.bias.data());
+          multiply(image, some, assembled, rows, outs, false, nullptr, own.bias.data());
         } else {
           multiply(m.data() + first * width, width, some, leave, rows, outs);
-          multiply(image, some, kernel, rows, true, factors.data());
+          multiply(image, some, kernel, rows, outs, true, factors.data());
         }
         written.done(first, some, rows);
       });
@@ -99,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
 
 // What a part of the images adds to the gradients of all images' matrices, in panels.
 struct Added {
-  std::vector<float> weight, p, q;
+  FloatLines weight, p, q;
 };
 
 // The gradients of x, weight, p, q, scale, phi and norms, and the sums of x's normalisation.
@@ -115,12 +115,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
   const int64_t size = sizes.size, width = sizes.width, square = size * size, values = panels_size(outs, ins);
   const Latent made = sizes.latent(eps);
-  const std::vector<float> origin = sizes.origin(center);
+  const FloatLines origin = sizes.origin(center);
   const InputGradient grad_x(sizes.x);
   Tensor grad_scale = plain({images, outs}, sizes.like());
   Tensor grad_phi = plain(phi.sizes(), sizes.like()), grad_norms = plain({4, size}, sizes.like());
   Tensor inside = plain({sizes.assembles() ? 0 : images, pixels, width}, sizes.like());  // the gradient of m
-  std::vector<float> back_p(panels_size(outs, size)), back_q(panels_size(size, ins)), kernel(values);
+  FloatLines back_p(panels_size(outs, size)), back_q(panels_size(size, ins)), kernel(values);
   const Panels leave = sizes.padded_panels(pack(sizes.p.const_data_ptr<float>(), outs, size, size, 1, back_p.data()));
   const Panels enter = pack(sizes.q.const_data_ptr<float>(), size, ins, ins, 1, back_q.data());
   pack(sizes.weight.const_data_ptr<float>(), outs, ins, ins, 1, kernel.data());
@@ -132,7 +132,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
   std::vector<Added> added(parts);
   Doubles grad_moments(images * (square + size), 0.0);
   const bool early = outs > ins || sizes.assembles();  // the larger of both is read or written once
-  const auto scaled = [&](int64_t n, std::vector<float>& to) {
+  const auto scaled = [&](int64_t n, FloatLines& to) {
     each_panel(outs, ins, [&](int64_t, int64_t columns, int64_t place) {
       for (int64_t o = 0; o < outs; ++o)
         for (int64_t i = 0; i < columns; ++i)
@@ -141,8 +141,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
     return Panels{outs, ins, to.data()};
   };
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> m(pixels * width), packed(size * width), own(values), factors(values), grad_bias(outs);
-    std::vector<uint32_t> words;
+    FloatLines m(pixels * width), packed(size * width), own(values), factors(values), grad_bias(outs);
+    WordLines words;
     Scratch read_up, read_x;
     InputGradient::Writer writer(grad_x);
     Assembled kernels = sizes.assembled();
@@ -164,7 +164,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
         each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
           const Left up = above.both(n, first, some, in_pairs, read_up);
           const float* rows = up.floats;
-          multiply_outer(up, outs, sizes.x.left(n, first, some, in_pairs, read_x), ins, some, own.data());
+          multiply_outer(up, outs, sizes.x.left(n, first, some, in_pairs, read_x), ins, ins, some, own.data());
           if (sizes.assembles()) {
             for (int64_t pixel = 0; pixel < some; ++pixel)
               for (int64_t o = 0; o < outs; ++o) grad_bias[o] += rows[pixel * outs + o];
@@ -174,7 +174,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
           }
           if (!early) return;
           float* to = writer.block(n, first, some);
-          multiply(up, some, back, to);
+          multiply(up, some, back, to, ins);
           writer.keep(n, first, some, to);
         });
         double* grad_moment = grad_moments.data() + n * (square + size);
@@ -202,13 +202,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
     std::copy_n(grad_moments.data() + n * (square + size), square, grad_matrices.data() + n * square);
     std::copy_n(grad_moments.data() + n * (square + size) + square, size, grad_shifts.data() + n * size);
   }
-  std::vector<float> along, constant;
+  FloatLines along, constant;
   made.back(grad_matrices, grad_shifts, grad_phi.mutable_data_ptr<float>(), grad_norms.mutable_data_ptr<float>(), along,
             constant);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> du(pixels * width), left(size * width), right(size * width), factors(values);
-    std::vector<uint32_t> words;
-    std::vector<float> read_x;
+    FloatLines du(pixels * width), left(size * width), right(size * width), factors(values);
+    WordLines words;
+    FloatLines read_x;
     Scratch read_up;
     InputGradient::Writer writer(grad_x);
     for (int64_t part = begin; part < end; ++part)
@@ -227,7 +227,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
           const float* rows = du.data() + first * width;
           multiply_outer(rows, width, size, sizes.x.read(n, first, some, read_x), ins, ins, some, added[part].q.data());
           float* to = early ? writer.again(n, first, some) : writer.block(n, first, some);
-          if (!early) multiply(above.left(n, first, some, in_pairs, read_up), some, turned, to);
+          if (!early) multiply(above.left(n, first, some, in_pairs, read_up), some, turned, to, ins);
           multiply(rows, width, some, enter, to, ins, true);
           writer.done(n, first, some, to);
         });
@@ -235,8 +235,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
       }
   });
   Tensor grad_weight = at::empty_like(sizes.weight), grad_p = at::empty_like(sizes.p), grad_q = at::empty_like(sizes.q);
-  const auto total = [&](std::vector<float> Added::*which, int64_t rows, int64_t columns, Tensor& to) {
-    std::vector<float>& sum = added[0].*which;
+  const auto total = [&](FloatLines Added::*which, int64_t rows, int64_t columns, Tensor& to) {
+    FloatLines& sum = added[0].*which;
     for (int64_t part = 1; part < parts; ++part)
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += (added[part].*which)[i];
     unpack({rows, columns, sum.data()}, to.mutable_data_ptr<float>());

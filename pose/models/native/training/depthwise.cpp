@@ -49,7 +49,7 @@ class Ring {
  public:
   Ring(const Source& source, int64_t height, int64_t width, int64_t channels, int64_t zeros)
       : source_(source), height_(height), width_(width), inside_(zeros * channels), size_((width + 2 * zeros) * channels),
-        values_((kRows + 1) * size_) {}
+        values_((kRows + 1) * size_, 0.0f) {}
 
   void begin(int64_t n) { n_ = n, done_ = 0; }
 
@@ -66,7 +66,7 @@ class Ring {
   static constexpr int64_t kRows = 8;  // more than a kernel has
   const Source& source_;
   int64_t height_, width_, inside_, size_, n_ = 0, done_ = 0;
-  std::vector<float> values_;
+  FloatLines values_;
 };
 
 // Depthwise convolution with 'same' padding; kernels (G, C, K, K), G 1 or N. y is in bfloat16 if `half`; with it, if wanted,
@@ -122,7 +122,7 @@ std::tuple<Tensor, Tensor, Tensor> depthwise_backward(const Tensor& grad, const 
   with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
     constexpr int K = decltype(size)::value, S = decltype(jump)::value;
     at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> values;
+      FloatLines values;
       InputGradient::Writer writer(grad_x);
       Ring ring(above, g.rows, g.columns, g.channels, K / 2);
       for (int64_t n = begin; n < end; ++n) {

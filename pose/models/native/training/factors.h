@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <vector>
 
 #include "lanes.h"
+#include "lines.h"
 
 namespace pose {
 
@@ -62,7 +62,15 @@ struct Factor {
   const uint32_t* pairs;  // none: a product of float32
 };
 
+// Words of a matrix in pairs, and these made of its panels.
+int64_t pair_words(int64_t rows, int64_t columns);
+void pack_pairs(const Panels& panels, uint32_t* to);
+
 // A matrix for products; `words` takes what pairs need.
-Factor factor_of(const Panels& panels, bool in_pairs, std::vector<uint32_t>& words);
+inline Factor factor_of(const Panels& panels, bool in_pairs, WordLines& words) {
+  if (!in_pairs) return {panels, nullptr};
+  pack_pairs(panels, grown(words, pair_words(panels.rows, panels.columns)));
+  return {panels, words.data()};
+}
 
 }  // namespace pose

@@ -72,6 +72,30 @@ inline void put(uint16_t* to, Value value) {
   }
 }
 
+// Words of two values each, the first in the lower half: widened, and made again.
+inline void widen(const uint32_t* from, Lanes& low, Lanes& high) {
+  Bits bits;
+  std::memcpy(&bits, from, sizeof(bits));
+  const Bits below = bits << 16, above = bits & 0xffff0000u;
+  std::memcpy(&low, &below, sizeof(low));
+  std::memcpy(&high, &above, sizeof(high));
+}
+
+inline void put_words(uint32_t* to, Lanes low, Lanes high) {
+#if defined(__AVX512BF16__) && defined(__AVX512F__)
+  const auto wide = [](Lanes values) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)values)); };
+  _mm512_storeu_si512(to, _mm512_or_si512(wide(low), _mm512_slli_epi32(wide(high), 16)));
+#else
+  const auto half = [](Lanes values) {
+    Bits bits;
+    std::memcpy(&bits, &values, sizeof(bits));
+    return to_bfloat16(bits);
+  };
+  const Bits both = half(low) | half(high) << 16;
+  std::memcpy(to, &both, sizeof(both));
+#endif
+}
+
 // Calls `run(Value, i)` for whole lanes of a row, then for each value that is left.
 template <typename Run>
 inline void each_lanes(int64_t width, const Run& run) {

@@ -115,10 +115,10 @@ inline void turn(const uint32_t* from, uint32_t* to) {
   }
 }
 
-// Rows (pixels, channels) as tiles of words of two pixels, (deep, channels / 16) of them; turned ones have a channel a row.
+// Rows (pixels, channels), `apart` values from each other, as tiles of words of two pixels, (deep, channels / 16) of them; turned ones have a channel a row.
 // Pixels beyond the last are zeros; channels beyond the last are anything finite.
-const uint32_t* pixel_tiles(const uint16_t* rows, int64_t channels, int64_t pixels, bool turned,
-                            std::vector<uint32_t>& words) {
+const uint32_t* pixel_tiles(const uint16_t* rows, int64_t apart, int64_t channels, int64_t pixels, bool turned,
+                            WordLines& words) {
   static const uint16_t none[kSide] = {};
   const int64_t deep = (pixels + kDeep - 1) / kDeep, wide = (channels + kSide - 1) / kSide;
   words.resize(deep * wide * kTileWords);
@@ -129,8 +129,8 @@ const uint32_t* pixel_tiles(const uint16_t* rows, int64_t channels, int64_t pixe
       uint32_t* const own = turned ? tile : to;
       for (int64_t i = 0; i < kSide; ++i) {
         const int64_t pixel = first + 2 * i;
-        const uint16_t* low = pixel < pixels ? rows + pixel * channels + c : none;
-        _mm512_storeu_si512(own + i * kSide, words_at(low, pixel + 1 < pixels ? low + channels : none));
+        const uint16_t* low = pixel < pixels ? rows + pixel * apart + c : none;
+        _mm512_storeu_si512(own + i * kSide, words_at(low, pixel + 1 < pixels ? low + apart : none));
       }
       if (turned) turn(tile, to);
     }
@@ -153,26 +153,29 @@ bool has_matrix_tiles() {
   return has;
 }
 
-const uint32_t* tiles_of(const Panels& panels, std::vector<uint32_t>& words) {
+int64_t tile_words(int64_t rows, int64_t columns) {
+  return (columns + kSide - 1) / kSide * ((rows + kDeep - 1) / kDeep) * kTileWords;
+}
+
+void pack_tiles(const Panels& panels, uint32_t* words) {
   const int64_t deep = (panels.rows + kDeep - 1) / kDeep * kSide;  // words of a column
-  words.assign((panels.columns + kSide - 1) / kSide * kSide * deep, 0);
   each_panel(panels.rows, panels.columns, [&](int64_t first, int64_t width, int64_t place) {
     for (int64_t column = 0; column < width; column += kSide) {
-      uint32_t* to = words.data() + (first + column) * deep;
+      uint32_t* to = words + (first + column) * deep;
       const float* from = panels.values + place + column;
-      for (int64_t row = 0; row < panels.rows; row += 2, from += 2 * width, to += kSide) {
-        uint16_t both[2][kSide] = {};
-        put(both[0], load<Lanes>(from));
-        if (row + 1 < panels.rows) put(both[1], load<Lanes>(from + width));
-        _mm512_storeu_si512(to, words_at(both[0], both[1]));
+      int64_t row = 0;
+      for (; row < panels.rows; row += 2, from += 2 * width, to += kSide) {
+        const bool both = row + 1 < panels.rows;
+        const Lanes high = both ? load<Lanes>(from + width) : Lanes{};
+        put_words(to, load<Lanes>(from), high);
       }
+      for (; row < 2 * deep; row += 2, to += kSide) std::memset(to, 0, kSide * sizeof(uint32_t));
     }
   });
-  return words.data();
 }
 
 void multiply_tiles(const uint16_t* a, int64_t rows, int64_t pixels, const uint32_t* b, int64_t columns, float* out,
-                    bool add, const float* factors, const float* terms) {
+                    int64_t apart, bool add, const float* factors, const float* terms) {
   const int64_t deep = (rows + kDeep - 1) / kDeep, stride = 2 * rows, next = deep * kTileWords;
   alignas(64) float sums[4 * kTileWords];
   begin();
@@ -189,8 +192,8 @@ void multiply_tiles(const uint16_t* a, int64_t rows, int64_t pixels, const uint3
         const __mmask16 mask = static_cast<__mmask16>((1u << left) - 1);
         const __m512 factor_ = factors ? _mm512_loadu_ps(factors + column) : _mm512_set1_ps(1.0f);
         const __m512 term = terms ? _mm512_loadu_ps(terms + column) : _mm512_setzero_ps();
-        float* to = out + pixel * columns + column;
-        for (int64_t r = 0; r < some; ++r, to += columns) {
+        float* to = out + pixel * apart + column;
+        for (int64_t r = 0; r < some; ++r, to += apart) {
           __m512 value = _mm512_load_ps(sums + (r / kSide * 2 + t) * kTileWords + r % kSide * kSide);
           if (factors || terms) value = _mm512_fmadd_ps(value, factor_, term);
           if (add) value += _mm512_maskz_loadu_ps(mask, to);
@@ -202,14 +205,15 @@ void multiply_tiles(const uint16_t* a, int64_t rows, int64_t pixels, const uint3
   end();
 }
 
-void multiply_outer_tiles(const uint16_t* a, int64_t rows, const uint16_t* b, int64_t columns, int64_t pixels, float* out) {
+void multiply_outer_tiles(const uint16_t* a, int64_t rows, const uint16_t* b, int64_t apart, int64_t columns,
+                          int64_t pixels, float* out) {
   const bool swapped = rows > columns;  // the narrow side is turned
   const uint16_t *narrow = swapped ? b : a, *wide = swapped ? a : b;
   const int64_t downs = swapped ? columns : rows, rights = swapped ? rows : columns;
   const int64_t deep = (pixels + kDeep - 1) / kDeep;
-  thread_local std::vector<uint32_t> left, right;
-  const auto* from = reinterpret_cast<const char*>(pixel_tiles(narrow, downs, pixels, true, left));
-  const auto* with = reinterpret_cast<const char*>(pixel_tiles(wide, rights, pixels, false, right));
+  thread_local WordLines left, right;
+  const auto* from = reinterpret_cast<const char*>(pixel_tiles(narrow, swapped ? apart : rows, downs, pixels, true, left));
+  const auto* with = reinterpret_cast<const char*>(pixel_tiles(wide, swapped ? rows : apart, rights, pixels, false, right));
   constexpr int64_t size = 4 * kTileWords;  // bytes of a tile
   const int64_t a_step = (downs + kSide - 1) / kSide * size, b_step = (rights + kSide - 1) / kSide * size;
   alignas(64) float sums[4 * kTileWords], turned[kTileWords];
@@ -239,9 +243,11 @@ void multiply_outer_tiles(const uint16_t* a, int64_t rows, const uint16_t* b, in
 #else
 
 bool has_matrix_tiles() { return false; }
-const uint32_t* tiles_of(const Panels&, std::vector<uint32_t>&) { return nullptr; }
-void multiply_tiles(const uint16_t*, int64_t, int64_t, const uint32_t*, int64_t, float*, bool, const float*, const float*) {}
-void multiply_outer_tiles(const uint16_t*, int64_t, const uint16_t*, int64_t, int64_t, float*) {}
+int64_t tile_words(int64_t, int64_t) { return 0; }
+void pack_tiles(const Panels&, uint32_t*) {}
+void multiply_tiles(const uint16_t*, int64_t, int64_t, const uint32_t*, int64_t, float*, int64_t, bool, const float*,
+                    const float*) {}
+void multiply_outer_tiles(const uint16_t*, int64_t, const uint16_t*, int64_t, int64_t, int64_t, float*) {}
 
 #endif
 

@@ -28,20 +28,13 @@ inline std::vector<double> added_up(const Tensor& parts) {
 
 // Room for what is read of a block of pixels.
 struct Scratch {
-  std::vector<float> floats;
-  std::vector<uint16_t> halves;
+  FloatLines floats;
+  HalfLines halves;
 };
-
-// At least so many values.
-template <typename Value>
-inline Value* grown(std::vector<Value>& values, int64_t size) {
-  if (static_cast<int64_t>(values.size()) < size) values.resize(size);
-  return values.data();
-}
 
 // float32 values as products of pairs want them.
 inline const uint16_t* rounded(const float* values, int64_t pixels, int64_t channels, Scratch& scratch) {
-  uint16_t* const to = grown(scratch.halves, left_size(pixels, channels));
+  uint16_t* const to = left_of(scratch.halves, pixels, channels);
   convert({values, false}, pixels * channels, {to, true});
   return to;
 }
@@ -60,7 +53,7 @@ struct Features {
     if (!norm.defined()) return;
     const float* values = norm.const_data_ptr<float>();
     own = {activation, rows.spread(values), rows.spread(values + channels), rows.spread(values + 2 * channels),
-           std::vector<float>(rows.width)};
+           FloatLines(rows.width, 0.0f)};
   }
 
   bool normalizes() const { return norm.defined(); }
@@ -72,7 +65,7 @@ struct Features {
   }
 
   // Values of some pixels of an image: where they lie, or made in `scratch`.
-  const float* read(int64_t n, int64_t pixel, int64_t some, std::vector<float>& scratch) const {
+  const float* read(int64_t n, int64_t pixel, int64_t some, FloatLines& scratch) const {
     if (!normalizes()) return static_cast<const float*>(raw(n, pixel).values);
     read(n, pixel, some, Place{grown(scratch, some * channels), false});
     return scratch.data();
@@ -81,7 +74,7 @@ struct Features {
   // The same as a product wants them.
   Left left(int64_t n, int64_t pixel, int64_t some, bool in_pairs, Scratch& scratch) const {
     if (!in_pairs) return {read(n, pixel, some, scratch.floats), nullptr};
-    read(n, pixel, some, Place{grown(scratch.halves, left_size(some, channels)), true});
+    read(n, pixel, some, Place{left_of(scratch.halves, some, channels), true});
     return {nullptr, scratch.halves.data()};
   }
 
@@ -98,7 +91,7 @@ struct Features {
   // normalisation's own gradients are made of, sums of gradients before the activation and of these times x - mean.
   void count(int64_t n, int64_t pixel, int64_t some, const float* gradients, const float* shares, Sums<2>& sums,
              const Place& to = {nullptr, false}) const {
-    const std::vector<float> added = shares ? rows.spread(shares) : std::vector<float>();
+    const FloatLines added = shares ? rows.spread(shares) : FloatLines();
     count_rows(rows, own, raw(n, pixel), some, gradients, shares ? added.data() : nullptr, sums, to);
   }
 };
@@ -117,7 +110,7 @@ struct InputGradient {
   struct Writer {
     const InputGradient& of;
     Sums<2> counted;
-    std::vector<float> scratch;
+    FloatLines scratch;
 
     explicit Writer(const InputGradient& of_) : of(of_), counted(of_.x.rows) {}
 
@@ -166,7 +159,7 @@ struct InputGradient {
 struct Gradient {
   Tensor grad;
   Features y;
-  std::vector<float> steep, level, more;  // what is added to each of an image's pixels: a row an image, or nothing
+  FloatLines steep, level, more;  // what is added to each of an image's pixels: a row an image, or nothing
 
   Gradient(const Tensor& grad_, const std::optional<Tensor>& shares, const Tensor& y_, const std::optional<Tensor>& norm,
            const std::optional<Tensor>& slopes, int64_t activation)
@@ -178,7 +171,7 @@ struct Gradient {
     if (!shares) return;
     const Tensor added = shares->contiguous();
     for (int64_t n = 0; n < y.images; ++n) {
-      const std::vector<float> row = y.rows.spread(added.const_data_ptr<float>() + n * y.channels);
+      const FloatLines row = y.rows.spread(added.const_data_ptr<float>() + n * y.channels);
       more.insert(more.end(), row.begin(), row.end());
     }
   }
@@ -190,7 +183,7 @@ struct Gradient {
                   steep.data(), level.data(), to);
   }
 
-  const float* read(int64_t n, int64_t pixel, int64_t some, std::vector<float>& scratch) const {
+  const float* read(int64_t n, int64_t pixel, int64_t some, FloatLines& scratch) const {
     if (!y.normalizes()) return static_cast<const float*>(y.raw(n, pixel).values);
     read(n, pixel, some, Place{grown(scratch, some * y.channels), false});
     return scratch.data();
@@ -198,7 +191,7 @@ struct Gradient {
 
   Left left(int64_t n, int64_t pixel, int64_t some, bool in_pairs, Scratch& scratch) const {
     if (!in_pairs) return {read(n, pixel, some, scratch.floats), nullptr};
-    read(n, pixel, some, Place{grown(scratch.halves, left_size(some, y.channels)), true});
+    read(n, pixel, some, Place{left_of(scratch.halves, some, y.channels), true});
     return {nullptr, scratch.halves.data()};
   }
 
@@ -229,7 +222,7 @@ struct Output {
   struct Image {
     const Output& of;
     int64_t n;
-    std::vector<float> origin, scratch;
+    FloatLines origin, scratch;
     Sums<2> sums;
 
     Image(const Output& of_, int64_t n_) : of(of_), n(n_), sums(of.rows) {

@@ -61,56 +61,52 @@ inline void outer_pair_tile(const uint32_t* a, int64_t stride, const uint32_t* b
 
 }  // namespace
 
-Factor factor_of(const Panels& panels, bool in_pairs, std::vector<uint32_t>& words) {
-  if (!in_pairs) return {panels, nullptr};
-  if (has_matrix_tiles()) return {panels, tiles_of(panels, words)};
-  std::vector<uint16_t> rows(2 * 3 * kLanes);
-  words.resize(words_of(panels.rows) * padded(panels.columns));
+int64_t pair_words(int64_t rows, int64_t columns) {
+  return has_matrix_tiles() ? tile_words(rows, columns) : words_of(rows) * padded(columns);
+}
+
+void pack_pairs(const Panels& panels, uint32_t* words) {
+  if (has_matrix_tiles()) return pack_tiles(panels, words);
   each_panel(panels.rows, panels.columns, [&](int64_t first, int64_t width, int64_t place) {
-    uint32_t* to = words.data() + first * words_of(panels.rows);
+    uint32_t* to = words + first * words_of(panels.rows);
     for (int64_t row = 0; row < panels.rows; row += 2, to += width) {
       const float* from = panels.values + place + row * width;
       const bool both = row + 1 < panels.rows;
-      uint16_t *low = rows.data(), *high = low + width;
-      for (int64_t i = 0; i < width; i += kLanes) {
-        put(low + i, load<Lanes>(from + i));
-        if (both) put(high + i, load<Lanes>(from + width + i));
-      }
-      interleave(low, both ? high : nullptr, width, to);
+      for (int64_t i = 0; i < width; i += kLanes)
+        put_words(to + i, load<Lanes>(from + i), both ? load<Lanes>(from + width + i) : Lanes{});
     }
   });
-  return {panels, words.data()};
 }
 
-void multiply(const Left& a, int64_t pixels, const Factor& b, float* out, bool add, const float* factors,
+void multiply(const Left& a, int64_t pixels, const Factor& b, float* out, int64_t apart, bool add, const float* factors,
               const float* terms) {
   const int64_t rows = b.panels.rows, columns = b.panels.columns, words = words_of(rows);
-  if (!b.pairs) return multiply(a.floats, rows, pixels, b.panels, out, columns, add, factors, terms);
-  if (has_matrix_tiles()) return multiply_tiles(a.halves, rows, pixels, b.pairs, columns, out, add, factors, terms);
+  if (!b.pairs) return multiply(a.floats, rows, pixels, b.panels, out, apart, add, factors, terms);
+  if (has_matrix_tiles()) return multiply_tiles(a.halves, rows, pixels, b.pairs, columns, out, apart, add, factors, terms);
   each_panel(words, columns, [&](int64_t first, int64_t width, int64_t place) {
     with_tile(width, [&](auto vectors, auto most) {
       constexpr int V = decltype(vectors)::value, R = decltype(most)::value;
       for (int64_t p = 0; p < pixels; p += R)
         with_rows<R>(std::min<int64_t>(pixels - p, R), [&](auto some) {
-          pair_tile<decltype(some)::value, V>(a.halves + p * rows, rows, b.pairs + place, words, out + p * columns + first,
-                                              columns, std::min(width, columns - first), add,
+          pair_tile<decltype(some)::value, V>(a.halves + p * rows, rows, b.pairs + place, words, out + p * apart + first,
+                                              apart, std::min(width, columns - first), add,
                                               factors ? factors + first : nullptr, terms ? terms + first : nullptr);
         });
     });
   });
 }
 
-void multiply_outer(const Left& a, int64_t rows, const Left& b, int64_t columns, int64_t pixels, float* out) {
-  if (!a.halves) return multiply_outer(a.floats, rows, rows, b.floats, columns, columns, pixels, out);
-  if (has_matrix_tiles()) return multiply_outer_tiles(a.halves, rows, b.halves, columns, pixels, out);
+void multiply_outer(const Left& a, int64_t rows, const Left& b, int64_t apart, int64_t columns, int64_t pixels, float* out) {
+  if (!a.halves) return multiply_outer(a.floats, rows, rows, b.floats, apart, columns, pixels, out);
+  if (has_matrix_tiles()) return multiply_outer_tiles(a.halves, rows, b.halves, apart, columns, pixels, out);
   const int64_t words = words_of(pixels), whole = padded(columns);
-  thread_local std::vector<uint32_t> left, right;
+  thread_local WordLines left, right;
   left.resize(words * rows), right.assign(words * whole, 0);
   for (int64_t word = 0; word < words; ++word) {
     const bool both = 2 * word + 1 < pixels;
-    const uint16_t *up = a.halves + 2 * word * rows, *from = b.halves + 2 * word * columns;
+    const uint16_t *up = a.halves + 2 * word * rows, *from = b.halves + 2 * word * apart;
     interleave(up, both ? up + rows : nullptr, rows, left.data() + word * rows);
-    interleave(from, both ? from + columns : nullptr, columns, right.data() + word * whole);
+    interleave(from, both ? from + apart : nullptr, columns, right.data() + word * whole);
   }
   each_panel(rows, columns, [&](int64_t first, int64_t width, int64_t place) {
     with_tile(width, [&](auto vectors, auto most) {

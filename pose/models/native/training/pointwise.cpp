@@ -38,8 +38,8 @@ std::tuple<Tensor, Tensor> pointwise_forward(const Tensor& input, const std::opt
   const int64_t ins = sizes.ins, outs = sizes.outs;
   const Output y({x.images, outs, input.size(2), input.size(3)}, x.x, wants_moments, half);
   at::parallel_for(0, x.images, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> packed(panels_size(ins, outs));
-    std::vector<uint32_t> words;
+    FloatLines packed(panels_size(ins, outs));
+    WordLines words;
     Scratch scratch;
     Factor factor;
     for (int64_t n = begin; n < end; ++n) {
@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor> pointwise_forward(const Tensor& input, const std::opt
       Output::Image image(y, n);
       each_block(x.pixels, sizes.block, [&](int64_t first, int64_t some) {
         float* to = image.block(first, some);
-        multiply(x.left(n, first, some, in_pairs, scratch), some, factor, to);
+        multiply(x.left(n, first, some, in_pairs, scratch), some, factor, to, outs);
         image.done(first, some, to);
       });
       image.end();
@@ -71,8 +71,8 @@ std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const 
   const int64_t parts = sizes.shared() ? std::min<int64_t>(at::get_num_threads(), x.images) : x.images;
   Tensor added = plain({parts, size}, x.x).zero_();
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> packed(size);
-    std::vector<uint32_t> words;
+    FloatLines packed(size);
+    WordLines words;
     Scratch gradients, values;
     Factor factor;
     InputGradient::Writer writer(grad_x);
@@ -83,11 +83,11 @@ std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const 
           factor = factor_of(pack(sizes.kernel(n), outs, ins, ins, 1, packed.data()), in_pairs, words);
         each_block(x.pixels, sizes.block, [&](int64_t first, int64_t some) {
           const Left up = above.left(n, first, some, in_pairs, gradients);
-          multiply_outer(up, outs, x.left(n, first, some, in_pairs, values), ins, some,
+          multiply_outer(up, outs, x.left(n, first, some, in_pairs, values), ins, ins, some,
                          added.mutable_data_ptr<float>() + part * size);
           if (!wants_x) return;
           float* to = writer.block(n, first, some);
-          multiply(up, some, factor, to);
+          multiply(up, some, factor, to, ins);
           writer.done(n, first, some, to);
         });
         writer.end();

@@ -73,12 +73,15 @@ constexpr int64_t kCrowded = 64, kKept = 64;
 Panels pack(const float* matrix, int64_t rows, int64_t columns, int64_t down, int64_t right, float* to) {
   each_panel(rows, columns, [&](int64_t first, int64_t width, int64_t place) {
     const int64_t some = std::min(width, columns - first);
-    for (int64_t row = 0; row < rows; ++row) {
-      const float* from = matrix + row * down + first * right;
-      float* values = to + place + row * width;
-      for (int64_t i = 0; i < some; ++i) values[i] = from[i * right];
-      for (int64_t i = some; i < width; ++i) values[i] = 0.0f;
+    const float* const from = matrix + first * right;
+    float* const values = to + place;
+    if (right == 1) {
+      for (int64_t row = 0; row < rows; ++row) std::memcpy(values + row * width, from + row * down, some * sizeof(float));
+    } else {  // whole columns, as they lie
+      for (int64_t i = 0; i < some; ++i)
+        for (int64_t row = 0; row < rows; ++row) values[row * width + i] = from[row * down + i * right];
     }
+    for (int64_t row = 0; row < rows && some < width; ++row) std::fill_n(values + row * width + some, width - some, 0.0f);
   });
   return {rows, columns, to};
 }
@@ -122,7 +125,7 @@ void multiply_outer(const float* a, int64_t stride, int64_t rows, const float* b
                            int64_t pixels, float* out) {
   const int64_t block = std::min(std::max<int64_t>(kCached / (rows + columns), 16), pixels);
   const bool crowded = apart % kCrowded == 0 && block > kKept;
-  std::vector<float> copy(crowded || columns % kLanes ? block * 3 * kLanes : 0);
+  FloatLines copy(crowded || columns % kLanes ? block * 3 * kLanes : 0);
   for (int64_t p = 0; p < pixels; p += block) {
     const int64_t some = std::min(block, pixels - p);
     const float *up = a + p * stride, *from = b + p * apart;

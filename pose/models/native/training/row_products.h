@@ -24,10 +24,19 @@ inline void each_block(int64_t pixels, int64_t block, const Run& run) {
 struct Left {
   const float* floats;
   const uint16_t* halves;
+
+  // From a channel on.
+  Left from(int64_t channel) const { return {floats ? floats + channel : nullptr, halves ? halves + channel : nullptr}; }
 };
 
-// What bfloat16 rows take: kernels read beyond their end, up to whole tiles, and ignore what is there.
-inline int64_t left_size(int64_t pixels, int64_t channels) { return (pixels + 16) * channels + 64; }
+// Room for bfloat16 rows: kernels read beyond their end, up to whole tiles, what is to be finite as far as it is multiplied
+// by zeros.
+inline uint16_t* left_of(HalfLines& halves, int64_t pixels, int64_t channels) {
+  constexpr int64_t rows = 16, values = 64;
+  uint16_t* const to = grown(halves, (pixels + rows) * channels + values);
+  std::memset(to + pixels * channels, 0, values * sizeof(uint16_t));
+  return to;
+}
 
 // out (pixels, columns) = a (pixels, rows) b, times a factor and plus a term a column if there are `factors` and `terms`
 // (whole vectors), plus what is there if `add`; rows of a and out lie `stride` and `apart` values from each other.
@@ -42,9 +51,10 @@ void multiply_panels(const float* a, int64_t stride, int64_t pixels, const Panel
 void multiply_outer(const float* a, int64_t stride, int64_t rows, const float* b, int64_t apart, int64_t columns,
                     int64_t pixels, float* out);
 
-// The first and the last for rows without gaps, in pairs if a and b are.
-void multiply(const Left& a, int64_t pixels, const Factor& b, float* out, bool add = false, const float* factors = nullptr,
-              const float* terms = nullptr);
-void multiply_outer(const Left& a, int64_t rows, const Left& b, int64_t columns, int64_t pixels, float* out);
+// The first and the last, in pairs if a and b are; rows of a have no gaps, those of out and b lie `apart` values from each
+// other.
+void multiply(const Left& a, int64_t pixels, const Factor& b, float* out, int64_t apart, bool add = false,
+              const float* factors = nullptr, const float* terms = nullptr);
+void multiply_outer(const Left& a, int64_t rows, const Left& b, int64_t apart, int64_t columns, int64_t pixels, float* out);
 
 }  // namespace pose

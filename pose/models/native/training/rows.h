@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kept.h"
+#include "lines.h"
 
 namespace pose {
 
@@ -39,8 +40,8 @@ struct Rows {
 
   // A value per channel, over and over.
   template <typename Value>
-  std::vector<float> spread(const Value* values) const {
-    std::vector<float> row(width);
+  FloatLines spread(const Value* values) const {
+    FloatLines row(width);
     for (int64_t first = 0; first < width; first += channels)
       for (int64_t c = 0; c < channels; ++c) row[first + c] = static_cast<float>(values[c]);
     return row;
@@ -52,12 +53,12 @@ struct Rows {
 template <int kCount>
 struct Sums {
   const Rows& rows;
-  std::vector<float> own[kCount];
+  FloatLines own[kCount];
   double* to = nullptr;  // (kCount, C)
   int64_t added = 0;
 
   explicit Sums(const Rows& rows_) : rows(rows_) {
-    for (auto& row : own) row.resize(rows.width);
+    for (auto& row : own) row.assign(rows.width, 0.0f);
   }
 
   // After each row.
@@ -78,7 +79,7 @@ struct Sums {
 // A batch normalisation with its activation, spread over a row: z = x factors + terms.
 struct RowNorm {
   int64_t activation = kNone;
-  std::vector<float> factors, terms, means, none;  // none: zeros
+  FloatLines factors, terms, means, none;  // none: zeros
 };
 
 // Values as they are, in the other form.
