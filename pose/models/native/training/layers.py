@@ -73,7 +73,9 @@ def _keep_freed_memory() -> None:
     size = (1 << 30) - huge_page
     if place := library.malloc(ctypes.c_size_t(size)):
         begin = -(-place // huge_page) * huge_page
-        library.madvise(ctypes.c_void_p(begin), ctypes.c_size_t((place + size - begin) // huge_page * huge_page), advice)
+        library.madvise(
+            ctypes.c_void_p(begin), ctypes.c_size_t((place + size - begin) // huge_page * huge_page), advice
+        )
         library.free(ctypes.c_void_p(place))
 
 
