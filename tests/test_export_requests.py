@@ -18,8 +18,9 @@ from pose.export.formats import export_file, saving
 from pose.export.int8 import ap_test, quantize
 from pose.export.measured_networks import take_part
 from pose.export.onnx_file import export_onnx
-from pose.export.proof import check_quantized
+from pose.export.proof import CHECKED_CROPS, check_quantized, hold_out
 from pose.export.registry import FORMATS, check_request
+from pose.export.writers import native
 from pose.options import OptionError
 from pose.runtimes.session import NetworkSession
 
@@ -91,6 +92,39 @@ def test_a_quantized_file_answers_for_each_keypoint(monkeypatch, change, passes,
         return
     with pytest.raises(ExportError, match=r"a\.onnx: quantized, the heatmaps of keypoint [02] differ"):
         check_quantized("a.onnx", torch.nn.Identity(), (8, 16), crops)
+
+
+@pytest.mark.parametrize(("count", "checked"), [(2, 1), (5, 2), (16, 8), (72, 8)])
+def test_crops_are_held_out(count, checked):
+    crops = torch.arange(count)
+    held, others = hold_out(crops)
+    assert held.tolist() == list(range(checked)) and others.tolist() == list(range(checked, count))
+
+
+def test_one_crop_cannot_be_held_out():
+    with pytest.raises(ExportError, match="two persons, one to set ranges and one to check them: got 1"):
+        hold_out(torch.zeros(1, 3, 64, 32))
+
+
+@pytest.mark.parametrize("name", ["onnx", "native"])
+def test_a_file_of_8_bits_is_checked_by_crops_that_set_no_ranges(tmp_path, monkeypatch, name):
+    settings, crops = settings_of(STATIC, HEAD), torch.randn(20, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    made, home = [], "onnx_file" if name == "onnx" else "formats"
+    place = "pose.export.int8.quantize" if name == "onnx" else "pose.export.writers.native.write_int8"
+    write = quantize if name == "onnx" else native.write_int8
+
+    def watched(*arguments):
+        made.extend(value for value in arguments if isinstance(value, torch.Tensor) and len(value) > 1)
+        return write(*arguments)
+
+    monkeypatch.setattr(place, watched)
+    monkeypatch.setattr(f"pose.export.{home}.check_quantized", lambda *arguments: made.append(arguments[-1]))
+    if name == "onnx":
+        export_onnx(network_of(settings), settings, tmp_path / "a.onnx", calibration_crops=crops)
+    else:
+        export_file(network_of(settings), settings, tmp_path / "a.native", name, calibration_crops=crops)
+    calibrating, checked = made
+    assert torch.equal(calibrating, crops[CHECKED_CROPS:]) and torch.equal(checked, crops[:CHECKED_CROPS])
 
 
 def test_a_file_of_8_bits_without_a_last_layer_is_not_written(tmp_path, monkeypatch):
