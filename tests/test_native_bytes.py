@@ -71,9 +71,7 @@ def test_bytes_are_mixed_to_bytes(arithmetic, data):
         arithmetic.mix_block.restype = ctypes.c_int64
         numbers = [ctypes.c_int64(number) for number in (taps, inputs, count)]
         arrays = [pointer(array) for array in (lying, shares, levels, scale, bias, block, found)]
-        return arithmetic.mix_block(
-            arrays[0], *numbers[:2], arrays[1], numbers[2], *arrays[2:], ctypes.byref(unit)
-        )
+        return arithmetic.mix_block(arrays[0], *numbers[:2], arrays[1], numbers[2], *arrays[2:], ctypes.byref(unit))
 
     assert mixed() == 1
     parts = found.view(np.uint8)[:count].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Products of pixels at one distance from each other: by vectors and in AMX's tile registers, against plain products."""
+"""Products of pixels at one distance from each other, by vectors and in AMX's tile registers, against plain ones."""
 
 import ctypes
 

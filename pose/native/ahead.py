@@ -71,8 +71,8 @@ def build_all(libraries: Sequence[Library], folder: Path) -> list[Path]:
     for library in libraries:
         name = library.name()
         for level, (march, _) in LEVELS.items():
-            if library.torch and level.endswith(("vnni", "amx")):
-                continue  # training has no products of bytes, nor in tile registers
+            if library.torch and level.endswith("vnni"):
+                continue  # training has no products of bytes
             path = folder / f"{name}.{level}.so"
             try:
                 library.compile(path, march)

@@ -80,9 +80,9 @@ inline void prefetch_lines(const char* from, int64_t lines) {
   for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(from + 64 * i, 0, 2);
 }
 
-// The sums of one or two times sixteen pixels, 64 bytes a pixel and sixteen pixels after the other, first those of one panel.
+// The sums of one or two times sixteen pixels and one or two panels, in the registers.
 template <bool kBytes, int kPixels, int kPanels>
-inline void tile_sums(const Strided& product, int64_t first, int64_t parts, const char* ahead, int64_t lines, char* sums) {
+inline void tile_sums(const Strided& product, int64_t first, int64_t parts, const char* ahead, int64_t lines) {
   const int64_t words = product.words / parts, stride = product.stride;
   const char *pixels = product.pixels + first * stride, *weights = product.weights;
   _tile_zero(0);
@@ -118,6 +118,11 @@ inline void tile_sums(const Strided& product, int64_t first, int64_t parts, cons
         _tile_dpbf16ps(3, 5, 7);
     }
   }
+}
+
+// Writes them, 64 bytes a pixel and sixteen pixels after the other, first those of one panel.
+template <int kPixels, int kPanels>
+inline void store_tile_sums(char* sums) {
   _tile_stored(0, sums, 64);
   if constexpr (kPixels > 1) _tile_stored(1, sums + 1024, 64);
   if constexpr (kPanels > 1) _tile_stored(2, sums + 2048, 64);
@@ -144,38 +149,36 @@ inline void finish_tile(const Panel& panel, int64_t first, int64_t rows, const c
   for (; row < rows; ++row) some(std::integral_constant<int, 1>{}, row);
 }
 
-// Sums of `rows` pixels from `first` on, up to twice sixteen, and one or two panels.
-template <bool kBytes>
-inline void some_tile_sums(const Strided& product, int64_t count, int64_t first, int64_t rows, int64_t parts,
-                           const char* ahead, int64_t lines, char* sums) {
-  if (rows > kTileRows)
-    return count == 2 ? tile_sums<kBytes, 2, 2>(product, first, parts, ahead, lines, sums)
-                      : tile_sums<kBytes, 2, 1>(product, first, parts, ahead, lines, sums);
-  return count == 2 ? tile_sums<kBytes, 1, 2>(product, first, parts, ahead, lines, sums)
-                    : tile_sums<kBytes, 1, 1>(product, first, parts, ahead, lines, sums);
+// Calls `run` with how many times sixteen pixels and panels there are as constants of the compiler's.
+template <typename Run>
+inline void with_tiles(int64_t rows, int64_t count, const Run& run) {
+  const std::integral_constant<int, 1> one;
+  const std::integral_constant<int, 2> two;
+  if (rows > kTileRows) return count == 2 ? run(two, two) : run(two, one);
+  return count == 2 ? run(one, two) : run(one, one);
 }
 
-// `pixels` pixels times `count` panels, one or two, in `parts` that `tile_parts` gives. While sums end, the next ones are
-// on their way.
+// `pixels` pixels times `count` panels, one or two, in `parts` that `tile_parts` gives. While registers fill, the sums before
+// end.
 template <bool kBytes>
 inline void multiply_amx(const Strided& product, int64_t count, int64_t pixels, int64_t parts, TileRegisters& registers) {
   const Panel& panel = product.panels[0];
   const int64_t pieces = (pixels + 2 * kTileRows - 1) / (2 * kTileRows);
   const int64_t lines = panel.ahead ? panel.ahead_bytes / (64 * pieces * parts) : 0;
   const char* ahead = panel.ahead;
-  alignas(64) char sums[2][4096];
-  int64_t before = 0, rows_before = 0;
-  for (int64_t first = 0, turn = 0; first < pixels || rows_before; turn = 1 - turn) {
+  alignas(64) char sums[4096];
+  for (int64_t first = 0, before = 0, rows_before = 0; first < pixels || rows_before;) {
     const int64_t left = pixels - first;
     const int64_t rows = left >= 2 * kTileRows ? 2 * kTileRows : std::min(left, kTileRows);
-    if (rows) {
-      registers.set(std::min(rows, kTileRows), product.words / parts);
-      some_tile_sums<kBytes>(product, count, first, rows, parts, ahead, lines, sums[turn]);
-      ahead += 64 * lines * parts;
-    }
-    for (int64_t one = 0; one < count && rows_before; ++one)
-      finish_tile<std::conditional_t<kBytes, Counts, Lanes>>(product.panels[one], before, rows_before,
-                                                             sums[1 - turn] + 2048 * one);
+    if (rows) registers.set(std::min(rows, kTileRows), product.words / parts);
+    with_tiles(rows, count, [&](auto row_tiles, auto panel_tiles) {
+      constexpr int kPixels = decltype(row_tiles)::value, kPanels = decltype(panel_tiles)::value;
+      if (rows) tile_sums<kBytes, kPixels, kPanels>(product, first, parts, ahead, lines);
+      for (int one = 0; one < kPanels && rows_before; ++one)
+        finish_tile<std::conditional_t<kBytes, Counts, Lanes>>(product.panels[one], before, rows_before, sums + 2048 * one);
+      if (rows) store_tile_sums<kPixels, kPanels>(sums);
+    });
+    ahead += 64 * lines * parts;
     before = first, rows_before = rows;
     first += rows;
   }

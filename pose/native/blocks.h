@@ -17,10 +17,6 @@
 
 namespace pose {
 
-// Weights of two neighbours, the positive or the negative ones together, so that `dot` is exact; one less than that is
-// aimed at, since both may be rounded up.
-constexpr int32_t kMostOfPair = 128;
-
 // Whether `dot` adds bytes (words, 16, 4) exactly on every processor.
 inline bool are_exact(const int8_t* bytes, int64_t words) {
   int32_t most = 0;
@@ -29,7 +25,7 @@ inline bool are_exact(const int8_t* bytes, int64_t words) {
     const int32_t above = std::max(first, 0) + std::max(second, 0);
     most = std::max(most, std::max(above, above - first - second));
   }
-  return most <= kMostOfPair;
+  return most <= kMostTogether;
 }
 
 // Values of a block, counted as float32; `words` are those of all taps.
@@ -64,9 +60,9 @@ inline void make_block(const float* panel, int64_t taps, int64_t channels, const
         const Lanes both = first + second, below = above - both, size = above > below ? above : below;
         most = size > most ? size : most;
       }
-    constexpr float kAim = kMostOfPair - 1;
+    constexpr float kAim = kMostTogether - 1;  // both may be rounded up
     const Lanes worth = most * (1.0f / kAim), inverse = most > none ? kAim / most : none;
-    const Lanes whole = none + 12582912.0f;  // added, it leaves a whole number in the lowest bits
+    const Lanes whole = none + kToWhole;
     Counts base, sums = {};
     std::memcpy(&base, &whole, sizeof(base));
     for (int64_t tap = 0; tap < taps; ++tap)
@@ -100,7 +96,7 @@ inline bool mixes_exactly(const int8_t* bank, int64_t stretches, int64_t inputs)
         most = std::max(most, std::max(above, above - own - next));
       }
     }
-  return most < kMostOfPair;
+  return most < kMostTogether;
 }
 
 // A block mixed from a panel's kernels of bytes, (words of shares, taps, inputs, 16, 4), without leaving whole numbers:

@@ -56,6 +56,10 @@ inline Counts dot(Counts sums, Counts four, Counts own) {
 inline Lanes to_lanes(Counts sums) { return __builtin_convertvector(sums, Lanes); }
 inline Lanes to_lanes(Lanes sums) { return sums; }
 
+// Weights whose products are added up in 16 bits: the positive, or the negative ones, together.
+constexpr int32_t kMostTogether = 128;
+// Added to a value, it leaves the nearest whole number in the lowest bits.
+constexpr float kToWhole = 12582912.0f;
 // Products that are added up in 32 bits at most: so no sum overflows.
 constexpr int64_t kMostByteProducts = 65536;
 
@@ -153,21 +157,21 @@ struct FourteenBits {
 
 // Sums of the columns of bytes (panels, words, 16, 4).
 inline std::vector<int32_t> column_sums(const int8_t* bytes, int64_t panels, int64_t words) {
-  std::vector<int32_t> sums(panels * 16);
+  std::vector<int32_t> sums(panels * kPanel);
   for (int64_t panel = 0; panel < panels; ++panel)
     for (int64_t word = 0; word < words; ++word)
-      for (int64_t i = 0; i < 64; ++i) sums[panel * 16 + i / 4] += bytes[(panel * words + word) * 64 + i];
+      for (int64_t i = 0; i < 4 * kPanel; ++i) sums[panel * kPanel + i / 4] += bytes[(panel * words + word) * 4 * kPanel + i];
   return sums;
 }
 
 // out += scales times the products of a vector and a matrix in bytes (panels, words, 16, 4), whose columns' sums these are.
 inline void multiply_vector(const int8_t* bytes, const std::vector<int32_t>& columns, const float* scales,
                             const FourteenBits& vector, float* out) {
-  constexpr int kParts = 16 / kLanes;
+  constexpr int kParts = kPanel / kLanes;
   const auto words = static_cast<int64_t>(vector.high.size());
-  for (size_t place = 0; place < columns.size(); place += 16) {
+  for (size_t place = 0; place < columns.size(); place += kPanel) {
     Counts high[kParts] = {}, low[kParts] = {};
-    for (int64_t word = 0; word < words; ++word, bytes += 64)
+    for (int64_t word = 0; word < words; ++word, bytes += 4 * kPanel)
 #pragma GCC unroll 4
       for (int part = 0; part < kParts; ++part) {
         high[part] = dot(high[part], vector.high[word], bytes + part * 4 * kLanes);

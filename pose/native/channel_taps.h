@@ -18,7 +18,6 @@
 namespace pose {
 
 constexpr int kGroups = 2, kParts = kPanel / kLanes;
-constexpr float kMostOfGroup = 128.0f;
 constexpr int64_t kMostByteTaps = 64;  // of a kernel, so that half of what a group may be is left when all are rounded up
 
 inline int64_t pairs_of(int64_t taps) { return (taps + 1) / 2; }
@@ -118,14 +117,14 @@ inline bool are_exact(const Geometry& g, int64_t channels, const int8_t* bytes) 
     }
   });
   const int32_t most = std::max(*std::max_element(above.begin(), above.end()), *std::max_element(below.begin(), below.end()));
-  return most <= kMostOfGroup;
+  return most <= kMostTogether;
 }
 
 // Some channels' values (kh kw, 16) in 8 bits, as many as there are lanes, and what a byte is worth: it lets every group be
 // added up exactly. What rounding leaves of a tap is added to the next one: where an image hardly changes, what counts is
 // the taps' sum.
 inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) {
-  const Lanes none = {}, lowest = none + 12582912.0f;  // added, it leaves a whole number in the lowest bits
+  const Lanes none = {}, lowest = none + kToWhole;
   Counts base;
   std::memcpy(&base, &lowest, sizeof(base));
   Lanes above[kGroups] = {}, below[kGroups] = {}, most = {}, left = {};
@@ -137,10 +136,10 @@ inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) 
     most = up + down > most ? up + down : most;
     taps[group] += 1.0f;
   });
-  Lanes worth = most * (1.0f / 126.0f);
+  Lanes worth = most * (1.0f / (kMostTogether - 2));  // bytes end at 127, and one may become one more
   for (int group = 0; group < kGroups; ++group) {  // each of its taps may become one more
     const Lanes sum = above[group] > below[group] ? above[group] : below[group];
-    const Lanes wanted = sum * (1.0f / (kMostOfGroup - taps[group]));
+    const Lanes wanted = sum * (1.0f / (static_cast<float>(kMostTogether) - taps[group]));
     worth = wanted > worth ? wanted : worth;
   }
   const Lanes inverse = worth > none ? 1.0f / worth : none;

@@ -11,8 +11,6 @@
 
 namespace pose {
 
-constexpr int64_t kPanel = 16;
-
 inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
 
 // Values that are worked on at a time, so that they stay in the cache.

@@ -53,20 +53,20 @@ class ToBytes {
       _mm512_storeu_si512(to + i, bytes_of_four(four));
     }
 #endif
-    for (; i + 16 <= count; i += 16) sixteen(from + i, to + i);
+    for (; i + kPanel <= count; i += kPanel) sixteen(from + i, to + i);
     for (; i < count; ++i) to[i] = (*this)(from[i]);
   }
 
   void sixteen(const float* from, uint8_t* to) const {
-    Lanes values[16 / kLanes];
-    for (int part = 0; part < 16 / kLanes; ++part) values[part] = load<Lanes>(from + part * kLanes);
+    Lanes values[kPanel / kLanes];
+    for (int part = 0; part < kPanel / kLanes; ++part) values[part] = load<Lanes>(from + part * kLanes);
     store(to, values);
   }
 
   // Values (pixels, channels) to pixels that are so many bytes apart, their panels of sixteen so many.
   void pixels(const float* from, int64_t count, int64_t channels, int64_t pixel, int64_t panel, uint8_t* to) const {
     for (int64_t i = 0; i < count; ++i, from += channels, to += pixel)
-      for (int64_t c = 0; c < channels; c += 16) (*this)(from + c, std::min<int64_t>(16, channels - c), to + c / 16 * panel);
+      for (int64_t c = 0; c < channels; c += kPanel) (*this)(from + c, std::min(kPanel, channels - c), to + c / kPanel * panel);
   }
 
   template <int kCount>

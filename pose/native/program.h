@@ -10,6 +10,7 @@
 
 #include "layer.h"
 #include "peak.h"
+#include "strips.h"
 
 namespace pose {
 
@@ -122,6 +123,10 @@ class Program {
         shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x, nullptr, notes) : x);
         continue;
       }
+      if (!notes && run_strips(i, x, flow, shortcuts, to)) {
+        i += 2;
+        continue;
+      }
       flow.wanted = next_wants(i + 1);
       flow.from = flow.to;
       const bool bytes = !(notes && notes->ranges);
@@ -139,6 +144,31 @@ class Program {
       x = std::move(y);
     }
     return x;
+  }
+
+  // Runs three layers from i on a few rows at a time, if they are such and it pays.
+  bool run_strips(size_t i, Image& x, Flow& flow, std::vector<Image>& shortcuts, float* to) const {
+    if (i + 2 >= steps_.size() || steps_[i].kind != Step::kRun || steps_[i + 1].kind != Step::kRun || threads() > 1)
+      return false;
+    const Step& last = steps_[i + 2];
+    if (last.kind == Step::kBegin || next_wants(i + 3)) return false;
+    if (!Strips::can(*steps_[i].layer, *steps_[i + 1].layer, *last.layer)) return false;
+    Strips strips(*steps_[i].layer, *steps_[i + 1].layer, *last.layer, x);
+    Flow between = flow;
+    strips.from = between.from = flow.to;
+    strips.middle = form_after(i, x.pixels(), true, between);
+    between.from = strips.middle;
+    strips.after = form_after(i + 1, strips.inside.pixels(), true, between);
+    between.from = strips.after;
+    if (last.kind == Step::kRun) strips.to = form_after(i + 2, strips.outside.pixels(), true, between);
+    strips.choose();
+    if (!strips.rows) return false;
+    const bool closes = last.kind == Step::kClose;
+    x = strips.run(x, closes ? shortcuts.back() : Image(), i + 3 == steps_.size() ? to : nullptr);
+    if (closes) shortcuts.pop_back();
+    flow.to = strips.to;
+    flow.known = false;
+    return true;
   }
 
   struct Step {

@@ -150,8 +150,9 @@ def is_depthwise(step: Step) -> bool:
 def _in_bytes(step: Step, levels: NDArray[np.float32]) -> Step:
     if step.kind == "dynamic":
         constants = [*step.constants, None, None][:9]
-        if (bank := constants[4]) is not None and bank.dtype == np.int8:
-            constants[4], constants[7] = bounded_bank(bank, constants[7], step.numbers[8])
+        bank, scales = constants[4], constants[7]
+        if bank is not None and scales is not None and bank.dtype == np.int8:
+            constants[4], constants[7] = bounded_bank(bank, scales, step.numbers[8])
         return replace(step, constants=(*constants, levels))
     weight, bias = step.constants
     assert weight is not None

@@ -3,8 +3,10 @@
 #include "amx.h"
 #include "bytes.h"
 #include "channel_bytes.h"
+#include "convolutions.h"
 #include "panels.h"
 #include "products.h"
+#include "strips.h"
 
 extern "C" {
 // Mixes a bank by shares; also gives the shares' bytes and what one is worth.
@@ -136,4 +138,16 @@ int64_t has_strided() { return pose::kHasStrided; }
 int64_t has_amx() { return pose::has_amx(); }
 
 int64_t parts_of(int64_t words) { return pose::tile_parts(words); }
+
+// Rows at a time of a 1 x 1, a depthwise 5 x 5 and a 1 x 1 layer with so many channels between them; 0: whole images.
+int64_t strip_rows(int64_t rows, int64_t columns, int64_t channels, int64_t in_bytes) {
+  const pose::Geometry point = {{1, 1}, {1, 1}, {0, 0}, {1, 1}}, five = {{5, 5}, {1, 1}, {2, 2}, {1, 1}};
+  const pose::StaticLayer enter({point, 16, channels, false, 0}, {}, {}), leave({point, channels, 16, false, 0}, {}, {});
+  const pose::StaticLayer depthwise({five, channels, channels, true, 0}, {}, {});
+  pose::Strips strips(enter, depthwise, leave, {16, rows, columns, nullptr, nullptr});
+  strips.middle.order = pose::kPlanes;
+  if (in_bytes) strips.middle.levels = strips.after.levels = {1, 0};
+  strips.choose();
+  return strips.rows;
+}
 }
