@@ -25,13 +25,14 @@ from torch import nn
 from pose.models.native.training.operations import PoolCache
 from pose.native.library import COMMON_FLAGS, Library, NativeError
 
-SOURCES = (
-    *("norm.cpp", "mixing.cpp", "depthwise.cpp", "pointwise.cpp", "decomposed.cpp", "branch.cpp"),  # torch's operations
-    *("rows.cpp", "row_products.cpp", "pair_products.cpp", "matrix_tiles.cpp"),  # what they call
-)
+OPERATIONS = ("norm", "mixing", "depthwise", "pointwise", "decomposed", "decomposed_backward", "branch")
+"""The sources of what torch calls."""
+
+ARITHMETIC = ("rows", "row_products", "pair_products", "matrix_tiles")
+"""The sources of what these call."""
 
 TRAINING = Library(
-    tuple(Path(__file__).with_name(name) for name in SOURCES),
+    tuple(Path(__file__).with_name(f"{name}.cpp") for name in (*OPERATIONS, *ARITHMETIC)),
     # sums over images may be taken in any order; GCC tunes for AMD's processors by tearing multiply-adds apart
     (*COMMON_FLAGS, "-fassociative-math", "-mtune=generic"),
     torch=True,
