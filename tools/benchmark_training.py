@@ -155,7 +155,7 @@ def compare_steps(page: Page, settings: dict[str, AnySettings], batch_size: int,
 
 
 def operations() -> dict[str, tuple[bool, str]]:
-    """By what steps are made: whether natively, and the precision."""
+    """Ways to make steps, by name: whether they are native, and their precision."""
     found = {"torch": (False, "float32"), "native": (True, "float32")}
     if available() and has_pairs():
         found["native, bfloat16"] = (True, "bfloat16")

@@ -35,7 +35,7 @@ class Library:
     """What is compiled to one shared library.
 
     Args:
-        sources: C++ files; the headers beside them and in this folder belong to them.
+        sources: C++ files; what else of C++ is beside them, and the headers of this folder, belong to them.
         flags: The compiler's, but for the processor that it is made for.
         torch: Whether it calls torch's C++: then it fits one version of torch alone.
     """
@@ -50,8 +50,9 @@ class Library:
         Args:
             processor: What it is compiled for; none for a library that is built ahead.
         """
-        headers = sorted({*FOLDER.glob("*.h"), *self.sources[0].parent.glob("*.h")})
-        contents = (f"{file.name}\0{file.read_text(encoding='utf-8')}" for file in (*self.sources, *headers))
+        folder = self.sources[0].parent
+        beside = sorted({*FOLDER.glob("*.h"), *folder.glob("*.h"), *folder.glob("*.cpp")} - {*self.sources})
+        contents = (f"{file.name}\0{file.read_text(encoding='utf-8')}" for file in (*self.sources, *beside))
         version = _torch_version() if self.torch else ""
         parts = (*contents, *self.flags, version, processor)
         return f"pose_native_{self.sources[0].stem}_" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

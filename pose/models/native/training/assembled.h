@@ -44,7 +44,7 @@ struct Assembled {
   }
 
   // From the gradients of an image's kernel, panels (outs, ins), and bias to those of M and d, added to (L + 1, L) in
-  // double, and of P and Q^T, added to panels.
+  // double, and of P and Q^T, added to panels, those of (width, ins).
   void back(const float* grad_kernel, const float* grad_bias, const float* matrix, const float* shift, const float* origin,
             double* grad_moment, float* grad_p, float* grad_q) {
     unpack({outs, ins, grad_kernel}, rows.data());
@@ -53,7 +53,7 @@ struct Assembled {
       for (int64_t l = 0; l < size; ++l) grad_e[o * width + l] -= grad_bias[o] * origin[l];
     const Panels values = pack(matrix, size, size, 1, size, core.data());
     multiply_panels(grad_e.data(), width, outs, {size, width, values.values}, grad_p, true);
-    multiply_outer(e.data(), width, size, rows.data(), ins, ins, outs, grad_q);
+    multiply_outer(e.data(), width, width, rows.data(), ins, ins, outs, grad_q);
     std::fill(product.begin(), product.end(), 0.0f);
     multiply_outer(p, size, size, grad_e.data(), width, width, outs, product.data());
     unpack({size, width, product.data()}, square.data());

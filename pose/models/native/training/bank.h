@@ -10,7 +10,7 @@
 namespace pose {
 
 // Kernels are mixed for so many images at a time.
-constexpr int64_t kTogether = kLanes == 16 ? 8 : 4;
+constexpr int64_t kMixedImages = kLanes == 16 ? 8 : 4;
 
 // A bank's kernels (K, C_out, C_in) packed as factors (rows, columns): to mix these is to mix kernels. What is mixed is all
 // columns, or some of them, from the begin of a panel to the end of one.
@@ -37,7 +37,7 @@ class Bank {
   template <typename Run>
   void each_part(const Run& run) const {
     constexpr int64_t most = 128 << 10, panel = 2 * kLanes;  // values
-    const int64_t step = std::max(most / (rows_ * (2 * count_ + kTogether)) / panel * panel, panel);
+    const int64_t step = std::max(most / (rows_ * (2 * count_ + kMixedImages)) / panel * panel, panel);
     for (int64_t first = 0; first < columns_;) {
       const int64_t left = columns_ - first, some = left <= step + kLanes ? left : step;  // no vector alone
       run(Part{first, some, panels_size(rows_, first), panels_size(rows_, some)});

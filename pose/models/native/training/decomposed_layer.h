@@ -67,6 +67,19 @@ struct Decomposed {
     }
   }
 
+  // A matrix (L, columns) for rows of latent values, with rows of zeros as they have zeros.
+  Panels filled(const float* matrix, int64_t columns, int64_t down, int64_t right, FloatLines& to) const {
+    FloatLines rows(width * columns, 0.0f);
+    for (int64_t l = 0; l < size; ++l)
+      for (int64_t i = 0; i < columns; ++i) rows[l * columns + i] = matrix[l * down + i * right];
+    return pack(rows.data(), width, columns, columns, 1, grown(to, panels_size(width, columns)));
+  }
+
+  // Latent values as products want them.
+  Left latents(const float* values, int64_t some, bool in_pairs, Scratch& scratch) const {
+    return {values, in_pairs ? rounded(values, some, width, scratch) : nullptr};
+  }
+
   // The zeros beyond the columns are columns, too.
   Panels padded_panels(Panels panels) const { return {panels.rows, width, panels.values}; }
 };

@@ -14,7 +14,7 @@ namespace {
 
 using namespace pose;
 
-struct Geometry {
+struct Sides {
   int64_t height, width, channels, rows, columns;  // of the image and of the answer
 };
 
@@ -30,7 +30,7 @@ void by_block(int64_t channels, const Run& run) {
 
 // Calls `run` with kernel size and stride as constants of the compiler's.
 template <typename Run>
-void with_geometry(int64_t size, int64_t stride, const Run& run) {
+void with_kernel(int64_t size, int64_t stride, const Run& run) {
   using std::integral_constant;
   TORCH_CHECK((size == 3 || size == 5) && (stride == 1 || stride == 2), "kernels are 3 x 3 or 5 x 5, strides 1 or 2");
   if (size == 3 && stride == 1) return run(integral_constant<int, 3>{}, integral_constant<int, 1>{});
@@ -39,7 +39,7 @@ void with_geometry(int64_t size, int64_t stride, const Run& run) {
   return run(integral_constant<int, 5>{}, integral_constant<int, 2>{});
 }
 
-Geometry geometry_of(const Tensor& x, int64_t stride) {
+Sides sides_of(const Tensor& x, int64_t stride) {
   return {x.size(2), x.size(3), x.size(1), (x.size(2) - 1) / stride + 1, (x.size(3) - 1) / stride + 1};
 }
 
@@ -75,11 +75,11 @@ std::tuple<Tensor, Tensor> depthwise_forward(const Tensor& input, const std::opt
                                              const Tensor& weight, int64_t stride, bool wants_moments, bool half) {
   const Features x(input, norm, activation);
   const Tensor taps = weight.flatten(2).transpose(1, 2).contiguous();  // (G, K K, C)
-  const Geometry g = geometry_of(x.x, stride);
+  const Sides g = sides_of(x.x, stride);
   const Output y({x.images, g.channels, g.rows, g.columns}, x.x, wants_moments, half);
   const int64_t step = taps.size(0) > 1 ? taps.stride(0) : 0;
   const float* kernels = taps.const_data_ptr<float>();
-  with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
+  with_kernel(weight.size(3), stride, [&](auto size, auto jump) {
     constexpr int K = decltype(size)::value, S = decltype(jump)::value;
     at::parallel_for(0, x.images, 1, [&](int64_t begin, int64_t end) {
       Ring ring(x, g.height, g.width, g.channels, K / 2);
@@ -113,13 +113,13 @@ std::tuple<Tensor, Tensor, Tensor> depthwise_backward(const Tensor& grad, const 
   const Features x(input, norm, activation);
   const Gradient above(grad, shares, y, y_norm, y_slopes, y_activation);
   const Tensor taps = weight.flatten(2).transpose(1, 2).contiguous();
-  const Geometry g = geometry_of(x.x, stride);
+  const Sides g = sides_of(x.x, stride);
   const int64_t images = x.images, count = taps.size(1) * g.channels, step = taps.size(0) > 1 ? count : 0;
   const InputGradient grad_x(x);
   Tensor grad_taps = plain({images, taps.size(1), g.channels}, x.x).zero_();
   const float* kernels = taps.const_data_ptr<float>();
   float* to_taps = grad_taps.mutable_data_ptr<float>();
-  with_geometry(weight.size(3), stride, [&](auto size, auto jump) {
+  with_kernel(weight.size(3), stride, [&](auto size, auto jump) {
     constexpr int K = decltype(size)::value, S = decltype(jump)::value;
     at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
       FloatLines values;

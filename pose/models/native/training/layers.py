@@ -25,13 +25,11 @@ from torch import nn
 from pose.models.native.training.operations import PoolCache
 from pose.native.library import COMMON_FLAGS, Library, NativeError
 
-SOURCES = (
-    *("norm.cpp", "mixing.cpp", "depthwise.cpp", "pointwise.cpp", "decomposed.cpp", "branch.cpp"),  # torch's operations
-    *("rows.cpp", "row_products.cpp", "pair_products.cpp", "matrix_tiles.cpp"),  # what they call
-)
+SOURCES = ("static_operations", "dynamic_operations", "rows", "row_products", "pair_products", "matrix_tiles")
+"""What torch calls, in two files that include the others, and the arithmetic that these call."""
 
 TRAINING = Library(
-    tuple(Path(__file__).with_name(name) for name in SOURCES),
+    tuple(Path(__file__).with_name(f"{name}.cpp") for name in SOURCES),
     # sums over images may be taken in any order; GCC tunes for AMD's processors by tearing multiply-adds apart
     (*COMMON_FLAGS, "-fassociative-math", "-mtune=generic"),
     torch=True,
@@ -64,8 +62,7 @@ def _keep_freed_memory() -> None:
     """
     trim_threshold, mmap_threshold = -1, -3  # mallopt's numbers of them
     huge_page, advice = 2 << 20, 14  # MADV_HUGEPAGE
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "mallopt"):
+    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
         return
     for parameter, most in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1)):
         library.mallopt(parameter, most)

@@ -58,7 +58,7 @@ struct Mixture {
         by_parts(2 * ins * outs > pixels * (ins + outs)) {}
 
   const float* share(int64_t n) const { return shares.const_data_ptr<float>() + n * count; }
-  int64_t groups() const { return (images + kTogether - 1) / kTogether; }
+  int64_t groups() const { return (images + kMixedImages - 1) / kMixedImages; }
   Bank bank(bool forward, bool in_pairs) const {
     const float* values = kernels.const_data_ptr<float>();
     return forward ? Bank(values, count, ins, outs, 1, ins, in_pairs) : Bank(values, count, outs, ins, ins, 1, in_pairs);
@@ -77,10 +77,10 @@ std::tuple<Tensor, Tensor> mixed_forward(const Tensor& input, const std::optiona
   const Output y({images, outs, input.size(2), input.size(3)}, x.x, wants_moments, half);
   at::parallel_for(0, sizes.groups(), 1, [&](int64_t begin, int64_t end) {
     Bank::Mixed mixed;
-    std::vector<Scratch> scratch(kTogether);
+    std::vector<Scratch> scratch(kMixedImages);
     std::vector<Output::Image> written;
-    for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether)
-      with_rows<kTogether>(std::min(kTogether, images - first), [&](auto some) {
+    for (int64_t first = begin * kMixedImages; first < std::min(images, end * kMixedImages); first += kMixedImages)
+      with_rows<kMixedImages>(std::min(kMixedImages, images - first), [&](auto some) {
         constexpr int J = decltype(some)::value;
         written.clear();
         for (int64_t j = 0; j < J; ++j) written.emplace_back(y, first + j);
@@ -131,12 +131,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, co
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     FloatLines own, along;
     Bank::Mixed mixed;
-    std::vector<Scratch> gradients(kTogether), values(kTogether);
-    std::vector<InputGradient::Writer> writers(kTogether, InputGradient::Writer(grad_x));
+    std::vector<Scratch> gradients(kMixedImages), values(kMixedImages);
+    std::vector<InputGradient::Writer> writers(kMixedImages, InputGradient::Writer(grad_x));
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t stop = std::min((part + 1) * sizes.groups() / parts * kTogether, sizes.images);
-      for (int64_t first = part * sizes.groups() / parts * kTogether; first < stop; first += kTogether)
-        with_rows<kTogether>(std::min(kTogether, stop - first), [&](auto some) {
+      const int64_t stop = std::min((part + 1) * sizes.groups() / parts * kMixedImages, sizes.images);
+      for (int64_t first = part * sizes.groups() / parts * kMixedImages; first < stop; first += kMixedImages)
+        with_rows<kMixedImages>(std::min(kMixedImages, stop - first), [&](auto some) {
           constexpr int J = decltype(some)::value;
           const float* const share = sizes.share(first);
           float* const to_kernels = sums + part * count * size;

@@ -77,7 +77,7 @@ std::tuple<Tensor, Tensor> normalize(const Tensor& input, const Tensor& norm, in
     std::vector<double> pooled(x.channels);
     Sums<1> sum(x.rows);
     sum.to = pooled.data();
-    const int64_t block = std::max<int64_t>(kBlock / x.channels / x.rows.together, 1) * x.rows.together;
+    const int64_t block = std::max<int64_t>(kPassValues / x.channels / x.rows.together, 1) * x.rows.together;
     each_block(x.pixels, block, [&](int64_t first, int64_t some) {
       float* to = out + first * x.channels;
       x.read(n, first, some, Place{to, false});

@@ -17,12 +17,12 @@ using namespace pose;
 
 // Kernels (G, C_out, C_in, 1, 1), G 1 or N, and how many pixels are taken at once: both passes read and write these twice
 // while they lie in the cache.
-struct Product {
+struct Pointwise {
   Features x;
   Tensor kernels;
   int64_t ins, outs, block;
 
-  Product(const Features& x_, const Tensor& weight)
+  Pointwise(const Features& x_, const Tensor& weight)
       : x(x_), kernels(weight.contiguous()), ins(weight.size(2)), outs(weight.size(1)),
         block(block_of(ins, outs, x.pixels)) {}
 
@@ -33,7 +33,7 @@ struct Product {
 // y, in bfloat16 if `half`, and, if wanted, its moments.
 std::tuple<Tensor, Tensor> pointwise_forward(const Tensor& input, const std::optional<Tensor>& norm, int64_t activation,
                                              const Tensor& weight, bool wants_moments, bool in_pairs, bool half) {
-  const Product sizes(Features(input, norm, activation), weight);
+  const Pointwise sizes(Features(input, norm, activation), weight);
   const Features& x = sizes.x;
   const int64_t ins = sizes.ins, outs = sizes.outs;
   const Output y({x.images, outs, input.size(2), input.size(3)}, x.x, wants_moments, half);
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const 
                                                       const std::optional<Tensor>& y_slopes, int64_t y_activation,
                                                       const Tensor& input, const std::optional<Tensor>& norm,
                                                       int64_t activation, const Tensor& weight, bool wants_x, bool in_pairs) {
-  const Product sizes(Features(input, norm, activation), weight);
+  const Pointwise sizes(Features(input, norm, activation), weight);
   const Gradient above(grad, shares, y, y_norm, y_slopes, y_activation);
   const Features& x = sizes.x;
   const int64_t ins = sizes.ins, outs = sizes.outs, size = panels_size(outs, ins);

@@ -96,7 +96,7 @@ void unpack(const Panels& panels, float* matrix) {
 
 void multiply(const float* a, int64_t stride, int64_t pixels, const Panels& b, float* out, int64_t apart,
                      bool add, const float* factors, const float* terms) {
-  const int64_t block = std::max<int64_t>(kCached / std::max<int64_t>(b.rows, 1) / kSums, 1) * kSums;
+  const int64_t block = std::max<int64_t>(kBlockValues / std::max<int64_t>(b.rows, 1) / kSums, 1) * kSums;
   for (int64_t p = 0; p < pixels; p += block) {
     const int64_t some = std::min(block, pixels - p);
     each_panel(b.rows, b.columns, [&](int64_t first, int64_t width, int64_t place) {
@@ -123,7 +123,7 @@ void multiply_panels(const float* a, int64_t stride, int64_t pixels, const Panel
 
 void multiply_outer(const float* a, int64_t stride, int64_t rows, const float* b, int64_t apart, int64_t columns,
                            int64_t pixels, float* out) {
-  const int64_t block = std::min(std::max<int64_t>(kCached / (rows + columns), 16), pixels);
+  const int64_t block = std::min(std::max<int64_t>(kBlockValues / (rows + columns), 16), pixels);
   const bool crowded = apart % kCrowded == 0 && block > kKept;
   FloatLines copy(crowded || columns % kLanes ? block * 3 * kLanes : 0);
   for (int64_t p = 0; p < pixels; p += block) {

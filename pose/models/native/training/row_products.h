@@ -7,11 +7,11 @@
 
 namespace pose {
 
-constexpr int64_t kCached = 32 << 10;  // values of a block of pixels that stays in the second cache
+constexpr int64_t kBlockValues = 32 << 10;  // values of a block of pixels that stays in the second cache
 
 // Pixels of a block whose `ins` and `outs` values stay in the second cache.
 inline int64_t block_of(int64_t ins, int64_t outs, int64_t pixels) {
-  return std::min(std::max<int64_t>(kCached / (ins + outs) / 32 * 32, 4 * kSums), pixels);
+  return std::min(std::max<int64_t>(kBlockValues / (ins + outs) / 32 * 32, 4 * kSums), pixels);
 }
 
 // Calls `run(first, some)` for blocks of pixels.

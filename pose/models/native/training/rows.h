@@ -14,7 +14,7 @@
 namespace pose {
 
 constexpr int64_t kFlush = 64;  // rows that are added up in float before they go to a double
-constexpr int64_t kBlock = 16 << 10;  // values of pixels that are taken at once where nothing else says how many
+constexpr int64_t kPassValues = 16 << 10;  // values of pixels that are taken at once where nothing else says how many
 
 // Asks for lines of memory in their order, which are written next in another one, that no processor foresees.
 inline void ask_for(const Place& to, int64_t values) {
