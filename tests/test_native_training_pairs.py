@@ -8,13 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from native_arithmetic import PROCESSORS, loaded, pointer
+from native_arithmetic import PROCESSORS, RUNNABLE, loaded, pointer
 from torch import nn
 
 from pose.engine.trainer import Trainer
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.makers import DCDConvs, DynamicConvs, StaticConvs
+from pose.models.layers import InvertedResidual
 from pose.models.native.training import layers as training
+from pose.models.native.training.deferred import finished
 from pose.models.native.training.forms import NativeTrainedConv2d
 from pose.models.native.training.layers import use_native_training
 from pose.models.native.training.operations import PoolCache
@@ -24,15 +27,28 @@ from pose.native.library import NativeError
 from pose.options import OptionError
 
 WITH_PAIRS = ahead.LEVELS["avx512_bf16"][0]
+WITHOUT_TILES = f"{WITH_PAIRS} -DPOSE_WITHOUT_TILES"
 CPU = torch.device("cpu")
 LAST = torch.channels_last
 
 
-@pytest.fixture(scope="module", params=[PROCESSORS[0], *(march for march in PROCESSORS[1:] if march == WITH_PAIRS)])
+KINDS_OF_PROCESSORS = [PROCESSORS[0]]
+if WITH_PAIRS in PROCESSORS:
+    KINDS_OF_PROCESSORS += [WITH_PAIRS, WITHOUT_TILES]
+
+
+@pytest.fixture(scope="module", params=KINDS_OF_PROCESSORS)
 def products(request, tmp_path_factory):
-    """The functions of data/training_arithmetic.cpp, for one kind of processor."""
-    folders = [training.TRAINING.sources[0].parent]
-    return loaded(request.param, tmp_path_factory.getbasetemp(), "training_arithmetic", folders)
+    """The functions of data/training_arithmetic.cpp, for one kind of processor, with matrix tiles and without."""
+    folder, folders = tmp_path_factory.getbasetemp(), [training.TRAINING.sources[0].parent]
+    if request.param == WITHOUT_TILES and not ahead.processor_features() >= RUNNABLE[WITH_PAIRS]:
+        pytest.skip("this processor cannot run it")
+    return loaded(request.param, folder, "training_arithmetic", folders)
+
+
+def test_matrix_tiles_are_taken_where_they_are_not_compiled_away(products, request):
+    has = "amx_bf16" in ahead.processor_features() and request.node.callspec.params["products"] == WITH_PAIRS
+    assert bool(products.by_matrix_tiles()) == has
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +75,7 @@ def drawn(seed, *shapes):
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-SIZES = dict(count=st.integers(1, 40), rows=st.integers(1, 70), columns=st.integers(1, 70), seed=st.integers(0, 1000))
+SIZES = dict(count=st.integers(1, 80), rows=st.integers(1, 70), columns=st.integers(1, 70), seed=st.integers(0, 1000))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -152,6 +168,46 @@ def test_a_decomposed_layer_in_bfloat16_is_near_the_one_in_float32(built):
             assert 0 < (first - second).norm() < 0.02 * first.norm()
 
 
+def block_of(kind, stride, size):
+    makers = dict(static=StaticConvs, dynamic=DynamicConvs, dcd=DCDConvs)
+    return InvertedResidual(8, 8, 48, makers[kind](), 4, size, stride)
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic", "dcd"])
+@pytest.mark.parametrize(
+    ("stride", "size", "shape"), [(1, 3, (4, 8, 12, 9)), (2, 5, (3, 8, 7, 10)), (1, 5, (2, 8, 30, 22))]
+)
+def test_gradients_of_a_block_are_as_near_to_exact_ones_as_torchs_in_bfloat16(built, kind, stride, size, shape):
+    torch.manual_seed(0)
+    block = block_of(kind, stride, size)
+    forms = [copy.deepcopy(block).double(), use_native_training(copy.deepcopy(block), pairs=True), block]
+    made = []
+    for form, torchs in zip(forms, (False, False, True), strict=True):
+        torch.manual_seed(1)
+        dtype = torch.float64 if form is forms[0] else torch.float32
+        x = torch.randn(shape).to(dtype, memory_format=LAST).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, torchs):
+            y = form(x)
+        assert y.dtype == dtype or torchs
+        grads = torch.autograd.grad((y * torch.randn(y.shape).to(dtype)).sum(), [x, *form.parameters()])
+        values = (y, grads[0], torch.cat([grad.flatten() for grad in grads[1:]]))
+        made.append([value.detach().double() for value in values])
+    for exact, mine, theirs in zip(*made, strict=True):
+        # most is due to activations that a rounded value passes or does not: about as many in both, not the same
+        assert 0 < (mine - exact).norm() < 2 * (theirs - exact).norm()
+        assert abs((mine * exact).sum() / (exact * exact).sum() - 1) < 0.01  # no rounding leans to a side
+
+
+def test_what_convolutions_alone_read_is_bfloat16_and_what_others_read_is_not(built):
+    for pairs in (False, True):
+        block = use_native_training(block_of("static", 1, 3), pairs=pairs)
+        x = torch.randn(2, 8, 6, 6).to(memory_format=LAST)
+        wide = block.expand.deferred(x, half=True)
+        assert wide.raw.dtype == (torch.bfloat16 if pairs else torch.float32)
+        assert block.project.deferred(block.depthwise.deferred(wide, half=True)).raw.dtype == torch.float32
+        assert finished(wide).dtype == torch.float32
+
+
 def network(seed, kind):
     torch.manual_seed(seed)
     backbone = dict(type="mobilenet_v2", width=0.1, depth=0.1, last_channels=16, out_stride=16, conv=dict(type=kind))
@@ -178,11 +234,14 @@ def learned(seed, kind, precision):
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_a_network_learns_as_much_as_seeds_differ(with_pairs, kind):
-    plain = np.array([learned(seed, kind, "float32")[0] for seed in range(3)])
-    pairs, starts = np.array([learned(seed, kind, "bfloat16") for seed in range(3)]).T
+    """The mean log loss of six seeds is not above that of float32 by three standard errors of such a difference."""
+    seeds = range(6)
+    plain = np.log([learned(seed, kind, "float32")[0] for seed in seeds])
+    pairs, starts = np.log([learned(seed, kind, "bfloat16") for seed in seeds]).T
     assert (plain != pairs).all()
-    assert abs(np.log(pairs).mean() - np.log(plain).mean()) < max(np.log(plain).std(ddof=1), 0.05)
-    assert (pairs < 0.5 * starts).all()
+    error = np.sqrt((plain.var(ddof=1) + pairs.var(ddof=1)) / len(seeds))
+    assert pairs.mean() - plain.mean() < 3 * error < 0.7
+    assert (pairs < starts - 1).all()
 
 
 def test_a_processor_without_it_is_told_so(built, monkeypatch):

@@ -129,12 +129,9 @@ def compare_steps(page: Page, settings: dict[str, AnySettings], batch_size: int,
 
     Native operations come in bfloat16, too, where the processor has such products.
     """
-    operations = {"torch": (False, "float32"), "native": (True, "float32")}
-    if available() and has_pairs():
-        operations["native, bfloat16"] = (True, "bfloat16")
     trainers = {
         (kind, name): step_trainer(made, native, precision=precision)
-        for kind, (native, precision) in operations.items()
+        for kind, (native, precision) in operations().items()
         for name, made in settings.items()
     }
     times: dict[tuple[str, str], list[float]] = {key: [] for key in trainers}
@@ -157,6 +154,14 @@ def compare_steps(page: Page, settings: dict[str, AnySettings], batch_size: int,
     page.add(*table_lines(STEP_COLUMNS, rows), "")
 
 
+def operations() -> dict[str, tuple[bool, str]]:
+    """By what steps are made: whether natively, and the precision."""
+    found = {"torch": (False, "float32"), "native": (True, "float32")}
+    if available() and has_pairs():
+        found["native, bfloat16"] = (True, "bfloat16")
+    return found
+
+
 def quartiles(values: list[float]) -> list[float]:
     """The three quartiles of one or more values."""
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * values
@@ -171,19 +176,15 @@ def compare_memory(page: Page, settings: dict[str, AnySettings], batch_size: int
         if not kernel_bytes(model, batch_size):
             continue
         kernels = f"{kernel_bytes(model, batch_size) / 2**20:.0f} MiB"
-        for native in (False, True):
-            peaks = [peak_memory(made, native, recompute, batch_size) for recompute in (False, True)]
-            page.add(
-                table_row(
-                    ["native" if native else "torch", name, kernels, *(f"{peak / 2**20:.0f} MiB" for peak in peaks)]
-                )
-            )
+        for kind, (native, precision) in operations().items():
+            peaks = [peak_memory(made, native, recompute, batch_size, precision) for recompute in (False, True)]
+            page.add(table_row([kind, name, kernels, *(f"{peak / 2**20:.0f} MiB" for peak in peaks)]))
     page.add("")
 
 
-def peak_memory(settings: AnySettings, native: bool, recompute: bool, batch_size: int) -> int:
+def peak_memory(settings: AnySettings, native: bool, recompute: bool, batch_size: int, precision: str) -> int:
     """The most bytes of tensors that a step holds beside weights and optimizer, by PyTorch's own account."""
-    trainer = step_trainer(settings, native, recompute)
+    trainer = step_trainer(settings, native, recompute, precision)
     data = step_batch(settings, batch_size)
     trainer.learn(*data)  # makes the optimizer's averages
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:

@@ -66,7 +66,8 @@ def export_file(
         bank: One of the format's ``banks``: the precision of dynamic layers' kernels; of a static network nothing.
         calibration_crops: Normalized crops (N, 3, H, W), N at least 2, for a file of 8 bits: some set its ranges, some
             are held out to check it, see :func:`~pose.export.proof.hold_out`; None for float32.
-        bfloat16: Whether native layers compute in bfloat16, on processors that do.
+        bfloat16: Whether native layers compute in bfloat16, on processors that do; with calibration crops those that
+            stay out of 8 bits.
         accept: Takes the file before it has its name, and raises a PoseError to refuse it.
 
     Returns:
@@ -107,7 +108,9 @@ def export_file(
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     with saving(path, kind.paths(path)) as made:
         try:
-            if calibrating is not None:
+            if calibrating is not None and bfloat16:
+                writer.write_int8(network, x, calibrating, made, bfloat16=True)
+            elif calibrating is not None:
                 writer.write_int8(network, x, calibrating, made)
             elif bfloat16:
                 writer.write_bfloat16(network, made)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "built"
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 LEVELS = {
-    "avx512_bf16": ("cooperlake", AVX512 | {"avx512_vnni", "avx512_bf16"}),
+    "amx": (
+        "x86-64-v4 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16",
+        AVX512 | {"avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"},
+    ),
+    "avx512_bf16": ("x86-64-v4 -mavx512vnni -mavx512bf16", AVX512 | {"avx512_vnni", "avx512_bf16"}),
     "avx512_vnni": ("x86-64-v4 -mavx512vnni", AVX512 | {"avx512_vnni"}),
     "avx512": ("x86-64-v4", AVX512),
     "avx_vnni": ("x86-64-v3 -mavxvnni", frozenset({"avx_vnni"})),
@@ -67,8 +71,8 @@ def build_all(libraries: Sequence[Library], folder: Path) -> list[Path]:
     for library in libraries:
         name = library.name()
         for level, (march, _) in LEVELS.items():
-            if library.torch and level.endswith("vnni"):
-                continue  # training has no products of bytes
+            if library.torch and level.endswith(("vnni", "amx")):
+                continue  # training has no products of bytes, nor in tile registers
             path = folder / f"{name}.{level}.so"
             try:
                 library.compile(path, march)

@@ -87,6 +87,55 @@ inline void make_block(const float* panel, int64_t taps, int64_t channels, const
   }
 }
 
+// Whether mixtures of kernels of bytes, (panels, words of shares, taps, inputs, 16, 4), are such that `dot` adds them exactly
+// when they have been divided by 256: rounding makes a pair one more.
+inline bool mixes_exactly(const int8_t* bank, int64_t stretches, int64_t inputs) {
+  int32_t most = 0;
+  for (int64_t stretch = 0; stretch < stretches; ++stretch)
+    for (int64_t c = 0; c < inputs; c += 2) {
+      const int8_t* const first = bank + (stretch * inputs + c) * 4 * kPanel;
+      for (int64_t i = 0; i < 4 * kPanel; ++i) {
+        const int32_t own = first[i], next = c + 1 < inputs ? first[i + 4 * kPanel] : 0;
+        const int32_t above = std::max(own, 0) + std::max(next, 0);
+        most = std::max(most, std::max(above, above - own - next));
+      }
+    }
+  return most < kMostOfPair;
+}
+
+// A block mixed from a panel's kernels of bytes, (words of shares, taps, inputs, 16, 4), without leaving whole numbers:
+// `scale` is what a byte of each output of the bank is worth.
+inline void mix_block(const int8_t* bank, int64_t taps, int64_t inputs, const ByteParts& parts, const Levels& levels,
+                      const float* scale, const float* bias, float* block) {
+  auto* to = reinterpret_cast<char*>(block + 2 * kPanel);
+  const size_t words = parts.words.size();
+  const int64_t size = taps * inputs * 4 * kPanel;
+  Counts sums[kPanel / kLanes] = {};
+  for (int64_t tap = 0; tap < taps; ++tap)
+    for (int64_t c = 0; c < inputs; c += 4)
+      for (int part = 0; part < kPanel / kLanes; ++part, to += 4 * kLanes) {
+        Counts four = {};
+        const int8_t* from = bank + (tap * inputs + c) * 4 * kPanel + 4 * part * kLanes;
+        const int count = static_cast<int>(std::min<int64_t>(4, inputs - c));
+#pragma GCC unroll 4
+        for (int i = 0; i < count; ++i, from += 4 * kPanel) {
+          Counts mixed = Counts{} + 128;
+          for (size_t word = 0; word < words; ++word) mixed = dot(mixed, parts.words[word], from + word * size);
+          mixed >>= 8;
+          sums[part] += mixed;
+          four |= (mixed & 255) << 8 * i;
+        }
+        std::memcpy(to, &four, sizeof(four));
+      }
+  for (int part = 0; part < kPanel / kLanes; ++part) {
+    const int place = part * kLanes;
+    const Lanes own = load<Lanes>(scale + place) * (parts.unit * levels.unit);
+    store(block + place, own);
+    const Lanes zero = own * levels.zero * __builtin_convertvector(sums[part], Lanes);
+    store(block + kPanel + place, load<Lanes>(bias + place) - zero);
+  }
+}
+
 // Those kernels of an image in blocks, each made of its panel just before its products.
 inline Kernels in_blocks(const Kernels& kernels, int64_t taps, int64_t channels, const Levels& levels) {
   Kernels made = kernels;

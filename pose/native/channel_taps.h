@@ -3,7 +3,7 @@
 // Sixteen channels are taken at a time. Two neighbouring taps of a row lie together, a zero beside an odd last one: a pair
 // of taps times a pair of pixels is a product of 16 bits. Pairs belong to two groups in turn; each group is added up in 16
 // bits, which is exact since its positive weights are at most 128 together, and so are its negative ones. So every
-// processor answers alike.
+// processor has the same sums.
 
 #pragma once
 
@@ -53,7 +53,8 @@ inline void widen(Shorts first, Shorts second, const float* scale, const float* 
 // Calls `run(tap, group)` for every tap of a kernel.
 template <typename Run>
 inline void for_each_tap(const Geometry& g, const Run& run) {
-  for (int64_t tap = 0; tap < g.size[0] * g.size[1]; ++tap) run(tap, group_of(tap % g.size[1]));
+  for (int64_t a = 0; a < g.size[0]; ++a)
+    for (int64_t b = 0; b < g.size[1]; ++b) run(a * g.size[1] + b, group_of(b));
 }
 
 // The kernels of all channels: pairs (panels, kh, pairs, 16, 2), what a sum is worth, what is added to it, and how large it
@@ -148,8 +149,10 @@ inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) 
     Counts bits;
     std::memcpy(&bits, &rounded, sizeof(bits));
     bits -= base;
+    bits = bits > 127 ? Counts{} + 127 : bits;  // of what is not a number
+    bits = bits < -127 ? Counts{} - 127 : bits;
     std::memcpy(whole + tap * kPanel, &bits, sizeof(bits));
-    left = value - __builtin_convertvector(bits, Lanes);
+    left = value - (rounded - lowest);  // each tap waits for it
   });
   return worth;
 }

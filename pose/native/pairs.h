@@ -57,6 +57,17 @@ inline Lanes dot(Lanes sums, uint32_t two, const uint16_t* from) {
 #endif
 }
 
+#if defined(__AVX512BW__)
+// The same of two values in each lane, and two of weights.
+inline Lanes dot(Lanes sums, Bits two, Bits own) {
+#if defined(__AVX512BF16__)
+  return (Lanes)_mm512_dpbf16_ps((__m512)sums, (__m512bh)own, (__m512bh)two);
+#else
+  return sums + (Lanes)(own << 16) * (Lanes)(two << 16) + (Lanes)(own & 0xffff0000u) * (Lanes)(two & 0xffff0000u);
+#endif
+}
+#endif
+
 // Values (pixels, C) as pairs (pixels, words, 2); an odd last channel's other half is zero.
 inline void to_pairs(const float* from, int64_t pixels, int64_t channels, uint16_t* to) {
   for (int64_t pixel = 0; pixel < pixels; ++pixel, from += channels, to += (channels + 1) / 2 * 2) {

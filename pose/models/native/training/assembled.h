@@ -5,25 +5,14 @@
 
 #include <vector>
 
-#include "products.h"
+#include "row_products.h"
 
 namespace pose {
-
-// Panels of (pixels, columns) = a (pixels, rows) b, plus what is there if `add`: what `multiply` writes in rows.
-inline void multiply_panels(const float* a, int64_t stride, int64_t pixels, const Panels& b, float* out, bool add) {
-  each_panel(b.rows, b.columns, [&](int64_t first, int64_t width, int64_t place) {
-    const float* from = b.values + place;
-    float* to = out + first * pixels;
-    if (width == 3 * kLanes) panel<3>(a, stride, pixels, from, b.rows, to, width, width, add, nullptr, nullptr);
-    if (width == 2 * kLanes) panel<2>(a, stride, pixels, from, b.rows, to, width, width, add, nullptr, nullptr);
-    if (width == kLanes) panel<1>(a, stride, pixels, from, b.rows, to, width, width, add, nullptr, nullptr);
-  });
-}
 
 struct Assembled {
   int64_t ins, outs, size, width;
   const float *p, *q;  // (outs, L) and (L, ins)
-  std::vector<float> turned, enter, core, e, packed, bias, rows, grad_e, product, square;
+  FloatLines turned, enter, core, e, packed, bias, rows, grad_e, product, square;
 
   Assembled(int64_t ins_, int64_t outs_, int64_t size_, const float* p_, const float* q_)
       : ins(ins_), outs(outs_), size(size_), width(padded(size_)), p(p_), q(q_), turned(ins_ * size_),

@@ -12,7 +12,7 @@
 #include <tuple>
 #include <vector>
 
-#include "decomposed.h"
+#include "decomposed_layer.h"
 
 namespace {
 
@@ -24,29 +24,28 @@ using namespace pose;
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
     const Tensor& x, const std::optional<Tensor>& norm, int64_t activation, const Tensor& weight, const Tensor& p,
     const Tensor& q, const Tensor& scale, const Tensor& phi, const std::optional<Tensor>& norms, const Tensor& center,
-    double eps, bool wants_moments, bool in_pairs) {
+    double eps, bool wants_moments, bool in_pairs, bool half) {
   Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms);
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
   const int64_t size = sizes.size, width = sizes.width;
-  Tensor y = at::empty({images, outs, x.size(2), x.size(3)}, sizes.like().options(), at::MemoryFormat::ChannelsLast);
-  const Moments counts(y, wants_moments);
+  const Output y({images, outs, x.size(2), x.size(3)}, sizes.like(), wants_moments, half);
   Tensor latent = plain({images, pixels, width}, sizes.like()), found = plain({4, size}, sizes.like());
   sizes.moments = at::zeros({images, size + 1, size}, sizes.like().options().dtype(at::kDouble).memory_format(std::nullopt));
-  std::vector<float> from(panels_size(ins, size)), to(panels_size(size, outs)), main(panels_size(ins, outs));
-  const std::vector<float> origin = sizes.origin(center);
+  FloatLines from(panels_size(ins, size)), to(panels_size(size, outs)), main(panels_size(ins, outs));
+  const FloatLines origin = sizes.origin(center);
   const Panels enter = sizes.padded_panels(pack(sizes.q.const_data_ptr<float>(), ins, size, 1, ins, from.data()));
   const Panels leave = pack(sizes.p.const_data_ptr<float>(), size, outs, 1, size, to.data());
-  std::vector<uint32_t> main_words;
+  WordLines main_words;
   const Factor kernel =
       factor_of(pack(sizes.weight.const_data_ptr<float>(), ins, outs, 1, ins, main.data()), in_pairs, main_words);
-  float *values = latent.mutable_data_ptr<float>(), *out = y.mutable_data_ptr<float>();
+  float* values = latent.mutable_data_ptr<float>();
   double* moments = sizes.moments.mutable_data_ptr<double>();
   at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> scratch(sizes.x.scratch(sizes.block()));
+    FloatLines scratch;
     for (int64_t n = begin; n < end; ++n) {
       float* u = values + n * pixels * width;
       each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
-        multiply(sizes.x.read(n, first, some, scratch.data()), ins, some, enter, u + first * width, width);
+        multiply(sizes.x.read(n, first, some, scratch), ins, some, enter, u + first * width, width);
       });
       for (int64_t pixel = 0; pixel < pixels; ++pixel)
         for (int64_t i = 0; i < width; ++i) u[pixel * width + i] -= origin[i];
@@ -60,9 +59,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
     row[2 * size] = made.out.mean[i], row[3 * size] = made.out.variance[i];
   }
   at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> m(pixels * width), packed(size * width), factors(padded(outs)), turned(main.size());
-    std::vector<float> scratch(sizes.x.scratch(sizes.block()));
-    std::vector<uint32_t> words;
+    FloatLines m(pixels * width), packed(size * width), factors(padded(outs)), turned(main.size());
+    WordLines words;
+    Scratch scratch;
     Factor assembled;
     Assembled own = sizes.assembled();
     for (int64_t n = begin; n < end; ++n) {
@@ -80,28 +79,27 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
         sizes.middle(made, n, values + n * pixels * width, m.data(), packed);
         std::copy_n(lambda, outs, factors.begin());
       }
-      Moments::Image counted(counts, n);
+      Output::Image written(y, n);
       each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
-        const float* image = sizes.x.read(n, first, some, scratch.data());
-        float* rows = out + (n * pixels + first) * outs;
-        ask_for(rows, some * outs);
+        const Left image = sizes.x.left(n, first, some, in_pairs, scratch);
+        float* rows = written.block(first, some);
         if (sizes.assembles()) {
-          multiply(image, some, assembled, rows, false, nullptr, own.bias.data());
+          multiply(image, some, assembled, rows, outs, false, nullptr, own.bias.data());
         } else {
           multiply(m.data() + first * width, width, some, leave, rows, outs);
-          multiply(image, some, kernel, rows, true, factors.data());
+          multiply(image, some, kernel, rows, outs, true, factors.data());
         }
-        counted.add(rows, some);
+        written.done(first, some, rows);
       });
-      counted.finish();
+      written.end();
     }
   });
-  return {y, latent, sizes.moments, found, counts.parts};
+  return {y.y, latent, sizes.moments, found, y.moments};
 }
 
 // What a part of the images adds to the gradients of all images' matrices, in panels.
 struct Added {
-  std::vector<float> weight, p, q;
+  FloatLines weight, p, q;
 };
 
 // The gradients of x, weight, p, q, scale, phi and norms, and the sums of x's normalisation.
@@ -117,24 +115,24 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
   const int64_t size = sizes.size, width = sizes.width, square = size * size, values = panels_size(outs, ins);
   const Latent made = sizes.latent(eps);
-  const std::vector<float> origin = sizes.origin(center);
-  const Tensor counts = sizes.x.gradient_sums();
-  Tensor grad_x = at::empty_like(sizes.like()), grad_scale = plain({images, outs}, sizes.like());
+  const FloatLines origin = sizes.origin(center);
+  const InputGradient grad_x(sizes.x);
+  Tensor grad_scale = plain({images, outs}, sizes.like());
   Tensor grad_phi = plain(phi.sizes(), sizes.like()), grad_norms = plain({4, size}, sizes.like());
   Tensor inside = plain({sizes.assembles() ? 0 : images, pixels, width}, sizes.like());  // the gradient of m
-  std::vector<float> back_p(panels_size(outs, size)), back_q(panels_size(size, ins)), kernel(values);
+  FloatLines back_p(panels_size(outs, size)), back_q(panels_size(size, ins)), kernel(values);
   const Panels leave = sizes.padded_panels(pack(sizes.p.const_data_ptr<float>(), outs, size, size, 1, back_p.data()));
   const Panels enter = pack(sizes.q.const_data_ptr<float>(), size, ins, ins, 1, back_q.data());
   pack(sizes.weight.const_data_ptr<float>(), outs, ins, ins, 1, kernel.data());
   const float* lambda = sizes.scale.const_data_ptr<float>();
   const float* u = latent.const_data_ptr<float>();
-  float *out = grad_x.mutable_data_ptr<float>(), *middle = inside.mutable_data_ptr<float>();
+  float* middle = inside.mutable_data_ptr<float>();
   float* grad_lambda = grad_scale.mutable_data_ptr<float>();
   const int64_t parts = std::min<int64_t>(images, at::get_num_threads());
   std::vector<Added> added(parts);
   Doubles grad_moments(images * (square + size), 0.0);
   const bool early = outs > ins || sizes.assembles();  // the larger of both is read or written once
-  const auto scaled = [&](int64_t n, std::vector<float>& to) {
+  const auto scaled = [&](int64_t n, FloatLines& to) {
     each_panel(outs, ins, [&](int64_t, int64_t columns, int64_t place) {
       for (int64_t o = 0; o < outs; ++o)
         for (int64_t i = 0; i < columns; ++i)
@@ -143,9 +141,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
     return Panels{outs, ins, to.data()};
   };
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> m(pixels * width), packed(size * width), own(values), factors(values), grad_bias(outs);
-    std::vector<float> read_up(above.scratch(sizes.block())), read_x(sizes.x.scratch(sizes.block()));
-    std::vector<uint32_t> words;
+    FloatLines m(pixels * width), packed(size * width), own(values), factors(values), grad_bias(outs);
+    WordLines words;
+    Scratch read_up, read_x;
+    InputGradient::Writer writer(grad_x);
     Assembled kernels = sizes.assembled();
     for (int64_t part = begin; part < end; ++part) {
       Added& sums = added[part];
@@ -162,10 +161,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
           sizes.middle(made, n, u + n * pixels * width, m.data(), packed);
         }
         const Factor back = early ? factor_of(turned, in_pairs, words) : Factor{};
-        for (int64_t first = 0; first < pixels; first += sizes.block()) {
-          const int64_t some = std::min(sizes.block(), pixels - first);
-          const float* rows = above.read(n, first, some, read_up.data());
-          multiply_outer(rows, outs, sizes.x.read(n, first, some, read_x.data()), ins, some, own.data(), in_pairs);
+        each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
+          const Left up = above.both(n, first, some, in_pairs, read_up);
+          const float* rows = up.floats;
+          multiply_outer(up, outs, sizes.x.left(n, first, some, in_pairs, read_x), ins, ins, some, own.data());
           if (sizes.assembles()) {
             for (int64_t pixel = 0; pixel < some; ++pixel)
               for (int64_t o = 0; o < outs; ++o) grad_bias[o] += rows[pixel * outs + o];
@@ -173,9 +172,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
             multiply_outer(rows, outs, outs, m.data() + first * width, width, width, some, sums.p.data());
             multiply(rows, outs, some, leave, inner + first * width, width);
           }
-          if (early) ask_for(out + (n * pixels + first) * ins, some * ins);
-          if (early) multiply(rows, some, back, out + (n * pixels + first) * ins);
-        }
+          if (!early) return;
+          float* to = writer.block(n, first, some);
+          multiply(up, some, back, to, ins);
+          writer.keep(n, first, some, to);
+        });
         double* grad_moment = grad_moments.data() + n * (square + size);
         if (sizes.assembles())
           kernels.back(own.data(), grad_bias.data(), matrix, shift, origin.data(), grad_moment, sums.p.data(),
@@ -201,17 +202,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
     std::copy_n(grad_moments.data() + n * (square + size), square, grad_matrices.data() + n * square);
     std::copy_n(grad_moments.data() + n * (square + size) + square, size, grad_shifts.data() + n * size);
   }
-  std::vector<float> along, constant;
+  FloatLines along, constant;
   made.back(grad_matrices, grad_shifts, grad_phi.mutable_data_ptr<float>(), grad_norms.mutable_data_ptr<float>(), along,
             constant);
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> du(pixels * width), left(size * width), right(size * width), factors(values);
-    std::vector<uint32_t> words;
-    std::vector<float> read_up(above.scratch(sizes.block())), read_x(sizes.x.scratch(sizes.block()));
-    Sums<2> counted(sizes.x.rows);
+    FloatLines du(pixels * width), left(size * width), right(size * width), factors(values);
+    WordLines words;
+    FloatLines read_x;
+    Scratch read_up;
+    InputGradient::Writer writer(grad_x);
     for (int64_t part = begin; part < end; ++part)
       for (int64_t n = part * images / parts; n < (part + 1) * images / parts; ++n) {
-        if (sizes.x.normalizes()) counted.to = counts.mutable_data_ptr<double>() + n * 2 * ins;
+        writer.begin(n);
         const float* matrix = made.matrices.data() + n * square;
         sizes.fill(constant.data() + n * size, du.data());
         const Panels own = sizes.padded_panels(pack(along.data() + n * square, size, size, size, 1, right.data()));
@@ -223,20 +225,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
         const Factor turned = early ? Factor{} : factor_of(scaled(n, factors), in_pairs, words);
         each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
           const float* rows = du.data() + first * width;
-          float* to = out + (n * pixels + first) * ins;
-          if (!early) ask_for(to, some * ins);
-          multiply_outer(rows, width, size, sizes.x.read(n, first, some, read_x.data()), ins, ins, some,
-                         added[part].q.data());
-          if (!early) multiply(above.read(n, first, some, read_up.data()), some, turned, to);
+          multiply_outer(rows, width, size, sizes.x.read(n, first, some, read_x), ins, ins, some, added[part].q.data());
+          float* to = early ? writer.again(n, first, some) : writer.block(n, first, some);
+          if (!early) multiply(above.left(n, first, some, in_pairs, read_up), some, turned, to, ins);
           multiply(rows, width, some, enter, to, ins, true);
-          if (sizes.x.normalizes()) sizes.x.count(n, first, some, to, nullptr, counted);
+          writer.done(n, first, some, to);
         });
-        counted.fold();
+        writer.end();
       }
   });
   Tensor grad_weight = at::empty_like(sizes.weight), grad_p = at::empty_like(sizes.p), grad_q = at::empty_like(sizes.q);
-  const auto total = [&](std::vector<float> Added::*which, int64_t rows, int64_t columns, Tensor& to) {
-    std::vector<float>& sum = added[0].*which;
+  const auto total = [&](FloatLines Added::*which, int64_t rows, int64_t columns, Tensor& to) {
+    FloatLines& sum = added[0].*which;
     for (int64_t part = 1; part < parts; ++part)
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += (added[part].*which)[i];
     unpack({rows, columns, sum.data()}, to.mutable_data_ptr<float>());
@@ -244,7 +244,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
   total(&Added::weight, outs, ins, grad_weight);
   total(&Added::p, outs, size, grad_p);
   total(&Added::q, size, ins, grad_q);
-  return {grad_x, grad_weight, grad_p, grad_q, grad_scale, grad_phi, grad_norms, counts};
+  return {grad_x.grad, grad_weight, grad_p, grad_q, grad_scale, grad_phi, grad_norms, grad_x.sums};
 }
 
 }  // namespace
@@ -252,8 +252,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
 TORCH_LIBRARY_FRAGMENT(pose_training, library) {
   library.def(
       "decomposed_forward(Tensor x, Tensor? norm, int activation, Tensor weight, Tensor p, Tensor q, Tensor scale, "
-      "Tensor phi, Tensor? norms, Tensor center, float eps, bool wants_moments, bool in_pairs) "
-      "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "Tensor phi, Tensor? norms, Tensor center, float eps, bool wants_moments, bool in_pairs, "
+      "bool half) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "decomposed_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
       "Tensor x, Tensor? norm, int activation, Tensor weight, Tensor p, Tensor q, Tensor scale, Tensor phi, "

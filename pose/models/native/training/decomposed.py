@@ -103,8 +103,8 @@ class DecomposedDepthwise(torch.autograd.Function):
         scale, phi, *kept = _OPERATIONS.branch_forward.default(averages, *matrices)
         phi = phi.view(-1, len(r), len(r))
         kernels, mixed = _OPERATIONS.depthwise_kernels.default(weight, p, r, scale, phi)
-        call, wants = _OPERATIONS.depthwise_forward.default, ctx.join.after is not None
-        y, moments = call(x, *ctx.join.reads, kernels, ctx.stride, wants)
+        call = _OPERATIONS.depthwise_forward.default
+        y, moments = call(x, *ctx.join.reads, kernels, ctx.stride, *ctx.join.writes)
         kept_output = keep_output(y, moments, ctx.join)
         ctx.save_for_backward(x, kept_output, kernels, weight, p, r, scale, phi, mixed, averages, *matrices, *kept)
         return y

@@ -25,6 +25,7 @@ class Batch(NamedTuple):
         running: Mean and variance, (C,) each; moved in place.
         momentum, eps: As for ``nn.BatchNorm2d``.
         activation: A number of :data:`pose.models.native.ACTIVATIONS`.
+        half: Whether they are bfloat16 until they are normalized, and so are their gradients.
     """
 
     weight: Tensor
@@ -33,6 +34,7 @@ class Batch(NamedTuple):
     momentum: float
     eps: float
     activation: int
+    half: bool = False
 
 
 class Normalization:
@@ -194,9 +196,15 @@ class Join(NamedTuple):
         return (None, 0) if self.before is None else (self.before.values, self.before.activation)
 
     @property
-    def ends(self) -> tuple[bool, bool]:
-        """Whether an operation counts what it writes, and multiplies in pairs."""
-        return self.after is not None, self.pairs
+    def writes(self) -> tuple[bool, bool]:
+        """Whether an operation counts what it writes, and writes bfloat16."""
+        return self.after is not None, self.after is not None and self.after.batch.half
+
+    @property
+    def ends(self) -> tuple[bool, bool, bool]:
+        """Whether an operation counts what it writes, multiplies in pairs, and writes bfloat16."""
+        counts, half = self.writes
+        return counts, self.pairs, half
 
     @property
     def affine(self) -> tuple[Tensor | None, Tensor | None]:

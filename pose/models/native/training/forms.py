@@ -64,8 +64,14 @@ def fits(module: nn.Module, x: Tensor | Deferred) -> bool:
 
     Not for images of another number of channels than its own, which its torch form refuses in words.
     """
+    half = isinstance(x, Deferred) and x.norm.batch.half
     x = x.raw if isinstance(x, Deferred) else x
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.dim() == 4 and x.numel() > 0
+    plain = (
+        x.device.type == "cpu"
+        and x.dtype == (torch.bfloat16 if half else torch.float32)
+        and x.dim() == 4
+        and x.numel() > 0
+    )
     own = getattr(module, "in_channels", getattr(module, "num_features", None))
     return module.training and plain and own in (None, x.shape[1]) and not torch.is_autocast_enabled("cpu")
 
@@ -127,15 +133,20 @@ def finish(deferred: Deferred, shortcut: Tensor | None, pool_cache: PoolCache) -
 class NativeTrainedBatchNorm2d(NativeTrained, SafeBatchNorm2d):
     """:class:`SafeBatchNorm2d` that normalises, activates and adds a shortcut at once, or leaves it to who reads."""
 
-    def batch(self, activation: nn.Module | None) -> Batch | None:
-        """How it normalizes a batch, with an activation; None where that is no native operation's."""
+    def batch(self, activation: nn.Module | None, half: bool = False) -> Batch | None:
+        """How it normalizes a batch, with an activation; None where that is no native operation's.
+
+        Args:
+            activation: What follows.
+            half: See :class:`Batch`.
+        """
         code = 0 if activation is None or isinstance(activation, nn.Identity) else ACTIVATIONS.get(type(activation))
         if code is None or not self.affine or self.momentum is None or not self.training:
             return None
         if self.running_mean is None or self.running_var is None:
             return None
         running = (self.running_mean, self.running_var)
-        return Batch(self.weight, self.bias, running, self.momentum, self.eps, code)
+        return Batch(self.weight, self.bias, running, self.momentum, self.eps, code, half)
 
     def forward(self, x: Tensor, activation: nn.Module | None = None, shortcut: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to the same shape."""
@@ -173,19 +184,20 @@ class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
             return self.norm(self.conv(x), self.activation, shortcut)
         return finish(deferred, shortcut, self.pool_cache)
 
-    def deferred(self, x: Tensor | Deferred, shortcut: Tensor | None = None) -> Tensor | Deferred:
+    def deferred(self, x: Tensor | Deferred, shortcut: Tensor | None = None, half: bool = False) -> Tensor | Deferred:
         """What :meth:`forward` gives or, where it can be, what is to be normalized and activated by who reads it.
 
         Args:
             x: (N, C_in, H, W).
             shortcut: Is added where this is not deferred.
+            half: Whether it may be bfloat16, if products are: what convolutions alone read.
         """
-        deferred = None if _is_watched(self) else self._convolve(x)
+        deferred = None if _is_watched(self) else self._convolve(x, half)
         if deferred is not None:
             return deferred
         return self(finished(x), shortcut)
 
-    def _convolve(self, x: Tensor | Deferred) -> Deferred | None:
+    def _convolve(self, x: Tensor | Deferred, half: bool = False) -> Deferred | None:
         """The convolution, its normalization still to be applied; None where it does not count for that."""
         conv, norm = self.conv, self.norm
         if not isinstance(conv, NativeTrainedConv) or not isinstance(norm, NativeTrainedBatchNorm2d):
@@ -195,7 +207,7 @@ class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
         one_value = len(features) == 1 and all(size <= stride for size, stride in sizes)
         if one_value or any(_is_watched(module) for module in (conv, norm)):
             return None
-        batch = norm.batch(self.activation)
+        batch = norm.batch(self.activation, half and conv.pairs)
         deferred = None if batch is None else conv.deferred(x, batch)
         if deferred is not None:
             norm.count()
@@ -218,7 +230,7 @@ class NativeTrainedInvertedResidual(NativeTrained, InvertedResidual):
         y: Tensor | Deferred = x
         for layer in (self.expand, self.depthwise, self.squeeze):
             if isinstance(layer, NativeTrainedConvNormAct):
-                y = layer.deferred(y)
+                y = layer.deferred(y, half=True)
             elif not isinstance(layer, nn.Identity):
                 y = layer(finished(y))
         if not isinstance(self.project, NativeTrainedConvNormAct):

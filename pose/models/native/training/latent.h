@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "lines.h"
+
 namespace pose {
 
 using Doubles = std::vector<double>;
@@ -55,7 +57,7 @@ struct Latent {
   const double* moments;  // (N, L + 1, L): sums of u u^T, and of u
   const float* phi;       // (N, L, L), Phi - I
   Doubles sums, products, cores;  // of h (N, L), of Phi times those of h h^T (N, L, L), and I + scale_out Phi (N, L, L)
-  std::vector<float> matrices, shifts;  // M (N, L, L) and d (N, L)
+  FloatLines matrices, shifts;  // M (N, L, L) and d (N, L)
 
   double count() const { return static_cast<double>(images * pixels); }
 
@@ -106,7 +108,7 @@ struct Latent {
   // From the gradients of M (N, L, L) and d (N, L) to those of Phi and of the norms' weights and biases, (4, L); and R and r,
   // as a pixel's gradient of u is M^T (that of m) + R u + r.
   void back(const Doubles& grad_matrices, const Doubles& grad_shifts, float* grad_phi, float* grad_norms,
-            std::vector<float>& along, std::vector<float>& constant) const {
+            FloatLines& along, FloatLines& constant) const {
     const int64_t square = size * size;
     Doubles scale_in(size, 0.0), shift_in(size, 0.0), scale_out(size, 0.0), shift_out(size, 0.0);
     for (int64_t n = 0; n < images; ++n)

@@ -1,6 +1,6 @@
 // Attention and pointwise convolution with mixed kernels in a training step on a CPU, forward and backward.
 //
-// Images are channels_last float32. Every image is a thread's, and sums over images are added up in their order: the
+// Images are channels_last, kernels float32. Every image is a thread's, and sums over images are added up in their order: the
 // results do not depend on the number of threads, but for the bank's gradient.
 
 #include <ATen/TensorOperators.h>
@@ -13,8 +13,9 @@
 #include <tuple>
 #include <vector>
 
+#include "bank.h"
 #include "normalized.h"
-#include "pair_products.h"
+#include "row_tiles.h"
 
 namespace {
 
@@ -44,83 +45,70 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attend_backward(const Tensor&
   return {before.mm(*w1), before.t().mm(averages), before.sum(0), grad_w2, grad_b2};
 }
 
-// Kernels are mixed for so many images at a time, and stay in the cache until these are done.
-constexpr int64_t kTogether = 4;
+// A pointwise layer whose kernels are mixed, and a batch.
+struct Mixture {
+  Features x;
+  Tensor shares, kernels;
+  int64_t images, ins, outs, pixels, count, block;
+  bool by_parts;  // kernels are larger than what images have: these are read once, and kernels are mixed in parts
 
-// Mixtures of a bank (count, width) by shares (J, count): whole vectors.
-template <int J>
-void mix_for(const float* bank, int64_t count, int64_t width, const float* shares, float* out) {
-  for (int64_t i = 0; i < width; i += kLanes) {
-    Lanes sums[J] = {};
-    for (int64_t k = 0; k < count; ++k) {
-      const Lanes values = load<Lanes>(bank + k * width + i);
-      for (int j = 0; j < J; ++j) sums[j] += shares[j * count + k] * values;
-    }
-    for (int j = 0; j < J; ++j) store(out + j * width + i, sums[j]);
-  }
-}
+  Mixture(const Features& x_, const Tensor& attention, const Tensor& bank)
+      : x(x_), shares(attention.contiguous()), kernels(bank.contiguous()), images(x.images), ins(x.channels),
+        outs(kernels.size(1)), pixels(x.pixels), count(kernels.size(0)), block(block_of(ins, outs, pixels)),
+        by_parts(2 * ins * outs > pixels * (ins + outs)) {}
 
-// The gradients of shares (J, count) and, added up, of the bank, from those of the mixtures (J, width).
-template <int J>
-void mix_back(const float* bank, int64_t count, int64_t width, const float* shares, const float* own, float* grad_shares,
-              float* grad_bank) {
-  for (int64_t k = 0; k < count; ++k) {
-    Lanes along[J] = {};
-    for (int64_t i = 0; i < width; i += kLanes) {
-      const Lanes values = load<Lanes>(bank + k * width + i);
-      Lanes sum = load<Lanes>(grad_bank + k * width + i);
-      for (int j = 0; j < J; ++j) {
-        const Lanes mixture = load<Lanes>(own + j * width + i);
-        along[j] += mixture * values;
-        sum += shares[j * count + k] * mixture;
-      }
-      store(grad_bank + k * width + i, sum);
-    }
-    for (int j = 0; j < J; ++j) {
-      float sum = 0.0f;
-      for (int i = 0; i < kLanes; ++i) sum += along[j][i];
-      grad_shares[j * count + k] = sum;
-    }
+  const float* share(int64_t n) const { return shares.const_data_ptr<float>() + n * count; }
+  int64_t groups() const { return (images + kTogether - 1) / kTogether; }
+  Bank bank(bool forward, bool in_pairs) const {
+    const float* values = kernels.const_data_ptr<float>();
+    return forward ? Bank(values, count, ins, outs, 1, ins, in_pairs) : Bank(values, count, outs, ins, ins, 1, in_pairs);
   }
-}
+};
 
 // Pointwise convolution by kernels that are mixed from a bank (K, C_out, C_in, 1, 1) by an attention (N, K); with it, if
-// wanted, the moments of y.
+// wanted, the moments of y, which is in bfloat16 if `half`.
 std::tuple<Tensor, Tensor> mixed_forward(const Tensor& input, const std::optional<Tensor>& norm, int64_t activation,
-                                         const Tensor& attention, const Tensor& bank, bool wants_moments,
-                                         bool in_pairs) {
-  const Features x(input, norm, activation);
-  const Tensor mixture = attention.contiguous(), kernels = bank.contiguous();
-  const int64_t images = x.images, ins = x.channels, pixels = x.pixels;
-  const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(ins, outs);
-  const int64_t block = block_of(ins, outs, pixels);
-  Tensor y = at::empty({images, outs, input.size(2), input.size(3)}, x.x.options(), at::MemoryFormat::ChannelsLast);
-  const Moments moments(y, wants_moments);
-  const float* shares = mixture.const_data_ptr<float>();
-  float* out = y.mutable_data_ptr<float>();
-  std::vector<float> packed(count * size);  // to mix panels is to mix kernels
-  for (int64_t k = 0; k < count; ++k)
-    pack(kernels.const_data_ptr<float>() + k * outs * ins, ins, outs, 1, ins, packed.data() + k * size);
-  at::parallel_for(0, (images + kTogether - 1) / kTogether, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * size), scratch(x.scratch(block));
-    std::vector<uint32_t> words;
+                                         const Tensor& attention, const Tensor& kernels, bool wants_moments,
+                                         bool in_pairs, bool half) {
+  const Mixture sizes(Features(input, norm, activation), attention, kernels);
+  const Features& x = sizes.x;
+  const int64_t images = sizes.images, outs = sizes.outs, pixels = sizes.pixels;
+  const Bank bank = sizes.bank(true, in_pairs);
+  const Output y({images, outs, input.size(2), input.size(3)}, x.x, wants_moments, half);
+  at::parallel_for(0, sizes.groups(), 1, [&](int64_t begin, int64_t end) {
+    Bank::Mixed mixed;
+    std::vector<Scratch> scratch(kTogether);
+    std::vector<Output::Image> written;
     for (int64_t first = begin * kTogether; first < std::min(images, end * kTogether); first += kTogether)
       with_rows<kTogether>(std::min(kTogether, images - first), [&](auto some) {
-        mix_for<decltype(some)::value>(packed.data(), count, size, shares + first * count, mixed.data());
-        for (int64_t n = first; n < first + some; ++n) {
-          const Factor factor = factor_of({ins, outs, mixed.data() + (n - first) * size}, in_pairs, words);
-          Moments::Image counted(moments, n);
-          each_block(pixels, block, [&](int64_t pixel, int64_t few) {
-            float* to = out + (n * pixels + pixel) * outs;
-            ask_for(to, few * outs);
-            multiply(x.read(n, pixel, few, scratch.data()), few, factor, to);
-            counted.add(to, few);
+        constexpr int J = decltype(some)::value;
+        written.clear();
+        for (int64_t j = 0; j < J; ++j) written.emplace_back(y, first + j);
+        if (sizes.by_parts) {
+          Left left[J];
+          float* to[J];
+          for (int64_t j = 0; j < J; ++j)
+            left[j] = x.left(first + j, 0, pixels, in_pairs, scratch[j]), to[j] = written[j].block(0, pixels);
+          bank.each_part([&](const Bank::Part& part) {
+            bank.mix<J>(part, sizes.share(first), mixed);
+            for (int64_t j = 0; j < J; ++j)
+              multiply(left[j], pixels, bank.factor(part, mixed, j), to[j] + part.first, outs);
           });
-          counted.finish();
+          for (int64_t j = 0; j < J; ++j) written[j].done(0, pixels, to[j]);
+        } else {
+          bank.mix<J>(bank.whole(), sizes.share(first), mixed);
+          for (int64_t j = 0; j < J; ++j)
+            each_block(pixels, sizes.block, [&](int64_t pixel, int64_t few) {
+              float* to = written[j].block(pixel, few);
+              const Left left = x.left(first + j, pixel, few, in_pairs, scratch[0]);
+              multiply(left, few, bank.factor(bank.whole(), mixed, j), to, outs);
+              written[j].done(pixel, few, to);
+            });
         }
+        for (int64_t j = 0; j < J; ++j) written[j].end();
       });
   });
-  return {y, moments.parts};
+  return {y.y, y.moments};
 }
 
 // The gradients of images, attention and bank, and the sums of the images' normalisation; the kernels are mixed again.
@@ -129,58 +117,73 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> mixed_backward(const Tensor& grad, co
                                                           const std::optional<Tensor>& y_slopes, int64_t y_activation,
                                                           const Tensor& input, const std::optional<Tensor>& norm,
                                                           int64_t activation, const Tensor& attention,
-                                                          const Tensor& bank, bool in_pairs) {
-  const Features x(input, norm, activation);
+                                                          const Tensor& kernels, bool in_pairs) {
+  const Mixture sizes(Features(input, norm, activation), attention, kernels);
   const Gradient above(grad, grad_shares, y, y_norm, y_slopes, y_activation);
-  const Tensor mixture = attention.contiguous(), kernels = bank.contiguous();
-  const int64_t images = x.images, ins = x.channels, pixels = x.pixels;
-  const int64_t count = kernels.size(0), outs = kernels.size(1), size = panels_size(outs, ins);
-  const int64_t groups = (images + kTogether - 1) / kTogether, block = block_of(ins, outs, pixels);
-  const int64_t parts = std::min<int64_t>(groups, at::get_num_threads());
-  Tensor grad_x = at::empty_like(x.x), grad_attention = at::empty_like(mixture), grad_bank = at::empty_like(kernels);
+  const Features& x = sizes.x;
+  const int64_t ins = sizes.ins, outs = sizes.outs, pixels = sizes.pixels, count = sizes.count;
+  const Bank bank = sizes.bank(false, in_pairs);
+  const int64_t size = bank.size(), parts = std::min<int64_t>(sizes.groups(), at::get_num_threads());
+  const InputGradient grad_x(x);
+  Tensor grad_attention = at::empty_like(sizes.shares), grad_bank = at::empty_like(sizes.kernels);
   Tensor added = plain({parts, count, size}, x.x).zero_();
-  const Tensor counts = x.gradient_sums();
-  const float* shares = mixture.const_data_ptr<float>();
-  float *out = grad_x.mutable_data_ptr<float>(), *to_shares = grad_attention.mutable_data_ptr<float>();
-  float* sums = added.mutable_data_ptr<float>();
-  std::vector<float> packed(count * size);
-  for (int64_t k = 0; k < count; ++k)
-    pack(kernels.const_data_ptr<float>() + k * outs * ins, outs, ins, ins, 1, packed.data() + k * size);
+  float *to_shares = grad_attention.mutable_data_ptr<float>(), *sums = added.mutable_data_ptr<float>();
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> mixed(kTogether * size), own(kTogether * size), gradients(above.scratch(block));
-    std::vector<float> values(x.scratch(block));
-    std::vector<uint32_t> words;
-    Sums<2> counted(x.rows);
+    FloatLines own, along;
+    Bank::Mixed mixed;
+    std::vector<Scratch> gradients(kTogether), values(kTogether);
+    std::vector<InputGradient::Writer> writers(kTogether, InputGradient::Writer(grad_x));
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t stop = std::min((part + 1) * groups / parts * kTogether, images);
-      for (int64_t first = part * groups / parts * kTogether; first < stop; first += kTogether)
+      const int64_t stop = std::min((part + 1) * sizes.groups() / parts * kTogether, sizes.images);
+      for (int64_t first = part * sizes.groups() / parts * kTogether; first < stop; first += kTogether)
         with_rows<kTogether>(std::min(kTogether, stop - first), [&](auto some) {
-          const float* share = shares + first * count;
-          mix_for<decltype(some)::value>(packed.data(), count, size, share, mixed.data());
-          std::fill(own.begin(), own.end(), 0.0f);
-          for (int64_t n = first; n < first + some; ++n) {
-            const Factor factor = factor_of({outs, ins, mixed.data() + (n - first) * size}, in_pairs, words);
-            if (x.normalizes()) counted.to = counts.mutable_data_ptr<double>() + n * 2 * ins;
-            each_block(pixels, block, [&](int64_t pixel, int64_t few) {
-              const float* up = above.read(n, pixel, few, gradients.data());
-              float* to = out + (n * pixels + pixel) * ins;
-              ask_for(to, few * ins);
-              multiply_outer(up, outs, x.read(n, pixel, few, values.data()), ins, few, own.data() + (n - first) * size,
-                             in_pairs);
-              multiply(up, few, factor, to);
-              if (x.normalizes()) x.count(n, pixel, few, to, nullptr, counted);
+          constexpr int J = decltype(some)::value;
+          const float* const share = sizes.share(first);
+          float* const to_kernels = sums + part * count * size;
+          along.assign(count * J * kLanes, 0.0f);
+          for (int64_t j = 0; j < J; ++j) writers[j].begin(first + j);
+          if (sizes.by_parts) {
+            Left up[J], from[J];
+            float* to[J];
+            for (int64_t j = 0; j < J; ++j) {
+              up[j] = above.left(first + j, 0, pixels, in_pairs, gradients[j]);
+              from[j] = x.left(first + j, 0, pixels, in_pairs, values[j]);
+              to[j] = writers[j].block(first + j, 0, pixels);
+            }
+            bank.each_part([&](const Bank::Part& columns) {
+              bank.mix<J>(columns, share, mixed);
+              own.assign(J * columns.size, 0.0f);
+              for (int64_t j = 0; j < J; ++j) {
+                multiply(up[j], pixels, bank.factor(columns, mixed, j), to[j] + columns.first, ins);
+                multiply_outer(up[j], outs, from[j].from(columns.first), ins, columns.columns, pixels,
+                               own.data() + j * columns.size);
+              }
+              bank.back<J>(columns, share, own.data(), along.data(), to_kernels);
             });
-            counted.fold();
+            for (int64_t j = 0; j < J; ++j) writers[j].done(first + j, 0, pixels, to[j]);
+          } else {
+            bank.mix<J>(bank.whole(), share, mixed);
+            own.assign(J * size, 0.0f);
+            for (int64_t j = 0; j < J; ++j)
+              each_block(pixels, sizes.block, [&](int64_t pixel, int64_t few) {
+                const Left up = above.left(first + j, pixel, few, in_pairs, gradients[0]);
+                const Left from = x.left(first + j, pixel, few, in_pairs, values[0]);
+                multiply_outer(up, outs, from, ins, ins, few, own.data() + j * size);
+                float* to = writers[j].block(first + j, pixel, few);
+                multiply(up, few, bank.factor(bank.whole(), mixed, j), to, ins);
+                writers[j].done(first + j, pixel, few, to);
+              });
+            bank.back<J>(bank.whole(), share, own.data(), along.data(), to_kernels);
           }
-          mix_back<decltype(some)::value>(packed.data(), count, size, share, own.data(), to_shares + first * count,
-                                          sums + part * count * size);
+          for (int64_t j = 0; j < J; ++j) writers[j].end();
+          fold_shares(along, count, J, to_shares + first * count);
         });
     }
   });
   const Tensor whole = parts == 1 ? added[0] : added.sum(0);
   for (int64_t k = 0; k < count; ++k)
     unpack({outs, ins, whole.const_data_ptr<float>() + k * size}, grad_bank.mutable_data_ptr<float>() + k * outs * ins);
-  return {grad_x, grad_attention, grad_bank, counts};
+  return {grad_x.grad, grad_attention, grad_bank, grad_x.sums};
 }
 
 }  // namespace
@@ -194,7 +197,7 @@ TORCH_LIBRARY_FRAGMENT(pose_training, library) {
       "float temperature, bool softmax) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "mixed_forward(Tensor x, Tensor? norm, int activation, Tensor attention, Tensor bank, bool wants_moments, "
-      "bool in_pairs) -> (Tensor, Tensor)");
+      "bool in_pairs, bool half) -> (Tensor, Tensor)");
   library.def(
       "mixed_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
       "Tensor x, Tensor? norm, int activation, Tensor attention, Tensor bank, bool in_pairs) "

@@ -1,7 +1,7 @@
 // Batch normalisation with its activation in a training step on a CPU, forward and backward, and averages over pixels: what
 // a convolution neither counts nor applies itself.
 //
-// Images are channels_last float32. Every image is a thread's, and sums over images are added up in their order: the
+// Images are channels_last. Every image is a thread's, and sums over images are added up in their order: the
 // results do not depend on the number of threads.
 
 #include <ATen/TensorOperators.h>
@@ -28,13 +28,13 @@ void each_image(int64_t images, const Run& run) {
 // Each image's mean and squares around it, (N, 2, C).
 Tensor moments(const Tensor& input) {
   const Features x(input);
-  const Moments found(x.x, true);
+  const Output found(x.x.sizes(), x.x);
   each_image(x.images, [&](int64_t n) {
-    Moments::Image own(found, n);
-    own.add(x.raw(n, 0), x.pixels);
-    own.finish();
+    Output::Image own(found, n);
+    own.add(static_cast<const float*>(x.raw(n, 0).values), x.pixels);
+    own.end();
   });
-  return found.parts;
+  return found.moments;
 }
 
 // A batch's normalisation (4, C) from those; moves the running statistics.
@@ -69,7 +69,8 @@ std::tuple<Tensor, Tensor> normalize(const Tensor& input, const Tensor& norm, in
                                      const std::optional<Tensor>& shortcut, bool wants_averages) {
   const Features x(input, norm, activation);
   const Tensor added = shortcut ? last(*shortcut) : Tensor();
-  Tensor y = at::empty_like(x.x), averages = plain({wants_averages ? x.images : 0, x.channels}, x.x);
+  Tensor y = at::empty(x.x.sizes(), x.x.options().dtype(at::kFloat), at::MemoryFormat::ChannelsLast);
+  Tensor averages = plain({wants_averages ? x.images : 0, x.channels}, x.x);
   each_image(x.images, [&](int64_t n) {
     float* const out = y.mutable_data_ptr<float>() + n * x.pixels * x.channels;
     const float* const more = shortcut ? added.const_data_ptr<float>() + n * x.pixels * x.channels : nullptr;
@@ -77,23 +78,12 @@ std::tuple<Tensor, Tensor> normalize(const Tensor& input, const Tensor& norm, in
     Sums<1> sum(x.rows);
     sum.to = pooled.data();
     const int64_t block = std::max<int64_t>(kBlock / x.channels / x.rows.together, 1) * x.rows.together;
-    for (int64_t first = 0; first < x.pixels; first += block) {
-      const int64_t some = std::min(block, x.pixels - first);
+    each_block(x.pixels, block, [&](int64_t first, int64_t some) {
       float* to = out + first * x.channels;
-      x.read(n, first, some, to);
-      if (!more && !wants_averages) continue;
-      x.rows.each(some, [&](int64_t offset, int64_t width) {
-        float *__restrict__ values = to + offset, *__restrict__ s = sum.own[0].data();
-        if (more) {
-          const float* __restrict__ own = more + first * x.channels + offset;
-#pragma omp simd
-          for (int64_t i = 0; i < width; ++i) values[i] += own[i];
-        }
-#pragma omp simd
-        for (int64_t i = 0; i < width; ++i) s[i] += values[i];
-        sum.next();
-      });
-    }
+      x.read(n, first, some, Place{to, false});
+      if (more) add_rows(x.rows, more + first * x.channels, some, to);
+      if (wants_averages) sum_rows(x.rows, to, some, sum);
+    });
     sum.fold();
     float* const means = averages.mutable_data_ptr<float>() + n * x.channels;
     for (int64_t c = 0; c < x.channels && wants_averages; ++c) means[c] = pooled[c] / x.pixels;
@@ -148,10 +138,9 @@ std::tuple<Tensor, Tensor, Tensor> norm_slopes(const Tensor& parts, const Tensor
 Tensor norm_backward(const Tensor& grad, const std::optional<Tensor>& shares, const Tensor& x, const Tensor& norm,
                      const Tensor& slopes, int64_t activation) {
   const Gradient above(grad, shares, x, norm, slopes, activation);
-  Tensor grad_x = at::empty_like(above.y.x);
-  each_image(above.y.images, [&](int64_t n) {
-    above.read(n, 0, above.y.pixels, grad_x.mutable_data_ptr<float>() + n * above.y.pixels * above.y.channels);
-  });
+  const Tensor grad_x = at::empty_like(above.y.x);
+  const int64_t pixels = above.y.pixels, values = pixels * above.y.channels;
+  each_image(above.y.images, [&](int64_t n) { above.read(n, 0, pixels, place(grad_x).from(n * values)); });
   return grad_x;
 }
 
@@ -162,34 +151,20 @@ std::tuple<Tensor, Tensor> pool(const Tensor& input, const std::optional<Tensor>
   Tensor averages = plain({x.images, x.channels}, x.x), derivatives = x.gradient_sums();
   each_image(x.images, [&](int64_t n) {
     std::vector<double> found(3 * x.channels);
-    Sums<3> sums(x.rows);
-    sums.to = found.data();
-    const float* from = x.raw(n, 0);
-    with_activation(activation, [&](auto kind) {
-      x.rows.each(x.pixels, [&](int64_t offset, int64_t width) {
-        const float* __restrict__ values = from + offset;
-        const float *__restrict__ a = x.factors.data(), *__restrict__ b = x.terms.data(), *__restrict__ m = x.means.data();
-        float *__restrict__ s = sums.own[0].data(), *__restrict__ d = sums.own[1].data(), *__restrict__ p = sums.own[2].data();
-        if (x.normalizes()) {
-#pragma omp simd
-          for (int64_t i = 0; i < width; ++i) {
-            const float z = values[i] * a[i] + b[i], steep = slope<decltype(kind)::value>(z);
-            s[i] += activate<decltype(kind)::value>(z);
-            d[i] += steep;
-            p[i] += steep * (values[i] - m[i]);
-          }
-        } else {
-#pragma omp simd
-          for (int64_t i = 0; i < width; ++i) s[i] += values[i];
-        }
-        sums.next();
-      });
-    });
-    sums.fold();
+    if (x.normalizes()) {
+      Sums<3> sums(x.rows);
+      sums.to = found.data();
+      pool_rows(x.rows, x.own, x.raw(n, 0), x.pixels, sums);
+      sums.fold();
+      std::copy(found.begin() + x.channels, found.end(), derivatives.mutable_data_ptr<double>() + n * 2 * x.channels);
+    } else {
+      Sums<1> sum(x.rows);
+      sum.to = found.data();
+      sum_rows(x.rows, static_cast<const float*>(x.raw(n, 0).values), x.pixels, sum);
+      sum.fold();
+    }
     float* const means = averages.mutable_data_ptr<float>() + n * x.channels;
     for (int64_t c = 0; c < x.channels; ++c) means[c] = found[c] / x.pixels;
-    if (x.normalizes())
-      std::copy(found.begin() + x.channels, found.end(), derivatives.mutable_data_ptr<double>() + n * 2 * x.channels);
   });
   return {averages, derivatives};
 }

@@ -1,99 +1,20 @@
 // Features whose batch normalisation and activation their readers apply, and the gradients of these, a few pixels at a time
 // in the cache: what a convolution of a training step reads, and what it counts of what it writes.
 //
-// A normalisation is (4, C): factor, term, mean and 1 / deviation. Images are channels_last float32. Every image is a
+// A normalisation is (4, C): factor, term, mean and 1 / deviation. Images are channels_last, in float32 or, between the
+// convolutions of a block, in bfloat16; what is read of them is float32 or what products of pairs want. Every image is a
 // thread's, and sums over images are added up in their order.
 
 #pragma once
 
-#include <algorithm>
-#include <numeric>
 #include <optional>
 #include <vector>
 
-#include "lanes.h"
+#include "row_products.h"
+#include "rows.h"
 #include "tensors.h"
 
 namespace pose {
-
-constexpr int64_t kFlush = 64;  // rows that are added up in float before they go to a double
-constexpr int64_t kBlock = 16 << 10;  // values of pixels that are taken at once where nothing else says how many
-
-// Asks for lines of memory in their order, which are written next in another one, that no processor foresees.
-inline void ask_for(const float* to, int64_t values) {
-  for (int64_t i = 0; i < values; i += 16) __builtin_prefetch(to + i, 1, 2);
-}
-
-// The activation's derivative at z, at its kinks as torch has it.
-template <int kActivation>
-inline float slope(float z) {
-  if constexpr (kActivation == kRelu) return z > 0.0f ? 1.0f : 0.0f;
-  if constexpr (kActivation == kRelu6) return (z > 0.0f) & (z < 6.0f) ? 1.0f : 0.0f;
-  if constexpr (kActivation == kHardswish) {
-    const float inside = z * (1.0f / 3.0f) + 0.5f;
-    const float left = z < -3.0f ? 0.0f : inside;
-    return z > 3.0f ? 1.0f : left;
-  }
-  return 1.0f;
-}
-
-// Pixels taken several at a time, so that a row of memory is whole vectors whatever the channels are.
-struct Rows {
-  int64_t channels, together, width;
-
-  explicit Rows(int64_t channels_) : channels(channels_), together(16 / std::gcd(channels_, int64_t{16})) {
-    while (together * channels < 64) together *= 2;
-    width = together * channels;
-  }
-
-  // Calls `run(offset, count)` for each row of so many pixels.
-  template <typename Run>
-  void each(int64_t pixels, const Run& run) const {
-    const int64_t values = pixels * channels;
-    for (int64_t offset = 0; offset < values; offset += width) run(offset, std::min(width, values - offset));
-  }
-
-  // A value per channel, over and over.
-  template <typename Value>
-  std::vector<float> spread(const Value* values) const {
-    std::vector<float> row(width);
-    for (int64_t first = 0; first < width; first += channels)
-      for (int64_t c = 0; c < channels; ++c) row[first + c] = static_cast<float>(values[c]);
-    return row;
-  }
-};
-
-// Sums of each channel's values, or two of them, added up over an image's pixels: a row's in float, which go to doubles
-// every now and then and at the end.
-template <int kCount>
-struct Sums {
-  const Rows& rows;
-  std::vector<float> own[kCount];
-  double* to = nullptr;  // (kCount, C)
-  int64_t added = 0;
-
-  explicit Sums(const Rows& rows_) : rows(rows_) {
-    for (auto& row : own) row.resize(rows.width);
-  }
-
-  // After each row.
-  void next() {
-    if (++added == kFlush) fold();
-  }
-
-  void fold() {
-    for (int i = 0; i < kCount && added; ++i) {
-      for (int64_t first = 0; first < rows.width; first += rows.channels)
-        for (int64_t c = 0; c < rows.channels; ++c) to[i * rows.channels + c] += own[i][first + c];
-      std::fill(own[i].begin(), own[i].end(), 0.0f);
-    }
-    added = 0;
-  }
-};
-
-inline Tensor doubles(at::IntArrayRef shape, const Tensor& like) {
-  return at::empty(shape, like.options().dtype(at::kDouble).memory_format(at::MemoryFormat::Contiguous));
-}
 
 // (N, 2, C) of images, added up: (2, C).
 inline std::vector<double> added_up(const Tensor& parts) {
@@ -105,152 +26,231 @@ inline std::vector<double> added_up(const Tensor& parts) {
   return sums;
 }
 
+// Room for what is read of a block of pixels.
+struct Scratch {
+  FloatLines floats;
+  HalfLines halves;
+};
+
+// float32 values as products of pairs want them.
+inline const uint16_t* rounded(const float* values, int64_t pixels, int64_t channels, Scratch& scratch) {
+  uint16_t* const to = left_of(scratch.halves, pixels, channels);
+  convert({values, false}, pixels * channels, {to, true});
+  return to;
+}
+
 // What a convolution reads: x itself or, with a normalisation, g(norm(x)).
 struct Features {
   Tensor x, norm;
-  int64_t activation, images, channels, pixels;
+  int64_t images, channels, pixels;
   Rows rows;
-  std::vector<float> factors, terms, means, none;
+  RowNorm own;
 
-  explicit Features(const Tensor& x_, const std::optional<Tensor>& norm_ = std::nullopt, int64_t activation_ = kNone)
-      : x(last(x_)), norm(norm_ ? *norm_ : Tensor()), activation(activation_), images(x.size(0)), channels(x.size(1)),
+  explicit Features(const Tensor& x_, const std::optional<Tensor>& norm_ = std::nullopt, int64_t activation = kNone)
+      : x(last(x_)), norm(norm_ ? *norm_ : Tensor()), images(x.size(0)), channels(x.size(1)),
         pixels(x.size(2) * x.size(3)), rows(channels) {
+    TORCH_CHECK(norm.defined() || !is_half(x), "features in bfloat16 are to be normalised");
     if (!norm.defined()) return;
     const float* values = norm.const_data_ptr<float>();
-    factors = rows.spread(values), terms = rows.spread(values + channels), means = rows.spread(values + 2 * channels);
-    none.assign(rows.width, 0.0f);
+    own = {activation, rows.spread(values), rows.spread(values + channels), rows.spread(values + 2 * channels),
+           FloatLines(rows.width, 0.0f)};
   }
 
   bool normalizes() const { return norm.defined(); }
-  const float* raw(int64_t n, int64_t pixel) const { return x.const_data_ptr<float>() + (n * pixels + pixel) * channels; }
+  Kept raw(int64_t n, int64_t pixel) const { return kept(x).from((n * pixels + pixel) * channels); }
 
-  // Values of some pixels of an image: where they lie, or made in `scratch`.
-  const float* read(int64_t n, int64_t pixel, int64_t some, float* scratch) const {
-    const float* from = raw(n, pixel);
-    if (!normalizes()) return from;
-    with_activation(activation, [&](auto kind) {
-      rows.each(some, [&](int64_t offset, int64_t width) {
-        const float* __restrict__ values = from + offset;
-        const float *__restrict__ a = factors.data(), *__restrict__ b = terms.data();
-        float* __restrict__ to = scratch + offset;
-#pragma omp simd
-        for (int64_t i = 0; i < width; ++i) to[i] = activate<decltype(kind)::value>(values[i] * a[i] + b[i]);
-      });
-    });
-    return scratch;
+  void read(int64_t n, int64_t pixel, int64_t some, const Place& to) const {
+    if (normalizes()) return normalize_rows(rows, own, raw(n, pixel), some, to);
+    convert(raw(n, pixel), some * channels, to);
   }
 
-  // Values of scratch that so many pixels take.
-  int64_t scratch(int64_t some) const { return normalizes() ? some * channels : 0; }
+  // Values of some pixels of an image: where they lie, or made in `scratch`.
+  const float* read(int64_t n, int64_t pixel, int64_t some, FloatLines& scratch) const {
+    if (!normalizes()) return static_cast<const float*>(raw(n, pixel).values);
+    read(n, pixel, some, Place{grown(scratch, some * channels), false});
+    return scratch.data();
+  }
+
+  // The same as a product wants them.
+  Left left(int64_t n, int64_t pixel, int64_t some, bool in_pairs, Scratch& scratch) const {
+    if (!in_pairs) return {read(n, pixel, some, scratch.floats), nullptr};
+    read(n, pixel, some, Place{left_of(scratch.halves, some, channels), true});
+    return {nullptr, scratch.halves.data()};
+  }
+
+  // In float32, and as a product wants them.
+  Left both(int64_t n, int64_t pixel, int64_t some, bool in_pairs, Scratch& scratch) const {
+    const float* floats = read(n, pixel, some, scratch.floats);
+    return {floats, in_pairs ? rounded(floats, some, channels, scratch) : nullptr};
+  }
 
   // Where each image's sums of gradients go: (N, 2, C), or nothing.
   Tensor gradient_sums() const { return doubles({normalizes() ? images : 0, 2, channels}, x).zero_(); }
 
   // From gradients of some pixels' values, and the same more for all of the image if there are `shares`: adds what this
   // normalisation's own gradients are made of, sums of gradients before the activation and of these times x - mean.
-  void count(int64_t n, int64_t pixel, int64_t some, const float* gradients, const float* shares, Sums<2>& sums) const {
-    const float* from = raw(n, pixel);
-    const std::vector<float> added = shares ? rows.spread(shares) : std::vector<float>();
-    const std::vector<float>& more = shares ? added : none;
-    with_activation(activation, [&](auto kind) {
-      rows.each(some, [&](int64_t offset, int64_t width) {
-        const float *__restrict__ values = from + offset, *__restrict__ up = gradients + offset;
-        const float *__restrict__ a = factors.data(), *__restrict__ b = terms.data();
-        const float *__restrict__ m = means.data(), *__restrict__ e = more.data();
-        float *__restrict__ s = sums.own[0].data(), *__restrict__ p = sums.own[1].data();
-#pragma omp simd
-        for (int64_t i = 0; i < width; ++i) {
-          const float own = (up[i] + e[i]) * slope<decltype(kind)::value>(values[i] * a[i] + b[i]);
-          s[i] += own;
-          p[i] += own * (values[i] - m[i]);
-        }
-        sums.next();
-      });
-    });
+  void count(int64_t n, int64_t pixel, int64_t some, const float* gradients, const float* shares, Sums<2>& sums,
+             const Place& to = {nullptr, false}) const {
+    const FloatLines added = shares ? rows.spread(shares) : FloatLines();
+    count_rows(rows, own, raw(n, pixel), some, gradients, shares ? added.data() : nullptr, sums, to);
   }
+};
+
+// The gradient of a convolution's input, written block by block: counted if the input is normalised, and rounded if it is
+// kept so.
+struct InputGradient {
+  const Features& x;
+  Tensor grad, sums;
+  bool half;
+
+  explicit InputGradient(const Features& x_)
+      : x(x_), grad(at::empty_like(x_.x)), sums(x_.gradient_sums()), half(is_half(grad)) {}
+
+  // One thread's.
+  struct Writer {
+    const InputGradient& of;
+    Sums<2> counted;
+    FloatLines scratch;
+
+    explicit Writer(const InputGradient& of_) : of(of_), counted(of_.x.rows) {}
+
+    void begin(int64_t n) {
+      if (of.x.normalizes()) counted.to = of.sums.mutable_data_ptr<double>() + n * 2 * of.x.channels;
+    }
+
+    // Where a block's gradients are to be made.
+    float* block(int64_t n, int64_t pixel, int64_t some) {
+      const Place to = place(n, pixel);
+      ask_for(to, some * of.x.channels);
+      if (!to.half) return static_cast<float*>(to.values);
+      return grown(scratch, some * of.x.channels);
+    }
+
+    // What is made of a block so far is kept; the block again, to which more is to be added.
+    void keep(int64_t n, int64_t pixel, int64_t some, const float* made) const {
+      const Place to = place(n, pixel);
+      if (to.half) convert({made, false}, some * of.x.channels, to);
+    }
+
+    float* again(int64_t n, int64_t pixel, int64_t some) {
+      const Place from = place(n, pixel);
+      if (!from.half) return static_cast<float*>(from.values);
+      convert({from.values, true}, some * of.x.channels, {grown(scratch, some * of.x.channels), false});
+      return scratch.data();
+    }
+
+    // As soon as it is whole.
+    void done(int64_t n, int64_t pixel, int64_t some, const float* made) {
+      const Place to = place(n, pixel);
+      if (of.x.normalizes()) of.x.count(n, pixel, some, made, nullptr, counted, to.half ? to : Place{nullptr, false});
+    }
+
+    void end() { counted.fold(); }
+
+   private:
+    Place place(int64_t n, int64_t pixel) const {
+      return pose::place(of.grad).from((n * of.x.pixels + pixel) * of.x.channels);
+    }
+  };
 };
 
 // The gradient of a convolution's output y: what is given, or made of the gradient of g(norm(y)). `slopes` (2, C) are what
 // the batch's statistics add: (y - mean) times the first, plus the second.
 struct Gradient {
-  Tensor grad, shares;  // (N, C) is added to each pixel's
+  Tensor grad;
   Features y;
-  std::vector<float> steep, level;
+  FloatLines steep, level, more;  // what is added to each of an image's pixels: a row an image, or nothing
 
-  Gradient(const Tensor& grad_, const std::optional<Tensor>& shares_, const Tensor& y_, const std::optional<Tensor>& norm,
+  Gradient(const Tensor& grad_, const std::optional<Tensor>& shares, const Tensor& y_, const std::optional<Tensor>& norm,
            const std::optional<Tensor>& slopes, int64_t activation)
-      : grad(last(grad_)), shares(shares_ ? shares_->contiguous() : Tensor()), y(norm ? y_ : grad, norm, activation) {
+      : grad(last(grad_)), y(norm ? y_ : grad, norm, activation) {
     if (!norm) return;
+    TORCH_CHECK(is_half(grad) == is_half(y.x), "a gradient is kept as its features are");
     steep = y.rows.spread(slopes->const_data_ptr<float>());
     level = y.rows.spread(slopes->const_data_ptr<float>() + y.channels);
+    if (!shares) return;
+    const Tensor added = shares->contiguous();
+    for (int64_t n = 0; n < y.images; ++n) {
+      const FloatLines row = y.rows.spread(added.const_data_ptr<float>() + n * y.channels);
+      more.insert(more.end(), row.begin(), row.end());
+    }
   }
 
-  const float* read(int64_t n, int64_t pixel, int64_t some, float* scratch) const {
-    const float* above = grad.const_data_ptr<float>() + (n * y.pixels + pixel) * y.channels;
-    if (!y.normalizes()) return above;
-    const float* from = y.raw(n, pixel);
-    std::vector<float> added;
-    if (shares.defined()) added = y.rows.spread(shares.const_data_ptr<float>() + n * y.channels);
-    const std::vector<float>& more = shares.defined() ? added : y.none;
-    with_activation(y.activation, [&](auto kind) {
-      y.rows.each(some, [&](int64_t offset, int64_t width) {
-        const float *__restrict__ values = from + offset, *__restrict__ up = above + offset;
-        const float *__restrict__ a = y.factors.data(), *__restrict__ b = y.terms.data();
-        const float *__restrict__ m = y.means.data(), *__restrict__ e = more.data();
-        const float *__restrict__ t = steep.data(), *__restrict__ l = level.data();
-        float* __restrict__ to = scratch + offset;
-#pragma omp simd
-        for (int64_t i = 0; i < width; ++i) {
-          const float own = (up[i] + e[i]) * slope<decltype(kind)::value>(values[i] * a[i] + b[i]);
-          to[i] = own * a[i] + (values[i] - m[i]) * t[i] + l[i];
-        }
-      });
-    });
-    return scratch;
+  void read(int64_t n, int64_t pixel, int64_t some, const Place& to) const {
+    const Kept above = kept(grad).from((n * y.pixels + pixel) * y.channels);
+    if (!y.normalizes()) return convert(above, some * y.channels, to);
+    backward_rows(y.rows, y.own, y.raw(n, pixel), some, above, more.empty() ? nullptr : more.data() + n * y.rows.width,
+                  steep.data(), level.data(), to);
   }
 
-  int64_t scratch(int64_t some) const { return y.scratch(some); }
+  const float* read(int64_t n, int64_t pixel, int64_t some, FloatLines& scratch) const {
+    if (!y.normalizes()) return static_cast<const float*>(y.raw(n, pixel).values);
+    read(n, pixel, some, Place{grown(scratch, some * y.channels), false});
+    return scratch.data();
+  }
+
+  Left left(int64_t n, int64_t pixel, int64_t some, bool in_pairs, Scratch& scratch) const {
+    if (!in_pairs) return {read(n, pixel, some, scratch.floats), nullptr};
+    read(n, pixel, some, Place{left_of(scratch.halves, some, y.channels), true});
+    return {nullptr, scratch.halves.data()};
+  }
+
+  Left both(int64_t n, int64_t pixel, int64_t some, bool in_pairs, Scratch& scratch) const {
+    const float* floats = read(n, pixel, some, scratch.floats);
+    return {floats, in_pairs ? rounded(floats, some, y.channels, scratch) : nullptr};
+  }
 };
 
-// Each image's mean and sum of squares around it, (N, 2, C): of a convolution's output, counted as it is written.
-struct Moments {
-  Tensor parts;
+// A convolution's output, and each image's mean and sum of squares around it, (N, 2, C), if these are wanted: counted as it
+// is written.
+struct Output {
+  Tensor y, moments;
   Rows rows;
   int64_t pixels;
 
-  Moments(const Tensor& y, bool wanted)
-      : parts(doubles({wanted ? y.size(0) : 0, 2, y.size(1)}, y).zero_()), rows(y.size(1)), pixels(y.size(2) * y.size(3)) {}
+  Output(at::IntArrayRef shape, const Tensor& like, bool wanted, bool half)
+      : y(at::empty(shape, like.options().dtype(half ? at::kBFloat16 : at::kFloat), at::MemoryFormat::ChannelsLast)),
+        moments(doubles({wanted ? shape[0] : 0, 2, shape[1]}, like).zero_()), rows(shape[1]), pixels(shape[2] * shape[3]) {}
 
-  bool wanted() const { return parts.size(0) > 0; }
+  // Moments alone, of what is there already.
+  Output(at::IntArrayRef shape, const Tensor& like)
+      : moments(doubles({shape[0], 2, shape[1]}, like).zero_()), rows(shape[1]), pixels(shape[2] * shape[3]) {}
+
+  bool counts() const { return moments.size(0) > 0; }
 
   // One image's: values are counted from its first pixel's, so that none loses digits.
   struct Image {
-    const Moments& of;
-    std::vector<float> origin;
+    const Output& of;
+    int64_t n;
+    FloatLines origin, scratch;
     Sums<2> sums;
 
-    Image(const Moments& of_, int64_t n) : of(of_), sums(of.rows) {
-      if (of.wanted()) sums.to = of.parts.mutable_data_ptr<double>() + n * 2 * of.rows.channels;
+    Image(const Output& of_, int64_t n_) : of(of_), n(n_), sums(of.rows) {
+      if (of.counts()) sums.to = of.moments.mutable_data_ptr<double>() + n * 2 * of.rows.channels;
     }
 
-    void add(const float* from, int64_t some) {
-      if (!sums.to) return;
-      if (origin.empty()) origin = of.rows.spread(from);
-      of.rows.each(some, [&](int64_t offset, int64_t width) {
-        const float *__restrict__ values = from + offset, *__restrict__ o = origin.data();
-        float *__restrict__ s = sums.own[0].data(), *__restrict__ q = sums.own[1].data();
-#pragma omp simd
-        for (int64_t i = 0; i < width; ++i) {
-          const float value = values[i] - o[i];
-          s[i] += value;
-          q[i] += value * value;
-        }
-        sums.next();
-      });
+    // Where a block's values are to be made.
+    float* block(int64_t pixel, int64_t some) {
+      const Place to = place(pixel);
+      ask_for(to, some * of.rows.channels);
+      if (!to.half) return static_cast<float*>(to.values);
+      return grown(scratch, some * of.rows.channels);
+    }
+
+    // As soon as they are.
+    void done(int64_t pixel, int64_t some, const float* made) {
+      const Place to = place(pixel);
+      if (of.counts()) return add(made, some, to.half ? to : Place{nullptr, false});
+      if (to.half) convert({made, false}, some * of.rows.channels, to);
+    }
+
+    void add(const float* made, int64_t some, const Place& to = {nullptr, false}) {
+      if (origin.empty()) origin = of.rows.spread(made);
+      moment_rows(of.rows, made, some, origin.data(), sums, to);
     }
 
     // After all pixels.
-    void finish() {
+    void end() {
       double* const to = sums.to;
       sums.fold();
       for (int64_t c = 0; to && c < of.rows.channels; ++c) {
@@ -258,6 +258,9 @@ struct Moments {
         to[c] = origin[c] + offset, to[of.rows.channels + c] = std::max(square, 0.0);
       }
     }
+
+   private:
+    Place place(int64_t pixel) const { return pose::place(of.y).from((n * of.pixels + pixel) * of.rows.channels); }
   };
 };
 

@@ -183,7 +183,7 @@ def _mix(attention: Tensor, bank: Tensor) -> Tensor:
 def _convolve(x: Tensor, weight: Tensor, stride: int, join: Join) -> tuple[Tensor, Tensor]:
     """The output of :class:`Conv`, channels_last, and its moments."""
     if weight.shape[3:] != (1, 1):
-        return _OPERATIONS.depthwise_forward.default(x, *join.reads, weight, stride, join.after is not None)
+        return _OPERATIONS.depthwise_forward.default(x, *join.reads, weight, stride, *join.writes)
     return _OPERATIONS.pointwise_forward.default(x, *join.reads, weight, *join.ends)
 
 

@@ -1,5 +1,5 @@
 // Pointwise convolution of a training step on a CPU, forward and backward: one kernel for all images or one for each.
-// Images are channels_last float32.
+// Images are channels_last; weights and their gradients are float32.
 //
 // Results do not depend on the number of threads, but for the gradient of a kernel that is all images'.
 
@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "normalized.h"
-#include "pair_products.h"
+#include "pairs.h"
 
 namespace {
 
@@ -30,33 +30,31 @@ struct Product {
   const float* kernel(int64_t n) const { return kernels.const_data_ptr<float>() + (shared() ? 0 : n * outs * ins); }
 };
 
-// y and, if wanted, its moments.
+// y, in bfloat16 if `half`, and, if wanted, its moments.
 std::tuple<Tensor, Tensor> pointwise_forward(const Tensor& input, const std::optional<Tensor>& norm, int64_t activation,
-                                             const Tensor& weight, bool wants_moments, bool in_pairs) {
+                                             const Tensor& weight, bool wants_moments, bool in_pairs, bool half) {
   const Product sizes(Features(input, norm, activation), weight);
   const Features& x = sizes.x;
   const int64_t ins = sizes.ins, outs = sizes.outs;
-  Tensor y = at::empty({x.images, outs, input.size(2), input.size(3)}, x.x.options(), at::MemoryFormat::ChannelsLast);
-  const Moments moments(y, wants_moments);
-  float* out = y.mutable_data_ptr<float>();
+  const Output y({x.images, outs, input.size(2), input.size(3)}, x.x, wants_moments, half);
   at::parallel_for(0, x.images, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> packed(panels_size(ins, outs)), scratch(x.scratch(sizes.block));
-    std::vector<uint32_t> words;
+    FloatLines packed(panels_size(ins, outs));
+    WordLines words;
+    Scratch scratch;
     Factor factor;
     for (int64_t n = begin; n < end; ++n) {
       if (n == begin || !sizes.shared())
         factor = factor_of(pack(sizes.kernel(n), ins, outs, 1, ins, packed.data()), in_pairs, words);
-      Moments::Image counted(moments, n);
+      Output::Image image(y, n);
       each_block(x.pixels, sizes.block, [&](int64_t first, int64_t some) {
-        float* to = out + (n * x.pixels + first) * outs;
-        ask_for(to, some * outs);
-        multiply(x.read(n, first, some, scratch.data()), some, factor, to);
-        counted.add(to, some);
+        float* to = image.block(first, some);
+        multiply(x.left(n, first, some, in_pairs, scratch), some, factor, to, outs);
+        image.done(first, some, to);
       });
-      counted.finish();
+      image.end();
     }
   });
-  return {y, moments.parts};
+  return {y.y, y.moments};
 }
 
 // The gradients of images, if wanted, and kernels; and the sums of the images' normalisation.
@@ -69,31 +67,30 @@ std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const 
   const Gradient above(grad, shares, y, y_norm, y_slopes, y_activation);
   const Features& x = sizes.x;
   const int64_t ins = sizes.ins, outs = sizes.outs, size = panels_size(outs, ins);
-  Tensor grad_x = wants_x ? at::empty_like(x.x) : Tensor(), sums = x.gradient_sums();
-  float* out = wants_x ? grad_x.mutable_data_ptr<float>() : nullptr;
+  const InputGradient grad_x(x);
   const int64_t parts = sizes.shared() ? std::min<int64_t>(at::get_num_threads(), x.images) : x.images;
   Tensor added = plain({parts, size}, x.x).zero_();
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> packed(size), gradients(above.scratch(sizes.block)), values(x.scratch(sizes.block));
-    std::vector<uint32_t> words;
+    FloatLines packed(size);
+    WordLines words;
+    Scratch gradients, values;
     Factor factor;
-    Sums<2> own(x.rows);
+    InputGradient::Writer writer(grad_x);
     for (int64_t part = begin; part < end; ++part)
       for (int64_t n = part * x.images / parts; n < (part + 1) * x.images / parts; ++n) {
-        if (x.normalizes()) own.to = sums.mutable_data_ptr<double>() + n * 2 * ins;
+        writer.begin(n);
         if (n == begin * x.images / parts || !sizes.shared())
           factor = factor_of(pack(sizes.kernel(n), outs, ins, ins, 1, packed.data()), in_pairs, words);
         each_block(x.pixels, sizes.block, [&](int64_t first, int64_t some) {
-          const float* up = above.read(n, first, some, gradients.data());
-          multiply_outer(up, outs, x.read(n, first, some, values.data()), ins, some,
-                         added.mutable_data_ptr<float>() + part * size, in_pairs);
+          const Left up = above.left(n, first, some, in_pairs, gradients);
+          multiply_outer(up, outs, x.left(n, first, some, in_pairs, values), ins, ins, some,
+                         added.mutable_data_ptr<float>() + part * size);
           if (!wants_x) return;
-          float* to = out + (n * x.pixels + first) * ins;
-          ask_for(to, some * ins);
-          multiply(up, some, factor, to);
-          if (x.normalizes()) x.count(n, first, some, to, nullptr, own);
+          float* to = writer.block(n, first, some);
+          multiply(up, some, factor, to, ins);
+          writer.done(n, first, some, to);
         });
-        own.fold();
+        writer.end();
       }
   });
   const Tensor whole = sizes.shared() ? added.sum(0, true) : added;
@@ -101,7 +98,7 @@ std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const 
   for (int64_t group = 0; group < whole.size(0); ++group)
     unpack({outs, ins, whole.const_data_ptr<float>() + group * size},
            grad_weight.mutable_data_ptr<float>() + group * outs * ins);
-  return {grad_x, grad_weight, sums};
+  return {wants_x ? grad_x.grad : Tensor(), grad_weight, grad_x.sums};
 }
 
 }  // namespace
@@ -109,7 +106,7 @@ std::tuple<Tensor, Tensor, Tensor> pointwise_backward(const Tensor& grad, const 
 TORCH_LIBRARY_FRAGMENT(pose_training, library) {
   library.def(
       "pointwise_forward(Tensor x, Tensor? norm, int activation, Tensor weight, bool wants_moments, "
-      "bool in_pairs) -> (Tensor, Tensor)");
+      "bool in_pairs, bool half) -> (Tensor, Tensor)");
   library.def(
       "pointwise_backward(Tensor grad, Tensor? shares, Tensor y, Tensor? y_norm, Tensor? y_slopes, int y_activation, "
       "Tensor x, Tensor? norm, int activation, Tensor weight, bool wants_x, bool in_pairs) -> (Tensor, Tensor, Tensor)");

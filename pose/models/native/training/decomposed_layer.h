@@ -8,7 +8,7 @@
 #include "assembled.h"
 #include "normalized.h"
 #include "latent.h"
-#include "pair_products.h"
+#include "row_products.h"
 
 namespace pose {
 
@@ -27,8 +27,8 @@ struct Decomposed {
 
   const Tensor& like() const { return x.x; }
   // What Q^T x is counted from: its average over the batch, more or less, where a normalisation takes it out again.
-  std::vector<float> origin(const Tensor& center) const {
-    std::vector<float> values(width, 0.0f);
+  FloatLines origin(const Tensor& center) const {
+    FloatLines values(width, 0.0f);
     const float *matrix = q.const_data_ptr<float>(), *averages = center.const_data_ptr<float>();
     for (int64_t l = 0; l < size && norms.defined(); ++l)
       for (int64_t i = 0; i < ins; ++i) values[l] += matrix[l * ins + i] * averages[i];
@@ -53,7 +53,7 @@ struct Decomposed {
   }
 
   // m (pixels, width) of an image's u.
-  void middle(const Latent& made, int64_t n, const float* u, float* m, std::vector<float>& packed) const {
+  void middle(const Latent& made, int64_t n, const float* u, float* m, FloatLines& packed) const {
     fill(made.shifts.data() + n * size, m);
     multiply(u, width, pixels, padded_panels(pack(made.matrices.data() + n * size * size, size, size, 1, size, packed.data())),
              m, width, true);
@@ -74,7 +74,7 @@ struct Decomposed {
 // Sums over pixels of a (pixels, L) and of a^T b, added to (L + 1, L).
 inline void add_moments(const Decomposed& sizes, const float* a, const float* b, double* to) {
   const int64_t size = sizes.size, width = sizes.width;
-  std::vector<float> product(size * width), rows(size * width), sum(width);
+  FloatLines product(size * width), rows(size * width), sum(width);
   for (int64_t first = 0; first < sizes.pixels; first += kExact) {
     const int64_t some = std::min(kExact, sizes.pixels - first);
     std::fill(product.begin(), product.end(), 0.0f), std::fill(sum.begin(), sum.end(), 0.0f);
