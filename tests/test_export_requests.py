@@ -37,7 +37,6 @@ STATIC = dict(type="mobilenet_v2", width=0.1, depth=0.1)
         ("openvino", dict(int8=True, dynamic=True), "--int8 is for static networks there, for dynamic ones in native"),
         ("torch", dict(bank="int8"), "--format torch: has no bank of int8; --bank int8 is for onnx, openvino, litert"),
         ("ncnn", dict(bfloat16=True), "--format ncnn: --bfloat16 is for native"),
-        ("native", dict(bfloat16=True, int8=True), "--bfloat16 and --int8: give one of them"),
         (
             "mnn",
             dict(output="keypoints"),

@@ -29,6 +29,7 @@ def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
 
 def drop_unused(network: GraphModule) -> None:
     """Takes away the constants that a graph does not use: those that are bytes now would be written as float32, too."""
+    network.graph.eliminate_dead_code()
     taken = [node for node in network.graph.nodes if node.op == "get_attr"]
     for node in taken:
         if not node.users:
