@@ -1,5 +1,6 @@
 """What each format can be asked for, what quantized files must keep, and files that take their names together."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from small_project import run_tool, write_project  # noqa: F401
 from test_export import HEAD, MODEL, network_of, settings_of
 
 from pose.errors import DataError, OutputError
+from pose.export import installed
 from pose.export.errors import ExportError
 from pose.export.formats import export_file, saving
 from pose.export.int8 import ap_test, quantize
@@ -68,6 +70,16 @@ def test_options_that_change_nothing_are_refused(tmp_path, run_tool):  # noqa: F
         status, _, error = run_tool(*arguments, *options)
         assert status == 2 and told in error
     assert not list(project.glob("*.onnx"))
+
+
+def test_what_is_not_installed_is_told_before_the_test_set_is_looked_for(tmp_path, run_tool, monkeypatch):  # noqa: F811
+    project, find = write_project(tmp_path), importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ai_edge_litert" else find(name))
+    monkeypatch.setitem(installed.MODULES, "litert", ["ai_edge_litert"])
+    options = ["--format", "litert", "--bank", "int8", "--cfg-options", "data.root=elsewhere"]
+    status, _, error = run_tool("export.py", project / "tiny.py", project / "tiny.pth", *options)
+    assert status == 2 and "--format litert needs ai_edge_litert, which is not installed" in error
+    assert "pip install '.[litert]'" in error
 
 
 def answering(change):

@@ -124,7 +124,10 @@ def main() -> None:
         print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
     from pose.checkpoint import load_weights  # PyTorch, once all is known that can be without
+    from pose.export.installed import check_installed
     from pose.export.int8 import training_crops
+
+    check_installed(arguments.format)
 
     model = settings.build_model()
     dynamic = is_dynamic(model)
