@@ -77,9 +77,12 @@ def test_bytes_are_mixed_to_bytes(arithmetic, data):
     parts = found.view(np.uint8)[:count].astype(np.int64)
     assert parts.sum() == (255 if count == 1 else 256)
     np.testing.assert_allclose(parts * unit.value / 256, shares, atol=1.01 * shares.sum() / 255)
+    np.testing.assert_allclose(unit.value, shares.sum(), rtol=1e-6)  # what a mixture of equal bytes is worth
     whole = np.einsum("k,ktio->tio", parts, bank.astype(np.int64)) + 128 >> 8
     bytes_ = block[32:].view(np.int8).reshape(taps, -1, 16, 4).swapaxes(2, 3).reshape(taps, -1, 16)
     np.testing.assert_array_equal(bytes_[:, :inputs], whole)
+    if count == 1:
+        np.testing.assert_array_equal(whole, bank[0])
     assert not bytes_[:, inputs:].any()
     np.testing.assert_allclose(block[:16], scale * unit.value * levels[0], rtol=1e-6)
     shift = bias - levels[1] * block[:16] * whole.sum((0, 1))

@@ -85,6 +85,7 @@ template <bool kBytes, int kPixels, int kPanels>
 inline void tile_sums(const Strided& product, int64_t first, int64_t parts, const char* ahead, int64_t lines) {
   const int64_t words = product.words / parts, stride = product.stride;
   const char *pixels = product.pixels + first * stride, *weights = product.weights;
+  asm volatile("" ::: "memory");  // compilers do not know that loading a tile reads memory
   _tile_zero(0);
   if constexpr (kPixels > 1) _tile_zero(1);
   if constexpr (kPanels > 1) _tile_zero(2);

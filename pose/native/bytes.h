@@ -90,7 +90,8 @@ struct ByteShares {
 };
 
 // The same as bytes that add up to 256 at most, none above 255: so a mixture of bytes, divided by 256, is a byte. What rounding
-// leaves goes to those that it took most from. `unit` is what a mixture's byte is worth.
+// leaves goes to those that it took most from; a single kernel's 255 leave its bytes as they are, too. `unit` is what a
+// mixture's byte is worth.
 struct ByteParts {
   std::vector<uint32_t> words;
   float unit = 0;
@@ -116,7 +117,6 @@ struct ByteParts {
       left[most] = -1.0f;
     }
     for (size_t k = 0; k < shares.size(); ++k) words[k / 4] |= static_cast<uint32_t>(parts[k]) << 8 * (k % 4);
-    unit = total * 256.0f / static_cast<float>(sum);
   }
 };
 
@@ -145,7 +145,7 @@ struct FourteenBits {
       unit += values[i];  // what is not a number stays so
     }
     unit = std::isfinite(unit) ? largest / 8191.0f : unit;
-    const float inverse = largest > 0 && std::isfinite(unit) ? 1.0f / unit : 0.0f;
+    const float inverse = unit > 1e-30f && std::isfinite(unit) ? 1.0f / unit : 0.0f;  // smaller ones count as none
     for (int64_t i = 0; i < 4 * static_cast<int64_t>(high.size()); ++i) {
       const float value = i < count && inverse > 0 ? values[i] * inverse : 0.0f;
       const auto whole = static_cast<uint32_t>(value + 8192.5f);

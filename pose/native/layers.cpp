@@ -51,6 +51,9 @@ void pose_free(Handle program) { delete program; }
 
 int64_t pose_layers(Handle program) { return (*program)->layers(); }
 
+// How often three layers ran a few rows at a time since the program was made.
+int64_t pose_strips(Handle program) { return (*program)->strips(); }
+
 // Names are for what `pose_shape` and `pose_run` refuse.
 int pose_add(Handle program, const char* name, const char* kind, const int64_t* numbers, int64_t number_count,
              const pose::Constant* constants, int64_t constant_count) {

@@ -223,6 +223,7 @@ def load_inference() -> ctypes.CDLL:
         "pose_program": (handle, ()),
         "pose_free": (None, (handle,)),
         "pose_layers": (number, (handle,)),
+        "pose_strips": (number, (handle,)),
         "pose_add": (ctypes.c_int, (handle, text, text, numbers, number, ctypes.POINTER(Constant), number)),
         "pose_begin_block": (ctypes.c_int, (handle, text, handle)),
         "pose_end_block": (ctypes.c_int, (handle,)),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -62,6 +63,9 @@ class Program {
     steps_.back().kind = Step::kClose;
     --open_;
   }
+
+  // How often three layers ran a few rows at a time.
+  int64_t strips() const { return strips_; }
 
   // Layers, those of shortcuts included.
   int64_t layers() const {
@@ -164,6 +168,7 @@ class Program {
     strips.choose();
     if (!strips.rows) return false;
     const bool closes = last.kind == Step::kClose;
+    ++strips_;
     x = strips.run(x, closes ? shortcuts.back() : Image(), i + 3 == steps_.size() ? to : nullptr);
     if (closes) shortcuts.pop_back();
     flow.to = strips.to;
@@ -211,6 +216,7 @@ class Program {
 
   std::vector<Step> steps_;
   int64_t open_ = 0;
+  mutable std::atomic<int64_t> strips_{0};
 };
 
 }  // namespace pose

@@ -110,6 +110,11 @@ class Program:
         """
         return self._run(images, threads, None)
 
+    @property
+    def strips(self) -> int:
+        """How often three layers ran a few rows of an image at a time since the program was made."""
+        return int(self._library.pose_strips(self._handle))
+
     def timed(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The answer to a single image, by one thread, and what each layer took.
 

@@ -61,11 +61,11 @@ template <int kSteps, int kPlace>
 [[gnu::always_inline]] inline Lanes broadcast(const char* base, int64_t stride) {
   Lanes word;
   if constexpr (kSteps == 0)
-    asm("vbroadcastss %c2(%1), %0" : "=v"(word) : "r"(base), "i"(4 * kPlace), "m"(*(const char(*)[64])base));
+    asm("vbroadcastss %c2(%1), %0" : "=v"(word) : "r"(base), "i"(4 * kPlace), "m"(*(const char(*)[])base));
   else
     asm("vbroadcastss %c2(%1,%3,%c4), %0"
         : "=v"(word)
-        : "r"(base), "i"(4 * kPlace), "r"(stride), "i"(kSteps), "m"(*(const char(*)[64])base));
+        : "r"(base), "i"(4 * kPlace), "r"(stride), "i"(kSteps), "m"(*(const char(*)[])base));
   return word;
 }
 

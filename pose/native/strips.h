@@ -36,10 +36,9 @@ struct Strips {
     if (from.order != kPixels || after.order != kPixels || (middle.order != kPlanes && !middle.in_bytes())) return;
     const int64_t line = bytes_of_line(inside, middle), out = bytes_of_line(outside, after);
     if (line * inside.rows < kLargeBytes) return;
-    rows = 1;
     const Geometry& g = geometry();
     const int64_t fitting = (kStripBytes - (g.size[0] - g.stride[0]) * line) / (g.stride[0] * line + out);
-    rows = std::clamp<int64_t>(fitting, 2, outside.rows);
+    rows = std::min(std::max<int64_t>(fitting, 2), outside.rows);
   }
 
   static int64_t bytes_of_line(const Image& x, const Form& form) {
