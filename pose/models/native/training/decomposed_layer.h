@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "assembled.h"
-#include "normalized.h"
 #include "latent.h"
 #include "row_products.h"
+#include "written.h"
 
 namespace pose {
 
