@@ -22,6 +22,8 @@ from pose.export.writers import torch_program
 from pose.inference.exported_network import ExportedNetwork
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dcd import DCDConv2d
+from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.dynamic.dynamic_graph import OneImageDynamic, most_kernels
 from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.options import OptionError
@@ -105,7 +107,8 @@ def test_what_cannot_end_in_keypoints_names_what_can(tmp_path):
 @pytest.mark.parametrize("forms", [
     GraphForms(), GraphForms(depthwise="chain"), GraphForms(linear="convolution"), GraphForms(computed_bias=False),
     GraphForms(batch="any"), GraphForms(mixing="sum"),
-    GraphForms(depthwise="chain", pointwise="product"),
+    GraphForms(depthwise="chain", pointwise="product", averages="kept", parts="slices"),
+    GraphForms(pointwise="product", channels_last=True, constant_pixels=8),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["condconv", "joint", "lambda_only", "narrow"])
 def test_every_form_of_a_network_computes_the_same(name, forms):
@@ -131,8 +134,26 @@ def test_a_decomposed_layer_answers_the_same_by_factors_and_by_one_kernel(size, 
 
 @pytest.mark.parametrize("field", GraphForms._fields)
 def test_every_form_is_some_runtimes(field):
-    found = {getattr(forms, field) for forms in FORMS.values()} | (set(BANKS.values()) if field == "bank" else set())
+    found = {getattr(forms, field) for forms in (*FORMS.values(), *BANKS.values())}
     assert len(found) > 1
+
+
+def test_few_pixels_are_multiplied_by_all_kernels_and_many_by_a_mixed_one():
+    layer = DynamicConv2d(8, 16, 1).eval().fold()
+    mixed = []
+    with torch.no_grad():
+        form = OneImageDynamic(layer, GraphForms(pointwise="product", constant_pixels=6))
+        form._kernel = lambda shares, kernel=form._kernel: mixed.append(shares) or kernel(shares)
+        for height, width, count in ((2, 3, 0), (1, 7, 1)):
+            x = torch.randn(1, 8, height, width)
+            torch.testing.assert_close(form(x), layer(x), rtol=0, atol=1e-5)
+            assert len(mixed) == count
+    with torch.no_grad():  # strides and windows are no matrix products
+        for options in (dict(stride=2), dict(padding=1), dict(groups=8)):
+            layer = DynamicConv2d(8, 16, 1, **options).eval().fold()
+            x = torch.randn(1, 8, 2, 3)
+            form = OneImageDynamic(layer, GraphForms(constant_pixels=6, channels_last=True))
+            torch.testing.assert_close(form(x), layer(x), rtol=0, atol=1e-5)
 
 
 def test_a_network_in_a_form_leaves_the_network_as_it_was():
@@ -142,6 +163,11 @@ def test_a_network_in_a_form_leaves_the_network_as_it_was():
     x = torch.randn(3, 3, INPUT_SIZE[1], INPUT_SIZE[0])
     with torch.no_grad():
         torch.testing.assert_close(deployed(x), model(x), rtol=0, atol=1e-4)  # a batch, which the form is not for
+
+
+def test_the_most_kernels_of_a_graph():
+    deployed = deploy(small_network()[0], fused=False, channels_last=False)
+    assert most_kernels(deployed) == 0 and most_kernels(one_image(deployed, "litert", in_bytes=True)) == 4
 
 
 @pytest.mark.parametrize("name", ["openvino", "torch"])

@@ -1,5 +1,6 @@
 """What each format can be asked for, what quantized files must keep, and files that take their names together."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from small_project import run_tool, write_project  # noqa: F401
 from test_export import HEAD, MODEL, network_of, settings_of
 
 from pose.errors import DataError, OutputError
+from pose.export import installed
 from pose.export.errors import ExportError
 from pose.export.formats import export_file, saving
 from pose.export.int8 import ap_test, quantize
 from pose.export.measured_networks import take_part
 from pose.export.onnx_file import export_onnx
-from pose.export.proof import check_quantized
+from pose.export.proof import CHECKED_CROPS, check_quantized, hold_out
 from pose.export.registry import FORMATS, check_request
+from pose.export.writers import native
 from pose.options import OptionError
 from pose.runtimes.session import NetworkSession
 
@@ -34,7 +37,6 @@ STATIC = dict(type="mobilenet_v2", width=0.1, depth=0.1)
         ("openvino", dict(int8=True, dynamic=True), "--int8 is for static networks there, for dynamic ones in native"),
         ("torch", dict(bank="int8"), "--format torch: has no bank of int8; --bank int8 is for onnx, openvino, litert"),
         ("ncnn", dict(bfloat16=True), "--format ncnn: --bfloat16 is for native"),
-        ("native", dict(bfloat16=True, int8=True), "--bfloat16 and --int8: give one of them"),
         (
             "mnn",
             dict(output="keypoints"),
@@ -70,6 +72,16 @@ def test_options_that_change_nothing_are_refused(tmp_path, run_tool):  # noqa: F
     assert not list(project.glob("*.onnx"))
 
 
+def test_what_is_not_installed_is_told_before_the_test_set_is_looked_for(tmp_path, run_tool, monkeypatch):  # noqa: F811
+    project, find = write_project(tmp_path), importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ai_edge_litert" else find(name))
+    monkeypatch.setitem(installed.MODULES, "litert", ["ai_edge_litert"])
+    options = ["--format", "litert", "--bank", "int8", "--cfg-options", "data.root=elsewhere"]
+    status, _, error = run_tool("export.py", project / "tiny.py", project / "tiny.pth", *options)
+    assert status == 2 and "--format litert needs ai_edge_litert, which is not installed" in error
+    assert "pip install '.[litert]'" in error
+
+
 def answering(change):
     """A session of a network whose answers are changed."""
     return lambda path, threads: NetworkSession(lambda images: [change(np.copy(images))], {}, False, False, False)
@@ -92,6 +104,39 @@ def test_a_quantized_file_answers_for_each_keypoint(monkeypatch, change, passes,
         return
     with pytest.raises(ExportError, match=r"a\.onnx: quantized, the heatmaps of keypoint [02] differ"):
         check_quantized("a.onnx", torch.nn.Identity(), (8, 16), crops)
+
+
+@pytest.mark.parametrize(("count", "checked"), [(2, 1), (5, 2), (16, 8), (72, 8)])
+def test_crops_are_held_out(count, checked):
+    crops = torch.arange(count)
+    held, others = hold_out(crops)
+    assert held.tolist() == list(range(checked)) and others.tolist() == list(range(checked, count))
+
+
+def test_one_crop_cannot_be_held_out():
+    with pytest.raises(ExportError, match="two persons, one to set ranges and one to check them: got 1"):
+        hold_out(torch.zeros(1, 3, 64, 32))
+
+
+@pytest.mark.parametrize("name", ["onnx", "native"])
+def test_a_file_of_8_bits_is_checked_by_crops_that_set_no_ranges(tmp_path, monkeypatch, name):
+    settings, crops = settings_of(STATIC, HEAD), torch.randn(20, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    made, home = [], "onnx_file" if name == "onnx" else "formats"
+    place = "pose.export.int8.quantize" if name == "onnx" else "pose.export.writers.native.write_int8"
+    write = quantize if name == "onnx" else native.write_int8
+
+    def watched(*arguments):
+        made.extend(value for value in arguments if isinstance(value, torch.Tensor) and len(value) > 1)
+        return write(*arguments)
+
+    monkeypatch.setattr(place, watched)
+    monkeypatch.setattr(f"pose.export.{home}.check_quantized", lambda *arguments: made.append(arguments[-1]))
+    if name == "onnx":
+        export_onnx(network_of(settings), settings, tmp_path / "a.onnx", calibration_crops=crops)
+    else:
+        export_file(network_of(settings), settings, tmp_path / "a.native", name, calibration_crops=crops)
+    calibrating, checked = made
+    assert torch.equal(calibrating, crops[CHECKED_CROPS:]) and torch.equal(checked, crops[:CHECKED_CROPS])
 
 
 def test_a_file_of_8_bits_without_a_last_layer_is_not_written(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from pose.export.formats import export_file
 from pose.export.forms import in_forms
 from pose.export.onnx_file import export_onnx
 from pose.export.registry import FORMATS
+from pose.export.writers.executorch import drop_unused
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 from pose.models.dynamic.graph_bytes import BANKS, IntegerBank, LinearBank
@@ -153,3 +154,16 @@ def test_a_bank_of_bytes_that_costs_half_a_point_gets_no_name(tmp_path, run_tool
     assert status == 0 and "in 8 bits" in said, error
     status, _, error = run_tool(*arguments, "--format", "torch")
     assert status == 2 and "has no bank of int8" in error
+
+
+def test_constants_that_a_graph_does_not_use_are_dropped():
+    """Else ExecuTorch writes a bank twice, in bytes and in float32."""
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    network.register_buffer("bank", torch.ones(9))
+    network.get_submodule("0").register_buffer("within", torch.ones(9))
+    graph, x = torch.export.export(network, (torch.randn(1, 2),)).module(), torch.randn(1, 2)
+    before = graph(x)
+    assert {"bank", "0.within"} <= set(graph.state_dict())
+    drop_unused(graph)
+    assert set(graph.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    torch.testing.assert_close(graph(x), before)

@@ -70,10 +70,13 @@ def plain_groups(image, kernel, geometry, zero):
 @given(data=st.data())
 def test_a_depthwise_layer_of_bytes_is_a_plain_loop(arithmetic, data):
     draw = data.draw
-    channels, rows, columns = draw(st.integers(1, 40)), draw(st.integers(3, 9)), draw(st.integers(3, 11))
     kernel = draw(st.sampled_from(KERNELS))
     height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-    stride, padding = draw(st.integers(1, 3)), draw(st.integers(width // 2, 2))
+    strides, padding = [draw(st.integers(1, 3)) for _ in range(2)], [draw(st.integers(0, 2)) for _ in range(2)]
+    channels = draw(st.integers(1, 40))
+    rows, columns = (
+        draw(st.integers(max(1, size - 2 * side), 10)) for size, side in zip((height, width), padding, strict=True)
+    )
     activation, wanted = draw(st.integers(0, 2)), draw(st.booleans())
     rng = np.random.default_rng(draw(st.integers(0, 1000)))
     weights = rng.normal(size=(height * width, channels)).astype(np.float32) * draw(st.sampled_from([0.1, 1.0]))
@@ -84,7 +87,7 @@ def test_a_depthwise_layer_of_bytes_is_a_plain_loop(arithmetic, data):
     bias[:channels] = rng.normal(size=channels)
     zero = draw(st.sampled_from([0, 31]))
     levels, to = np.array([0.02, zero], np.float32), np.array([0.03 * wanted, 5 * (activation == 0)], np.float32)
-    geometry = height, width, stride, stride, padding, padding
+    geometry = height, width, *strides, *padding
     numbers = np.array([*geometry, 1, 1, channels, channels, 1, activation], np.int64)
     groups = plain_groups(image[..., :channels], bytes_.reshape(height, width, -1), geometry, zero)
     y, y_bytes = np.zeros(groups.shape[1:], np.float32), np.zeros(groups.shape[1:], np.uint8)
@@ -104,7 +107,7 @@ def test_a_depthwise_layer_of_bytes_is_a_plain_loop(arithmetic, data):
         expected = bound(parts >> bits.value, activation, to)
         np.testing.assert_array_equal(y_bytes, expected)
     nearest = bound(np.floor(exact / to[0] + to[1] + 0.5), activation, to)
-    assert np.abs(y_bytes - nearest).max() <= 1 and (y_bytes != nearest).mean() <= 0.25
+    assert np.abs(y_bytes - nearest).max() <= 1 and (y_bytes != nearest).sum() <= max(4, 0.25 * nearest.size)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -194,7 +197,10 @@ def test_a_block_of_bytes_with_a_shortcut():
         (0, lambda weights: np.full_like(weights, 33)),
         (0, lambda weights: np.ascontiguousarray(weights[:, :-1])),
         (1, lambda worth: worth[:-1]),
+        (1, lambda worth: np.full_like(worth, np.nan)),
+        (1, lambda worth: -worth),
         (2, lambda bias: bias[:-1]),
+        (2, lambda bias: bias + np.inf),
         (3, lambda levels: levels[:1]),
     ],
 )
@@ -209,3 +215,19 @@ def test_depthwise_bytes_that_do_not_fit_are_refused(place, value):
     with pytest.raises(RuntimeError, match="a layer in 8 bits has no such kernel"):
         dilated = (*step.numbers[:6], 2, 2, *step.numbers[8:])
         Program([Step("static_bytes", dilated, tuple(constants))])
+
+
+def test_weights_of_inputs_that_a_layer_lacks_are_refused():
+    """Its image's bytes beside those are never written."""
+    numbers = (1, 1, 1, 1, 0, 0, 1, 1, 6, 16, 0, ACTIVATIONS[nn.ReLU])
+    weights, worth = np.zeros((1, 2, 16, 4), np.int8), np.ones(16, np.float32)
+    weights[0, 1, 5, 1] = 3
+
+    def program():
+        constants = weights.reshape(1, -1), worth, np.zeros(16, np.float32), levels_of(0, 1)
+        return Program([Step("static_bytes", numbers, constants)])
+
+    program()
+    weights[0, 1, 5, 2] = 3
+    with pytest.raises(RuntimeError, match="inputs that it lacks"):
+        program()

@@ -105,6 +105,32 @@ def test_what_passes_by_planes(kernel, size, channels, stride, convs, count, thr
     assert_same(deployed(x), expected)
 
 
+DEPTHWISE = {
+    "3": (3, 1, 1),
+    "3, stride 2": (3, 2, 1),
+    "5": (5, 1, 2),
+    "7": (7, 1, 3),
+    "2": (2, 1, 1),
+    "3, no padding": (3, 1, 0),
+    "3, dilated": (3, 1, 2, 2),
+}
+"""Kernel, stride, padding and dilation of depthwise layers, of which some go by planes and some do not."""
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d, DynamicConv2d], ids=["static", "dynamic"])
+@pytest.mark.parametrize("second", DEPTHWISE)
+@pytest.mark.parametrize("first", DEPTHWISE)
+def test_depthwise_layers_that_follow_each_other(first, second, conv):
+    layers = [ConvNormAct(nn.Conv2d(8, 48, 1), 48, nn.ReLU())]
+    for kernel, stride, padding, *dilation in (DEPTHWISE[first], DEPTHWISE[second]):
+        layers.append(ConvNormAct(conv(48, 48, kernel, stride, padding, *dilation, groups=48), 48, nn.Identity()))
+    network = nn.Sequential(*layers, ConvNormAct(nn.Conv2d(48, 8, 1), 8, nn.Identity())).eval()
+    x = torch.randn(1, 8, 71, 83)  # 48 channels of it are more than the cache takes
+    assert_same(deploy(network)(x), network(x))
+    small = torch.randn(1, 8, 12, 13)
+    assert_same(deploy(network)(small), network(small))
+
+
 @pytest.mark.parametrize("layer", [nn.Conv2d(4, 5, 3, 2), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 5, 1)], ids=str)
 @pytest.mark.parametrize("size", [(2, 9), (9, 2), (0, 9), (9, 9)], ids=str)
 def test_a_kernel_larger_than_its_image_is_refused_where_torch_refuses_it(layer, size):

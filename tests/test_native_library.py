@@ -98,6 +98,9 @@ def test_a_library_built_ahead_is_one_that_the_processor_can_run(tmp_path, monke
     assert ahead.find("tiny", AVX512 | {"avx512_bf16"}) == tmp_path / "tiny.avx512.so"
     newest = AVX512 | {"avx512_bf16", "avx512_vnni"}
     assert ahead.find("tiny", newest) == tmp_path / "tiny.avx512_bf16.so"
+    (tmp_path / "tiny.amx.so").touch()
+    assert ahead.find("tiny", newest | {"amx_tile", "amx_int8"}) == tmp_path / "tiny.avx512_bf16.so"
+    assert ahead.find("tiny", newest | {"amx_tile", "amx_int8", "amx_bf16"}) == tmp_path / "tiny.amx.so"
     (tmp_path / "tiny.avx512_vnni.so").touch()
     (tmp_path / "tiny.avx_vnni.so").touch()
     assert ahead.find("tiny", AVX512 | {"avx512_vnni"}) == tmp_path / "tiny.avx512_vnni.so"

@@ -1,6 +1,7 @@
 """Arithmetic in bfloat16 of native layers: against torch's rounding and plain products, where it runs and where not."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from pose.export.errors import ExportError
 from pose.export.formats import export_file
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
+from pose.models.layers import ConvNormAct
 from pose.native.pairs import has_pairs, is_in_pairs, pair_program, to_bfloat16
-from pose.native.program import Program, Step
+from pose.native.program import Program, Step, in_order
 from pose.native.program_file import add_details, load_program, save_program
-from pose.native.rounding import round_program
+from pose.native.rounding import is_convolution, is_depthwise, round_program
 from pose.runtimes.files import open_file
 
 pytestmark = pytest.mark.usefixtures("native_layers")
@@ -142,7 +144,9 @@ def test_a_processor_without_it_refuses_to_write_and_to_open(network, tmp_path, 
     project = write_project(tmp_path / "project")
     arguments = [project / "tiny.py", project / "tiny.pth", "--bfloat16"]
     assert run_tool("export.py", *arguments)[0] == 2
-    assert run_tool("export.py", *arguments, "--format", "native", "--int8")[0] == 2
+    with pytest.raises(ExportError, match="no instructions for bfloat16"):
+        crops = torch.randn(2, 3, *reversed(config.data.input_size))
+        export_file(model, config, tmp_path / "c.native", "native", bfloat16=True, calibration_crops=crops)
 
 
 def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_path, monkeypatch):
@@ -163,6 +167,23 @@ def test_where_the_processor_has_it_a_file_is_written_and_opened(network, tmp_pa
     assert 0 < np.square(found - before).mean() < 0.02**2 * expected.var()
 
 
+@torch.no_grad()
+def test_what_8_bits_would_spoil_is_in_bfloat16(network, tmp_path, monkeypatch):
+    for module in "runtimes", "export.writers":
+        monkeypatch.setattr(f"pose.{module}.native.has_pairs", lambda: True)
+    model, config = network
+    crops = torch.randn(4, 3, *reversed(config.data.input_size))
+    options = dict(bank="int8", calibration_crops=crops)
+    export_file(model, config, tmp_path / "a.native", "native", bfloat16=True, **options)
+    export_file(model, config, tmp_path / "b.native", "native", **options)
+    both, alone = (list(in_order(load_program(tmp_path / f"{name}.native")[0])) for name in "ab")
+    assert [step.in_bytes for step in both] == [step.in_bytes for step in alone] and is_in_pairs(both)
+    convolutions = [step for step in both if is_convolution(step) and not is_depthwise(step)]
+    assert all(step.in_bytes for step in convolutions)
+    expected, (found,) = model(crops).numpy(), open_file(tmp_path / "a.native")(crops.numpy())
+    assert np.square(found - expected).mean() < 0.03 * expected.var()
+
+
 @pytest.mark.parametrize(
     ("number", "place", "change"),
     [
@@ -180,3 +201,18 @@ def test_what_does_not_fit_is_refused(number, place, change):
     steps[number] = Step(steps[number].kind, steps[number].numbers, tuple(constants))
     with pytest.raises(RuntimeError, match="another size or type"):
         Program(steps)
+
+
+@torch.no_grad()
+def test_a_program_runs_in_several_threads_of_the_caller_at_once():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 40, 3, padding=1), nn.Conv2d(40, 40, 5, padding=2, groups=40), DynamicConv2d(40, 33, 1)]
+    network = nn.Sequential(*(ConvNormAct(conv, conv.out_channels, nn.ReLU()) for conv in layers)).eval()
+    images = np.random.default_rng(0).normal(size=(16, 24, 20, 3)).astype(np.float32)
+    steps = deploy(network, bank_dtype=torch.int8).steps()
+    for form in (steps, round_program(steps, images, 9.0), pair_program(steps)):
+        program = Program(form)
+        alone = program.run(images)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda n, run=program.run: run(images[n : n + 1], 1 + n % 2), range(16)))
+        np.testing.assert_allclose(np.concatenate(found), alone, rtol=0, atol=1e-4 * np.abs(alone).max())

@@ -1,5 +1,6 @@
 """The table of runtimes: measured in turns, what is refused left out, of networks whose answers mean something."""
 
+import runpy
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,12 @@ from test_export import HEAD, INPUT_SIZE, MODEL, network_of, settings_of
 
 from pose.export import runtime_table
 from pose.export.errors import ExportError
+from pose.export.forms import FORMS
 from pose.export.measured_networks import Network, random_network
+from pose.export.registry import FORMATS
 from pose.export.runtime_table import measure, rows
 from pose.models.dynamic.graph_forms import COMPUTED
+from pose.resources import ROOT
 
 
 def test_a_network_with_random_weights_answers_with_heatmaps():
@@ -41,3 +45,11 @@ def test_networks_are_measured_in_turns_and_what_is_refused_is_left_out(tmp_path
     ]
     with pytest.raises(ExportError, match="no such layer"):
         measure({"refused": plain}, "onnx-single", tmp_path, 2, 1, refused=lambda key, error: None)
+
+
+def test_every_form_of_one_image_can_be_compared():
+    tool = runpy.run_path(str(ROOT / "tools" / "benchmark_export.py"))
+    wanted = {FORMS[FORMATS[name].forms] for name in tool["OF_ONE_IMAGE"] if FORMATS[name].forms} | {
+        FORMS["onnxruntime"]
+    }
+    assert wanted <= set(tool["CANDIDATES"]["base"].values()) and len(wanted) > 3

@@ -37,6 +37,8 @@ from pose.command_line import count, positive
 from pose.config import Settings, make_settings
 from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
+from pose.export.forms import CONSTANT_PIXELS
+from pose.export.forms import FORMS as FORMS_OF
 from pose.export.installed import HERE, MODULES, format_of, installed, runtime_of
 from pose.export.measured_networks import average_precision, shipped_networks, take_part
 from pose.export.onnx_file import export_onnx
@@ -63,12 +65,19 @@ CANDIDATES = {
         "computed": COMPUTED,
         "1 x 1 as products": COMPUTED._replace(pointwise="product"),
         "fully connected as convolution": COMPUTED._replace(linear="convolution"),
-        "the same, kernels summed": COMPUTED._replace(linear="convolution", mixing="sum"),
+        "the same, kernels summed": FORMS_OF["openvino"],
         "depthwise as chain": COMPUTED._replace(depthwise="chain"),
+        "the same, computed where large": FORMS_OF["onnxruntime"],
+        "depthwise as chain, 1 x 1 as products, averages kept, shares sliced": FORMS_OF["executorch"],
+        "1 x 1 as products, channels last": FORMS_OF["litert"],
+        "the same, all kernels up to 32 pixels": FORMS_OF["litert"]._replace(constant_pixels=CONSTANT_PIXELS),
+        "the same up to 120 pixels": FORMS_OF["litert"]._replace(constant_pixels=120),
     },
     "decomposed": {
         "computed": COMPUTED,
-        "fully connected as convolution": COMPUTED._replace(linear="convolution"),
+        "fully connected as convolution": FORMS_OF["openvino"],
+        "averages kept": FORMS_OF["executorch"],
+        "channels last": FORMS_OF["litert"],
     },
 }
 """Forms of :func:`every_form`, by network and the name of the row."""

@@ -9,6 +9,7 @@
     python tools/export.py CONFIG CHECKPOINT --format native --bank int8   # a dynamic network's kernels in 8 bits
     python tools/export.py CONFIG CHECKPOINT --format openvino --bank int8 # the same; refused if AP falls likewise
     python tools/export.py CONFIG CHECKPOINT --format native --int8 --bank int8   # and what is computed with them
+    python tools/export.py CONFIG CHECKPOINT --format native --int8 --bfloat16    # what 8 bits would spoil, in bfloat16
 
 The batch size of onnx and torch is free, all others take one image. A file is compared with PyTorch in its own runtime
 before it takes its name. Its metadata, inside ONNX files and in FILE.json beside others, holds the input size, mean
@@ -80,7 +81,9 @@ def main() -> None:
         f"(default: {TEST_PERSONS}; of native's --bank alone 0)",
     )
     parser.add_argument(
-        "--bfloat16", action="store_true", help="for --format native: compute in bfloat16, on processors that do"
+        "--bfloat16",
+        action="store_true",
+        help="for --format native: compute in bfloat16, on processors that do; with --int8 what stays out of 8 bits",
     )
     parser.add_argument(
         "--bank",
@@ -121,7 +124,10 @@ def main() -> None:
         print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
     from pose.checkpoint import load_weights  # PyTorch, once all is known that can be without
+    from pose.export.installed import check_installed
     from pose.export.int8 import training_crops
+
+    check_installed(arguments.format)
 
     model = settings.build_model()
     dynamic = is_dynamic(model)

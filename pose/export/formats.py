@@ -24,7 +24,7 @@ from pose.export.errors import ExportError
 from pose.export.forms import in_forms, one_image
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
-from pose.export.proof import TOLERANCE, check_quantized, compare
+from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
 from pose.export.registry import BANKS, check_request, is_dynamic
 from pose.files import check_outputs, told_as
 from pose.models.deploy.folding import deploy
@@ -64,8 +64,10 @@ def export_file(
         forms: The forms of the layers, in place of the format's, to compare them.
         output: ``heatmaps``, or ``keypoints`` where the format has them.
         bank: One of the format's ``banks``: the precision of dynamic layers' kernels; of a static network nothing.
-        calibration_crops: Normalized crops (N, 3, H, W) that set the ranges of a file of 8 bits; None for float32.
-        bfloat16: Whether native layers compute in bfloat16, on processors that do.
+        calibration_crops: Normalized crops (N, 3, H, W), N at least 2, for a file of 8 bits: some set its ranges, some
+            are held out to check it, see :func:`~pose.export.proof.hold_out`; None for float32.
+        bfloat16: Whether native layers compute in bfloat16, on processors that do; with calibration crops those that
+            stay out of 8 bits.
         accept: Takes the file before it has its name, and raises a PoseError to refuse it.
 
     Returns:
@@ -90,6 +92,7 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
+    checked, calibrating = (None, None) if calibration_crops is None else hold_out(calibration_crops)
     if not is_dynamic(model):
         bank = BANKS[0]
     if kind.forms is None:
@@ -105,8 +108,10 @@ def export_file(
     writer = importlib.import_module(f"pose.export.writers.{kind.writer}")
     with saving(path, kind.paths(path)) as made:
         try:
-            if calibration_crops is not None:
-                writer.write_int8(network, x, calibration_crops, made)
+            if calibrating is not None and bfloat16:
+                writer.write_int8(network, x, calibrating, made, bfloat16=True)
+            elif calibrating is not None:
+                writer.write_int8(network, x, calibrating, made)
             elif bfloat16:
                 writer.write_bfloat16(network, made)
             else:
@@ -124,8 +129,8 @@ def export_file(
         else:
             made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
         difference = compare(made, reference, (width, height), output) if kind.checked else None
-        if kind.checked and (bank != BANKS[0] or calibration_crops is not None or bfloat16):
-            check_quantized(made, reference, (width, height), calibration_crops)
+        if kind.checked and (bank != BANKS[0] or calibrating is not None or bfloat16):
+            check_quantized(made, reference, (width, height), checked)
         elif difference is not None and not difference <= TOLERANCE:
             raise ExportError(
                 f"{made}: answers in {kind.runtime} differ from PyTorch's by {difference:.3g}, "

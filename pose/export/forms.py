@@ -26,8 +26,8 @@ FORMS = {
     "onnx-single": COMPUTED,
     "ncnn": COMPUTED,
     "mnn": COMPUTED,
-    "litert": GraphForms(pointwise="product"),
-    "executorch": GraphForms(depthwise="chain", pointwise="product"),
+    "litert": GraphForms(pointwise="product", channels_last=True),
+    "executorch": GraphForms(depthwise="chain", pointwise="product", averages="kept", parts="slices"),
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }
@@ -35,13 +35,16 @@ FORMS = {
 and ONNX Runtime (docs/benchmarks/export.md); the others get what every converter takes."""
 
 
+CONSTANT_PIXELS = 32
+"""The pixels up to which products of bytes with all kernels cost LiteRT and ExecuTorch less than mixing them."""
+
 BANKS = {
-    "onnxruntime": "integers",
-    "openvino": "gathered",
-    "litert": "linear",
-    "executorch": "linear",
+    "onnxruntime": FORMS["onnxruntime"]._replace(bank="integers"),
+    "openvino": FORMS["openvino"]._replace(bank="gathered"),
+    "litert": FORMS["litert"]._replace(bank="linear", constant_pixels=CONSTANT_PIXELS),
+    "executorch": FORMS["executorch"]._replace(bank="linear", constant_pixels=CONSTANT_PIXELS),
 }
-"""How each runtime is given a bank of bytes, see :mod:`pose.models.dynamic.graph_bytes`; the others have none."""
+"""The same with a bank of bytes, see :mod:`pose.models.dynamic.graph_bytes`; the others have none."""
 
 
 def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
@@ -62,8 +65,7 @@ def in_forms(deployed: nn.Module, forms: GraphForms) -> nn.Module:
 
 def one_image(deployed: nn.Module, runtime: str, in_bytes: bool = False) -> nn.Module:
     """:func:`in_forms`, in those of a runtime, one of :data:`FORMS`, or with banks of bytes, of :data:`BANKS`."""
-    forms = FORMS[runtime]
-    return in_forms(deployed, forms._replace(bank=BANKS[runtime]) if in_bytes else forms)
+    return in_forms(deployed, (BANKS if in_bytes else FORMS)[runtime])
 
 
 def _replaced(module: nn.Module, forms: GraphForms) -> nn.Module:

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 
+from pose.errors import EXTRAS, MissingExtra, missing
 from pose.export.registry import FORMATS, Format
 from pose.models import native
 
@@ -29,6 +30,20 @@ MODULES = {
 def format_of(name: str) -> Format:
     """A format of :data:`MODULES`."""
     return FORMATS["onnx" if name == HERE else name]
+
+
+def check_installed(name: str) -> None:
+    """Tells what a format lacks before anything else is read or computed for it.
+
+    Args:
+        name: A format; those that :data:`MODULES` does not have pass.
+
+    Raises:
+        MissingExtra: What writes or runs it is not installed.
+    """
+    for module in MODULES.get(name, ()):
+        if module in EXTRAS and importlib.util.find_spec(module) is None:
+            raise MissingExtra(missing(module, f"--format {name}"))
 
 
 def installed(names: Sequence[str]) -> list[str]:

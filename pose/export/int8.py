@@ -20,6 +20,7 @@ from pose.datasets.crops import CropDataset
 from pose.datasets.train_sets import read_train_sets
 from pose.export.errors import ExportError
 from pose.export.measured_networks import average_precision, take_part
+from pose.export.proof import CHECKED_CROPS
 from pose.prediction import ExportedModule, to_input
 
 if TYPE_CHECKING:
@@ -30,14 +31,21 @@ MOST_LOST = 0.005
 
 
 def training_crops(settings: Settings, count: int) -> Tensor:
-    """Plain crops of training persons drawn at random, always the same: (count, 3, H, W) as the network takes them.
+    """Plain crops of training persons drawn at random, always the same, as the network takes them.
+
+    Args:
+        settings: ``data`` says where the persons are.
+        count: How many are to set ranges.
+
+    Returns:
+        (N, 3, H, W): ``count``, and :data:`~pose.export.proof.CHECKED_CROPS` to hold out, as far as there are persons.
 
     Raises:
         DataError: The annotations or pictures cannot be used.
     """
     data, skeleton = settings.data, settings.skeleton()
     persons, root, *_ = read_train_sets(data.train, data.root, skeleton, data.category)
-    rows = np.random.default_rng(0).permutation(len(persons))[:count]
+    rows = np.random.default_rng(0).permutation(len(persons))[: count + CHECKED_CROPS]
     size = data.input_size
     dataset = CropDataset(persons.take(rows), root, skeleton, size, broken_share=data.broken_share)
     batch = dataset.batch([(0, row) for row in range(len(rows))])

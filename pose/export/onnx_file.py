@@ -17,7 +17,7 @@ from pose.export.errors import ExportError
 from pose.export.forms import BANKS as RUNTIMES_BANKS
 from pose.export.forms import one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
-from pose.export.proof import TOLERANCE, check_quantized, compare
+from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
 from pose.export.registry import BANKS, OUTPUTS, RUNTIMES, check_request, is_dynamic
 from pose.files import replacing, told_as
 from pose.models.deploy.folding import deploy
@@ -50,8 +50,8 @@ def export_onnx(
         output: One of :data:`~pose.export.registry.OUTPUTS`.
         runtime: One of :data:`~pose.export.registry.RUNTIMES`. ``onnxruntime-here`` is the fastest, but only for
             ONNX Runtime on processors like this one: elsewhere the file is refused when it is opened.
-        calibration_crops: Normalized crops (N, 3, H, W) that set the ranges of a file of 8 bits, of a static network;
-            None for float32.
+        calibration_crops: Normalized crops (N, 3, H, W), N at least 2, for a file of 8 bits, of a static network: some
+            set its ranges, some are held out to check it, see :func:`~pose.export.proof.hold_out`; None for float32.
         calibration: How joint scores become probabilities, as the checkpoint keeps it.
         accept: Takes the file before it has its name, and raises a PoseError to refuse it.
         bank: The precision of a dynamic network's kernels, ``float32`` or ``int8``; ``onnxruntime`` computes the latter
@@ -75,6 +75,7 @@ def export_onnx(
     if in_bytes and runtime not in RUNTIMES_BANKS:
         able = " or ".join(name for name in RUNTIMES if name in RUNTIMES_BANKS)
         raise OptionError(f"--bank {bank}: is for --runtime {able}")
+    checked, calibrating = (None, None) if calibration_crops is None else hold_out(calibration_crops)
     onnx = require("onnx")
     onnxruntime = onnx_runtime(path)
 
@@ -99,10 +100,10 @@ def export_onnx(
     file = batch_scan.trace(network.eval(), x, ["crops"], list(names), free=True)
     if body is not None:
         batch_scan.expand(file, body)
-    if calibration_crops is not None:
+    if calibrating is not None:
         from pose.export.int8 import quantize
 
-        file = quantize(file, calibration_crops)
+        file = quantize(file, calibrating)
     with replacing(path) as temporary, told_as(temporary, Path(path)):
         if here:
             onnx.save(file, str(temporary))
@@ -111,8 +112,8 @@ def export_onnx(
         onnx.checker.check_model(file, full_check=not here)  # which knows nothing of ONNX Runtime's own operations
         onnx.save(file, str(temporary))
         difference = compare(temporary, reference, (width, height), output)
-        if calibration_crops is not None or in_bytes:
-            check_quantized(temporary, reference, (width, height), calibration_crops)
+        if calibrating is not None or in_bytes:
+            check_quantized(temporary, reference, (width, height), checked)
         elif not difference <= TOLERANCE:
             raise ExportError(
                 f"{path}: answers differ from PyTorch's by {difference:.3g}, more than {TOLERANCE:g}; not written"

@@ -20,6 +20,8 @@ PIXELS = 0.01
 """The greatest difference of x or y, in pixels of the crop."""
 REPEATS = 6
 """How often a keypoint is decoded from heatmaps that differ by as little as the file's do."""
+CHECKED_CROPS = 8
+"""How many crops are held out of those that set the ranges of 8 bits, to check the file by."""
 MOST_CHANGED = 0.5
 """What quantization may change any keypoint's heatmaps by: root mean squares, as a part of the heatmaps' own.
 
@@ -91,6 +93,20 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
     return worst
 
 
+def hold_out(crops: Tensor) -> tuple[Tensor, Tensor]:
+    """Crops (N, 3, H, W) as those that a file of 8 bits is checked by and those that set its ranges.
+
+    The first are :data:`CHECKED_CROPS`, or half of them where they are few.
+
+    Raises:
+        ExportError: There are not two.
+    """
+    if len(crops) < 2:
+        raise ExportError(f"8 bits need two persons, one to set ranges and one to check them: got {len(crops)}")
+    count = min(CHECKED_CROPS, len(crops) // 2)
+    return crops[:count], crops[count:]
+
+
 @torch.no_grad()
 def check_quantized(
     path: str | Path, reference: nn.Module, input_size: tuple[int, int], crops: Tensor | None = None
@@ -101,13 +117,13 @@ def check_quantized(
         path: The file, with its metadata.
         reference: The network in PyTorch, which answers with heatmaps.
         input_size: Width and height.
-        crops: (N, 3, H, W), the first eight are used; None for random numbers.
+        crops: (N, 3, H, W), which the file has not been made by; None for random numbers.
 
     Raises:
         ExportError: A keypoint's heatmaps differ by more than :data:`MOST_CHANGED`.
     """
     x = torch.randn(4, 3, input_size[1], input_size[0], generator=torch.Generator().manual_seed(0))
-    x = x if crops is None else crops[:8]
+    x = x if crops is None else crops
     session, expected = open_file(path, threads=1), reference(x).numpy()
     step = 1 if session.one_image else len(x)
     result = np.concatenate([session(part.numpy())[0] for part in x.split(step)])

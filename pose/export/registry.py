@@ -167,6 +167,4 @@ def check_request(
     if bfloat16 and not kind.bfloat16:
         able = ", ".join(key for key, other in FORMATS.items() if other.bfloat16)
         raise OptionError(f"--format {name}: --bfloat16 is for {able}")
-    if bfloat16 and int8:
-        raise OptionError("--bfloat16 and --int8: give one of them")
     return kind

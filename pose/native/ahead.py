@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "built"
 AVX512 = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
 LEVELS = {
-    "avx512_bf16": ("cooperlake", AVX512 | {"avx512_vnni", "avx512_bf16"}),
+    "amx": (
+        "x86-64-v4 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16",
+        AVX512 | {"avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"},
+    ),
+    "avx512_bf16": ("x86-64-v4 -mavx512vnni -mavx512bf16", AVX512 | {"avx512_vnni", "avx512_bf16"}),
     "avx512_vnni": ("x86-64-v4 -mavx512vnni", AVX512 | {"avx512_vnni"}),
     "avx512": ("x86-64-v4", AVX512),
     "avx_vnni": ("x86-64-v3 -mavxvnni", frozenset({"avx_vnni"})),

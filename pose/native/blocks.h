@@ -17,10 +17,6 @@
 
 namespace pose {
 
-// Weights of two neighbours, the positive or the negative ones together, so that `dot` is exact; one less than that is
-// aimed at, since both may be rounded up.
-constexpr int32_t kMostOfPair = 128;
-
 // Whether `dot` adds bytes (words, 16, 4) exactly on every processor.
 inline bool are_exact(const int8_t* bytes, int64_t words) {
   int32_t most = 0;
@@ -29,7 +25,7 @@ inline bool are_exact(const int8_t* bytes, int64_t words) {
     const int32_t above = std::max(first, 0) + std::max(second, 0);
     most = std::max(most, std::max(above, above - first - second));
   }
-  return most <= kMostOfPair;
+  return most <= kMostTogether;
 }
 
 // Values of a block, counted as float32; `words` are those of all taps.
@@ -64,9 +60,9 @@ inline void make_block(const float* panel, int64_t taps, int64_t channels, const
         const Lanes both = first + second, below = above - both, size = above > below ? above : below;
         most = size > most ? size : most;
       }
-    constexpr float kAim = kMostOfPair - 1;
+    constexpr float kAim = kMostTogether - 1;  // both may be rounded up
     const Lanes worth = most * (1.0f / kAim), inverse = most > none ? kAim / most : none;
-    const Lanes whole = none + 12582912.0f;  // added, it leaves a whole number in the lowest bits
+    const Lanes whole = none + kToWhole;
     Counts base, sums = {};
     std::memcpy(&base, &whole, sizeof(base));
     for (int64_t tap = 0; tap < taps; ++tap)
@@ -84,6 +80,55 @@ inline void make_block(const float* panel, int64_t taps, int64_t channels, const
     const Lanes own = worth * levels.unit * (scale ? load<Lanes>(scale + part) : none + 1.0f);
     store(block + part, own);
     store(block + kPanel + part, load<Lanes>(bias + part) - own * levels.zero * __builtin_convertvector(sums, Lanes));
+  }
+}
+
+// Whether mixtures of kernels of bytes, (panels, words of shares, taps, inputs, 16, 4), are such that `dot` adds them exactly
+// when they have been divided by 256: rounding makes a pair one more.
+inline bool mixes_exactly(const int8_t* bank, int64_t stretches, int64_t inputs) {
+  int32_t most = 0;
+  for (int64_t stretch = 0; stretch < stretches; ++stretch)
+    for (int64_t c = 0; c < inputs; c += 2) {
+      const int8_t* const first = bank + (stretch * inputs + c) * 4 * kPanel;
+      for (int64_t i = 0; i < 4 * kPanel; ++i) {
+        const int32_t own = first[i], next = c + 1 < inputs ? first[i + 4 * kPanel] : 0;
+        const int32_t above = std::max(own, 0) + std::max(next, 0);
+        most = std::max(most, std::max(above, above - own - next));
+      }
+    }
+  return most < kMostTogether;
+}
+
+// A block mixed from a panel's kernels of bytes, (words of shares, taps, inputs, 16, 4), without leaving whole numbers:
+// `scale` is what a byte of each output of the bank is worth.
+inline void mix_block(const int8_t* bank, int64_t taps, int64_t inputs, const ByteParts& parts, const Levels& levels,
+                      const float* scale, const float* bias, float* block) {
+  auto* to = reinterpret_cast<char*>(block + 2 * kPanel);
+  const size_t words = parts.words.size();
+  const int64_t size = taps * inputs * 4 * kPanel;
+  Counts sums[kPanel / kLanes] = {};
+  for (int64_t tap = 0; tap < taps; ++tap)
+    for (int64_t c = 0; c < inputs; c += 4)
+      for (int part = 0; part < kPanel / kLanes; ++part, to += 4 * kLanes) {
+        Counts four = {};
+        const int8_t* from = bank + (tap * inputs + c) * 4 * kPanel + 4 * part * kLanes;
+        const int count = static_cast<int>(std::min<int64_t>(4, inputs - c));
+#pragma GCC unroll 4
+        for (int i = 0; i < count; ++i, from += 4 * kPanel) {
+          Counts mixed = Counts{} + 128;
+          for (size_t word = 0; word < words; ++word) mixed = dot(mixed, parts.words[word], from + word * size);
+          mixed >>= 8;
+          sums[part] += mixed;
+          four |= (mixed & 255) << 8 * i;
+        }
+        std::memcpy(to, &four, sizeof(four));
+      }
+  for (int part = 0; part < kPanel / kLanes; ++part) {
+    const int place = part * kLanes;
+    const Lanes own = load<Lanes>(scale + place) * (parts.unit * levels.unit);
+    store(block + place, own);
+    const Lanes zero = own * levels.zero * __builtin_convertvector(sums[part], Lanes);
+    store(block + kPanel + place, load<Lanes>(bias + place) - zero);
   }
 }
 

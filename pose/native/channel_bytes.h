@@ -48,6 +48,10 @@ template <int K, int S, int kColumns>
             lines[a] + ((column + o) * step.output + b * step.pair) * 2 * kPanel, taps + b * 2 * kPanel);
 }
 
+[[gnu::noinline, gnu::cold]] inline void store_part(Pixel bytes, int64_t width, uint8_t* to) {
+  std::memcpy(to, &bytes, width);
+}
+
 // Bytes by whole numbers of 16 bits, which are added to `total` as well.
 template <int K, int S, int kColumns>
 [[gnu::always_inline]] inline void word_columns(const ByteRow& row, const Geometry& g, const WordEnd& end, int64_t column,
@@ -63,7 +67,7 @@ template <int K, int S, int kColumns>
     if (row.ends.width == kPanel)
       std::memcpy(to, &bytes, kPanel);
     else
-      std::memcpy(to, &bytes, row.ends.width);
+      store_part(bytes, row.ends.width, to);
   }
 }
 
@@ -127,37 +131,65 @@ inline Pixel load_pixel(const uint8_t* from, int64_t some) {
 }
 
 inline void store_pair(Pixel own, Pixel next, uint8_t* to) {
-  const Pixel low = __builtin_shufflevector(own, next, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-  const Pixel high = __builtin_shufflevector(own, next, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#if defined(__SSE2__)
+  const __m128i low = _mm_unpacklo_epi8((__m128i)own, (__m128i)next), high = _mm_unpackhi_epi8((__m128i)own, (__m128i)next);
+#if defined(__AVX2__)
+  const __m256i both = _mm256_set_m128i(high, low);  // as it will be read: two parts would have to reach the cache first
+  std::memcpy(to, &both, 2 * kPanel);
+#else
   std::memcpy(to, &low, kPanel);
   std::memcpy(to + kPanel, &high, kPanel);
+#endif
+#else
+  for (int i = 0; i < kPanel; ++i) to[2 * i] = own[i], to[2 * i + 1] = next[i];
+#endif
 }
 
-// Pairs of neighbours, (entries, 16, 2), of a row of pixels `pitch` apart with `side` zeros before it and after; no row: of
-// zeros alone.
-template <bool kWhole>
-void fill_ring(const uint8_t* row, int64_t columns, int64_t pitch, int64_t some, int64_t side, uint8_t zero,
-               int64_t entries, int64_t step, uint8_t* to) {
-  const auto at = [&](int64_t j) {
-    const bool inside = row && j >= side && j < side + columns;
-    return inside ? load_pixel<kWhole>(row + (j - side) * pitch, some) : Pixel{} + zero;
-  };
-  const int64_t first = row ? std::min((side + step - 1) / step, entries) : entries;  // both pixels lie inside from there
-  const int64_t last = std::clamp((side + columns - 2) / step + 1, first, entries);   // to there
-  for (int64_t entry = 0; entry < first; ++entry) store_pair(at(entry * step), at(entry * step + 1), to + entry * 2 * kPanel);
-  const uint8_t* from = row + (first * step - side) * pitch;
-  for (int64_t entry = first; entry < last; ++entry, from += step * pitch)
-    store_pair(load_pixel<kWhole>(from, some), load_pixel<kWhole>(from + pitch, some), to + entry * 2 * kPanel);
-  for (int64_t entry = last; entry < entries; ++entry) store_pair(at(entry * step), at(entry * step + 1), to + entry * 2 * kPanel);
-}
+// A ring's rows: pairs of neighbours, (entries, 16, 2), `step` pixels apart, of rows of pixels `pitch` apart with `side`
+// zeros before and after. Both pixels lie inside from entry `first` to `last`.
+struct RingRow {
+  int64_t columns, pitch, side, entries, step, first, last;
+
+  RingRow(int64_t columns, int64_t pitch, int64_t side, int64_t entries, int64_t step)
+      : columns(columns), pitch(pitch), side(side), entries(entries), step(step),
+        first(std::min((side + step - 1) / step, entries)), last(first) {
+    const int64_t reach = side + columns - 2;  // where the last pair begins, if there is one
+    if (reach >= 0) last = std::clamp(reach / step + 1, first, entries);
+  }
+
+  int64_t size() const { return entries * 2 * kPanel; }
+
+  // Of the first `some` channels of a row's pixels; no row: of zeros alone.
+  template <bool kWhole>
+  void fill(const uint8_t* row, int64_t some, uint8_t zero, uint8_t* to) const {
+    const auto at = [&](int64_t j) {
+      const bool inside = row && j >= side && j < side + columns;
+      return inside ? load_pixel<kWhole>(row + (j - side) * pitch, some) : Pixel{} + zero;
+    };
+    const auto border = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) store_pair(at(i * step), at(i * step + 1), to + i * 2 * kPanel);
+    };
+    if (!row) return border(0, entries);
+    border(0, first);
+    for (int64_t i = first; i < last; ++i) {
+      const uint8_t* const from = row + (i * step - side) * pitch;
+      store_pair(load_pixel<kWhole>(from, some), load_pixel<kWhole>(from + pitch, some), to + i * 2 * kPanel);
+    }
+    border(last, entries);
+  }
+};
+
+// Panels whose rows are written one after the other, so that a line of the cache is written whole.
+constexpr int64_t kPanelsTogether = 4;
 
 // y = g(kernels * x + bias + shortcut) of one image, which comes in bytes or becomes them.
 inline Image convolve_channel_bytes(const Image& input, const Geometry& g, const ByteTaps& taps, const Levels& levels,
                                     const Ends& ends) {
   const bool given = ends.from.in_bytes();
   const Image x = given ? input : in_bytes(input, levels);
-  const Layout from(x, {given ? ends.from.order : kPixels, levels});
-  const int64_t channels = x.channels, rows = g.out(0, x.rows), columns = g.out(1, x.columns), panels = panels_of(channels);
+  const Layout from(x, given ? ends.from : Form{kPixels, levels});
+  const int64_t channels = x.channels, rows = ends.rows ? ends.rows : g.out(0, x.rows), columns = g.out(1, x.columns);
+  const int64_t panels = panels_of(channels), kept = given && ends.from.rows ? ends.from.rows : x.rows;
   Image y = blank(channels, rows, columns, ends.to, ends.answer);
   const Layout to(y, ends.to);
   const float* const added = ends.added(y);
@@ -166,33 +198,46 @@ inline Image convolve_channel_bytes(const Image& input, const Geometry& g, const
   const RingSteps step(g.stride[1]);
   const int64_t height = g.size[0], entries = (columns - 1) * step.output + (pairs_of(g.size[1]) - 1) * step.pair + 1;
   const auto zero = static_cast<uint8_t>(levels.zero);
+  const uint8_t* const image = bytes_in(x);
   const bool bytes = ends.to.in_bytes();
   const ToBytes to_bytes(ends.to.levels, ends.activation);
   std::optional<WordEnds> words;
   if (bytes && !added && ends.activation != kHardswish) words.emplace(taps, ends.to.levels, ends.activation);
   if (words && !words->usable()) words.reset();
-  parallel_for(0, panels, 1, [&](int64_t start, int64_t stop) {
-    std::vector<uint8_t> ring(height * entries * 2 * kPanel);
+  const RingRow ring(x.columns, from.pixel, g.padding[1], entries, step.pixel);
+  const int64_t groups = (panels + kPanelsTogether - 1) / kPanelsTogether, shift = g.stride[0] % height;
+  parallel_for(0, groups, 1, [&](int64_t start, int64_t stop) {
+    const auto rings = Spare::take(kPanelsTogether * height * ring.size() / static_cast<int64_t>(sizeof(float)));
     std::vector<const uint8_t*> lines(height);
-    for (int64_t panel = start; panel < stop; ++panel) {
-      const int64_t some = std::min(kPanel, channels - panel * kPanel);
-      int64_t filled = -g.padding[0];  // the first row that is not in the ring yet
-      for (int64_t i = 0; i < rows; ++i) {
-        const int64_t top = i * g.stride[0] - g.padding[0];
-        const auto slot = [&](int64_t row) { return ring.data() + (row + g.padding[0]) % height * entries * 2 * kPanel; };
-        for (filled = std::max(filled, top); filled < top + height; ++filled) {
-          const bool inside = filled >= 0 && filled < x.rows;
-          const uint8_t* const row = inside ? bytes_in(x) + panel * from.panel + filled * x.columns * from.pixel : nullptr;
-          const auto fill = some == kPanel ? fill_ring<true> : fill_ring<false>;
-          fill(row, x.columns, from.pixel, some, g.padding[1], zero, entries, step.pixel, slot(filled));
+    for (int64_t group = start; group < stop; ++group) {
+      const int64_t first = group * kPanelsTogether, last = std::min(first + kPanelsTogether, panels);
+      const int64_t above = ends.first * g.stride[0] - g.padding[0];
+      int64_t filled = above, slot = 0;  // the first row that is in no ring yet, and where a ring's first one lies
+      for (int64_t i = 0; i < rows; ++i, slot += slot + shift < height ? shift : shift - height) {
+        const int64_t top = above + i * g.stride[0];
+        filled = std::max(filled, top);
+        for (int64_t panel = first; panel < last; ++panel) {
+          const int64_t some = std::min(kPanel, channels - panel * kPanel);
+          uint8_t* const own = reinterpret_cast<uint8_t*>(rings.get()) + (panel - first) * height * ring.size();
+          for (int64_t a = 0; a < height; ++a) {
+            const int64_t place = slot + a < height ? slot + a : slot + a - height, row = top + a;
+            lines[a] = own + place * ring.size();
+            if (row < filled) continue;
+            const bool inside = row >= 0 && row < x.rows;
+            const uint8_t* const values = inside ? image + panel * from.panel + row % kept * x.columns * from.pixel : nullptr;
+            if (some == kPanel)
+              ring.fill<true>(values, some, zero, own + place * ring.size());
+            else
+              ring.fill<false>(values, some, zero, own + place * ring.size());
+          }
+          const int64_t place = panel * to.panel + i * columns * to.pixel, channel = panel * kPanel;
+          const SixteenEnds end = {bytes ? nullptr : y.data + place, bytes ? bytes_in(y) + place : nullptr,
+                                   to_bytes, added ? added + place : nullptr,
+                                   ends.averages ? sums.data() + channel : nullptr, to.pixel, some, ends.activation};
+          run({lines.data(), taps.pairs.data() + panel * ByteTaps::size(g), taps.scale.data() + channel,
+               taps.shift.data() + channel, columns, panel, end, words ? &*words : nullptr}, g);
         }
-        for (int64_t a = 0; a < height; ++a) lines[a] = slot(top + a);
-        const int64_t place = panel * to.panel + i * columns * to.pixel, channel = panel * kPanel;
-        const SixteenEnds end = {bytes ? nullptr : y.data + place, bytes ? bytes_in(y) + place : nullptr,
-                                 to_bytes, added ? added + place : nullptr,
-                                 ends.averages ? sums.data() + channel : nullptr, to.pixel, some, ends.activation};
-        run({lines.data(), taps.pairs.data() + panel * ByteTaps::size(g), taps.scale.data() + channel,
-             taps.shift.data() + channel, columns, panel, end, words ? &*words : nullptr}, g);
+        filled = top + height;
       }
     }
   });

@@ -3,7 +3,7 @@
 // Sixteen channels are taken at a time. Two neighbouring taps of a row lie together, a zero beside an odd last one: a pair
 // of taps times a pair of pixels is a product of 16 bits. Pairs belong to two groups in turn; each group is added up in 16
 // bits, which is exact since its positive weights are at most 128 together, and so are its negative ones. So every
-// processor answers alike.
+// processor has the same sums.
 
 #pragma once
 
@@ -18,7 +18,6 @@
 namespace pose {
 
 constexpr int kGroups = 2, kParts = kPanel / kLanes;
-constexpr float kMostOfGroup = 128.0f;
 constexpr int64_t kMostByteTaps = 64;  // of a kernel, so that half of what a group may be is left when all are rounded up
 
 inline int64_t pairs_of(int64_t taps) { return (taps + 1) / 2; }
@@ -53,7 +52,8 @@ inline void widen(Shorts first, Shorts second, const float* scale, const float* 
 // Calls `run(tap, group)` for every tap of a kernel.
 template <typename Run>
 inline void for_each_tap(const Geometry& g, const Run& run) {
-  for (int64_t tap = 0; tap < g.size[0] * g.size[1]; ++tap) run(tap, group_of(tap % g.size[1]));
+  for (int64_t a = 0; a < g.size[0]; ++a)
+    for (int64_t b = 0; b < g.size[1]; ++b) run(a * g.size[1] + b, group_of(b));
 }
 
 // The kernels of all channels: pairs (panels, kh, pairs, 16, 2), what a sum is worth, what is added to it, and how large it
@@ -117,14 +117,14 @@ inline bool are_exact(const Geometry& g, int64_t channels, const int8_t* bytes) 
     }
   });
   const int32_t most = std::max(*std::max_element(above.begin(), above.end()), *std::max_element(below.begin(), below.end()));
-  return most <= kMostOfGroup;
+  return most <= kMostTogether;
 }
 
 // Some channels' values (kh kw, 16) in 8 bits, as many as there are lanes, and what a byte is worth: it lets every group be
 // added up exactly. What rounding leaves of a tap is added to the next one: where an image hardly changes, what counts is
 // the taps' sum.
 inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) {
-  const Lanes none = {}, lowest = none + 12582912.0f;  // added, it leaves a whole number in the lowest bits
+  const Lanes none = {}, lowest = none + kToWhole;
   Counts base;
   std::memcpy(&base, &lowest, sizeof(base));
   Lanes above[kGroups] = {}, below[kGroups] = {}, most = {}, left = {};
@@ -136,10 +136,10 @@ inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) 
     most = up + down > most ? up + down : most;
     taps[group] += 1.0f;
   });
-  Lanes worth = most * (1.0f / 126.0f);
+  Lanes worth = most * (1.0f / (kMostTogether - 2));  // bytes end at 127, and one may become one more
   for (int group = 0; group < kGroups; ++group) {  // each of its taps may become one more
     const Lanes sum = above[group] > below[group] ? above[group] : below[group];
-    const Lanes wanted = sum * (1.0f / (kMostOfGroup - taps[group]));
+    const Lanes wanted = sum * (1.0f / (static_cast<float>(kMostTogether) - taps[group]));
     worth = wanted > worth ? wanted : worth;
   }
   const Lanes inverse = worth > none ? 1.0f / worth : none;
@@ -148,8 +148,10 @@ inline Lanes round_taps(const Geometry& g, const float* values, int32_t* whole) 
     Counts bits;
     std::memcpy(&bits, &rounded, sizeof(bits));
     bits -= base;
+    bits = bits > 127 ? Counts{} + 127 : bits;  // of what is not a number
+    bits = bits < -127 ? Counts{} - 127 : bits;
     std::memcpy(whole + tap * kPanel, &bits, sizeof(bits));
-    left = value - __builtin_convertvector(bits, Lanes);
+    left = value - (rounded - lowest);  // each tap waits for it
   });
   return worth;
 }

@@ -126,7 +126,7 @@ inline RowFunction row_function(const Geometry& g) {
 inline Image convolve_channels(const Image& x, const Geometry& g, const float* kernels, const float* biases,
                                 const Ends& ends) {
   const int64_t channels = x.channels, height = x.rows, width = x.columns;
-  const int64_t rows = g.out(0, height), columns = g.out(1, width);
+  const int64_t rows = ends.rows ? ends.rows : g.out(0, height), columns = g.out(1, width);
   std::vector<float> unwanted;
   std::vector<float>& totals = ends.averages ? *ends.averages : unwanted;
   totals.assign(channels, 0.0f);

@@ -26,6 +26,9 @@ struct StaticLayer : Layer {
   Image shape_after(const Image& x) const override { return shape.after(x); }
   Form takes(int64_t pixels) const override { return shape.takes(pixels); }
   bool gives_bytes() const override { return !shape.depthwise; }
+  bool gives_planes(Order from) const override { return shape.gives_planes(from); }
+  bool is_point() const override { return shape.is_point(); }
+  const Geometry* channelwise() const override { return shape.channelwise(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -58,6 +61,7 @@ struct ByteLayer : Layer {
   Image shape_after(const Image& x) const override { return shape.after(x); }
   Form takes(int64_t) const override { return {kPixels, levels}; }
   bool gives_bytes() const override { return true; }
+  bool is_point() const override { return shape.is_point(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -78,6 +82,7 @@ struct ByteChannelsLayer : Layer {
   Image shape_after(const Image& x) const override { return shape.after(x); }
   Form takes(int64_t) const override { return byte_channels_form(shape, levels); }
   bool gives_bytes() const override { return true; }
+  const Geometry* channelwise() const override { return shape.channelwise(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -94,6 +99,7 @@ struct PairLayer : Layer {
 
   Image shape_after(const Image& x) const override { return shape.after(x); }
   bool gives_bytes() const override { return true; }
+  bool is_point() const override { return shape.is_point(); }
 
   Image run(const Image& x, Flow& flow) const override {
     shape.check(x);
@@ -111,6 +117,7 @@ struct DynamicLayer : Layer {
   Constant bank, bias, biases, scales;
   Levels levels = {};  // of its images' bytes, if it works in 8 bits
   bool pairs = false;  // whether it works in bfloat16
+  bool mixes_bytes = false;  // whether it mixes bytes to bytes: it works in 8 bits, and the bank's bytes are such
 
   DynamicLayer(const Shape& shape, Attention attention, Constant bank, Constant bias, Constant biases, Constant scales)
       : shape(shape), attention(attention), bank(bank), bias(bias), biases(biases), scales(scales) {}
@@ -118,6 +125,7 @@ struct DynamicLayer : Layer {
   bool wants_averages() const override { return true; }
   Image shape_after(const Image& x) const override { return shape.after(x); }
   bool gives_bytes() const override { return levels || !shape.depthwise; }
+  bool gives_planes(Order from) const override { return levels || shape.gives_planes(from); }
 
   Form takes(int64_t pixels) const override {
     if (!levels) return shape.takes(pixels);
@@ -133,6 +141,7 @@ struct DynamicLayer : Layer {
       shifts = affine(biases, bias, share);
       shift = shifts.data();
     }
+    if (mixes_bytes) return mixed_blocks(x, ByteParts(shares), shift, flow);
     if (bank.in_bytes()) return mixed_bytes(x, ByteShares(shares), shift, flow);
     return bank.in_words() ? mixed(x, bank.words(), share, shift, flow) : mixed(x, bank.floats(), share, shift, flow);
   }
@@ -170,6 +179,22 @@ struct DynamicLayer : Layer {
     if (!levels) return convolve(x, shape.geometry, kernels, ends);
     const Kernels blocks = in_blocks(kernels, shape.taps(), shape.inputs, levels);
     return convolve_bytes(x, shape.geometry, blocks, levels, ends);
+  }
+
+  // Bytes are mixed to bytes.
+  Image mixed_blocks(const Image& x, const ByteParts& parts, const float* shift, Flow& flow) const {
+    Kernels kernels;
+    kernels.outputs = shape.outputs;
+    kernels.made = true;
+    kernels.bank = reinterpret_cast<const char*>(bank.bytes());
+    kernels.bank_bytes = bank.size() / shape.panels();
+    kernels.panel = [&, shift](int64_t panel, float* scratch) {
+      const int64_t place = panel * kPanel;
+      mix_block(bank.bytes() + panel * kernels.bank_bytes, shape.taps(), shape.inputs, parts, levels,
+                scales.floats() + place, shift + place, scratch);
+      return scratch;
+    };
+    return convolve_bytes(x, shape.geometry, kernels, levels, flow.ends(shape.activation));
   }
 
   // Whole numbers are mixed, and the sums of their products scaled.

@@ -11,8 +11,6 @@
 
 namespace pose {
 
-constexpr int64_t kPanel = 16;
-
 inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
 
 // Values that are worked on at a time, so that they stay in the cache.
@@ -26,6 +24,7 @@ enum Order { kPixels, kPlanes };
 struct Form {
   Order order = kPixels;
   Levels levels = {};
+  int64_t rows = 0;  // of memory, where they are not those of the image: its row i lies at i % rows
 
   bool in_bytes() const { return static_cast<bool>(levels); }
 };
@@ -36,14 +35,14 @@ struct Layout {
 
   Layout(const Image& x, const Form& form)
       : pixel(form.order == kPlanes ? kPanel : form.in_bytes() ? bytes_of(x.channels) : x.channels),
-        panel(form.order == kPlanes ? x.pixels() * kPanel : kPanel) {
+        panel(form.order == kPlanes ? (form.rows ? form.rows * x.columns : x.pixels()) * kPanel : kPanel) {
     if (form.order == kPlanes && x.channels % kPanel) refuse("planes are of whole panels, not of ", x.channels, " channels");
   }
 };
 
-// An image that is to be written, in a form.
+// An image that is to be written, in a form, at `to` if given.
 inline Image blank(int64_t channels, int64_t rows, int64_t columns, const Form& form, float* to = nullptr) {
-  if (!form.in_bytes()) return Image::blank(channels, rows, columns, to);
+  if (!form.in_bytes() || to) return Image::blank(channels, rows, columns, to);
   Image image = {channels, rows, columns, nullptr, Spare::take(bytes_of(channels) * rows * columns / 4)};
   image.data = image.memory.get();
   return image;
@@ -57,7 +56,8 @@ struct Ends {
   Image shortcut;                          // to be added, if defined
   std::vector<float>* averages = nullptr;  // (C) of the answer's channels, where wanted
   Form from = {}, to = {};
-  float* answer = nullptr;  // where it is to be written, if that is settled; in float32 then
+  float* answer = nullptr;  // where it is to be written, if that is settled
+  int64_t first = 0, rows = 0;  // which rows of it a depthwise layer makes; 0: all
 
   // The values to be added to an answer, which lie as it does; null where there are none.
   const float* added(const Image& y) const {
@@ -74,6 +74,11 @@ struct Geometry {
   bool same() const {
     return size[0] == size[1] && stride[0] == stride[1] && padding[0] == size[0] / 2 && padding[1] == size[0] / 2 &&
            dilation[0] == 1 && dilation[1] == 1;
+  }
+
+  // Whether it takes each pixel alone.
+  bool is_point() const {
+    return size[0] == 1 && size[1] == 1 && stride[0] == 1 && stride[1] == 1 && !padding[0] && !padding[1];
   }
 
   int64_t out(int axis, int64_t length) const {

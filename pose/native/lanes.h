@@ -19,6 +19,9 @@ constexpr int kLanes = 4, kTile = 6;
 #else
 constexpr int kLanes = 4, kTile = 2;
 #endif
+// Outputs whose weights lie together.
+constexpr int64_t kPanel = 16;
+
 typedef float Lanes __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float Eight __attribute__((vector_size(32)));
 

@@ -16,12 +16,13 @@ struct Flow {
   bool known = false, wanted = false;
   Image shortcut;  // to be added by this layer, if defined
   Form from = {}, to = {};  // of the image, and what the next layer would have
-  float* answer = nullptr;             // where this layer is to write, if that is settled
+  float* answer = nullptr;  // where this layer is to write, if that is settled
+  int64_t first = 0, rows = 0;  // which rows of its answer a depthwise layer makes; 0: all
 
   // Where a layer leaves its answer's averages, if the next one wants them.
   std::vector<float>* left() { return (known = wanted) ? &averages : nullptr; }
 
-  Ends ends(int64_t activation) { return {activation, shortcut, left(), from, to, answer}; }
+  Ends ends(int64_t activation) { return {activation, shortcut, left(), from, to, answer, first, rows}; }
 };
 
 class Layer {
@@ -37,6 +38,9 @@ class Layer {
   virtual bool adds() const { return convolves(); }  // a shortcut, so that it can end a block
   virtual Form takes(int64_t) const { return {}; }  // how it would have an image of so many pixels
   virtual bool gives_bytes() const { return false; }
+  virtual bool is_point() const { return false; }  // a product of single pixels that needs no averages
+  virtual const Geometry* channelwise() const { return nullptr; }  // of a depthwise layer that needs none
+  virtual bool gives_planes(Order) const { return convolves(); }  // of an image that lies so
 };
 
 // How a layer meets an image and what follows.
@@ -60,6 +64,13 @@ struct Shape {
     const bool large = pixels * inputs > 8 * kCached;
     return {depthwise && inputs % kPanel == 0 && by_planes(geometry, large ? kPlanes : kPixels) ? kPlanes : kPixels};
   }
+
+  bool is_point() const { return !depthwise && geometry.is_point(); }
+
+  const Geometry* channelwise() const { return depthwise && geometry.same() ? &geometry : nullptr; }
+
+  // Whether a layer of float32 can leave planes of an image that lies so: a depthwise one where it goes by planes itself.
+  bool gives_planes(Order from) const { return !depthwise || by_planes(geometry, from); }
 
   Image after(const Image& x) const {
     check(x);

@@ -46,30 +46,33 @@ class ToBytes {
   // Values that lie one after the other.
   void operator()(const float* from, int64_t count, uint8_t* to) const {
     int64_t i = 0;
-    for (; i + 16 <= count; i += 16) sixteen(from + i, to + i);
+#if defined(__AVX512BW__)
+    for (; i + 64 <= count; i += 64) {
+      Lanes four[4];
+      std::memcpy(four, from + i, sizeof(four));
+      _mm512_storeu_si512(to + i, bytes_of_four(four));
+    }
+#endif
+    for (; i + kPanel <= count; i += kPanel) sixteen(from + i, to + i);
     for (; i < count; ++i) to[i] = (*this)(from[i]);
   }
 
   void sixteen(const float* from, uint8_t* to) const {
-    Lanes values[16 / kLanes];
-    for (int part = 0; part < 16 / kLanes; ++part) values[part] = load<Lanes>(from + part * kLanes);
+    Lanes values[kPanel / kLanes];
+    for (int part = 0; part < kPanel / kLanes; ++part) values[part] = load<Lanes>(from + part * kLanes);
     store(to, values);
   }
 
   // Values (pixels, channels) to pixels that are so many bytes apart, their panels of sixteen so many.
   void pixels(const float* from, int64_t count, int64_t channels, int64_t pixel, int64_t panel, uint8_t* to) const {
     for (int64_t i = 0; i < count; ++i, from += channels, to += pixel)
-      for (int64_t c = 0; c < channels; c += 16) (*this)(from + c, std::min<int64_t>(16, channels - c), to + c / 16 * panel);
+      for (int64_t c = 0; c < channels; c += kPanel) (*this)(from + c, std::min(kPanel, channels - c), to + c / kPanel * panel);
   }
 
   template <int kCount>
   void store(uint8_t* to, const Lanes (&from)[kCount]) const {
-#if defined(__AVX512F__)
-    if constexpr (kCount == 1) {
-      const Lanes none = {}, kept = _mm512_max_ps(from[0] * inverse_ + shift_, none);  // of what is no number and 0: 0
-      const __m512i whole = _mm512_cvttps_epi32(_mm512_min_ps(kept, none + 255.0f));
-      return put(_mm512_cvtepi32_epi8(whole), to);
-    }
+#if defined(__AVX512BW__)
+    if constexpr (kCount == 1) return put(sixteen_bytes(from[0]), to);
 #elif defined(__AVX2__)
     if constexpr (kCount == 2) {
       const __m256i four = _mm256_packus_epi16(_mm256_packs_epi32(whole(from[0]), whole(from[1])), __m256i{});
@@ -86,11 +89,48 @@ class ToBytes {
     return _mm256_cvttps_epi32(_mm256_min_ps(Eight{} + 255.0f, from * inverse_ + shift_));  // what is no number stays so
   }
 
-  void put(__m128i bytes, uint8_t* to) const {
+  __m128i bounded(__m128i bytes) const {
     const __m128i above = _mm_max_epu8(bytes, _mm_set1_epi8(static_cast<char>(low_)));
-    const __m128i kept = _mm_min_epu8(above, _mm_set1_epi8(static_cast<char>(high_)));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), kept);
+    return _mm_min_epu8(above, _mm_set1_epi8(static_cast<char>(high_)));
   }
+
+  void put(__m128i bytes, uint8_t* to) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bounded(bytes)); }
+#endif
+
+#if defined(__AVX512BW__)
+  // Four times sixteen values, the sixteens so many bytes apart.
+  void store_four(uint8_t* to, int64_t pitch, const Lanes (&from)[4]) const {
+    const __m512i all = bytes_of_four(from);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(all));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + pitch), _mm512_extracti32x4_epi32(all, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 2 * pitch), _mm512_extracti32x4_epi32(all, 2));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 3 * pitch), _mm512_extracti32x4_epi32(all, 3));
+  }
+
+  // The first `mask` of sixteen values.
+  void store_some(uint8_t* to, Lanes from, __mmask16 mask) const {
+    _mm_mask_storeu_epi8(to, mask, bounded(sixteen_bytes(from)));
+  }
+
+ private:
+  // As for AVX2: packing cuts off what is below 0, and what is no number becomes the least int32.
+  __m512i whole(Lanes from) const {
+    return _mm512_cvttps_epi32(_mm512_min_ps(Lanes{} + 255.0f, from * inverse_ + shift_));
+  }
+
+  __m128i sixteen_bytes(Lanes from) const {
+    return _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole(from), __m512i{}));
+  }
+
+  __m512i bytes_of_four(const Lanes (&from)[4]) const {
+    const __m512i low = _mm512_packus_epi32(whole(from[0]), whole(from[1]));
+    const __m512i four = _mm512_packus_epi16(low, _mm512_packus_epi32(whole(from[2]), whole(from[3])));
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i above = _mm512_max_epu8(_mm512_permutexvar_epi32(order, four), _mm512_set1_epi8(static_cast<char>(low_)));
+    return _mm512_min_epu8(above, _mm512_set1_epi8(static_cast<char>(high_)));
+  }
+
+ public:
 #endif
 
   uint8_t low() const { return low_; }

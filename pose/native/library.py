@@ -178,9 +178,13 @@ def _folder() -> Path:
 def _processor() -> str:
     """What this processor can do: home folders are shared, and another processor needs another library."""
     cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else platform.machine()
-    return text.partition("flags")[2].partition("\n")[0] or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    told = {line.partition(":")[0].strip(): line for line in reversed(lines)}  # of the first processor
+    return "".join(told[name] for name in TOLD if name in told) or platform.machine()
 
+
+TOLD = "flags", "Features", "CPU implementer", "CPU part"
+"""What Linux calls the features of processors, of x86's and of ARM's."""
 
 INFERENCE = Library((FOLDER / "layers.cpp",))
 """The layers of a deployed network. GCC tunes for AMD's processors by tearing multiply-adds apart: hence the tuning."""

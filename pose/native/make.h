@@ -25,9 +25,19 @@ inline std::shared_ptr<const Layer> static_layer(const Given& given) {
 inline Levels byte_levels(const Given& given, const Shape& shape, int64_t index) {
   const Geometry& g = shape.geometry;
   const bool can = shape.depthwise ? g.dilation[0] == 1 && g.dilation[1] == 1 && shape.taps() <= kMostByteTaps
-                                   : shape.taps() * shape.inputs <= 65536;
+                                   : shape.taps() * shape.inputs <= kMostByteProducts;
   if (!can) refuse("a layer in 8 bits has no such kernel");
   return given.levels(index);
+}
+
+// What a byte of each output is worth, and a bias.
+inline std::pair<const float*, const float*> byte_ends(const Given& given, int64_t outputs, int64_t padded) {
+  const float *worth = given.floats(1, outputs).floats(), *bias = given.floats(2, padded).floats();
+  const auto is_worth = [](float value) { return std::isfinite(value) && value >= 0; };
+  if (!std::all_of(worth, worth + outputs, is_worth)) refuse("a layer's scales are none");
+  if (!std::all_of(bias, bias + padded, [](float value) { return std::isfinite(value); }))
+    refuse("a layer's bias has values that are no finite numbers, which 8 bits would hide");
+  return {worth, bias};
 }
 
 // Bytes (kh kw, C), what one of each channel is worth, a bias, and the levels of its images.
@@ -37,7 +47,7 @@ inline std::shared_ptr<const Layer> byte_channels_layer(const Given& given, cons
   if (!bytes.in_bytes() || bytes.size() != shape.size())
     refuse("a layer's constant has another size or type than its shape says");
   if (!are_exact(shape.geometry, channels, bytes.bytes())) refuse("a layer's bytes have sums of more than 16 bits");
-  const float *worth = given.floats(1, channels).floats(), *bias = given.floats(2, width).floats();
+  const auto [worth, bias] = byte_ends(given, channels, width);
   return std::make_shared<ByteChannelsLayer>(shape, levels, bytes.bytes(), worth, bias);
 }
 
@@ -51,7 +61,12 @@ inline std::shared_ptr<const Layer> byte_layer(const Given& given) {
   const Constant& bytes = given.constant(0);
   if (!bytes.in_bytes() || bytes.size() != size) refuse("a layer's constant has another size or type than its shape says");
   if (!are_exact(bytes.bytes(), size / (4 * kPanel))) refuse("a layer's bytes have sums of more than 16 bits");
-  const float *worth = given.floats(1, width).floats(), *bias = given.floats(2, width).floats();
+  const int64_t words = words_of(shape.inputs), filled = 4 * words - shape.inputs;
+  for (int64_t word = words - 1; filled && word < size / (4 * kPanel); word += words)
+    for (int64_t i = 0; i < kPanel; ++i)
+      for (int64_t j = 4 - filled; j < 4; ++j)  // what an image has there is never written
+        if (bytes.bytes()[4 * (word * kPanel + i) + j]) refuse("a layer's bytes have weights of inputs that it lacks");
+  const auto [worth, bias] = byte_ends(given, width, width);
   return std::make_shared<ByteLayer>(shape, levels, bytes.bytes(), worth, bias);
 }
 
@@ -77,6 +92,7 @@ inline std::shared_ptr<const Layer> dynamic_layer(const Given& given, bool pairs
   if (attention.w1.defined()) {
     const int64_t hidden = given.floats(1, attention.b1.size()).size(), words = (shape.inputs + 3) / 4;
     if (attention.w1.in_bytes()) {
+      if (shape.inputs > kMostByteProducts) refuse("an attention in bytes has too many inputs");
       if (given.constant_count == 7 || hidden % kPanel || attention.w1.size() != hidden * words * 4)
         refuse("an attention in bytes has scales and whole panels");
       attention.scales = given.floats(8, hidden);
@@ -103,6 +119,8 @@ inline std::shared_ptr<const Layer> dynamic_layer(const Given& given, bool pairs
   auto layer = std::make_shared<DynamicLayer>(shape, attention, bank, given.floats(5, width), biases, scales);
   if (pairs && (shape.depthwise || given.constant_count == 10)) refuse("a layer in bfloat16 is not depthwise nor in 8 bits");
   if (given.constant_count == 10) layer->levels = byte_levels(given, shape, 9);
+  const int64_t stretches = bank.size() / (4 * kPanel * shape.inputs);
+  layer->mixes_bytes = layer->levels && bank.in_bytes() && mixes_exactly(bank.bytes(), stretches, shape.inputs);
   layer->pairs = pairs;
   return layer;
 }

@@ -32,10 +32,10 @@ def is_in_pairs(steps: Sequence[Step]) -> bool:
 def pair_program(steps: Sequence[Step]) -> list[Step]:
     """The steps in bfloat16, as far as there is such a form: of static and dynamic convolutions that are not depthwise.
 
-    All other layers, and what passes between layers, stay float32.
+    All other layers, and what passes between layers, stay as they are: float32, or 8 bits.
 
     Args:
-        steps: Layers in float32; banks may be of any precision.
+        steps: Layers in float32, or some of them in 8 bits; banks may be of any precision.
     """
     return [_in_pairs(step) for step in steps]
 
@@ -43,7 +43,7 @@ def pair_program(steps: Sequence[Step]) -> list[Step]:
 def _in_pairs(step: Step) -> Step:
     if step.kind == "begin":
         return replace(step, shortcut=tuple(pair_program(step.shortcut)))
-    if not is_convolution(step) or is_depthwise(step):
+    if not is_convolution(step) or is_depthwise(step) or step.in_bytes:
         return step
     if step.kind == "dynamic":
         return replace(step, kind="dynamic_pairs")

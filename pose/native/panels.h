@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "amx.h"
 #include "arrays.h"
 #include "parallel.h"
 #include "products.h"
@@ -69,6 +70,22 @@ inline Image pad(const Image& x, int64_t rows, int64_t columns) {
   return padded;
 }
 
+// Pixels at one distance times one or two panels; in `parts` by AMX, if there are any.
+template <typename Value>
+inline void multiply_near([[maybe_unused]] const Strided& product, [[maybe_unused]] int64_t count,
+                          [[maybe_unused]] int64_t pixels, [[maybe_unused]] int64_t parts,
+                          [[maybe_unused]] TileRegisters& registers) {
+  constexpr bool kBytes = std::is_same_v<Value, uint8_t>, kPairs = std::is_same_v<Value, uint16_t>;
+#if defined(POSE_AMX)
+  if constexpr (kBytes || kPairs)
+    if (parts) return multiply_amx<kBytes>(product, count, pixels, parts, registers);
+#endif
+#if defined(__AVX512BW__)
+  using Words = std::conditional_t<kBytes, ByteWords, std::conditional_t<kPairs, PairWords, FloatWords>>;
+  multiply_tiles_strided<Words>(product, count, pixels);
+#endif
+}
+
 // y = g(kernels * x + bias + shortcut) of one image, which lies pixel by pixel.
 //
 // Its values `from` have their zeros around them already, `channels` a pixel. They are float32; or bytes, whose panels are
@@ -91,7 +108,11 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
     offsets[t] = rows_at_once ? t * g.dilation[0] * line
                               : t / g.size[1] * g.dilation[0] * line + t % g.size[1] * g.dilation[1] * channels;
   const bool plain = inner == channels && taps == 1 && g.stride[0] == 1 && g.stride[1] == 1;
-  const int64_t panel_size = (kBytes ? 2 * kPanel : 0) + taps * inner / kTogether * kPanel;
+  const int64_t words = taps * inner / kTogether;
+  const int64_t parts = kTogether > 1 && has_amx() ? tile_parts(words) : 0;  // by AMX, if there are any
+  const bool worth_copying = parts || (kTogether == 1 && outputs > kPanel);
+  const bool strided = kHasStrided && (plain || worth_copying) && kernels.pitch == kPanel && !kernels.more;
+  const int64_t panel_size = (kBytes ? 2 * kPanel : 0) + words * kPanel;
   const int64_t panels = panels_of(outputs), padded = panels * kPanel;
 
   const bool to_bytes = ends.to.in_bytes();
@@ -101,11 +122,15 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
   float* const out = to_bytes ? nullptr : y.data;
 
   // So many pixels at a time that they stay in the cache while the panels pass, and so many panels while pixels do.
-  const auto bytes_each = static_cast<int64_t>(channels * g.stride[1] * sizeof(Value) + outputs * (to_bytes ? 1 : 4));
+  const int64_t values_each = strided && !plain ? taps * inner : channels * g.stride[1];
+  const auto bytes_each = static_cast<int64_t>(values_each * sizeof(Value) + outputs * (to_bytes ? 1 : 4));
   const int64_t most = std::max<int64_t>(4 * kCached / bytes_each, 16 * kTile);
   const int64_t blocks = (pixels + most - 1) / most, block = (pixels + blocks - 1) / blocks;
   const int64_t share = std::max<int64_t>(panels / threads(), 1);
-  const int64_t together = blocks == 1 ? 1 : std::clamp<int64_t>(kCached / panel_size, 1, share);
+  // Two panels at once, as many as that are worth copying pixels for where they do not lie at one distance.
+  const int64_t pair = strided ? 2 : 1, fitting = plain || !strided ? kCached : 16 * kCached;
+  const int64_t few = blocks == 1 && (plain || !strided) ? 1 : std::clamp<int64_t>(fitting / panel_size, 1, share);
+  const int64_t together = (few + pair - 1) / pair * pair;
   const int64_t groups = (panels + together - 1) / together;
   const int64_t chunks = groups >= threads() ? 1 : std::min(threads(), (pixels + kTile - 1) / kTile);
 
@@ -114,6 +139,8 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
     thread_local std::vector<float> scratch;
     thread_local std::vector<const Value*> addresses;
     thread_local std::vector<const float*> more_addresses, weights;
+    thread_local std::vector<float> copied;
+    TileRegisters registers;
     if (kernels.made && static_cast<int64_t>(scratch.size()) < together * panel_size) scratch.resize(together * panel_size);
     weights.resize(together);
     for (int64_t item = begin; item < end; ++item) {
@@ -134,6 +161,16 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
             if (++column == width) column = 0, ++row;
           }
         }
+        const Value* source = from + first * channels;  // of pixels at one distance
+        int64_t stride = channels;
+        if (strided && !plain) {
+          stride = taps * inner;
+          copied.resize((count * stride + kTogether - 1) / kTogether);
+          auto* const to_copy = reinterpret_cast<Value*>(copied.data());
+          for (int64_t i = 0; i < count * taps; ++i)
+            copy_bytes(addresses[i], inner * static_cast<int64_t>(sizeof(Value)), to_copy + i * inner);
+          source = to_copy;
+        }
         Panel panel;
         if constexpr (kBytes)
           panel.bytes = {addresses.data(), taps, inner / kTogether, nullptr};
@@ -148,7 +185,7 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
         }
         panel.pitch = to.pixel;
         panel.activation = ends.activation;
-        for (int64_t p = first_panel; p < last_panel; ++p) {
+        const auto set = [&](Panel& panel, int64_t p) {
           const int64_t place = p * kPanel, offset = first * to.pixel + p * to.panel;
           const float* const own = weights[p - first_panel];
           if constexpr (kBytes) {
@@ -171,15 +208,30 @@ Image convolve_values(const Image& input, const Value* from, int64_t channels, c
             panel.y = out + offset;
           panel.width = std::min(kPanel, outputs - place);
           if (averages) panel.sums = sums.data() + chunk * padded + place;
-          if (first == start && p + together < panels) {  // what the next group's kernels are or will be made of
-            panel.ahead = kernels.bank + (p + together) * kernels.bank_bytes;
-            panel.ahead_bytes = kernels.bank_bytes;
+        };
+        for (int64_t p = first_panel; p < last_panel; p += pair) {
+          const int64_t some = std::min(pair, last_panel - p), next = p + together;
+          if (first == start && next < panels) {  // what the next group's kernels are or will be made of
+            panel.ahead = kernels.bank + next * kernels.bank_bytes;
+            panel.ahead_bytes = std::min(pair, panels - next) * kernels.bank_bytes;
           } else {  // the pixels of the next tile, and of the next block
             const bool pixels_ahead = plain && p == first_panel;
             panel.ahead = pixels_ahead ? reinterpret_cast<const char*>(from + (first + kTile) * channels) : nullptr;
             panel.ahead_bytes = pixels_ahead ? count * channels * static_cast<int64_t>(sizeof(Value)) : 0;
           }
-          multiply(panel, count);
+          set(panel, p);
+          if (!strided) {
+            multiply(panel, count);
+            continue;
+          }
+          Panel both[2] = {panel, panel};
+          if (some == 2) set(both[1], p + 1);
+          const float *const own = weights[p - first_panel], *const other = some == 2 ? weights[p + 1 - first_panel] : own;
+          const auto* lying = reinterpret_cast<const char*>(own + (kBytes ? 2 * kPanel : 0));
+          const int64_t apart = reinterpret_cast<const char*>(other) - reinterpret_cast<const char*>(own);
+          const Strided product = {both, reinterpret_cast<const char*>(source), lying,
+                                   stride * static_cast<int64_t>(sizeof(Value)), words, apart};
+          multiply_near<Value>(product, some, count, parts, registers);
         }
       }
     }

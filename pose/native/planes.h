@@ -68,16 +68,17 @@ inline PlaneFunction plane_function(const Geometry& g) {
 // its image comes so.
 inline bool by_planes(const Geometry& g, Order from) { return plane_function(g) && (g.size[0] > 3 || from == kPlanes); }
 
-// Copies `width` channels of an image's rows from `top` on, `rows` of them, with zeros around: (rows, W + 2 side, 16).
-inline void copy_plane(const float* image, const Layout& layout, int64_t height, int64_t columns, int64_t width,
-                       int64_t top, int64_t rows, int64_t side, float* to) {
+// Copies `width` channels of an image's rows from `top` on, `rows` of them, with zeros around: (rows, W + 2 side, 16). Row i
+// lies at i % `kept`.
+inline void copy_plane(const float* image, const Layout& layout, int64_t height, int64_t kept, int64_t columns,
+                       int64_t width, int64_t top, int64_t rows, int64_t side, float* to) {
   const int64_t line = columns * kPanel, edge = side * kPanel;
   for (int64_t i = top; i < top + rows; ++i) {
     if (i < 0 || i >= height) {
       to = std::fill_n(to, line + 2 * edge, 0.0f);
       continue;
     }
-    const float* from = image + i * columns * layout.pixel;
+    const float* from = image + i % kept * columns * layout.pixel;
     to = std::fill_n(to, edge, 0.0f);
     if (layout.pixel == kPanel) {
       std::memcpy(to, from, line * sizeof(float));
@@ -96,7 +97,9 @@ inline void copy_plane(const float* image, const Layout& layout, int64_t height,
 inline Image convolve_planes(const Image& x, const Geometry& g, const float* kernels, const float* biases,
                               const Ends& ends, float* sums) {
   const int64_t channels = x.channels, height = x.rows, width = x.columns, taps = g.size[0] * g.size[1];
-  const int64_t rows = g.out(0, height), columns = g.out(1, width), panels = panels_of(channels);
+  const int64_t columns = g.out(1, width), panels = panels_of(channels);
+  const int64_t start_row = ends.first, rows = ends.rows ? ends.rows : g.out(0, height);
+  const int64_t kept = ends.from.rows ? ends.from.rows : height;
   Image y = Image::blank(channels, rows, columns, ends.answer);
   const Layout from(x, ends.from), to(y, ends.to);
   const float* image = x.data;
@@ -116,8 +119,9 @@ inline Image convolve_planes(const Image& x, const Geometry& g, const float* ker
       float total[kPanel] = {};
       for (int64_t first = 0; first < rows; first += most) {
         const int64_t last = std::min(first + most, rows);
-        copy_plane(image + panel * from.panel, from, height, width, some, first * stride - g.padding[0],
-                   (last - 1 - first) * stride + g.size[0], side, scratch.data());
+        copy_plane(image + panel * from.panel, from, height, kept, width, some,
+                   (start_row + first) * stride - g.padding[0], (last - 1 - first) * stride + g.size[0], side,
+                   scratch.data());
         for (int64_t i = first; i < last; ++i) {
           const int64_t place = panel * to.panel + i * columns * to.pixel;
           PlaneRow row = {scratch.data() + (i - first) * stride * step, own.data(), biases + panel * kPanel,

@@ -101,9 +101,7 @@ void multiply_tiles(const Panel& panel, int64_t count) {
   for (int64_t tile = 0; tile < tiles; ++tile, ahead += step * rows_of_weights) {
     const int64_t first = tile * count / tiles, next = (tile + 1) * count / tiles;
     if (tile + 1 < tiles)  // where it will write, so that the first write need not wait
-      for (int row = 0; row < kTile; ++row)
-        __builtin_prefetch(panel.y_bytes ? static_cast<void*>(panel.y_bytes + (next + row) * panel.pitch)
-                                         : static_cast<void*>(panel.y + (next + row) * panel.pitch), 1, 2);
+      for (int row = 0; row < kTile; ++row) prefetch_answer(panel, next + row);
     multiply_some<kTile, kCount>(panel, first, next - first, ahead, step);
   }
 }

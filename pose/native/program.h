@@ -10,6 +10,7 @@
 
 #include "layer.h"
 #include "peak.h"
+#include "strips.h"
 
 namespace pose {
 
@@ -25,10 +26,17 @@ struct Notes {
       for (const int64_t side : {image.rows, image.columns, image.channels}) found.push_back(static_cast<double>(side));
   }
 
+  // What is not a number makes none of both.
   void range(const Image& x) {
-    const auto [least, greatest] = std::minmax_element(x.data, x.data + x.size());
-    found.push_back(*least);
-    found.push_back(*greatest);
+    float least = x.data[0], greatest = least, all = 0;
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const float value = x.data[i];
+      least = value < least ? value : least;
+      greatest = value > greatest ? value : greatest;
+      all = value != value ? value : all;
+    }
+    found.push_back(least + all);
+    found.push_back(greatest + all);
   }
 };
 
@@ -115,10 +123,14 @@ class Program {
         shortcuts.push_back(step.shortcut ? step.shortcut->run_one(x, nullptr, notes) : x);
         continue;
       }
+      if (!notes && run_strips(i, x, flow, shortcuts, to)) {
+        i += 2;
+        continue;
+      }
       flow.wanted = next_wants(i + 1);
       flow.from = flow.to;
       const bool bytes = !(notes && notes->ranges);
-      flow.to = step.kind == Step::kRun ? form_after(i, x.pixels(), bytes, flow.known) : Form();
+      flow.to = step.kind == Step::kRun ? form_after(i, x.pixels(), bytes, flow) : Form();
       flow.answer = i + 1 == steps_.size() ? to : nullptr;
       flow.shortcut = Image();
       if (step.kind == Step::kClose) {
@@ -132,6 +144,31 @@ class Program {
       x = std::move(y);
     }
     return x;
+  }
+
+  // Runs three layers from i on a few rows at a time, if they are such and it pays.
+  bool run_strips(size_t i, Image& x, Flow& flow, std::vector<Image>& shortcuts, float* to) const {
+    if (i + 2 >= steps_.size() || steps_[i].kind != Step::kRun || steps_[i + 1].kind != Step::kRun || threads() > 1)
+      return false;
+    const Step& last = steps_[i + 2];
+    if (last.kind == Step::kBegin || next_wants(i + 3)) return false;
+    if (!Strips::can(*steps_[i].layer, *steps_[i + 1].layer, *last.layer)) return false;
+    Strips strips(*steps_[i].layer, *steps_[i + 1].layer, *last.layer, x);
+    Flow between = flow;
+    strips.from = between.from = flow.to;
+    strips.middle = form_after(i, x.pixels(), true, between);
+    between.from = strips.middle;
+    strips.after = form_after(i + 1, strips.inside.pixels(), true, between);
+    between.from = strips.after;
+    if (last.kind == Step::kRun) strips.to = form_after(i + 2, strips.outside.pixels(), true, between);
+    strips.choose();
+    if (!strips.rows) return false;
+    const bool closes = last.kind == Step::kClose;
+    x = strips.run(x, closes ? shortcuts.back() : Image(), i + 3 == steps_.size() ? to : nullptr);
+    if (closes) shortcuts.pop_back();
+    flow.to = strips.to;
+    flow.known = false;
+    return true;
   }
 
   struct Step {
@@ -160,15 +197,15 @@ class Program {
     return i < steps_.size() && steps_[i].layer->wants_averages();
   }
 
-  // How layer i leaves its image of about so many pixels, where its input's averages are `known` or not. A block's input,
+  // How layer i leaves its image of about so many pixels, where its input came as the flow says. A block's input,
   // which is added to its answer, and what is given out are float32 and lie pixel by pixel. So does everything without
   // `bytes`, and what the next layer would have to find averages of.
-  Form form_after(size_t i, int64_t pixels, bool bytes, bool known) const {
+  Form form_after(size_t i, int64_t pixels, bool bytes, const Flow& flow) const {
     if (i + 1 == steps_.size() || steps_[i + 1].kind == Step::kBegin) return {};
     const Layer &layer = *steps_[i].layer, &next = *steps_[i + 1].layer;
     const Form form = next.takes(pixels);
-    if (!form.in_bytes()) return layer.convolves() ? form : Form();
-    const bool leaves = layer.convolves() || (layer.keeps_averages() && known);
+    if (!form.in_bytes()) return form.order == kPixels || layer.gives_planes(flow.from.order) ? form : Form();
+    const bool leaves = layer.convolves() || (layer.keeps_averages() && flow.known);
     return bytes && layer.gives_bytes() && (leaves || !next.wants_averages()) ? form : Form();
   }
 

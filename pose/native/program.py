@@ -97,7 +97,8 @@ class Program:
     def run(self, images: NDArray[np.float32], threads: int = 1) -> NDArray[np.float32]:
         """(N, H, W, C) float32 to (N, H', W', C').
 
-        In 8 bits an image that has values which are not finite is answered with NaN: bytes would hide them.
+        In 8 bits an image that has values which are not finite is answered with NaN: bytes would hide them. What
+        becomes too large for its layer's range between layers, even beyond float32's, is cut off to it.
 
         Args:
             images: Any number of images, also none.

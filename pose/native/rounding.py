@@ -149,13 +149,33 @@ def is_depthwise(step: Step) -> bool:
 
 def _in_bytes(step: Step, levels: NDArray[np.float32]) -> Step:
     if step.kind == "dynamic":
-        constants = (*step.constants, None, None)[:9]
+        constants = [*step.constants, None, None][:9]
+        bank, scales = constants[4], constants[7]
+        if bank is not None and scales is not None and bank.dtype == np.int8:
+            constants[4], constants[7] = bounded_bank(bank, scales, step.numbers[8])
         return replace(step, constants=(*constants, levels))
     weight, bias = step.constants
     assert weight is not None
     height, width, inputs = *step.numbers[:2], step.numbers[8]
     rounded = to_taps(weight, height, width) if is_depthwise(step) else to_blocks(weight, height * width, inputs)
     return replace(step, kind="static_bytes", constants=(*rounded, bias, levels))
+
+
+def bounded_bank(
+    bank: NDArray[np.int8], scales: NDArray[np.float32], inputs: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A bank of bytes (panels, K / 4 x taps x inputs x 16 x 4) whose mixtures are added up in 16 bits, and its scales.
+
+    Of two neighbouring inputs the positive bytes are at most 127 together, and so are the negative ones, in every
+    kernel: in a mixture of kernels, rounded to bytes again, they are at most 128. Outputs whose bytes are so stay.
+    """
+    kernels = bank.reshape(len(bank), -1, inputs, PANEL, 4).astype(np.int32)
+    filled = np.pad(kernels, ((0, 0), (0, 0), (0, inputs % 2), (0, 0), (0, 0)))
+    filled = filled.reshape(len(bank), -1, 2, PANEL, 4)
+    most = np.maximum(np.maximum(filled, 0).sum(2), np.maximum(-filled, 0).sum(2)).max((1, 3))  # (panels, 16)
+    factor = np.where(most < MOST_SUM, 1, most / (MOST_SUM - 2)).astype(np.float32)  # both may be rounded up
+    whole = np.rint(kernels / factor[:, None, None, :, None]).astype(np.int8)
+    return np.ascontiguousarray(whole.reshape(bank.shape)), scales * factor.ravel()
 
 
 def to_taps(kernels: NDArray[np.float32], height: int, width: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

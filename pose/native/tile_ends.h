@@ -43,6 +43,12 @@ struct Panel {
   int64_t ahead_bytes = 0;
 };
 
+// Fetches where a pixel will be written.
+inline void prefetch_answer(const Panel& panel, int64_t pixel) {
+  const int64_t place = pixel * panel.pitch;
+  __builtin_prefetch(panel.y_bytes ? static_cast<void*>(panel.y_bytes + place) : static_cast<void*>(panel.y + place), 1, 2);
+}
+
 // The common end of a tile, in registers: full width, and an activation that is a pair of bounds.
 template <int kRows, int kCount>
 inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows][kCount]) {
@@ -56,9 +62,17 @@ inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows]
   }
   if (panel.y_bytes) {
     const ToBytes to_bytes = panel.to_bytes;
-    uint8_t* y = panel.y_bytes + first * panel.pitch;
+    const int64_t pitch = panel.pitch;
+    uint8_t* y = panel.y_bytes + first * pitch;
+    int done = 0;
+#if defined(__AVX512BW__)
+    if constexpr (kCount == 1)
+#pragma GCC unroll 4
+      for (; done + 4 <= kRows; done += 4, y += 4 * pitch)
+        to_bytes.store_four(y, pitch, {sums[done][0], sums[done + 1][0], sums[done + 2][0], sums[done + 3][0]});
+#endif
 #pragma GCC unroll 16
-    for (int row = 0; row < kRows; ++row, y += panel.pitch) to_bytes.store<kCount>(y, sums[row]);
+    for (int row = done; row < kRows; ++row, y += pitch) to_bytes.store<kCount>(y, sums[row]);
     if (!panel.sums) return;
 #pragma GCC unroll 16
     for (int row = 0; row < kRows; ++row)
@@ -81,6 +95,32 @@ inline void finish_plain(const Panel& panel, int64_t first, Lanes (&sums)[kRows]
     store(panel.sums + part * kLanes, total);
   }
 }
+
+#if defined(__AVX512BW__)
+// The same of fewer than sixteen outputs.
+template <int kRows>
+inline void finish_some(const Panel& panel, int64_t first, Lanes (&sums)[kRows][1]) {
+  const Lanes zero = {}, low = zero + lower_bound(panel.activation), high = zero + upper_bound(panel.activation);
+  const auto mask = static_cast<__mmask16>((1u << panel.width) - 1);
+  const int64_t pitch = panel.pitch, place = first * pitch;
+  const float* const shortcut = panel.shortcut ? panel.shortcut + place : nullptr;
+  const ToBytes to_bytes = panel.to_bytes;  // what is written could be anywhere, but not here
+  uint8_t* const y_bytes = panel.y_bytes ? panel.y_bytes + place : nullptr;
+  Lanes total = zero;
+#pragma GCC unroll 16
+  for (int row = 0; row < kRows; ++row) {
+    Lanes value = sums[row][0];
+    if (shortcut) value += (Lanes)_mm512_maskz_loadu_ps(mask, shortcut + row * pitch);
+    value = between(value, low, high);
+    if (y_bytes)
+      to_bytes.store_some(y_bytes + row * pitch, value, mask);
+    else
+      _mm512_mask_storeu_ps(panel.y + place + row * pitch, mask, value);
+    total += value;
+  }
+  if (panel.sums) _mm512_mask_storeu_ps(panel.sums, mask, load<Lanes>(panel.sums) + total);
+}
+#endif
 
 // Any end, through memory.
 template <int kCount>
@@ -107,6 +147,10 @@ template <int kRows, int kCount>
 inline void finish(const Panel& panel, int64_t first, Lanes (&sums)[kRows][kCount]) {
   if (panel.width >= kCount * kLanes && panel.activation != kHardswish)
     return finish_plain<kRows, kCount>(panel, first, sums);
+#if defined(__AVX512BW__)
+  if constexpr (kCount == 1)
+    if (panel.activation != kHardswish) return finish_some<kRows>(panel, first, sums);
+#endif
   float kept[kRows * kCount * kLanes];
 #pragma GCC unroll 16
   for (int row = 0; row < kRows; ++row)

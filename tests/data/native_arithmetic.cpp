@@ -1,8 +1,12 @@
 // What tests call of the native headers' arithmetic; compiled for several processors.
 
+#include "amx.h"
 #include "bytes.h"
 #include "channel_bytes.h"
+#include "convolutions.h"
+#include "panels.h"
 #include "products.h"
+#include "strips.h"
 
 extern "C" {
 // Mixes a bank by shares; also gives the shares' bytes and what one is worth.
@@ -12,6 +16,18 @@ void mix_bytes(const int8_t* bank, int64_t size, const float* shares, int64_t co
   pose::mix(bank, size, found, out);
   std::copy(found.words.begin(), found.words.end(), words);
   *unit = found.unit;
+}
+
+// A bank of bytes (words of shares, taps, inputs, 16, 4) mixed by shares to a block of `size` values; also the shares' bytes
+// and what one is worth. 0 where its mixtures would not be added up exactly.
+int64_t mix_block(const int8_t* bank, int64_t taps, int64_t inputs, const float* shares, int64_t count, const float* levels,
+                  const float* scale, const float* bias, float* block, uint32_t* words, float* unit) {
+  const pose::ByteParts parts(std::vector<float>(shares, shares + count));
+  if (!pose::mixes_exactly(bank, static_cast<int64_t>(parts.words.size()) * taps, inputs)) return 0;
+  pose::mix_block(bank, taps, inputs, parts, {levels[0], levels[1]}, scale, bias, block);
+  std::copy(parts.words.begin(), parts.words.end(), words);
+  *unit = parts.unit;
+  return 1;
 }
 
 void multiply_bytes(const int8_t* matrix, int64_t outputs, const float* vector, int64_t inputs, const float* scales,
@@ -89,5 +105,49 @@ void multiply_rounded(const float* pixels, int64_t count, int64_t channels, cons
   panel.y = y;
   panel.pitch = 16;
   pose::multiply(panel, count);
+}
+
+// Words of pixels, `stride` bytes apart, times one or two panels (panels, words, 64 bytes) of float32 (kind 0), bfloat16 or
+// bytes: (count, 32), of which panels of sixteen are written, and the answers' sums. By AMX if wanted.
+void multiply_near(int64_t kind, const char* pixels, int64_t count, int64_t stride, int64_t words, const char* weights,
+                      int64_t panels, int64_t width, const float* scale, const float* bias, int64_t activation,
+                      int64_t by_amx, float* y, float* sums) {
+  const int64_t parts = by_amx ? pose::tile_parts(words) : 0;
+  pose::Panel both[2];
+  for (int64_t i = 0; i < panels; ++i) {
+    both[i].scale = scale + 16 * i;
+    both[i].bias = bias + 16 * i;
+    both[i].y = y + 16 * i;
+    both[i].sums = sums + 16 * i;
+    both[i].pitch = 32;
+    both[i].width = i + 1 < panels ? 16 : width;
+    both[i].activation = activation;
+  }
+  const pose::Strided product = {both, pixels, weights, stride, words, 64 * words};
+  pose::TileRegisters registers;
+  if (kind == 0)
+    pose::multiply_near<float>(product, panels, count, parts, registers);
+  else if (kind == 1)
+    pose::multiply_near<uint16_t>(product, panels, count, parts, registers);
+  else
+    pose::multiply_near<uint8_t>(product, panels, count, parts, registers);
+}
+
+// Whether products at one distance are a way of their own, and whether tile registers are to be had.
+int64_t has_strided() { return pose::kHasStrided; }
+int64_t has_amx() { return pose::has_amx(); }
+
+int64_t parts_of(int64_t words) { return pose::tile_parts(words); }
+
+// Rows at a time of a 1 x 1, a depthwise 5 x 5 and a 1 x 1 layer with so many channels between them; 0: whole images.
+int64_t strip_rows(int64_t rows, int64_t columns, int64_t channels, int64_t in_bytes) {
+  const pose::Geometry point = {{1, 1}, {1, 1}, {0, 0}, {1, 1}}, five = {{5, 5}, {1, 1}, {2, 2}, {1, 1}};
+  const pose::StaticLayer enter({point, 16, channels, false, 0}, {}, {}), leave({point, channels, 16, false, 0}, {}, {});
+  const pose::StaticLayer depthwise({five, channels, channels, true, 0}, {}, {});
+  pose::Strips strips(enter, depthwise, leave, {16, rows, columns, nullptr, nullptr});
+  strips.middle.order = pose::kPlanes;
+  if (in_bytes) strips.middle.levels = strips.after.levels = {1, 0};
+  strips.choose();
+  return strips.rows;
 }
 }

@@ -1,5 +1,6 @@
 """Networks with every kind of layer, converted for every runtime that is installed, and in 8 bits: minutes."""
 
+import numpy as np
 import pytest
 import torch
 from test_export import HEAD, NETWORKS, network_of, settings_of
@@ -66,3 +67,5 @@ def test_a_static_network_of_8_bits_answers_nearly_the_same(tmp_path, name):
     found = open_file(path)(crops.numpy())[0]
     assert abs(found - expected).max() > 1e-4  # it is of 8 bits
     assert ((found - expected) ** 2).mean() < 0.02 * expected.var()
+    if name == "litert":  # with a last layer in 8 bits there are at most 256 levels
+        assert len(np.unique(found)) > 1000

@@ -6,20 +6,40 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from pose.errors import require
+from pose.models.dynamic.dynamic_graph import most_kernels
 
 
 def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
-    """Writes ``path`` with the weights of fully connected layers, which banks are, in 8 bits; all else is float32."""
+    """Writes ``path`` with banks and the attention's first matrices in 8 bits, as of LiteRT; all else is float32."""
     settings = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     quantize = require("torchao.quantization.pt2e.quantize_pt2e", "--bank int8 of executorch", extra="executorch")
-    quantizer = settings.XNNPACKQuantizer()
+    quantizer, few = settings.XNNPACKQuantizer(), most_kernels(network)
     bytes_by_channel = settings.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
     quantizer.set_operator_type(torch.ops.aten.linear.default, bytes_by_channel)
+    quantizer.set_filter_function(lambda node: min(node.args[1].meta["val"].shape) > few)
     prepared = quantize.prepare_pt2e(torch.export.export(network, (x,)).module(), quantizer)
     prepared(x)
-    write(quantize.convert_pt2e(prepared), x, path)
+    made = quantize.convert_pt2e(prepared)
+    drop_unused(made)
+    write(made, x, path)
+
+
+def drop_unused(network: GraphModule) -> None:
+    """Takes away the constants that a graph does not use: those that are bytes now would be written as float32, too."""
+    network.graph.eliminate_dead_code()
+    taken = [node for node in network.graph.nodes if node.op == "get_attr"]
+    for node in taken:
+        if not node.users:
+            network.graph.erase_node(node)
+    network.recompile()
+    used = {node.target for node in taken if node.users}
+    for name, _ in [*network.named_parameters(), *network.named_buffers()]:
+        if name not in used:
+            owner, _, leaf = name.rpartition(".")
+            delattr(network.get_submodule(owner), leaf)
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:

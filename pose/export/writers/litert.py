@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from pose.errors import require
+from pose.export.errors import ExportError
+from pose.models.dynamic.dynamic_graph import most_kernels
+
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
+"""LiteRT's operations that have weights."""
 
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
@@ -16,11 +23,17 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
 
 
 def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
-    """Writes ``path`` with the weights of fully connected layers, which banks are, in 8 bits; all else is float32."""
+    """Writes ``path`` with banks and the attention's first matrices in 8 bits; all else is float32.
+
+    What is as narrow as the shares stays float32, too, for it costs AP and no time: depthwise kernels, and what gives
+    the shares (docs/benchmarks/runtimes.md).
+    """
     write(network, x, path)
     quantizer, types = (require(f"ai_edge_quantizer.{name}") for name in ("quantizer", "qtyping"))
-    made = quantizer.Quantizer(str(path))
-    made.add_dynamic_config(regex=".*", operation_name=types.TFLOperationName.FULLY_CONNECTED, num_bits=8)
+    made, kind = quantizer.Quantizer(str(path)), types.TFLOperationName.FULLY_CONNECTED
+    for name, shape in fully_connected(path):
+        if min(shape) > most_kernels(network):
+            made.add_dynamic_config(regex=re.escape(name), operation_name=kind, num_bits=8)
     made.quantize().export_model(str(path), overwrite=True)
 
 
@@ -39,14 +52,46 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
     quantizer, recipe, types = (require(f"{package}.{name}") for name in ("quantizer", "recipe", "qtyping"))
     write(network, x, path)
     interpreter = require("ai_edge_litert.interpreter").Interpreter(str(path))
-    kinds, names = types.TFLOperationName, {part["index"]: part["name"] for part in interpreter.get_tensor_details()}
-    outputs = [step["outputs"][0] for step in interpreter._get_ops_details() if step["op_name"] == "CONV_2D"]
+    kinds, (last, scope) = types.TFLOperationName, last_layer(path)
     made = quantizer.Quantizer(str(path))
     made.load_quantization_recipe(recipe.static_wi8_ai8())
     exact = [(kinds.INPUT, ".*"), (kinds.OUTPUT, ".*"), (kinds.TRANSPOSE, ".*")]
-    for kind, name in (*exact, (kinds.CONV_2D, re.escape(names[outputs[-1]]))):
+    for kind, name in (*exact, (kinds(last), re.escape(scope))):
         made.update_quantization_recipe(regex=name, operation_name=kind, algorithm_key="no_quantize")
     ((name, ends),) = interpreter.get_signature_list().items()
     (entry,) = ends["inputs"]
     ranges = made.calibrate({name: [{entry: crop.numpy()} for crop in crops.split(1)]})
     made.quantize(ranges).export_model(str(path), overwrite=True)
+
+
+def fully_connected(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The fully connected layers of a file: each one's name as the quantizer has it, and its matrix's shape."""
+    flatbuffer = require("ai_edge_litert.tools.flatbuffer_utils")
+    model = flatbuffer.read_model(str(path))
+    (graph,) = model.subgraphs
+    for step in graph.operators:
+        if flatbuffer.opcode_to_name(model, step.opcodeIndex) == "FULLY_CONNECTED":
+            yield _name(graph, step.outputs[0]), tuple(graph.tensors[step.inputs[1]].shape)
+
+
+def last_layer(path: Path) -> tuple[str, str]:
+    """The layer with weights that a file's output comes from: its kind, and its name as the quantizer has it.
+
+    Raises:
+        ExportError: The output comes from none.
+    """
+    flatbuffer = require("ai_edge_litert.tools.flatbuffer_utils")
+    model = flatbuffer.read_model(str(path))
+    (graph,) = model.subgraphs
+    makers = {index: step for step in graph.operators for index in step.outputs}
+    (tensor,) = graph.outputs
+    while tensor in makers:
+        kind = flatbuffer.opcode_to_name(model, makers[tensor].opcodeIndex)
+        if kind in LAYERS:
+            return kind, _name(graph, tensor)
+        tensor = makers[tensor].inputs[0]
+    raise ExportError(f"{path}: its output comes from no convolution, which would stay float32; not written")
+
+
+def _name(graph: Any, tensor: int) -> str:
+    return f"{graph.tensors[tensor].name.decode()};"

@@ -24,7 +24,7 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     save_program(path, steps_of(network, path))
 
 
-def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None:
+def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path, bfloat16: bool = False) -> None:
     """Writes ``path`` in 8 bits.
 
     Args:
@@ -32,16 +32,20 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
         x: An input.
         crops: (N, 3, H, W) to find the activations' ranges with.
         path: The file.
+        bfloat16: Whether the layers that stay out of 8 bits compute in bfloat16.
 
     Raises:
-        ExportError: As for :func:`write`, or weights or crops are not all finite numbers.
+        ExportError: As for :func:`write`, and with bfloat16 as for :func:`write_bfloat16`; or weights or crops are not
+            all finite numbers.
     """
+    if bfloat16:
+        _check_pairs(path)
     steps, images = steps_of(network, path), crops.permute(0, 2, 3, 1).contiguous().numpy()
     try:
         rounded = round_program(steps, images)
     except RuntimeError as error:
         raise ExportError(f"{path}: {error}; not written") from error
-    save_program(path, rounded)
+    save_program(path, pair_program(rounded) if bfloat16 else rounded)
 
 
 def write_bfloat16(network: nn.Module, path: Path) -> None:
@@ -50,11 +54,15 @@ def write_bfloat16(network: nn.Module, path: Path) -> None:
     Raises:
         ExportError: As for :func:`write`, or this processor, which is to check the file, has no instructions for it.
     """
+    _check_pairs(path)
+    save_program(path, pair_program(steps_of(network, path)))
+
+
+def _check_pairs(path: Path) -> None:
     if not has_pairs():
         raise ExportError(
             f"{path}: this processor has no instructions for bfloat16 (AVX512-BF16), to check it; not written"
         )
-    save_program(path, pair_program(steps_of(network, path)))
 
 
 def steps_of(network: nn.Module, path: str | Path) -> list[Step]:

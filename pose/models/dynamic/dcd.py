@@ -231,7 +231,7 @@ class DCDConv2d(DynamicLayer):
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a folded layer that is one of these."""
         from pose.models.dynamic.folded_dcd import AssembledForm
 
-        return AssembledForm(self)
+        return AssembledForm(self, forms)
 
     def cost(self, height: int, width: int) -> DynamicCost:
         """See :class:`~pose.models.dynamic.base.DynamicLayer`; the cheaper form of the residual is counted."""

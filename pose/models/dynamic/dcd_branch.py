@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.graph_bytes import LINEARS
-from pose.models.dynamic.graph_forms import GraphForms, LinearForm
+from pose.models.dynamic.graph_forms import GraphForms, LinearForm, average
 
 if TYPE_CHECKING:
     from pose.models.native.training.dynamic_forms import NativeTrainedBranch
@@ -99,7 +99,7 @@ class BranchForm(nn.Module):
 
     Args:
         branch: The branch, whose layers are replaced.
-        forms: ``linear`` and ``bank`` are used.
+        forms: ``linear``, ``bank`` and what concerns averages are used.
     """
 
     def __init__(self, branch: DynamicBranch, forms: GraphForms) -> None:
@@ -110,6 +110,7 @@ class BranchForm(nn.Module):
                 setattr(branch, name, in_bytes(layer.weight, layer.bias))
             elif isinstance(layer, nn.Linear) and forms.linear == "convolution":
                 setattr(branch, name, LinearForm(layer, forms))
+        self.forms = forms
         self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -122,7 +123,7 @@ class BranchForm(nn.Module):
 
     def _averages(self, x: Tensor) -> Tensor:
         if self.branch.pool_size == 1:
-            return x.mean((2, 3))
+            return average(x, self.forms)
         height, width = int(x.shape[2]), int(x.shape[3])
         parts = np.kron(_parts(height, self.branch.pool_size), _parts(width, self.branch.pool_size))
         return (x.flatten(2) @ torch.tensor(parts, device=x.device)).flatten(1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.graph_bytes import BANKS, LINEARS
-from pose.models.dynamic.graph_forms import GraphForms
+from pose.models.dynamic.graph_forms import GraphForms, average
 
 if TYPE_CHECKING:
     from pose.models.dynamic.folded import FoldedDynamicConv2d
@@ -26,9 +26,14 @@ class OneImageDynamic(nn.Module):
     def __init__(self, layer: FoldedDynamicConv2d, forms: GraphForms) -> None:
         super().__init__()
         self.layer, self.forms = layer, forms
+        kernels = layer.bank.unflatten(1, layer.kernel_shape())
         if layer.groups > 1 and forms.depthwise == "chain":
-            for index, kernel in enumerate(layer.bank.unflatten(1, layer.kernel_shape())):
+            for index, kernel in enumerate(kernels):
                 self.register_buffer(f"kernel{index}", kernel.clone())  # a part of the bank is no constant to exporters
+        if self._is_depthwise() and forms.channels_last:
+            self.register_buffer("bank_last", kernels[:, :, 0].permute(0, 2, 3, 1).flatten(1).contiguous())
+        if self._is_pointwise() and forms.constant_pixels is not None:
+            self.register_buffer("whole", kernels.flatten(2).transpose(0, 1).flatten(1).contiguous())
         bank = BANKS.get(forms.bank or "") if layer.groups == 1 else None
         self.bank = None if bank is None else bank(layer)
         first = LINEARS.get(forms.bank or "")
@@ -37,8 +42,8 @@ class OneImageDynamic(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
         layer = self.layer
-        shares = layer.shares(x.mean((2, 3)), self.forms, self.first)
-        form = self._chain if self._is_chain(x) else self._computed
+        shares = layer.shares(average(x, self.forms), self.forms, self.first)
+        form = self._chain if self._is_chain(x) else self._constant if self._is_constant(x) else self._computed
         y = form(layer.pad(x), shares)
         return y if layer.biases is None else y + (shares @ layer.biases).reshape(1, -1, 1, 1)
 
@@ -49,13 +54,25 @@ class OneImageDynamic(nn.Module):
         pixels = int(x.shape[2]) // layer.stride[0] * (int(x.shape[3]) // layer.stride[1])
         return copied is None or max(layer.kernel_size) > 3 or pixels < copied
 
+    def _is_constant(self, x: Tensor) -> bool:
+        most = self.forms.constant_pixels
+        return most is not None and self._is_pointwise() and int(x.shape[2]) * int(x.shape[3]) <= most
+
+    def _constant(self, x: Tensor, shares: Tensor) -> Tensor:
+        """K scaled inputs side by side, times all kernels: nothing is mixed, and K times as much multiplied."""
+        rows, columns = (int(side) for side in x.shape[2:])
+        pixels = x.permute(0, 2, 3, 1).reshape(rows * columns, -1)
+        scaled = torch.cat([pixels * share.reshape(1, 1) for share in self._each(shares)], 1)
+        y = F.linear(scaled, self.get_buffer("whole"), self.layer.bias)
+        return y.reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
+
     def _computed(self, x: Tensor, shares: Tensor) -> Tensor:
         """A convolution whose kernel is mixed for the image, and whose bias is constant."""
         layer = self.layer
         kernel = self._kernel(shares)
         if self.forms.pointwise == "product" and self._is_pointwise():
             rows, columns = (int(side) for side in x.shape[2:])
-            y = torch.matmul(kernel.reshape(1, *kernel.shape[:2]), x.reshape(1, -1, rows * columns))
+            y = torch.bmm(kernel.reshape(1, *kernel.shape[:2]), x.reshape(1, -1, rows * columns))
             return (y + layer.bias.reshape(1, -1, 1)).reshape(1, -1, rows, columns)
         return self._convolve(x, kernel, layer.bias)
 
@@ -64,7 +81,13 @@ class OneImageDynamic(nn.Module):
             return self.bank(shares)
         if self.forms.mixing == "sum":
             return self._sum(shares)
+        if self._is_depthwise() and self.forms.channels_last:
+            kernel = (shares @ self.get_buffer("bank_last")).reshape(*self.layer.kernel_size, -1, 1)
+            return kernel.permute(2, 3, 0, 1)
         return (shares @ self.layer.bank).reshape(self.layer.kernel_shape())
+
+    def _is_depthwise(self) -> bool:
+        return self.layer.groups > 1 and self.layer.kernel_shape()[1] == 1
 
     def _is_pointwise(self) -> bool:
         layer = self.layer
@@ -89,11 +112,21 @@ class OneImageDynamic(nn.Module):
     def _each(self, shares: Tensor) -> list[Tensor]:
         """(1, K) to K of (1, 1, 1, 1).
 
-        No index makes these: it would become layers that ncnn lacks, and in ONNX Runtime two operations a share.
+        No index makes these by default: it would become layers that ncnn lacks, and in ONNX Runtime two operations a
+        share.
         """
-        each = shares.split(1, 1) if len(self.layer.bank) > 1 else [shares]
+        count = len(self.layer.bank)
+        if self.forms.parts == "slices":
+            image = shares.reshape(1, -1, 1, 1)
+            return [image[:, index : index + 1] for index in range(count)]
+        each = shares.split(1, 1) if count > 1 else [shares]
         return [share.reshape(1, 1, 1, 1) for share in each]
 
     def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         layer = self.layer
         return F.conv2d(x, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def most_kernels(network: nn.Module) -> int:
+    """The most kernels that a layer of a graph mixes; 0 where none does."""
+    return max((len(part.layer.bank) for part in network.modules() if isinstance(part, OneImageDynamic)), default=0)

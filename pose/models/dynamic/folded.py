@@ -75,7 +75,9 @@ class FoldedDynamicConv2d(PerImageConv2d):
         """Averages (N, C_in) to what :meth:`attend` returns; ``first`` stands in for the first of the attention."""
         if self.w1 is None:
             return linear(pooled, self.w2, self.b2, forms).sigmoid()
-        hidden = first(pooled) if first else linear(pooled, self.w1.to(pooled.dtype), self.b1, forms)
+        # without a conversion to the same type, which would stay in exported graphs
+        w1 = self.w1 if self.w1.dtype == pooled.dtype else self.w1.to(pooled.dtype)
+        hidden = first(pooled) if first else linear(pooled, w1, self.b1, forms)
         return linear(hidden.relu_(), self.w2, self.b2, forms).softmax(1)
 
     def kernel_shape(self) -> tuple[int, ...]:

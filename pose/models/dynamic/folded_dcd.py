@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.dcd_branch import DynamicBranch
 from pose.models.dynamic.dcd_graph import OneImageDCD
-from pose.models.dynamic.dcd_residual import ChannelResidual
+from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
 from pose.models.native.inference.layers import NativeLayer, arrays, interleave, is_known, pack_panels, pad_to_panel
@@ -48,15 +48,38 @@ def scaled(layer: DCDConv2d, norm: nn.BatchNorm2d | None = None) -> DCDConv2d:
 
 
 class AssembledForm(nn.Module):
-    """A decomposed layer that has stayed what it is, in a graph of one image: always the assembled kernel."""
+    """A decomposed layer that has stayed what it is, in a graph: always the assembled kernel.
 
-    def __init__(self, layer: DCDConv2d) -> None:
+    With one image a depthwise one's is made of tensors of at most four dimensions, and with I + Phi in place of R added
+    to Phi R: ExecuTorch does not take a constant that is the matrix of a product and added as well.
+
+    Args:
+        layer: The layer.
+        forms: ``batch`` is used.
+    """
+
+    identity: Tensor
+
+    def __init__(self, layer: DCDConv2d, forms: GraphForms) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.forms = layer, forms
+        residual = layer.residual
+        elements = len(residual.r) if isinstance(residual, DepthwiseResidual) else 0
+        self.register_buffer("identity", torch.eye(elements, device=layer.weight.device), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, H', W')."""
-        return self.layer.convolve(x, *self.layer.kernel(x))
+        layer = self.layer
+        residual = layer.residual
+        if not isinstance(residual, DepthwiseResidual) or self.forms.batch == "any":
+            return layer.convolve(x, *layer.kernel(x))
+        assert layer.branch is not None
+        scale, phi = layer.branch.vectors(x)
+        assert phi is not None
+        mixed = torch.mm(phi.reshape(self.identity.shape) + self.identity, residual.r)
+        static = layer.weight if scale is None else layer.weight * scale.reshape(-1, 1, 1, 1)
+        kernel = static + torch.mm(residual.p, mixed).reshape(layer.weight.shape)
+        return F.conv2d(layer.pad(x), kernel, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 class FoldedDCDConv2d(PerImageConv2d):

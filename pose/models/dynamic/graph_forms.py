@@ -21,6 +21,12 @@ class GraphForms(NamedTuple):
         mixing: A computed kernel is the shares' ``product`` with the bank, or the ``sum`` of the scaled kernels.
         pointwise: A computed kernel of 1 x 1 is a ``convolution``'s, or multiplies the pixels as a matrix ``product``.
         bank: How a bank of bytes is written, a key of :data:`pose.models.dynamic.graph_bytes.BANKS`; None for float32.
+        constant_pixels: The pixels up to which a 1 x 1 layer multiplies its input, scaled by each share and side by
+            side, by all K kernels, which stay constant; None for never.
+        channels_last: Averages and depthwise kernels are computed with the channels last, as convolutions are in
+            runtimes that would transpose images between.
+        averages: Averages of an image are an image of one pixel first (``kept``), or a row at once (``dropped``).
+        parts: Shares are taken one by one by a ``split``, or by ``slices``.
     """
 
     depthwise: str = "computed"
@@ -31,10 +37,21 @@ class GraphForms(NamedTuple):
     mixing: str = "product"
     pointwise: str = "convolution"
     bank: str | None = None
+    constant_pixels: int | None = None
+    channels_last: bool = False
+    averages: str = "dropped"
+    parts: str = "split"
 
 
 COMPUTED = GraphForms()
 """Computed kernels everywhere: what every converter takes."""
+
+
+def average(x: Tensor, forms: GraphForms) -> Tensor:
+    """The averages (N, C) of images (N, C, H, W)."""
+    if forms.channels_last:
+        return x.permute(0, 2, 3, 1).mean((1, 2))
+    return x.mean((2, 3), keepdim=True).flatten(1) if forms.averages == "kept" else x.mean((2, 3))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, forms: GraphForms) -> Tensor:

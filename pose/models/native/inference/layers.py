@@ -20,12 +20,10 @@ from torch.nn import functional as F
 
 from pose.models.native import ACTIVATIONS
 from pose.native.program import Program, Step
+from pose.native.rounding import PANEL
 
 if TYPE_CHECKING:
     from pose.models.dynamic.per_image_conv import PerImageConv2d
-
-PANEL = 16
-"""Outputs of a panel, as in the source."""
 
 
 def is_known(layer: nn.Conv2d | PerImageConv2d) -> bool:
