@@ -10,12 +10,12 @@
 namespace pose {
 
 struct Assembled {
-  int64_t ins, outs, size, width;
+  int64_t ins, outs, size, depth, width;  // depth: rows of Q^T's panels, the last of zeros
   const float *p, *q;  // (outs, L) and (L, ins)
   FloatLines turned, enter, core, e, packed, bias, rows, grad_e, product, square;
 
-  Assembled(int64_t ins_, int64_t outs_, int64_t size_, const float* p_, const float* q_)
-      : ins(ins_), outs(outs_), size(size_), width(padded(size_)), p(p_), q(q_), turned(ins_ * size_),
+  Assembled(int64_t ins_, int64_t outs_, int64_t size_, int64_t depth_, const float* p_, const float* q_)
+      : ins(ins_), outs(outs_), size(size_), depth(depth_), width(padded(size_)), p(p_), q(q_), turned(ins_ * size_),
         enter(ins_ * width), core(size_ * width), e(outs_ * width), packed(panels_size(size_, outs_)), bias(padded(outs_)),
         rows(outs_ * ins_), grad_e(outs_ * width), product(size_ * width), square(size_ * width) {
     for (int64_t l = 0; l < size; ++l)
@@ -44,7 +44,7 @@ struct Assembled {
   }
 
   // From the gradients of an image's kernel, panels (outs, ins), and bias to those of M and d, added to (L + 1, L) in
-  // double, and of P and Q^T, added to panels, those of (width, ins).
+  // double, and of P and Q^T, added to panels, those of (depth, ins).
   void back(const float* grad_kernel, const float* grad_bias, const float* matrix, const float* shift, const float* origin,
             double* grad_moment, float* grad_p, float* grad_q) {
     unpack({outs, ins, grad_kernel}, rows.data());
@@ -53,7 +53,7 @@ struct Assembled {
       for (int64_t l = 0; l < size; ++l) grad_e[o * width + l] -= grad_bias[o] * origin[l];
     const Panels values = pack(matrix, size, size, 1, size, core.data());
     multiply_panels(grad_e.data(), width, outs, {size, width, values.values}, grad_p, true);
-    multiply_outer(e.data(), width, width, rows.data(), ins, ins, outs, grad_q);
+    multiply_outer(e.data(), width, depth, rows.data(), ins, ins, outs, grad_q);
     std::fill(product.begin(), product.end(), 0.0f);
     multiply_outer(p, size, size, grad_e.data(), width, width, outs, product.data());
     unpack({size, width, product.data()}, square.data());

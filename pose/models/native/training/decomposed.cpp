@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
     const Tensor& x, const std::optional<Tensor>& norm, int64_t activation, const Tensor& weight, const Tensor& p,
     const Tensor& q, const Tensor& scale, const Tensor& phi, const std::optional<Tensor>& norms, const Tensor& center,
     double eps, bool wants_moments, bool in_pairs, bool half) {
-  Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms);
+  Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms, in_pairs);
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
   const int64_t size = sizes.size, width = sizes.width;
   const Output y({images, outs, x.size(2), x.size(3)}, sizes.like(), wants_moments, half);
@@ -87,7 +87,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> decomposed_forward(
         if (sizes.assembles()) {
           multiply(image, some, assembled, rows, outs, false, nullptr, own.bias.data());
         } else {
-          multiply(sizes.latents(m.data() + first * width, some, in_pairs, latents), some, leave, rows, outs);
+          const Left middles = sizes.latents(m.data() + first * width, some, in_pairs, latents);
+          sizes.multiply_latents(middles, some, leave, rows, outs, false);
           multiply(image, some, kernel, rows, outs, true, factors.data());
         }
         written.done(first, some, rows);

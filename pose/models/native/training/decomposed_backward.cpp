@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
     int64_t activation, const Tensor& weight, const Tensor& p, const Tensor& q, const Tensor& scale, const Tensor& phi,
     const std::optional<Tensor>& norms, const Tensor& latent, const Tensor& moments, const Tensor& center, double eps,
     bool in_pairs) {
-  Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms);
+  Decomposed sizes(Features(x, norm, activation), weight, p, q, scale, phi, norms, in_pairs);
   const Gradient above(grad, shares, y, y_norm, y_slopes, y_activation);
   sizes.moments = moments;
   const int64_t images = sizes.images, pixels = sizes.pixels, ins = sizes.ins, outs = sizes.outs;
@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
     Assembled kernels = sizes.assembled();
     for (int64_t part = begin; part < end; ++part) {
       Added& sums = added[part];
-      sums.weight.assign(values, 0.0f), sums.p.assign(outs * width, 0.0f), sums.q.assign(panels_size(width, ins), 0.0f);
+      sums.weight.assign(values, 0.0f), sums.p.assign(outs * width, 0.0f), sums.q.assign(panels_size(sizes.depth, ins), 0.0f);
       for (int64_t n = part * images / parts; n < (part + 1) * images / parts; ++n) {
         float* inner = middle + n * pixels * width;
         const float *matrix = made.matrices.data() + n * square, *shift = made.shifts.data() + n * size;
@@ -144,17 +144,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
         const Factor turned = early ? Factor{} : factor_of(scaled(n, factors), in_pairs, words);
         each_block(pixels, sizes.block(), [&](int64_t first, int64_t some) {
           const Left rows = sizes.latents(du.data() + first * width, some, in_pairs, latents);
-          multiply_outer(rows, width, sizes.x.left(n, first, some, in_pairs, read_x), ins, ins, some, added[part].q.data());
+          sizes.multiply_latents_outer(rows, sizes.x.left(n, first, some, in_pairs, read_x), some, added[part].q.data());
           float* to = early ? writer.again(n, first, some) : writer.block(n, first, some);
           if (!early) multiply(above.left(n, first, some, in_pairs, read_up), some, turned, to, ins);
-          multiply(rows, some, enter, to, ins, true);
+          sizes.multiply_latents(rows, some, enter, to, ins, true);
           writer.done(n, first, some, to);
         });
         writer.end();
       }
   });
   Tensor grad_weight = at::empty_like(sizes.weight), grad_p = at::empty_like(sizes.p);
-  Tensor grad_q = plain({width, ins}, sizes.like());
+  Tensor grad_q = plain({sizes.depth, ins}, sizes.like());
   const auto total = [&](FloatLines Added::*which, int64_t rows, int64_t columns, Tensor& to) {
     FloatLines& sum = added[0].*which;
     for (int64_t part = 1; part < parts; ++part)
@@ -163,7 +163,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> decom
   };
   total(&Added::weight, outs, ins, grad_weight);
   total(&Added::p, outs, size, grad_p);
-  total(&Added::q, width, ins, grad_q);
+  total(&Added::q, sizes.depth, ins, grad_q);
   return {grad_x.grad, grad_weight, grad_p, grad_q.narrow(0, 0, size), grad_scale, grad_phi, grad_norms, grad_x.sums};
 }
 

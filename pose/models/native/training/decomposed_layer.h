@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "assembled.h"
-#include "normalized.h"
 #include "latent.h"
 #include "row_products.h"
+#include "written.h"
 
 namespace pose {
 
@@ -17,13 +17,15 @@ constexpr int64_t kExact = 512;  // pixels that are added up in float before the
 struct Decomposed {
   Features x;
   Tensor weight, p, q, scale, phi, norms, moments;
-  int64_t images, pixels, ins, outs, size, width;  // width: of a pixel's latent values, whole vectors
+  int64_t images, pixels, ins, outs, size, width, depth;  // width: of a pixel's latent values, whole vectors; depth: so many
+                                                          // of them are multiplied, in pairs all
 
   Decomposed(const Features& x_, const Tensor& weight_, const Tensor& p_, const Tensor& q_, const Tensor& scale_,
-             const Tensor& phi_, const std::optional<Tensor>& norms_)
+             const Tensor& phi_, const std::optional<Tensor>& norms_, bool in_pairs)
       : x(x_), weight(weight_.contiguous()), p(p_.contiguous()), q(q_.contiguous()), scale(scale_.contiguous()),
         phi(phi_.contiguous()), norms(norms_ ? norms_->contiguous() : Tensor()), images(x.images),
-        pixels(x.pixels), ins(x.channels), outs(weight.size(0)), size(p.size(1)), width(padded(size)) {}
+        pixels(x.pixels), ins(x.channels), outs(weight.size(0)), size(p.size(1)), width(padded(size)),
+        depth(in_pairs ? width : size) {}
 
   const Tensor& like() const { return x.x; }
   // What Q^T x is counted from: its average over the batch, more or less, where a normalisation takes it out again.
@@ -37,7 +39,7 @@ struct Decomposed {
 
   // Multiply-adds: applied to the pixels they are 3 outs L a pixel in both passes, in kernels 4 outs (ins + L) L an image.
   bool assembles() const { return 3 * pixels > 4 * (ins + width); }
-  Assembled assembled() const { return {ins, outs, size, p.const_data_ptr<float>(), q.const_data_ptr<float>()}; }
+  Assembled assembled() const { return {ins, outs, size, depth, p.const_data_ptr<float>(), q.const_data_ptr<float>()}; }
   int64_t block() const { return block_of(ins, outs, pixels); }
 
   Latent latent(double eps) const {
@@ -67,17 +69,28 @@ struct Decomposed {
     }
   }
 
-  // A matrix (L, columns) for rows of latent values, with rows of zeros as they have zeros.
+  // A matrix (L, columns) for rows of latent values, with rows of zeros as far as they are multiplied.
   Panels filled(const float* matrix, int64_t columns, int64_t down, int64_t right, FloatLines& to) const {
-    FloatLines rows(width * columns, 0.0f);
+    FloatLines rows(depth * columns, 0.0f);
     for (int64_t l = 0; l < size; ++l)
       for (int64_t i = 0; i < columns; ++i) rows[l * columns + i] = matrix[l * down + i * right];
-    return pack(rows.data(), width, columns, columns, 1, grown(to, panels_size(width, columns)));
+    return pack(rows.data(), depth, columns, columns, 1, grown(to, panels_size(depth, columns)));
   }
 
   // Latent values as products want them.
   Left latents(const float* values, int64_t some, bool in_pairs, Scratch& scratch) const {
     return {values, in_pairs ? rounded(values, some, width, scratch) : nullptr};
+  }
+
+  // Products of those, as `multiply` and `multiply_outer` have them.
+  void multiply_latents(const Left& a, int64_t some, const Factor& b, float* out, int64_t apart, bool add) const {
+    if (b.pairs) return multiply(a, some, b, out, apart, add);
+    multiply(a.floats, width, some, b.panels, out, apart, add);
+  }
+
+  void multiply_latents_outer(const Left& a, const Left& b, int64_t some, float* out) const {
+    if (a.halves) return multiply_outer(a, width, b, ins, ins, some, out);
+    multiply_outer(a.floats, width, size, b.floats, ins, ins, some, out);
   }
 
   // The zeros beyond the columns are columns, too.

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "depthwise_rows.h"
-#include "normalized.h"
+#include "written.h"
 
 namespace {
 

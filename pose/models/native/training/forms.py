@@ -30,7 +30,7 @@ class NativeTrained:
     Attributes:
         reads_averages: Whether the form takes the averages of its input from ``pool_cache``.
         pool_cache: The network's; normalisations put averages into it.
-        pairs: Whether 1 x 1 convolutions multiply in bfloat16.
+        pairs: Whether 1 x 1 convolutions multiply in bfloat16, and what they write for others of their kind is so.
     """
 
     reads_averages = False
@@ -62,7 +62,8 @@ def _adopt(form: type[Form], module: nn.Module) -> Form:
 def fits(module: nn.Module, x: Tensor | Deferred) -> bool:
     """Whether a layer computes natively: in training mode, on a CPU, for float32 images, without autocast.
 
-    Not for images of another number of channels than its own, which its torch form refuses in words.
+    Not for images of another number of channels than its own, which its torch form refuses in words. Deferred features
+    may be bfloat16.
     """
     half = isinstance(x, Deferred) and x.norm.batch.half
     x = x.raw if isinstance(x, Deferred) else x

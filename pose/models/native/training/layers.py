@@ -39,7 +39,7 @@ TRAINING = Library(
 
 @functools.cache
 def load() -> None:
-    """Makes the operations known to torch; compiled in about a minute the first time. Freed memory stays the process's.
+    """Makes the operations known to torch; compiled in half a minute the first time. Freed memory stays the process's.
 
     Raises:
         NativeError: They cannot be built or loaded.
@@ -102,8 +102,9 @@ def use_native_training(model: nn.Module, pairs: bool = False) -> nn.Module:
 
     Args:
         model: Any network. Modules that have a native form are replaced inside it; others stay.
-        pairs: Products of 1 x 1 convolutions in both passes are of values rounded to bfloat16, two at a time, and
-            added up in float32; on a processor that has no such instructions this gains nothing.
+        pairs: Products of 1 x 1 convolutions in both passes are of values rounded to bfloat16 and added up in
+            float32, and what convolutions alone read, with its gradients, is bfloat16 in memory; on a processor that
+            has no such instructions this gains memory alone.
 
     Returns:
         The network, or its native form where it has one itself. Its parameters and buffers are the same tensors under

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "bank.h"
-#include "normalized.h"
 #include "row_tiles.h"
+#include "written.h"
 
 namespace {
 

@@ -12,7 +12,7 @@
 #include <tuple>
 #include <vector>
 
-#include "normalized.h"
+#include "written.h"
 
 namespace {
 

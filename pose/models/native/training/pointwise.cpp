@@ -8,7 +8,7 @@
 #include <optional>
 #include <tuple>
 
-#include "normalized.h"
+#include "written.h"
 #include "pairs.h"
 
 namespace {
