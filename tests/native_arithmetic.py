@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from pose.native import ahead, library
 
@@ -31,8 +33,13 @@ def compiled(
 
     ``folders`` have headers of its own.
     """
-    if to.exists():
-        return to
+    with FileLock(f"{to}.lock"):  # tests of several processes share it
+        if not to.exists():
+            _compile(march, to, source, folders, optimized)
+    return to
+
+
+def _compile(march: str, to: Path, source: str, folders: Sequence[Path], optimized: bool) -> None:
     command = [
         library.find_compiler(),
         "-std=c++20",
@@ -46,13 +53,25 @@ def compiled(
         "-o",
     ]
     subprocess.run([*map(str, command), str(to)], check=True, capture_output=True, text=True)
-    return to
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, one for all of its processes."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def amx_granted() -> bool:
+    """Whether this process may use AMX's tile registers: asked of the system as the sources do."""
+    arch_prctl, asks, tile_data = 158, 0x1023, 18  # x86-64's number, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    has = {"amx_tile", "amx_int8", "amx_bf16"} <= ahead.processor_features()
+    return has and ON_X86 and ctypes.CDLL(None).syscall(arch_prctl, asks, tile_data) == 0
 
 
 @pytest.fixture(scope="session", params=PROCESSORS)
 def arithmetic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The functions of data/native_arithmetic.cpp, for one kind of processor."""
-    return loaded(request.param, tmp_path_factory.getbasetemp())
+    return loaded(request.param, shared_folder(tmp_path_factory))
 
 
 def loaded(march: str, folder: Path, source: str = "native_arithmetic", folders: Sequence[Path] = ()) -> ctypes.CDLL:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import signal
 import socket
@@ -23,12 +22,11 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV read
 
 import numpy as np
 
+from pose import glibc
 from pose.command_line import count
 from pose.errors import OutputError, command, require
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.video.files import quiet_opencv
-
-_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 
 @command
@@ -79,8 +77,7 @@ def share_heaps() -> None:
     requests at a time on two cores. Little waits for a heap, since one thread at a time asks the network. Of glibc
     alone (mallopt(3), M_ARENA_MAX); elsewhere nothing is done.
     """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+    glibc.set_option(glibc.ARENA_MAX, 2)
 
 
 def address(host: str, port: int) -> str:

@@ -7,8 +7,6 @@ is loaded by the one process that there is.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import ctypes
 import multiprocessing
 import multiprocessing.util
 import os
@@ -17,10 +15,10 @@ import sys
 import warnings
 from multiprocessing.context import BaseContext
 
+from pose import glibc
+
 FORKS = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
 """Whether this system can have workers."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 def usable_workers(workers: int) -> int:
@@ -68,7 +66,5 @@ def _leave_orphaned(parent: int) -> None:
 
 def _keep_memory() -> None:
     """Lets the C library keep what decoders free: getting it back from the system costs a fault for each 4 KiB."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or another system
-        library = ctypes.CDLL(None)
-        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            library.mallopt(option, 64 << 20)
+    for option in (glibc.TRIM_THRESHOLD, glibc.MMAP_THRESHOLD):
+        glibc.set_option(option, 64 << 20)

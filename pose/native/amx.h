@@ -8,14 +8,12 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "amx_permission.h"
 #include "strided.h"
 
 #if defined(__AMX_INT8__) && defined(__AMX_BF16__) && defined(__AVX512BW__) && defined(__linux__)
 #define POSE_AMX 1
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace pose {
@@ -33,13 +31,7 @@ inline int64_t tile_parts(int64_t words) {
 #if defined(POSE_AMX)
 // Whether the processor has AMX and the system grants it, which is asked once.
 inline bool has_amx() {
-  static const bool granted = [] {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    constexpr unsigned kWanted = 1u << 22 | 1u << 24 | 1u << 25;  // bfloat16, tiles, bytes
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kWanted) != kWanted) return false;
-    constexpr long kAskPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    return syscall(SYS_arch_prctl, kAskPermission, kTileData) == 0;
-  }();
+  static const bool granted = amx_granted(kAmxTiles | kAmxBytes | kAmxPairs);
   return granted;
 }
 

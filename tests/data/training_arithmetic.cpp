@@ -34,7 +34,8 @@ void multiply_in_pairs(const float* pixels, int64_t count, int64_t channels, con
 // (rows, columns) += a (count, rows)^T b (count, columns) in pairs of pixels.
 void multiply_outer_in_pairs(const float* a, int64_t rows, const float* b, int64_t columns, int64_t count, float* out) {
   FloatLines panels(panels_size(rows, columns), 0.0f);
-  multiply_outer(Rounded(a, count, rows).left(), rows, Rounded(b, count, columns).left(), columns, columns, count, panels.data());
+  const Rounded left(a, count, rows), right(b, count, columns);
+  multiply_outer(left.left(), rows, right.left(), columns, columns, count, panels.data());
   std::vector<float> sums(rows * columns);
   unpack({rows, columns, panels.data()}, sums.data());
   for (int64_t i = 0; i < rows * columns; ++i) out[i] += sums[i];

@@ -215,6 +215,13 @@ class NativeTrainedConvNormAct(NativeTrained, ConvNormAct):
         return deferred
 
 
+def _reads_deferred(layer: nn.Module) -> bool:
+    """Whether a layer takes features that are not normalized yet, so that nobody else sees them."""
+    if not isinstance(layer, NativeTrainedConvNormAct) or not isinstance(layer.conv, NativeTrainedConv):
+        return False
+    return not any(map(_is_watched, (layer, layer.conv, layer.norm)))
+
+
 def _is_watched(module: nn.Module) -> bool:
     """Whether somebody waits for what a module takes or gives."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
@@ -229,10 +236,12 @@ class NativeTrainedInvertedResidual(NativeTrained, InvertedResidual):
         """(N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
         shortcut = x if self.has_shortcut else None
         y: Tensor | Deferred = x
-        for layer in (self.expand, self.depthwise, self.squeeze):
+        layers = [self.expand, self.depthwise, self.squeeze, self.project]
+        layers = [layer for layer in layers if not isinstance(layer, nn.Identity)]
+        for layer, reader in zip(layers[:-1], layers[1:], strict=True):
             if isinstance(layer, NativeTrainedConvNormAct):
-                y = layer.deferred(y, half=True)
-            elif not isinstance(layer, nn.Identity):
+                y = layer.deferred(y, half=_reads_deferred(reader))
+            else:
                 y = layer(finished(y))
         if not isinstance(self.project, NativeTrainedConvNormAct):
             projected = self.project(finished(y))

@@ -26,7 +26,8 @@ struct LatentNorm {
   // Of sums of values and squares, `count` each.
   void make(const Doubles& sums, const Doubles& squares, double count) {
     const size_t size = sums.size();
-    mean.assign(size, 0.0), variance.assign(size, 0.0), inverse.assign(size, 1.0), scale.assign(size, 1.0), shift.assign(size, 0.0);
+    mean.assign(size, 0.0), variance.assign(size, 0.0), inverse.assign(size, 1.0);
+    scale.assign(size, 1.0), shift.assign(size, 0.0);
     if (!weight) return;
     for (size_t c = 0; c < size; ++c) {
       mean[c] = sums[c] / count;

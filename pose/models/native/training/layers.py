@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pose import glibc
 from pose.models.native.training.operations import PoolCache
 from pose.native.library import COMMON_FLAGS, Library, NativeError
 
@@ -57,17 +58,17 @@ def _keep_freed_memory() -> None:
 
     Otherwise it gives large pieces back to the system, which fills each page with zeros when it is asked for it anew:
     a tenth of a small network's step. And one core writes to memory twice as fast where pages are of 2 MiB: what the
-    library has next to give is asked to be so, room that is not taken before it is written. Other C libraries have
-    other ways; there nothing is done.
+    library has next to give, 1 GiB, is asked to be so, room that is not taken before it is written; what a process
+    needs beyond it lies in small pages, as do single tensors of more. Of glibc from 2.35 on: older ones map pieces
+    larger than 32 MiB apart, and nothing is done, as with other C libraries.
     """
-    trim_threshold, mmap_threshold = -1, -3  # mallopt's numbers of them
-    huge_page, advice = 2 << 20, 14  # MADV_HUGEPAGE
-    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
+    most, huge_page, advice = 1 << 30, 2 << 20, 14  # MADV_HUGEPAGE
+    if sys.platform != "linux" or not glibc.set_option(glibc.MMAP_THRESHOLD, most):
         return
-    for parameter, most in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1)):
-        library.mallopt(parameter, most)
+    glibc.set_option(glibc.TRIM_THRESHOLD, (1 << 31) - 1)
+    library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p
-    size = (1 << 30) - huge_page
+    size = most - huge_page
     if place := library.malloc(ctypes.c_size_t(size)):
         begin = -(-place // huge_page) * huge_page
         library.madvise(

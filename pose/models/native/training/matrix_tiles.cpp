@@ -1,11 +1,11 @@
 #include "matrix_tiles.h"
 
-#if !defined(POSE_WITHOUT_TILES) && defined(__linux__) && defined(__x86_64__) && defined(__AVX512BF16__) && defined(__AVX512BW__)
+#if !defined(POSE_WITHOUT_TILES) && defined(__linux__) && defined(__x86_64__) && defined(__AVX512BF16__) && \
+    defined(__AVX512BW__) && __has_include(<amxbf16intrin.h>)  // compilers without it do without tiles
 #define POSE_MATRIX_TILES
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "amx_permission.h"
 #include "kept.h"
 #endif
 
@@ -39,6 +39,7 @@ FOR_TILES void end() { _tile_release(); }
 template <int kDown, int kRight>
 FOR_TILES inline void sum_tiles(const char* a, int64_t stride, int64_t a_step, int64_t a_next, const char* b, int64_t b_step,
                                 int64_t b_next, int64_t deep) {
+  asm volatile("" ::: "memory");  // compilers do not know that loading a tile reads memory
   _tile_zero(0);
   if (kRight > 1) _tile_zero(1);
   if (kDown > 1) _tile_zero(2);
@@ -115,7 +116,8 @@ inline void turn(const uint32_t* from, uint32_t* to) {
   }
 }
 
-// Rows (pixels, channels), `apart` values from each other, as tiles of words of two pixels, (deep, channels / 16) of them; turned ones have a channel a row.
+// Rows (pixels, channels), `apart` values from each other, as tiles of words of two pixels, (deep, channels / 16) of them;
+// turned ones have a channel a row.
 // Pixels beyond the last are zeros; channels beyond the last are anything finite.
 const uint32_t* pixel_tiles(const uint16_t* rows, int64_t apart, int64_t channels, int64_t pixels, bool turned,
                             WordLines& words) {
@@ -146,10 +148,7 @@ inline void add_rows(const float* sums, int64_t rows, float* out, int64_t apart)
 }  // namespace
 
 bool has_matrix_tiles() {
-  static const bool has = [] {
-    constexpr int kAsk = 0x1023, kTileData = 18;  // arch_prctl's ARCH_REQ_XCOMP_PERM, and the registers' number
-    return __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kAsk, kTileData) == 0;
-  }();
+  static const bool has = amx_granted(kAmxTiles | kAmxPairs);
   return has;
 }
 

@@ -30,7 +30,8 @@ struct Left {
 };
 
 // Room for bfloat16 rows: kernels read beyond their end, up to whole tiles, what is to be finite as far as it is multiplied
-// by zeros.
+// by zeros. So are the pixels: beyond a row that no tile divides the next pixel's values are multiplied by zeros, and one
+// that is infinite makes both what is not a number.
 inline uint16_t* left_of(HalfLines& halves, int64_t pixels, int64_t channels) {
   constexpr int64_t rows = 16, values = 64;
   uint16_t* const to = grown(halves, (pixels + rows) * channels + values);
