@@ -8,7 +8,7 @@ from small_project import TOOLS, write_project
 
 from pose.checkpoint import load_weights
 from pose.config import load_settings
-from pose.export.frontier import Point, _rounded, best_within, front, frontier_rows, measure_points
+from pose.export.frontier import Point, _rounded, best_within, draw_frontier, front, frontier_rows, measure_points
 from pose.export.measured_networks import Network, take_part
 
 TRAINED = {"annotations": "annotations/person_keypoints_val2017.json", "images": "val2017"}
@@ -67,3 +67,18 @@ def test_native_files_that_round_are_points_of_their_own(tmp_path, native_layers
     missing = replace(settings, data=replace(settings.data, root=str(tmp_path / "nowhere")))
     assert "native layers, 8 bits" not in _rounded(Network(model, missing), settings, part, tmp_path / "a", told.append)
     assert "a: 8 bits are left out" in told[-1]
+
+
+def test_no_two_forms_look_alike(monkeypatch, tmp_path):
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+
+    def noting(axis, *values, **options):
+        drawn.append((values[2:], options.get("color")))
+        return plot(axis, *values, **options)
+
+    monkeypatch.setattr(Axes, "plot", noting)
+    points = [Point("a", f"form {number}", 1 + number, number / 40) for number in range(25)]
+    draw_frontier(points, tmp_path / "plot.svg", "")
+    assert len(drawn) == 26 and len(set(drawn)) == 26  # and the line through the front

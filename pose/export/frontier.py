@@ -33,6 +33,10 @@ LEAST_SPAN = 0.05
 """The least range of AP that a plot shows."""
 
 
+MARKERS = "os^vDPX*<>h"
+"""Of the forms in a plot: as many as have no divisor in common with its ten colors, so that no two forms look alike."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A network as it can be run.
@@ -195,7 +199,7 @@ def draw_frontier(points: Sequence[Point], path: str | Path, title: str) -> None
     forms = dict.fromkeys(point.form for point in points)
     for number, form in enumerate(forms):
         own = [(point.milliseconds, point.ap) for point in points if point.form == form]
-        marker = "os^vDPX*<>"[number % 10]
+        marker = MARKERS[number % len(MARKERS)]
         axis.plot(*zip(*own, strict=True), marker, color=f"C{number % 10}", label=form, alpha=0.8)
     best = front(points)
     times, heights = [point.milliseconds for point in best], [point.ap for point in best]
