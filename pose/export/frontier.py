@@ -34,7 +34,7 @@ LEAST_SPAN = 0.05
 
 
 MARKERS = "os^vDPX*<>h"
-"""Of the forms in a plot: as many as have no divisor in common with its ten colors, so that no two forms look alike."""
+"""The forms of a plot have these in turns, and ten colors: without a common divisor no two forms look alike."""
 
 
 @dataclass(frozen=True)
