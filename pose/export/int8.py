@@ -38,14 +38,15 @@ def training_crops(settings: Settings, count: int) -> Tensor:
         count: How many are to set ranges.
 
     Returns:
-        (N, 3, H, W): ``count``, and :data:`~pose.export.proof.CHECKED_CROPS` to hold out, as far as there are persons.
+        (N, 3, H, W): ``count``, and as many to hold out, at most :data:`~pose.export.proof.CHECKED_CROPS`, as far
+            as there are persons.
 
     Raises:
         DataError: The annotations or pictures cannot be used.
     """
     data, skeleton = settings.data, settings.skeleton()
     persons, root, *_ = read_train_sets(data.train, data.root, skeleton, data.category)
-    rows = np.random.default_rng(0).permutation(len(persons))[: count + CHECKED_CROPS]
+    rows = np.random.default_rng(0).permutation(len(persons))[: count + min(count, CHECKED_CROPS)]
     size = data.input_size
     dataset = CropDataset(persons.take(rows), root, skeleton, size, broken_share=data.broken_share)
     batch = dataset.batch([(0, row) for row in range(len(rows))])

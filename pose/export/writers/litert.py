@@ -16,6 +16,9 @@ from pose.models.dynamic.dynamic_graph import most_kernels
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 """LiteRT's operations that have weights."""
 
+QUANTIZER_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+"""What the quantizer calls an operation otherwise than LiteRT does."""
+
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``."""
@@ -56,7 +59,7 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
     made = quantizer.Quantizer(str(path))
     made.load_quantization_recipe(recipe.static_wi8_ai8())
     exact = [(kinds.INPUT, ".*"), (kinds.OUTPUT, ".*"), (kinds.TRANSPOSE, ".*")]
-    for kind, name in (*exact, (kinds(last), re.escape(scope))):
+    for kind, name in (*exact, (kinds(QUANTIZER_NAMES.get(last, last)), re.escape(scope))):
         made.update_quantization_recipe(regex=name, operation_name=kind, algorithm_key="no_quantize")
     ((name, ends),) = interpreter.get_signature_list().items()
     (entry,) = ends["inputs"]
