@@ -92,7 +92,7 @@ def export_file(
         check_outputs(kind.paths(path))
     width, height = settings.data.input_size
     reference = model.eval()
-    checked, calibrating = (None, None) if calibration_crops is None else hold_out(calibration_crops)
+    checked, calibrating = hold_out(calibration_crops)
     if not is_dynamic(model):
         bank = BANKS[0]
     if kind.forms is None:

@@ -32,6 +32,11 @@ def format_of(name: str) -> Format:
     return FORMATS["onnx" if name == HERE else name]
 
 
+def _lacking(name: str) -> list[str]:
+    """The modules of a format that are not installed."""
+    return [module for module in MODULES.get(name, ()) if importlib.util.find_spec(module) is None]
+
+
 def check_installed(name: str) -> None:
     """Tells what a format lacks before anything else is read or computed for it.
 
@@ -41,8 +46,8 @@ def check_installed(name: str) -> None:
     Raises:
         MissingExtra: What writes or runs it is not installed.
     """
-    for module in MODULES.get(name, ()):
-        if module in EXTRAS and importlib.util.find_spec(module) is None:
+    for module in _lacking(name):
+        if module in EXTRAS:
             raise MissingExtra(missing(module, f"--format {name}"))
 
 
@@ -50,8 +55,7 @@ def installed(names: Sequence[str]) -> list[str]:
     """The formats that can be written and run here, of these; says what the others lack."""
     found = []
     for name in names:
-        lacking = [module for module in MODULES.get(name, ()) if importlib.util.find_spec(module) is None]
-        if lacking:
+        if lacking := _lacking(name):
             print(f"{name}: left out, {', '.join(lacking)} is not installed")
         elif name == "native" and not native.available():
             print("native: left out, its library is not built and cannot be")

@@ -75,7 +75,7 @@ def export_onnx(
     if in_bytes and runtime not in RUNTIMES_BANKS:
         able = " or ".join(name for name in RUNTIMES if name in RUNTIMES_BANKS)
         raise OptionError(f"--bank {bank}: is for --runtime {able}")
-    checked, calibrating = (None, None) if calibration_crops is None else hold_out(calibration_crops)
+    checked, calibrating = hold_out(calibration_crops)
     onnx = require("onnx")
     onnxruntime = onnx_runtime(path)
 

@@ -93,14 +93,17 @@ def compare(path: str | Path, reference: nn.Module, input_size: tuple[int, int],
     return worst
 
 
-def hold_out(crops: Tensor) -> tuple[Tensor, Tensor]:
+def hold_out(crops: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Crops (N, 3, H, W) as those that a file of 8 bits is checked by and those that set its ranges.
 
-    The first are :data:`CHECKED_CROPS`, or half of them where they are few.
+    The first are :data:`CHECKED_CROPS`, or half of them where they are few. Of None, which is a file of no 8 bits, both
+    are None.
 
     Raises:
         ExportError: There are not two.
     """
+    if crops is None:
+        return None, None
     if len(crops) < 2:
         raise ExportError(f"8 bits need two persons, one to set ranges and one to check them: got {len(crops)}")
     count = min(CHECKED_CROPS, len(crops) // 2)

@@ -17,13 +17,18 @@
 
 namespace pose {
 
+// What two neighbours are together: the positive ones or the negative ones, whichever are more.
+inline int32_t pair_sum(int32_t own, int32_t next) {
+  const int32_t above = std::max(own, 0) + std::max(next, 0);
+  return std::max(above, above - own - next);
+}
+
 // Whether `dot` adds bytes (words, 16, 4) exactly on every processor.
 inline bool are_exact(const int8_t* bytes, int64_t words) {
   int32_t most = 0;
   for (int64_t i = 0; i < words * 2 * kPanel; ++i) {
     const int32_t first = bytes[2 * i], second = bytes[2 * i + 1];
-    const int32_t above = std::max(first, 0) + std::max(second, 0);
-    most = std::max(most, std::max(above, above - first - second));
+    most = std::max(most, pair_sum(first, second));
   }
   return most <= kMostTogether;
 }
@@ -92,8 +97,7 @@ inline bool mixes_exactly(const int8_t* bank, int64_t stretches, int64_t inputs)
       const int8_t* const first = bank + (stretch * inputs + c) * 4 * kPanel;
       for (int64_t i = 0; i < 4 * kPanel; ++i) {
         const int32_t own = first[i], next = c + 1 < inputs ? first[i + 4 * kPanel] : 0;
-        const int32_t above = std::max(own, 0) + std::max(next, 0);
-        most = std::max(most, std::max(above, above - own - next));
+        most = std::max(most, pair_sum(own, next));
       }
     }
   return most < kMostTogether;

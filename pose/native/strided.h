@@ -97,19 +97,16 @@ void multiply_strided(const Strided& product, int64_t first, const char* ahead, 
   for (int three = 0; three < (kRows + 2) / 3; ++three) base[three] = product.pixels + (first + 3 * three) * stride;
   const char* weights = product.weights;
   int64_t left = product.words;
-  const auto go_on = [&](int words) __attribute__((always_inline)) {
-    weights += words * 64;
-#pragma GCC unroll 4
-    for (int three = 0; three < (kRows + 2) / 3; ++three) base[three] += 4 * words;
-    ahead += step;
-  };
   for (; left >= 2; left -= 2) {
     __builtin_prefetch(ahead, 0, 2);
     add_word<Words, kRows, kPanels, 0>(base, stride, weights, apart, sums);
     ahead += step;
     __builtin_prefetch(ahead, 0, 2);
     add_word<Words, kRows, kPanels, 1>(base, stride, weights, apart, sums);
-    go_on(2);
+    weights += 2 * 64;
+#pragma GCC unroll 4
+    for (int three = 0; three < (kRows + 2) / 3; ++three) base[three] += 2 * 4;
+    ahead += step;
   }
   if (left) add_word<Words, kRows, kPanels, 0>(base, stride, weights, apart, sums);
 #pragma GCC unroll 2

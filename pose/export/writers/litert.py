@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
     write(network, x, path)
     quantizer, types = (require(f"ai_edge_quantizer.{name}") for name in ("quantizer", "qtyping"))
     made, kind = quantizer.Quantizer(str(path)), types.TFLOperationName.FULLY_CONNECTED
+    few = most_kernels(network)
     for name, shape in fully_connected(path):
-        if min(shape) > most_kernels(network):
+        if min(shape) > few:
             made.add_dynamic_config(regex=re.escape(name), operation_name=kind, num_bits=8)
     made.quantize().export_model(str(path), overwrite=True)
 
@@ -69,11 +70,9 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
 
 def fully_connected(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The fully connected layers of a file: each one's name as the quantizer has it, and its matrix's shape."""
-    flatbuffer = require("ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer.read_model(str(path))
-    (graph,) = model.subgraphs
+    graph, kind_of = _graph(path)
     for step in graph.operators:
-        if flatbuffer.opcode_to_name(model, step.opcodeIndex) == "FULLY_CONNECTED":
+        if kind_of(step) == "FULLY_CONNECTED":
             yield _name(graph, step.outputs[0]), tuple(graph.tensors[step.inputs[1]].shape)
 
 
@@ -83,17 +82,23 @@ def last_layer(path: Path) -> tuple[str, str]:
     Raises:
         ExportError: The output comes from none.
     """
-    flatbuffer = require("ai_edge_litert.tools.flatbuffer_utils")
-    model = flatbuffer.read_model(str(path))
-    (graph,) = model.subgraphs
+    graph, kind_of = _graph(path)
     makers = {index: step for step in graph.operators for index in step.outputs}
     (tensor,) = graph.outputs
     while tensor in makers:
-        kind = flatbuffer.opcode_to_name(model, makers[tensor].opcodeIndex)
+        kind = kind_of(makers[tensor])
         if kind in LAYERS:
             return kind, _name(graph, tensor)
         tensor = makers[tensor].inputs[0]
     raise ExportError(f"{path}: its output comes from no convolution, which would stay float32; not written")
+
+
+def _graph(path: Path) -> tuple[Any, Callable[[Any], str]]:
+    """The graph of a file, and what tells an operation's kind."""
+    flatbuffer = require("ai_edge_litert.tools.flatbuffer_utils")
+    model = flatbuffer.read_model(str(path))
+    (graph,) = model.subgraphs
+    return graph, lambda step: flatbuffer.opcode_to_name(model, step.opcodeIndex)
 
 
 def _name(graph: Any, tensor: int) -> str:

@@ -219,7 +219,7 @@ def _reads_deferred(layer: nn.Module) -> bool:
     """Whether a layer takes features that are not normalized yet, so that nobody else sees them."""
     if not isinstance(layer, NativeTrainedConvNormAct) or not isinstance(layer.conv, NativeTrainedConv):
         return False
-    return not any(_is_watched(part) for part in (layer, layer.conv, layer.norm) if part is not None)
+    return not any(_is_watched(part) for part in (layer, layer.conv, layer.norm))
 
 
 def _is_watched(module: nn.Module) -> bool:

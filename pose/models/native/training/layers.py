@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import sys
 import warnings
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def _keep_freed_memory() -> None:
     larger than 32 MiB apart, and nothing is done, as with other C libraries.
     """
     most, huge_page, advice = 1 << 30, 2 << 20, 14  # MADV_HUGEPAGE
-    if sys.platform != "linux" or not glibc.set_option(glibc.MMAP_THRESHOLD, most):
+    if not glibc.set_option(glibc.MMAP_THRESHOLD, most):
         return
     glibc.set_option(glibc.TRIM_THRESHOLD, (1 << 31) - 1)
     library = ctypes.CDLL(None)
