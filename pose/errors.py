@@ -58,6 +58,7 @@ EXTRAS = {
     "ai_edge_litert": "litert",
     "ai_edge_quantizer": "litert",
     "executorch": "executorch",
+    "torchao": "executorch",
     "coremltools": "coreml",
 }
 """Which extra of setup.py installs a module that the core of the package does without."""

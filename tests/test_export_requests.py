@@ -14,7 +14,9 @@ from small_project import run_tool, write_project  # noqa: F401
 from test_export import HEAD, MODEL, network_of, settings_of
 
 from pose.errors import DataError, OutputError
+from pose.errors import MissingExtra
 from pose.export import installed
+from pose.export.installed import check_installed
 from pose.export.errors import ExportError
 from pose.export.formats import export_file, saving
 from pose.export.int8 import ap_test, quantize
@@ -80,6 +82,22 @@ def test_what_is_not_installed_is_told_before_the_test_set_is_looked_for(tmp_pat
     status, _, error = run_tool("export.py", project / "tiny.py", project / "tiny.pth", *options)
     assert status == 2 and "--format litert needs ai_edge_litert, which is not installed" in error
     assert "pip install '.[litert]'" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "quantizer", "extra"),
+    [
+        ("litert", "--bank", "ai_edge_quantizer", "litert"),
+        ("litert", "--int8", "ai_edge_quantizer", "litert"),
+        ("executorch", "--bank", "torchao", "executorch"),
+        ("openvino", "--int8", "nncf", "nncf"),
+    ],
+)
+def test_what_rounds_is_asked_for_with_the_rest(monkeypatch, name, option, quantizer, extra):
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None if module == quantizer else module)
+    check_installed(name)
+    with pytest.raises(MissingExtra, match=rf"{option} of --format {name} needs {quantizer}.*\.\[{extra}\]"):
+        check_installed(name, [option])
 
 
 def answering(change):

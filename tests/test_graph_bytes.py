@@ -10,13 +10,15 @@ from test_export import HEAD, INPUT_SIZE, MODEL, NETWORKS, network_of, settings_
 
 from pose.export import batch_scan
 from pose.export.formats import export_file
-from pose.export.forms import in_forms
+from pose.export.forms import BANKS as FORM_BANKS
+from pose.export.forms import FORMS, in_forms
 from pose.export.onnx_file import export_onnx
 from pose.export.registry import FORMATS
 from pose.export.writers.executorch import drop_unused
 from pose.models.deploy.folding import deploy
+from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
-from pose.models.dynamic.graph_bytes import BANKS, IntegerBank, LinearBank
+from pose.models.dynamic.graph_bytes import BANKS, IntegerBank, LinearBank, quantized_matrices
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.options import OptionError
 from pose.runtimes.files import open_file
@@ -47,6 +49,31 @@ def test_a_bank_in_rows_mixes_the_same_kernels(channels, count):
     shares = torch.rand(1, count)
     with torch.no_grad():
         torch.testing.assert_close(LinearBank(layer)(shares), layer.kernels(shares)[0][0])
+
+
+def test_each_layer_says_which_of_its_matrices_become_bytes():
+    """Whatever the numbers of kernels beside it: a bank of 8 kernels and attention's second matrix of 2 are as narrow."""
+    layers = {
+        "two": DynamicConv2d(8, 8, 3, num_kernels=2),
+        "eight": DynamicConv2d(8, 8, 1, num_kernels=8),
+        "sigmoid": DynamicConv2d(8, 8, 1, attention="sigmoid"),
+        "grouped": DynamicConv2d(8, 8, 3, groups=2),
+        "depthwise": DynamicConv2d(8, 8, 3, groups=8),
+        "decomposed": DCDConv2d(8, 8, 3),
+        "static": torch.nn.Conv2d(8, 8, 1),
+        "other": torch.nn.Linear(8, 8),
+    }
+    network = deploy(torch.nn.ModuleDict(layers).eval(), fused=False, channels_last=False)
+    branch = "decomposed.layer.branch.branch"
+    assert set(quantized_matrices(in_forms(network, FORM_BANKS["litert"]))) == {
+        *("two.bank.weight", "two.layer.w1"),
+        *("eight.bank.weight", "eight.whole", "eight.layer.w1"),
+        *("sigmoid.bank.weight", "sigmoid.whole"),
+        *("grouped.layer.w1", "depthwise.layer.w1"),
+        *(f"{branch}.{name}.weight" for name in ("reduce", "gate", "to_lambda", "to_phi")),
+    }
+    for forms in (FORMS["litert"], FORM_BANKS["openvino"], FORM_BANKS["onnxruntime"]):
+        assert not quantized_matrices(in_forms(network, forms))  # in float32, and where they are bytes already
 
 
 def written(tmp_path, name, model=MODEL, **options):

@@ -127,7 +127,8 @@ def main() -> None:
     from pose.export.installed import check_installed
     from pose.export.int8 import training_crops
 
-    check_installed(arguments.format)
+    rounded = {"--int8": int8, "--bank": arguments.bank != BANKS[0]}
+    check_installed(arguments.format, [option for option, asked in rounded.items() if asked])
 
     model = settings.build_model()
     dynamic = is_dynamic(model)

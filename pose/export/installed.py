@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pose.errors import EXTRAS, MissingExtra, missing
 from pose.export.registry import FORMATS, Format
@@ -26,6 +26,14 @@ MODULES = {
 }
 """What must be installed to write and run a format; the last is the runtime. Native layers are this project's own."""
 
+QUANTIZERS = {
+    ("litert", "--int8"): "ai_edge_quantizer",
+    ("litert", "--bank"): "ai_edge_quantizer",
+    ("openvino", "--int8"): "nncf",
+    ("executorch", "--bank"): "torchao",
+}
+"""What else must be installed for an option of a format that rounds; the others need no more."""
+
 
 def format_of(name: str) -> Format:
     """A format of :data:`MODULES`."""
@@ -37,18 +45,23 @@ def _lacking(name: str) -> list[str]:
     return [module for module in MODULES.get(name, ()) if importlib.util.find_spec(module) is None]
 
 
-def check_installed(name: str) -> None:
+def check_installed(name: str, options: Collection[str] = ()) -> None:
     """Tells what a format lacks before anything else is read or computed for it.
 
     Args:
         name: A format; those that :data:`MODULES` does not have pass.
+        options: What is asked of it, among them ``--int8`` and ``--bank``.
 
     Raises:
-        MissingExtra: What writes or runs it is not installed.
+        MissingExtra: What writes, rounds or runs it is not installed.
     """
     for module in _lacking(name):
         if module in EXTRAS:
             raise MissingExtra(missing(module, f"--format {name}"))
+    for option in options:
+        module = QUANTIZERS.get((name, option))
+        if module is not None and importlib.util.find_spec(module) is None:
+            raise MissingExtra(missing(module, f"{option} of --format {name}"))
 
 
 def installed(names: Sequence[str]) -> list[str]:

@@ -9,17 +9,20 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from pose.errors import require
-from pose.models.dynamic.dynamic_graph import most_kernels
+from pose.models.dynamic.graph_bytes import quantized_matrices
 
 
 def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
-    """Writes ``path`` with banks and the attention's first matrices in 8 bits, as of LiteRT; all else is float32."""
+    """Writes ``path`` with the matrices that the layers name for it in 8 bits, as of LiteRT; all else is float32."""
+    wanted = quantized_matrices(network)
+    if not wanted:
+        return write(network, x, path)
     settings = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
-    quantize = require("torchao.quantization.pt2e.quantize_pt2e", "--bank int8 of executorch", extra="executorch")
-    quantizer, few = settings.XNNPACKQuantizer(), most_kernels(network)
+    quantize = require("torchao.quantization.pt2e.quantize_pt2e", "--bank int8 of executorch")
+    quantizer = settings.XNNPACKQuantizer()
     bytes_by_channel = settings.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
     quantizer.set_operator_type(torch.ops.aten.linear.default, bytes_by_channel)
-    quantizer.set_filter_function(lambda node: min(node.args[1].meta["val"].shape) > few)
+    quantizer.set_filter_function(lambda node: node.args[1].target in wanted)
     prepared = quantize.prepare_pt2e(torch.export.export(network, (x,)).module(), quantizer)
     prepared(x)
     made = quantize.convert_pt2e(prepared)

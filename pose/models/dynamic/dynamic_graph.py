@@ -38,6 +38,9 @@ class OneImageDynamic(nn.Module):
         self.bank = None if bank is None else bank(layer)
         first = LINEARS.get(forms.bank or "")
         self.first = None if first is None or layer.w1 is None else first(layer.w1, layer.b1)
+        # not the second matrix, as narrow as the shares: it costs AP and no time (docs/benchmarks/runtimes.md)
+        parts = {"bank.weight": layer.groups == 1, "whole": hasattr(self, "whole"), "layer.w1": layer.w1 is not None}
+        self.quantized = [name for name, there in parts.items() if there and forms.bank == "linear"]
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
@@ -125,8 +128,3 @@ class OneImageDynamic(nn.Module):
     def _convolve(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         layer = self.layer
         return F.conv2d(x, kernel, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
-def most_kernels(network: nn.Module) -> int:
-    """The most kernels that a layer of a graph mixes; 0 where none does."""
-    return max((len(part.layer.bank) for part in network.modules() if isinstance(part, OneImageDynamic)), default=0)

@@ -10,6 +10,7 @@ shares for each, with zeros where another row's bank is.
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -237,6 +238,25 @@ class Widened(torch.autograd.Function):
     def symbolic(g: Any, whole: Any, scales: Any) -> Any:
         output = g.op("DequantizeLinear", whole, scales, axis_i=0)
         return output.setType(scales.type().with_sizes(whole.type().sizes()))
+
+
+def quantized_matrices(network: nn.Module) -> dict[str, Tensor]:
+    """The matrices of a network in its forms for graphs that the runtime's own quantizer is to make bytes of.
+
+    They are what its modules name in ``quantized``: banks of dynamic layers and what their attention begins with, and
+    the matrices of decomposed layers' branches.
+
+    Args:
+        network: What :func:`pose.export.forms.in_forms` returns.
+
+    Returns:
+        Float32 matrices by their names in the network, those that the graph of an input does not use among them.
+    """
+    return {
+        f"{prefix}.{name}".lstrip("."): operator.attrgetter(name)(module)
+        for prefix, module in network.named_modules()
+        for name in getattr(module, "quantized", ())
+    }
 
 
 BANKS = {"linear": LinearBank, "gathered": GatheredBank, "integers": IntegerBank}
