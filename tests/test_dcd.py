@@ -323,14 +323,19 @@ def test_a_bad_value_is_a_value_error_that_names_the_argument(name, arguments):
         DCDConv2d(**{"in_channels": 8, "out_channels": 8, "kernel_size": 3, **arguments})
 
 
-@pytest.mark.parametrize("size", [(6, 5), (7, 4), (2, 9)])
-def test_a_branch_in_a_graph_averages_as_its_layer_does(size):
-    branch = DCDConv2d(6, 6, 3, padding=1, pool_size=2).branch
+@pytest.mark.parametrize("averages", ["dropped", "kept"])
+@pytest.mark.parametrize(
+    ("pool_size", "size", "pooled"),
+    [(2, (6, 5), True), (2, (7, 4), True), (2, (1, 9), False), (3, (7, 9), True), (3, (6, 5), False)],
+)
+def test_a_branch_in_a_graph_averages_as_its_layer_does(pool_size, size, pooled, averages):
+    branch, forms = DCDConv2d(6, 6, 3, padding=1, pool_size=pool_size).branch, GraphForms(averages=averages)
     x = torch.randn(1, 6, *size)
     with torch.no_grad():
-        expected, found = branch(x), BranchForm(branch, GraphForms())(x)
+        expected, found = branch(x), BranchForm(branch, forms)(x)
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(other, one)
-    program = torch.export.export(BranchForm(branch, GraphForms()), (x,))
+    program = torch.export.export(BranchForm(branch, forms), (x,))
     made = {str(node.target) for node in program.graph.nodes}
     assert not any(name in target for target in made for name in ("eye", "adaptive", "arange"))
+    assert any("avg_pool2d" in target for target in made) == (pooled and averages == "kept")

@@ -108,7 +108,8 @@ def test_what_cannot_end_in_keypoints_names_what_can(tmp_path):
     GraphForms(), GraphForms(depthwise="chain"), GraphForms(linear="convolution"), GraphForms(computed_bias=False),
     GraphForms(batch="any"), GraphForms(mixing="sum"),
     GraphForms(depthwise="chain", pointwise="product", averages="kept", parts="slices"),
-    GraphForms(pointwise="product", channels_last=True, constant_pixels=8),
+    GraphForms(pointwise="product", channels_last=True, constant_pixels=8), GraphForms(decomposed="constant"),
+    GraphForms(depthwise="chain", averages="kept", decomposed="constant"),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["condconv", "joint", "lambda_only", "narrow"])
 def test_every_form_of_a_network_computes_the_same(name, forms):
@@ -119,7 +120,9 @@ def test_every_form_of_a_network_computes_the_same(name, forms):
         torch.testing.assert_close(network(x), model(x), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("forms", [GraphForms(), GraphForms(linear="convolution"), GraphForms(computed_bias=False)])
+@pytest.mark.parametrize("forms", [
+    GraphForms(), GraphForms(linear="convolution"), GraphForms(computed_bias=False), GraphForms(decomposed="constant"),
+])  # fmt: skip
 @pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("size", [2, 60], ids=["factors", "one kernel"])
 def test_a_decomposed_layer_answers_the_same_by_factors_and_by_one_kernel(size, blocks, forms):
@@ -130,6 +133,36 @@ def test_a_decomposed_layer_answers_the_same_by_factors_and_by_one_kernel(size, 
         assert layer.assembling_is_less(size, size) == (size == 60)
         found = in_forms(torch.nn.Sequential(layer), forms)(x)
         torch.testing.assert_close(found, layer(x), rtol=0, atol=1e-5)
+
+
+DECOMPOSED = [
+    dict(), dict(num_blocks=2, stride=2), dict(use_lambda=False), dict(use_phi=False), dict(kernel_size=1),
+    dict(padding=0), dict(padding_mode="reflect"), dict(groups=16), dict(groups=16, stride=2, use_lambda=False),
+    dict(groups=16, use_phi=False, bias=False),
+]  # fmt: skip
+"""Decomposed layers; but for joint fusion every kind of residual, size and padding."""
+
+
+@pytest.mark.parametrize("options", DECOMPOSED, ids=str)
+def test_a_decomposed_layer_has_no_computed_kernel_in_executorch(options):
+    torch.manual_seed(0)
+    arguments = {"kernel_size": 3, "padding": options.get("kernel_size", 3) // 2, **options}
+    norm, x = torch.nn.BatchNorm2d(16), torch.randn(1, 16, 10, 9)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.running_mean.normal_()
+        layer = DCDConv2d(16, 16, **arguments).eval()
+        for value in layer.parameters():
+            value.add_(0.1 * torch.randn_like(value))
+        expected = norm.eval()(layer(x))
+        folded = torch.nn.Sequential(layer.fold(norm))
+        for form, computed in (("fewest", True), ("constant", False)):
+            network = in_forms(folded, FORMS["executorch"]._replace(decomposed=form)).eval()
+            torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-4)
+            graph = torch.export.export(network, (x,)).graph
+            kernels = [node.args[1].op for node in graph.nodes if node.target == torch.ops.aten.conv2d.default]
+            assert any(op != "placeholder" for op in kernels) == computed, form
+    assert FORMS["executorch"].decomposed == "constant"
 
 
 @pytest.mark.parametrize("field", GraphForms._fields)

@@ -22,12 +22,14 @@ COPIED_PIXELS = 768
 FORMS = {
     "onnxruntime": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
     "onnxruntime-here": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
-    "openvino": COMPUTED._replace(linear="convolution", mixing="sum"),
+    "openvino": COMPUTED._replace(linear="convolution", mixing="sum", decomposed="constant"),
     "onnx-single": COMPUTED,
     "ncnn": COMPUTED,
     "mnn": COMPUTED,
-    "litert": GraphForms(pointwise="product", channels_last=True),
-    "executorch": GraphForms(depthwise="chain", pointwise="product", averages="kept", parts="slices"),
+    "litert": GraphForms(pointwise="product", channels_last=True, averages="kept", decomposed="constant"),
+    "executorch": GraphForms(
+        depthwise="chain", pointwise="product", averages="kept", parts="slices", decomposed="constant"
+    ),
     "coreml": GraphForms(computed_bias=False),
     "torch": GraphForms(batch="any"),
 }

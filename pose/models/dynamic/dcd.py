@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.base import DynamicCost, DynamicLayer
 from pose.models.dynamic.dcd_branch import LATENT_RULES, LEAST_CHANNELS, DynamicBranch, default_latent_channels
+from pose.models.dynamic.dcd_graph import ConstantKernels
 from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual, JointResidual, latent_elements
 
 if TYPE_CHECKING:
-    from pose.models.dynamic.folded_dcd import AssembledForm
     from pose.models.dynamic.graph_forms import GraphForms
     from pose.models.native.training.dynamic_forms import NativeTrainedDCDConv2d
     from pose.models.native.training.operations import PoolCache
@@ -227,10 +227,13 @@ class DCDConv2d(DynamicLayer):
             return FoldedDCDConv2d(self, norm)
         return scaled(self, norm)
 
-    def graph_form(self, forms: GraphForms) -> AssembledForm:
+    def graph_form(self, forms: GraphForms) -> nn.Module:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a folded layer that is one of these."""
         from pose.models.dynamic.folded_dcd import AssembledForm
 
+        known = self.residual is None or (self.depthwise and forms.depthwise == "chain")
+        if forms.decomposed == "constant" and known:
+            return ConstantKernels(self)
         return AssembledForm(self, forms)
 
     def cost(self, height: int, width: int) -> DynamicCost:

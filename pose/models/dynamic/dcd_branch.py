@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,6 +128,9 @@ class BranchForm(nn.Module):
         if self.branch.pool_size == 1:
             return average(x, self.forms)
         height, width = int(x.shape[2]), int(x.shape[3])
+        windows = _window(height, self.branch.pool_size), _window(width, self.branch.pool_size)
+        if self.forms.averages == "kept" and None not in windows:
+            return F.avg_pool2d(x, *zip(*windows, strict=True)).flatten(1)
         parts = np.kron(_parts(height, self.branch.pool_size), _parts(width, self.branch.pool_size))
         return (x.flatten(2) @ torch.tensor(parts, device=x.device)).flatten(1)
 
@@ -141,6 +145,14 @@ def _parts(size: int, count: int) -> np.ndarray:
         first, end = index * size // count, -(-(index + 1) * size // count)
         matrix[first:end, index] = 1 / (end - first)
     return matrix
+
+
+def _window(size: int, count: int) -> tuple[int, int] | None:
+    """Size and stride of windows that are a side's ``count`` averages; None where no such two numbers are."""
+    starts = [index * size // count for index in range(count)]
+    sizes = {-(-(index + 1) * size // count) - start for index, start in enumerate(starts)}
+    strides = {after - before for before, after in pairwise(starts)}
+    return (sizes.pop(), strides.pop()) if len(sizes) == len(strides) == 1 and 0 not in strides else None
 
 
 def default_latent_channels(in_channels: int, out_channels: int, pool_size: int, rule: str, elements: int = 1) -> int:
@@ -166,4 +178,4 @@ def default_latent_channels(in_channels: int, out_channels: int, pool_size: int,
 
 def _hard_sigmoid(x: Tensor) -> Tensor:
     """A hard sigmoid from 0 to 2, which is 1 at 0."""
-    return F.relu6(x + 3) / 3
+    return F.relu6(x + 3.0) / 3.0

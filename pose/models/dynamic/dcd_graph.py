@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pose.models.dynamic.dcd_residual import DepthwiseResidual
 from pose.models.dynamic.graph_forms import GraphForms
 
 if TYPE_CHECKING:
+    from pose.models.dynamic.dcd import DCDConv2d
     from pose.models.dynamic.folded_dcd import FoldedDCDConv2d
 
 
@@ -51,12 +53,7 @@ class OneImageDCD(nn.Module):
         y = F.conv2d(layer.pad(x), layer.weight, bias, *geometry)
         if scale is not None:
             y = y * scale.reshape(1, -1, 1, 1) + layer.bias[None, :, None, None]
-        q = layer.q.flatten(0, 1)[:, :, None, None]
-        margin = tuple(step * (size // 2) for size, step in zip(layer.kernel_size, layer.dilation, strict=True))
-        if layer.outer_padding is None and layer.padding == margin:
-            inside = F.conv2d(x, q, layer.latent_bias.flatten(), layer.stride, groups=blocks)
-        else:
-            inside = F.conv2d(layer.centers(x), q, layer.latent_bias.flatten(), groups=blocks)
+        inside = _enter(x, layer, layer.q.flatten(0, 1)[:, :, None, None], layer.latent_bias.flatten())
         parts = inside.split(layer.phi_shape[1], 1) if blocks > 1 else [inside]
         added = [F.conv2d(part, matrix[:, :, None, None]) for matrix, part in zip(mixed, parts, strict=True)]
         return y + (torch.cat(added, 1) if blocks > 1 else added[0])
@@ -78,3 +75,92 @@ class OneImageDCD(nn.Module):
         geometry = (layer.stride, layer.padding, layer.dilation)
         y = F.conv2d(layer.pad(x), weight, shift + layer.bias if computed else layer.bias, *geometry)
         return y if computed else y + shift.reshape(1, -1, 1, 1)
+
+
+class ConstantFactors(nn.Module):
+    """A :class:`~pose.models.dynamic.folded_dcd.FoldedDCDConv2d` of one image without a computed kernel.
+
+    W_0, P and Q are kernels of convolutions, each a constant of four dimensions, and Phi alone is computed, a matrix
+    that multiplies the pixels of the latent space.
+
+    Args:
+        layer: The layer, its branch in its form for graphs.
+    """
+
+    enter: Tensor
+    enter_bias: Tensor
+    leave: Tensor
+
+    def __init__(self, layer: FoldedDCDConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+        for name, kernels in (("enter", layer.q), ("leave", layer.p)):
+            self.register_buffer(name, kernels.flatten(0, 1)[:, :, None, None].contiguous())
+        self.register_buffer("enter_bias", layer.latent_bias.flatten())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C_in, H, W) to (1, C_out, H', W')."""
+        layer = self.layer
+        scale, phi = layer.branch.vectors(x)
+        assert phi is not None
+        blocks = layer.phi_shape[0]
+        y = F.conv2d(layer.pad(x), layer.weight, None, layer.stride, layer.padding, layer.dilation)
+        if scale is not None:
+            y = y * scale.reshape(1, -1, 1, 1)
+        latent = _enter(x, layer, self.enter, self.enter_bias)
+        pixels = latent.reshape(blocks, layer.phi_shape[1], -1)
+        mixed = torch.bmm(phi.reshape(layer.phi_shape) + layer.identity, pixels).reshape(latent.shape)
+        return y + F.conv2d(mixed, self.leave, layer.bias, groups=blocks)
+
+
+class ConstantKernels(nn.Module):
+    """A decomposed layer with a depthwise residual, or without one, of one image and without a computed kernel.
+
+    Convolutions by W_0 and by each row of R^T, whose outputs are scaled: by Lambda, and by what P Phi' has for the row.
+
+    Args:
+        layer: The layer, its branch in its form for graphs.
+    """
+
+    identity: Tensor
+    shift: Tensor | None
+
+    def __init__(self, layer: DCDConv2d) -> None:
+        super().__init__()
+        self.layer = layer
+        rows = layer.residual.r.detach() if isinstance(layer.residual, DepthwiseResidual) else ()
+        self.register_buffer("identity", torch.eye(len(rows), device=layer.weight.device))
+        for index, row in enumerate(rows):
+            kernels = row.reshape(1, 1, *layer.kernel_size).repeat(layer.out_channels, 1, 1, 1)
+            self.register_buffer(f"kernels{index}", kernels)
+        shift = None if layer.bias is None else layer.bias.detach().reshape(1, -1, 1, 1).clone()
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C_in, H, W) to (1, C_out, H', W')."""
+        layer, count = self.layer, len(self.identity)
+        scale, phi = (None, None) if layer.branch is None else layer.branch.vectors(x)
+        x = layer.pad(x)
+        y = self._convolve(x, layer.weight, layer.bias if scale is None else None)
+        if scale is not None:
+            y = y * scale.reshape(1, -1, 1, 1)
+            y = y if self.shift is None else y + self.shift
+        if phi is not None:
+            assert isinstance(layer.residual, DepthwiseResidual)
+            mixed = F.linear((phi.reshape(count, count) + self.identity).t(), layer.residual.p)  # (L_k, C_out)
+            mixed = mixed.reshape(-1, layer.out_channels, 1, 1)
+            for index in range(count):
+                y = y + self._convolve(x, self.get_buffer(f"kernels{index}"), None) * mixed[index : index + 1]
+        return y
+
+    def _convolve(self, x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+        layer = self.layer
+        return F.conv2d(x, kernels, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _enter(x: Tensor, layer: FoldedDCDConv2d, q: Tensor, bias: Tensor) -> Tensor:
+    """Q^T x + t_i at the centers of a layer's windows, (1, B L, H', W'); q is (B L, C_in / B, 1, 1)."""
+    margin = tuple(step * (size // 2) for size, step in zip(layer.kernel_size, layer.dilation, strict=True))
+    if layer.outer_padding is None and layer.padding == margin:
+        return F.conv2d(x, q, bias, layer.stride, groups=layer.phi_shape[0])
+    return F.conv2d(layer.centers(x), q, bias, groups=layer.phi_shape[0])

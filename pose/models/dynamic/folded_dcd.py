@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pose.models.dynamic.dcd_branch import DynamicBranch
-from pose.models.dynamic.dcd_graph import OneImageDCD
+from pose.models.dynamic.dcd_graph import ConstantFactors, OneImageDCD
 from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.models.dynamic.per_image_conv import PerImageConv2d
@@ -178,7 +178,9 @@ class FoldedDCDConv2d(PerImageConv2d):
 
     def graph_form(self, forms: GraphForms) -> nn.Module:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: factors, or an assembled kernel."""
-        return FactorsForm(self) if forms.batch == "any" else OneImageDCD(self, forms)
+        if forms.batch == "any":
+            return FactorsForm(self)
+        return ConstantFactors(self) if forms.decomposed == "constant" else OneImageDCD(self, forms)
 
     def native_form(self, activation: int, bank_dtype: torch.dtype = torch.float32) -> NativeDCDConv2d | None:
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`, for one block and 'same' padding."""
