@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pose.models.dynamic.base import DynamicCost, DynamicLayer
 from pose.models.dynamic.dcd_branch import LATENT_RULES, LEAST_CHANNELS, DynamicBranch, default_latent_channels
-from pose.models.dynamic.dcd_graph import ConstantKernels
+from pose.models.dynamic.dcd_graph import ConstantKernels, JointFactors
 from pose.models.dynamic.dcd_residual import ChannelResidual, DepthwiseResidual, JointResidual, latent_elements
 
 if TYPE_CHECKING:
@@ -231,6 +231,8 @@ class DCDConv2d(DynamicLayer):
         """See :class:`~pose.models.dynamic.per_image_conv.PerImageConv2d`: a folded layer that is one of these."""
         from pose.models.dynamic.folded_dcd import AssembledForm
 
+        if isinstance(self.residual, JointResidual) and forms.batch == "one":
+            return JointFactors(self)
         known = self.residual is None or (self.depthwise and forms.depthwise == "chain")
         if forms.decomposed == "constant" and known:
             return ConstantKernels(self)

@@ -5,14 +5,15 @@ ncnn has no tensors of five dimensions, and runtimes with delegates compute thos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pose.models.dynamic.dcd_residual import DepthwiseResidual
+from pose.models.dynamic.dcd_residual import DepthwiseResidual, JointResidual
 from pose.models.dynamic.graph_forms import GraphForms
+from pose.models.norm import scale_and_shift
 
 if TYPE_CHECKING:
     from pose.models.dynamic.dcd import DCDConv2d
@@ -156,6 +157,74 @@ class ConstantKernels(nn.Module):
     def _convolve(self, x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
         layer = self.layer
         return F.conv2d(x, kernels, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+class JointFactors(nn.Module):
+    """A decomposed layer with a joint residual, of one image, by its factors: Phi R^T alone is a computed kernel.
+
+    It lies between the latent channels, so its blocks are convolutions of their own, of few channels, and no tensor has
+    more than four dimensions. The padding is latent, too, since the normalization after Q^T shifts it.
+
+    Args:
+        layer: The layer, its branch in its form for graphs.
+    """
+
+    enter: Tensor
+    enter_bias: Tensor
+    leave: Tensor
+    center: Tensor
+    shift: Tensor | None
+
+    def __init__(self, layer: DCDConv2d) -> None:
+        super().__init__()
+        residual = layer.residual
+        assert isinstance(residual, JointResidual)
+        self.layer, self.residual = layer, residual
+        blocks, latent = residual.phi_shape[:2]
+        place: dict[str, Any] = {"dtype": residual.p.dtype, "device": residual.p.device}
+        scale_in, shift_in = scale_and_shift(residual.norm_in, blocks * latent, **place)
+        scale_out, shift_out = scale_and_shift(residual.norm_out, blocks * latent, **place)
+        center = torch.zeros(latent, latent, *layer.kernel_size, **place)
+        center[:, :, layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = torch.eye(latent, **place)
+        shift = None if layer.bias is None else layer.bias.detach().reshape(1, -1, 1, 1).clone()
+        constants: dict[str, Tensor | None] = {
+            "enter": (residual.q * scale_in[:, None])[:, :, None, None].detach(),
+            "enter_bias": shift_in.detach().clone(),
+            "leave": residual.p[:, :, None, None].detach().clone(),
+            "center": center,
+            "shift": shift,
+        }
+        for block in range(blocks):  # a part of them is no constant to exporters
+            rows = slice(block * latent, (block + 1) * latent)
+            constants[f"scale{block}"] = scale_out[rows].detach().reshape(-1, 1, 1, 1).clone()
+            constants[f"shift{block}"] = shift_out[rows].detach().clone()
+        for name, values in constants.items():
+            self.register_buffer(name, values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C_in, H, W) to (1, C_out, H', W')."""
+        layer = self.layer
+        blocks, _, _, elements = self.residual.phi_shape
+        assert layer.branch is not None
+        scale, phi = layer.branch.vectors(x)
+        assert phi is not None
+        x = layer.padded(x)
+        y = F.conv2d(x, layer.weight, None, layer.stride, (0, 0), layer.dilation)
+        y = y if scale is None else y * scale.reshape(1, -1, 1, 1)
+        inside = F.conv2d(x, self.enter, self.enter_bias, groups=blocks)
+        mixed = []
+        for block, (pixels, values) in enumerate(zip(self._blocks(inside), self._blocks(phi), strict=True)):
+            spread = torch.mm(values.reshape(-1, elements), self.residual.r).reshape(self.center.shape)
+            kernel = spread * self.get_buffer(f"scale{block}") + self.center
+            shift = self.get_buffer(f"shift{block}")
+            mixed.append(F.conv2d(pixels, kernel, shift, layer.stride, (0, 0), layer.dilation))
+        y = y + F.conv2d(torch.cat(mixed, 1) if blocks > 1 else mixed[0], self.leave, groups=blocks)
+        return y if self.shift is None else y + self.shift
+
+    def _blocks(self, values: Tensor) -> tuple[Tensor, ...]:
+        """The parts of (1, B ...) that each block has."""
+        blocks = self.residual.phi_shape[0]
+        return values.split(values.shape[1] // blocks, 1) if blocks > 1 else (values,)
 
 
 def _enter(x: Tensor, layer: FoldedDCDConv2d, q: Tensor, bias: Tensor) -> Tensor:
