@@ -11,7 +11,8 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/pip" install --quiet --disable-pip-version-check ai-edge-quantizer==0.10.0 ai-edge-litert==2.3.0 numpy==2.4.6
+"$folder/env/bin/pip" install --quiet --disable-pip-version-check \
+    ai-edge-quantizer==0.10.0 ai-edge-litert==2.3.0 numpy==2.4.6
 cat >"$folder/show.py" <<'PY'
 import contextlib
 import io
@@ -79,8 +80,8 @@ def kernel_after(pattern, operation):
 write_head()
 print(f"ai-edge-quantizer {version('ai-edge-quantizer')}")
 seen, quiet = {}, True
-for pattern, operation in (("heatmaps", "CONV_2D_TRANSPOSE"), ("^heatmaps;$", "CONV_2D_TRANSPOSE"),
-                           ("heatmaps$", "CONV_2D_TRANSPOSE"), ("^heatmaps$", "CONV_2D_TRANSPOSE"), (".*", "TRANSPOSE_CONV")):
+patterns = ("heatmaps", "^heatmaps;$", "heatmaps$", "^heatmaps$")
+for pattern, operation in (*((each, "CONV_2D_TRANSPOSE") for each in patterns), (".*", "TRANSPOSE_CONV")):
     seen[pattern, operation], said = kernel_after(pattern, operation)
     quiet &= "match" not in said.lower() and pattern not in said and operation not in said
     print(f"left out: {pattern!r}, {operation}: the kernel is in {seen[pattern, operation]}")

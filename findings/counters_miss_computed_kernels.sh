@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# thop 0.1.1.post2209072238, torchinfo 1.8.0, ptflops 0.7.5 (torch 2.14.1): a network whose kernels are computed counts as almost free.
+# thop 0.1.1.post2209072238, torchinfo 1.8.0, ptflops 0.7.5 (torch 2.14.1): computed kernels count as almost free.
 # They count modules, and a convolution whose kernel depends on the picture is a call of F.conv2d inside one: its
 # multiply-adds are left out without a word, and tables of 'a better network at fewer operations' are made that way.
 # fvcore 0.1.5.post20221221, torch's own FlopCounterMode and ptflops with backend='aten' count calls, and have them.
@@ -68,6 +68,6 @@ for name in static:
 convolution = 32 * 32 * 9 * 24 * 32
 assert set(static.values()) == {convolution}, "a constant convolution is counted otherwise"
 assert all(mixed[name] < 1000 for name in ("thop", "torchinfo", "ptflops")), "computed convolutions are counted now"
-assert all(mixed[name] >= convolution for name in ("ptflops, aten", "fvcore", "torch")), "they are missed elsewhere, too"
+assert all(mixed[name] >= convolution for name in ("ptflops, aten", "fvcore", "torch")), "others miss them, too"
 PY
 PYTHONPATH="$folder/libs${PYTHONPATH:+:$PYTHONPATH}" PYTHONWARNINGS=ignore python3 "$folder/show.py"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fiftyone 1.22.1: the object keypoint similarity that its evaluation of keypoints goes by is not COCO's, though named so.
+# fiftyone 1.22.1: the object keypoint similarity by which it evaluates keypoints is not COCO's, which it refers to.
 # compute_ious, which evaluate_detections calls for keypoints, forgives every joint by the person's whole size (COCO by
 # .05 to .21 of it) unless keypoint_sigmas are given; with COCO's sigmas it forgives by half of what COCO does, which
 # doubles them; and it measures in parts of the image's width and height, so that in one of 640 x 480 a pixel down costs
@@ -39,7 +39,7 @@ far = coco((50, 0)), fiftyones((50, 0), wide)
 print(f"fiftyone {fiftyone.__version__}")
 print(f"all joints 50 pixels off: COCO {far[0]:.2f}, FiftyOne {far[1]:.2f}")
 near = coco((10, 0)), fiftyones((10, 0), wide, SIGMAS.tolist()), fiftyones((0, 10), wide, SIGMAS.tolist())
-print(f"all joints 10 pixels off, COCO's sigmas: COCO {near[0]:.2f}, FiftyOne {near[1]:.2f} to the side, {near[2]:.2f} down")
+print(f"10 pixels off, COCO's sigmas: COCO {near[0]:.2f}, FiftyOne {near[1]:.2f} to the side, {near[2]:.2f} down")
 doubled = fiftyones((10, 0), square, (2 * SIGMAS).tolist())
 print(f"the same, twice COCO's sigmas, a square image: FiftyOne {doubled:.2f}")
 assert far[0] < 0.1 and far[1] > 0.9, "the default is near COCO's now"

@@ -31,12 +31,13 @@ SIZE = (256, 192)
 
 def network_that_tells_its_input(path):
     """A network whose three 'joints' have the means of its input's channels as scores, for whatever is given to it."""
-    constants = {"places": np.int64([1, 3, 1]), "x": np.ones((1, 3, 384), np.float32), "y": np.ones((1, 3, 512), np.float32)}
+    bins = {axis: np.ones((1, 3, count), np.float32) for axis, count in (("x", 384), ("y", 512))}
+    constants = {"places": np.int64([1, 3, 1]), **bins}
     nodes = [helper.make_node("ReduceMean", ["image"], ["means"], axes=[2, 3], keepdims=0),
              helper.make_node("Reshape", ["means", "places"], ["column"]),
-             helper.make_node("Mul", ["column", "x"], ["simcc_x"]), helper.make_node("Mul", ["column", "y"], ["simcc_y"])]
+             *(helper.make_node("Mul", ["column", axis], [f"simcc_{axis}"]) for axis in "xy")]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, *SIZE])
-    outputs = [helper.make_tensor_value_info(f"simcc_{axis}", TensorProto.FLOAT, constants[axis].shape) for axis in "xy"]
+    outputs = [helper.make_tensor_value_info(f"simcc_{axis}", TensorProto.FLOAT, bins[axis].shape) for axis in "xy"]
     initial = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "means", [image], outputs, initial)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -55,7 +56,7 @@ pose = RTMPose(network_that_tells_its_input(folder / "means.onnx"), model_input_
 _, scores = pose(cv2.imread(str(folder / "blue.png")), bboxes=[[50, 60, 100, 130]])
 given = scores[0]
 wanted = (np.array([0, 0, 255]) - trained[0]["mean"]) / trained[0]["std"]
-print(f"rtmlib {version('rtmlib')}; {len(in_rgb)} of {len(trained)} RTMPose configurations of mmpose 1.3.2 are trained in RGB")
+print(f"rtmlib {version('rtmlib')}; {len(in_rgb)} of mmpose's {len(trained)} RTMPose configurations are trained in RGB")
 print(f"a blue picture as the network gets it: {given.round(2)}; as it was trained: {wanted.round(2)}")
 assert len(trained) > 30 and len(in_rgb) == len(trained), "not all were trained in RGB"
 assert given[0] > 2 and given[2] < -1, "channels come in the trained order now"

@@ -3,9 +3,9 @@
 # save_ultralytics writes flip_idx [0, 1, 2 ...] to data.yaml, whatever symmetries the skeleton has. Where flip_idx is
 # missing Ultralytics leaves flips out and says so; with this list half of the training pictures are mirrored and no
 # joint changes its name, so that each eye, wing or paw is learnt as either. It should write the skeleton's own
-# get_flipped_node_inds(), or nothing. Seen here for nose, left_eye and right_eye with the eyes a pair: [0, 1, 2] where the
-# skeleton itself says [0, 2, 1], and Ultralytics' RandomFlip leaves the name of each eye with the other one.
-# convert_annotations.py here finds pairs by their names and writes them; else put flip_idx right by hand before training.
+# get_flipped_node_inds(), or nothing. Seen here for nose, left_eye and right_eye with the eyes a pair: [0, 1, 2] where
+# the skeleton itself says [0, 2, 1], and Ultralytics' RandomFlip leaves the name of each eye with the other one.
+# convert_annotations.py here finds pairs by their names and writes them; else put flip_idx right before training.
 # Needs torch and torchvision: those of python3 where it has them, else they are installed.
 set -eu
 folder=$(mktemp -d)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torch 2.14.1 (onnxscript 0.7.2, onnxruntime 1.32.0): asked for a free batch, torch.onnx.export writes a file for one image.
+# torch 2.14.1 (onnxscript 0.7.2, onnxruntime 1.32.0): asked for a free batch, torch.onnx.export writes a batch of one.
 # A layer whose kernel is computed from the picture often has code for one image at a time. Given a sample of one image
 # and a batch declared free, the export with dynamo=True succeeds and shows green ticks. With {0: "batch"} the file
 # says that its batch is free and fails in the runtime at three images, inside the graph; with {0: Dim("batch")} it says
@@ -70,7 +70,8 @@ for images in (1, 2):
     for name, batch in (('"batch"', "batch"), ('Dim("batch")', torch.export.Dim("batch"))):
         seen[images, name] = outcome(images, batch)
         said, runs = seen[images, name]
-        print(f"sample of {images}, {name}: " + (f"refused, {said}" if runs is None else f"batch {said}, runs with {runs}"))
+        what = f"refused, {said}" if runs is None else f"batch {said}, runs with {runs}"
+        print(f"sample of {images}, {name}: {what}")
 assert seen[1, '"batch"'] == ("batch", [1]), "a free batch of one image is refused, or right, now"
 assert seen[1, 'Dim("batch")'] == (1, [1]), "Dim is refused, or right, now"
 assert all(seen[2, name][1] is None for name in ('"batch"', 'Dim("batch")')), "a sample of two is not refused now"

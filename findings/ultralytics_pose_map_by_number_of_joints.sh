@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# ultralytics 8.4.190 (torch 2.14.1): mAP of poses means something else for each number of joints, and unlabelled persons count.
-# Unless a data file has kpt_oks_sigmas (few do), every joint's sigma is 1 / number of joints, COCO's own only for 17 joints
-# in three columns, whatever these joints are. So few joints are forgiven almost everything and many nothing, and neither
-# figure can be held beside COCO's, or beside another skeleton's. And a person with a box whose joints are all unlabelled,
-# which COCO's scoring ignores, counts as missed, and the pose found there as false.
-# Seen here, persons of 100 x 100 pixels, every joint 10 pixels off: Pose mAP50-95 .995 with 4 joints, .796 with 8, .100 with
-# 16, 0 with 32; perfect answers .995, and .559 where 5 of 20 persons have no joint labelled. tools/score_results.py
+# ultralytics 8.4.190 (torch 2.14.1): mAP of poses goes by the number of joints, and persons without labels count.
+# Unless a data file has kpt_oks_sigmas, every joint's sigma is 1 / number of joints; COCO's are taken for any 17 joints
+# in three columns, whatever they are. So few joints are forgiven almost everything and many nothing, and neither
+# figure can be held beside COCO's, or beside another skeleton's. And a person with a box whose joints are all
+# unlabelled, which COCO's scoring ignores, counts as missed, and the pose found there as false.
+# Seen here, persons of 100 x 100 pixels, every joint 10 pixels off: Pose mAP50-95 .995 with 4 joints, .796 with 8, .100
+# with 16, 0 with 32; perfect answers .995, and .559 where 5 of 20 persons have no joint labelled. score_results.py here
 # scores any program's results by COCO's rules. Needs torch and torchvision: python3's, else they are installed.
 set -eu
 folder=$(mktemp -d)
@@ -52,7 +52,7 @@ def pose_map(joints, off, unlabelled=0):
 
 print(f"ultralytics {version('ultralytics')}")
 by_joints = {joints: pose_map(joints, off=10) for joints in (4, 8, 16, 32)}
-print("every joint a tenth of the person off:", ", ".join(f"{joints} joints {ap:.3f}" for joints, ap in by_joints.items()))
+print("every joint a tenth of the person off:", {f"{joints} joints": round(ap, 3) for joints, ap in by_joints.items()})
 all_labelled, some = pose_map(17, off=0), pose_map(17, off=0, unlabelled=5)
 print(f"perfect answers: {all_labelled:.3f}; where 5 of 20 persons have no labelled joint: {some:.3f}")
 assert by_joints[4] > 0.9 and by_joints[32] < 0.1, "the number of joints does not decide now"
