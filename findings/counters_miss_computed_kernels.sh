@@ -11,7 +11,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$folder/libs" --no-deps \
     thop==0.1.1.post2209072238 torchinfo==1.8.0 ptflops==0.7.5 fvcore==0.1.5.post20221221 iopath==0.1.10 \
-    tabulate==0.10.0 termcolor==3.3.0 portalocker==4.4.2 PyYAML==6.0.4 tqdm==4.70.1 yacs==0.1.8 setuptools==84.2.1
+    tabulate==0.10.0 termcolor==3.3.0 portalocker==4.4.2 PyYAML==6.0.4 tqdm==4.70.1 yacs==0.1.8 pillow==13.0.0 \
+    setuptools==84.2.1
 python3 -c "import torch" 2>/dev/null || python3 -m pip install --quiet --disable-pip-version-check \
     --target "$folder/libs" torch==2.14.1 numpy==2.4.6
 cat >"$folder/show.py" <<'PY'
