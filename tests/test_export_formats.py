@@ -186,7 +186,9 @@ def test_a_joint_layer_has_no_tensor_of_more_than_four_dimensions(options, runti
         network = in_forms(torch.nn.Sequential(layer.fold(norm)), FORMS[runtime]).eval()
         torch.testing.assert_close(network(x), norm(layer(x)), rtol=0, atol=1e-4)
         graph = torch.export.export(network, (x,)).graph
-    assert max(len(node.meta["val"].shape) for node in graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)) == 4
+    assert (
+        max(len(node.meta["val"].shape) for node in graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)) == 4
+    )
 
 
 @pytest.mark.parametrize("field", GraphForms._fields)
@@ -252,9 +254,29 @@ def test_what_answers_differently_or_does_not_convert_leaves_nothing(tmp_path, m
     monkeypatch.setattr(formats, "compare", lambda *arguments: 2e-4)
     with pytest.raises(ExportError, match=r"differ from PyTorch's by 0\.0002"):
         export_file(model, settings, tmp_path / "a.pt2", "torch")
-    monkeypatch.setattr("torch.export.export", lambda *a, **k: 1 / 0)
-    with pytest.raises(ExportError, match="refuses the network"):
-        export_file(model, settings, tmp_path / "a.pt2", "torch")
+    convert = torch.export.export
+
+    def converter(refuses):
+        def write(network, *arguments, **options):
+            if refuses(network):
+                raise RuntimeError("aten::thing is not known")
+            return convert(network, *arguments, **options)
+
+        return write
+
+    def has_the_last_layer(network):
+        return any(getattr(part, "out_channels", 0) > 1000 for part in network.modules())
+
+    for refuses, told in (
+        (
+            has_the_last_layer,
+            r"PyTorch refuses head\.conv \(Conv2d\), alone as well \(aten::thing is not known\); --format",
+        ),
+        (lambda network: hasattr(network, "backbone"), "refuses the network, though each part of it alone converts"),
+    ):
+        monkeypatch.setattr("torch.export.export", converter(refuses))
+        with pytest.raises(ExportError, match=told):
+            export_file(model, settings, tmp_path / "a.pt2", "torch")
     assert not list(tmp_path.iterdir())
 
 

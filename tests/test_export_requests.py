@@ -13,12 +13,11 @@ import torch
 from small_project import run_tool, write_project  # noqa: F401
 from test_export import HEAD, MODEL, network_of, settings_of
 
-from pose.errors import DataError, OutputError
-from pose.errors import MissingExtra
+from pose.errors import DataError, MissingExtra, OutputError
 from pose.export import installed
-from pose.export.installed import check_installed
 from pose.export.errors import ExportError
 from pose.export.formats import export_file, saving
+from pose.export.installed import check_installed
 from pose.export.int8 import ap_test, quantize
 from pose.export.measured_networks import take_part
 from pose.export.onnx_file import export_onnx

@@ -52,7 +52,7 @@ def test_a_bank_in_rows_mixes_the_same_kernels(channels, count):
 
 
 def test_each_layer_says_which_of_its_matrices_become_bytes():
-    """Whatever the numbers of kernels beside it: a bank of 8 kernels and attention's second matrix of 2 are as narrow."""
+    """Whatever the numbers of kernels beside it: a bank of 8 is as narrow as an attention's second matrix."""
     layers = {
         "two": DynamicConv2d(8, 8, 3, num_kernels=2),
         "eight": DynamicConv2d(8, 8, 1, num_kernels=8),

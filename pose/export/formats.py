@@ -25,6 +25,7 @@ from pose.export.forms import in_forms, one_image
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
 from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
+from pose.export.refusal import refused_part
 from pose.export.registry import BANKS, check_request, is_dynamic
 from pose.files import check_outputs, told_as
 from pose.models.deploy.folding import deploy
@@ -121,7 +122,12 @@ def export_file(
             raise
         except Exception as error:  # every converter has exceptions of its own
             said = " ".join(str(error).split())[:300]
-            raise ExportError(f"{made}: the converter of {kind.runtime} refuses the network ({said})") from error
+            part = refused_part(writer.write, network, x, kind.suffix)
+            what = f"{part}, alone as well" if part else "the network, though each part of it alone converts"
+            other = " or ".join(other for other in ("onnx", "torch") if other != name)
+            raise ExportError(
+                f"{made}: the converter of {kind.runtime} refuses {what} ({said}); --format {other} may take it"
+            ) from error
         entries = describe(settings, output, calibration=calibration)
         assert METADATA_KEY in entries
         if kind.inside:

@@ -15,8 +15,11 @@ from pose.models.dynamic.graph_bytes import quantized_matrices
 def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path`` with the matrices that the layers name for it in 8 bits, as of LiteRT; all else is float32."""
     wanted = quantized_matrices(network)
-    if not wanted:
-        return write(network, x, path)
+    write(_rounded(network, x, set(wanted)) if wanted else network, x, path)
+
+
+def _rounded(network: nn.Module, x: Tensor, wanted: set[str]) -> GraphModule:
+    """A network whose fully connected layers with these matrices have them in 8 bits, a scale for each row."""
     settings = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     quantize = require("torchao.quantization.pt2e.quantize_pt2e", "--bank int8 of executorch")
     quantizer = settings.XNNPACKQuantizer()
@@ -27,7 +30,7 @@ def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
     prepared(x)
     made = quantize.convert_pt2e(prepared)
     drop_unused(made)
-    write(made, x, path)
+    return made
 
 
 def drop_unused(network: GraphModule) -> None:

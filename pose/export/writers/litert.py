@@ -88,7 +88,10 @@ def fully_connected(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         matrix = graph.tensors[step.inputs[1]] if kind_of(step) == "FULLY_CONNECTED" else None
         data = None if matrix is None else model.buffers[matrix.buffer].data
         if matrix is not None and data is not None:
-            yield _name(graph, step.outputs[0]), np.asarray(data, np.uint8).view(_TYPES[matrix.type]).reshape(matrix.shape)
+            yield (
+                _name(graph, step.outputs[0]),
+                np.asarray(data, np.uint8).view(_TYPES[matrix.type]).reshape(matrix.shape),
+            )
 
 
 def last_layers(path: Path) -> list[tuple[str, str]]:
