@@ -128,9 +128,9 @@ class BranchForm(nn.Module):
         if self.branch.pool_size == 1:
             return average(x, self.forms)
         height, width = int(x.shape[2]), int(x.shape[3])
-        windows = _window(height, self.branch.pool_size), _window(width, self.branch.pool_size)
-        if self.forms.averages == "kept" and None not in windows:
-            return F.avg_pool2d(x, *zip(*windows, strict=True)).flatten(1)
+        rows, columns = _window(height, self.branch.pool_size), _window(width, self.branch.pool_size)
+        if self.forms.averages == "kept" and rows and columns:
+            return F.avg_pool2d(x, (rows[0], columns[0]), (rows[1], columns[1])).flatten(1)
         parts = np.kron(_parts(height, self.branch.pool_size), _parts(width, self.branch.pool_size))
         return (x.flatten(2) @ torch.tensor(parts, device=x.device)).flatten(1)
 
