@@ -59,9 +59,9 @@ def check_installed(name: str, options: Collection[str] = ()) -> None:
         if module in EXTRAS:
             raise MissingExtra(missing(module, f"--format {name}"))
     for option in options:
-        module = QUANTIZERS.get((name, option))
-        if module is not None and importlib.util.find_spec(module) is None:
-            raise MissingExtra(missing(module, f"{option} of --format {name}"))
+        quantizer = QUANTIZERS.get((name, option))
+        if quantizer is not None and importlib.util.find_spec(quantizer) is None:
+            raise MissingExtra(missing(quantizer, f"{option} of --format {name}"))
 
 
 def installed(names: Sequence[str]) -> list[str]:
