@@ -28,13 +28,15 @@ def _rounded(network: nn.Module, x: Tensor, wanted: set[str]) -> GraphModule:
     quantizer.set_filter_function(lambda node: node.args[1].target in wanted)
     prepared = quantize.prepare_pt2e(torch.export.export(network, (x,)).module(), quantizer)
     prepared(x)
-    made = quantize.convert_pt2e(prepared)
-    drop_unused(made)
-    return made
+    return quantize.convert_pt2e(prepared)
 
 
 def drop_unused(network: GraphModule) -> None:
-    """Takes away the constants that a graph does not use: those that are bytes now would be written as float32, too."""
+    """Takes away the constants that a graph does not use, which would be written.
+
+    They are what was float32 of bytes, a bank whose kernels are constants of their own, and factors that are kernels of
+    convolutions.
+    """
     network.graph.eliminate_dead_code()
     taken = [node for node in network.graph.nodes if node.op == "get_attr"]
     for node in taken:
@@ -52,6 +54,8 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``."""
     exir = require("executorch.exir")
     xnnpack = require("executorch.backends.xnnpack.partition.xnnpack_partitioner")
-    program = torch.export.export(network, (x,))
+    graph = torch.export.export(network, (x,)).module()
+    drop_unused(graph)
+    program = torch.export.export(graph, (x,))
     lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
     path.write_bytes(lowered.to_executorch().buffer)

@@ -204,27 +204,23 @@ class JointFactors(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
         layer = self.layer
-        blocks, _, _, elements = self.residual.phi_shape
+        blocks, latent, _, elements = self.residual.phi_shape
         assert layer.branch is not None
         scale, phi = layer.branch.vectors(x)
         assert phi is not None
-        x = layer.padded(x)
-        y = F.conv2d(x, layer.weight, None, layer.stride, (0, 0), layer.dilation)
+        x = layer.pad(x)
+        y = F.conv2d(x, layer.weight, None, layer.stride, layer.padding, layer.dilation)
         y = y if scale is None else y * scale.reshape(1, -1, 1, 1)
-        inside = F.conv2d(x, self.enter, self.enter_bias, groups=blocks)
+        inside = F.conv2d(x, self.enter, self.enter_bias, padding=layer.padding, groups=blocks)
         mixed = []
-        for block, (pixels, values) in enumerate(zip(self._blocks(inside), self._blocks(phi), strict=True)):
+        parts = zip(inside.split(latent, 1), phi.split(latent**2 * elements, 1), strict=True)
+        for block, (pixels, values) in enumerate(parts if blocks > 1 else [(inside, phi)]):
             spread = torch.mm(values.reshape(-1, elements), self.residual.r).reshape(self.center.shape)
             kernel = spread * self.get_buffer(f"scale{block}") + self.center
             shift = self.get_buffer(f"shift{block}")
             mixed.append(F.conv2d(pixels, kernel, shift, layer.stride, (0, 0), layer.dilation))
         y = y + F.conv2d(torch.cat(mixed, 1) if blocks > 1 else mixed[0], self.leave, groups=blocks)
         return y if self.shift is None else y + self.shift
-
-    def _blocks(self, values: Tensor) -> tuple[Tensor, ...]:
-        """The parts of (1, B ...) that each block has."""
-        blocks = self.residual.phi_shape[0]
-        return values.split(values.shape[1] // blocks, 1) if blocks > 1 else (values,)
 
 
 def _enter(x: Tensor, layer: FoldedDCDConv2d, q: Tensor, bias: Tensor) -> Tensor:
