@@ -5,7 +5,7 @@
 # fvcore 0.1.5.post20221221, torch's own FlopCounterMode and ptflops with backend='aten' count calls, and have them.
 # Seen here, one layer of 32 x 32 x 3 x 3 at 32 x 24 pixels: 7,077,888 multiply-adds with a constant kernel by all six;
 # with a mixture of four kernels 128, 132 and 132 by the first three, 7,114,880 or a few more by the others.
-# This project counts with tools/complexity.py. Needs torch: that of python3 where it has one, else 2.14.1 is installed.
+# This project counts with tools/complexity.py. Needs torch: python3's where it is 2.14.1, else that is installed.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -13,8 +13,9 @@ python3 -m pip install --quiet --disable-pip-version-check --root-user-action ig
     thop==0.1.1.post2209072238 torchinfo==1.8.0 ptflops==0.7.5 fvcore==0.1.5.post20221221 iopath==0.1.10 \
     tabulate==0.10.0 termcolor==3.3.0 portalocker==4.4.2 PyYAML==6.0.4 tqdm==4.70.1 yacs==0.1.8 pillow==13.0.0 \
     setuptools==84.2.1
-python3 -c "import torch" 2>/dev/null || python3 -m pip install --quiet --disable-pip-version-check \
-    --target "$folder/libs" torch==2.14.1 numpy==2.4.6
+python3 -c "import torch; assert torch.__version__.split('+')[0] == '2.14.1'" 2>/dev/null ||
+    python3 -m pip install --quiet --disable-pip-version-check \
+        --target "$folder/libs" torch==2.14.1 numpy==2.4.6
 cat >"$folder/show.py" <<'PY'
 import logging
 import warnings

@@ -5,14 +5,15 @@
 # comes out, without a word; it should write the layer. Seen here: with one name 8 values that differ from PyTorch by
 # 3e-8, with two names 64 values in place of 8; where shapes hide it, numbers that are wrong by their own size. This
 # project names no module twice in what it gives to pnnx, and compares every file in ncnn before it gets its name.
-# Needs torch: that of python3 where it has one, else 2.14.1 is installed.
+# Needs torch: python3's where it is 2.14.1, else that is installed.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$folder/libs" \
     --no-deps ncnn==1.0.20261020 pnnx==20261020
-python3 -c "import torch" 2>/dev/null || python3 -m pip install --quiet --disable-pip-version-check \
-    --target "$folder/libs" torch==2.14.1 numpy==2.4.6
+python3 -c "import torch; assert torch.__version__.split('+')[0] == '2.14.1'" 2>/dev/null ||
+    python3 -m pip install --quiet --disable-pip-version-check \
+        --target "$folder/libs" torch==2.14.1 numpy==2.4.6
 cat >"$folder/show.py" <<'PY'
 import subprocess
 import sys

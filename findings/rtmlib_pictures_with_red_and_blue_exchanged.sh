@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# rtmlib 0.0.16 (onnxruntime 1.23.2, mmpose 1.3.2): its pose networks are given blue where they were trained with red.
-# Its README reads pictures by cv2.imread, so as BGR, and RTMPose, RTMPose3d and ViTPose normalize the channels as they
-# come, by the mean and deviation of RGB. mmpose trained these networks in RGB: all of its RTMPose configurations say
-# bgr_to_rgb=True. Nothing fails; its issue 48 tells of a lower AP. Pictures in RGB are no way out for Body and its
-# kin, whose detector YOLOX was trained in BGR: call the detector with one and the pose network with the other.
+# rtmlib 0.0.16 (onnxruntime 1.23.2, mmpose 1.3.2): RTMPose is given blue where it was trained with red.
+# Its README reads pictures by cv2.imread, so as BGR, and its class RTMPose normalizes the channels as they come, by the
+# mean and deviation of RGB. mmpose trains RTMPose in RGB: all of its configurations say bgr_to_rgb=True. Other pose
+# networks of rtmlib are not shown here. Nothing fails; its issue 48 tells of a lower AP. Pictures in RGB are no way out
+# for Body and its kin, whose detector YOLOX was trained in BGR (not shown): call the detector with one and the pose
+# network with the other.
 # Seen here, a pure blue picture: the network's first channel, red, has (255 - 123.675) / 58.395 = 2.25, the third,
 # blue, -1.80; by mmpose's configuration they should be -2.12 and 2.64.
 set -eu

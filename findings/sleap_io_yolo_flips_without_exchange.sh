@@ -6,7 +6,7 @@
 # get_flipped_node_inds(), or nothing. Seen here for nose, left_eye and right_eye with the eyes a pair: [0, 1, 2] where
 # the skeleton itself says [0, 2, 1], and Ultralytics' RandomFlip leaves the name of each eye with the other one.
 # convert_annotations.py here finds pairs by their names and writes them; else put flip_idx right before training.
-# Needs torch and torchvision: those of python3 where it has them, else they are installed.
+# Needs torch 2.14.1 and torchvision 0.29.1: python3's where they are these versions, else they are installed.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -14,7 +14,12 @@ python3 -m venv "$folder/env"
 "$folder/env/bin/pip" install --quiet --disable-pip-version-check sleap-io==0.9.5 PyYAML==6.0.4
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$folder/libs" --no-deps \
     ultralytics==8.4.190 polars==2.1.0 polars-runtime-32==2.1.0
-python3 -c "import cv2, matplotlib, psutil, requests, torch, torchvision, yaml" 2>/dev/null ||
+pinned="
+import torch, torchvision
+for each, pin in (torch, '2.14.1'), (torchvision, '0.29.1'):
+    assert each.__version__.split('+')[0] == pin
+"
+python3 -c "import cv2, matplotlib, psutil, requests, yaml$pinned" 2>/dev/null ||
     python3 -m pip install --quiet --disable-pip-version-check --target "$folder/libs" \
         ultralytics==8.4.190 torch==2.14.1 torchvision==0.29.1 numpy==2.4.6
 cat >"$folder/convert.py" <<'PY'

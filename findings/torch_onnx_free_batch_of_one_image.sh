@@ -5,15 +5,16 @@
 # says that its batch is free and fails in the runtime at three images, inside the graph; with {0: Dim("batch")} it says
 # 1, as if nothing had been asked for. With a sample of two images the same call is refused, as it should be each time.
 # So export with a sample of two images or more, and run the file at several sizes: this project proves 1, 3 and 8.
-# Needs torch: that of python3 where it has one, else 2.14.1 is installed.
+# Needs torch: python3's where it is 2.14.1, else that is installed.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$folder/libs" --no-deps \
     onnxscript==0.7.2 onnx_ir==1.1.0 onnx==1.23.2 onnxruntime==1.32.0 ml_dtypes==0.6.0 protobuf==7.36.2 \
     flatbuffers==25.12.19 packaging==26.4 typing_extensions==4.16.0
-python3 -c "import torch" 2>/dev/null || python3 -m pip install --quiet --disable-pip-version-check \
-    --target "$folder/libs" torch==2.14.1 numpy==2.4.6
+python3 -c "import torch; assert torch.__version__.split('+')[0] == '2.14.1'" 2>/dev/null ||
+    python3 -m pip install --quiet --disable-pip-version-check \
+        --target "$folder/libs" torch==2.14.1 numpy==2.4.6
 cat >"$folder/show.py" <<'PY'
 import logging
 import sys

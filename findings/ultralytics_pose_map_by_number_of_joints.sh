@@ -6,13 +6,19 @@
 # unlabelled, which COCO's scoring ignores, counts as missed, and the pose found there as false.
 # Seen here, persons of 100 x 100 pixels, every joint 10 pixels off: Pose mAP50-95 .995 with 4 joints, .796 with 8, .100
 # with 16, 0 with 32; perfect answers .995, and .559 where 5 of 20 persons have no joint labelled. score_results.py here
-# scores any program's results by COCO's rules. Needs torch and torchvision: python3's, else they are installed.
+# scores any program's results by COCO's rules. Needs torch and torchvision 0.29.1: python3's where they are these
+# versions, else they are installed.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target "$folder/libs" --no-deps \
     ultralytics==8.4.190 polars==2.1.0 polars-runtime-32==2.1.0
-python3 -c "import cv2, matplotlib, psutil, requests, torch, torchvision, yaml" 2>/dev/null ||
+pinned="
+import torch, torchvision
+for each, pin in (torch, '2.14.1'), (torchvision, '0.29.1'):
+    assert each.__version__.split('+')[0] == pin
+"
+python3 -c "import cv2, matplotlib, psutil, requests, yaml$pinned" 2>/dev/null ||
     python3 -m pip install --quiet --disable-pip-version-check --target "$folder/libs" \
         ultralytics==8.4.190 torch==2.14.1 torchvision==0.29.1 numpy==2.4.6
 cat >"$folder/show.py" <<'PY'
