@@ -102,7 +102,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = "" if isinstance(error, pickle.UnpicklingError) else str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"{path}: not a whole checkpoint with weights only ({reason or type(error).__name__}); "
-            "it may be cut off, an exported file or of another program: use the .pth file of a training"
+            "it may be cut off or of another program: use the .pth file of a training; an exported network stands for "
+            "CONFIG as well, so leave that out"
         ) from error
     if isinstance(contents, dict) and "model" not in contents:
         contents = _as_ours(contents, path)

@@ -36,6 +36,7 @@ class NetworkMetadata:
         test: The configuration's ``test`` section as a dict.
         probe: What :func:`probe` gave where the file was written, for a file that only some processors run rightly.
         calibration: How joint scores become probabilities, see :mod:`pose.evaluation.calibration`; or None.
+        model: The configuration's ``model`` section; None in files that were written before it was kept here.
     """
 
     skeleton: Skeleton
@@ -46,6 +47,7 @@ class NetworkMetadata:
     test: Mapping[str, Any] = field(default_factory=dict)
     probe: list[float] | None = None
     calibration: Mapping[str, Any] | None = None
+    model: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """The text for :data:`METADATA_KEY`."""
@@ -79,6 +81,7 @@ class NetworkMetadata:
             test,
             known.get("probe"),
             known.get("calibration"),
+            known.get("model"),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,11 @@ class ExportedModule(nn.Module):
         ):
             if own != wanted:
                 raise CheckpointError(f"{path}: its {name} is not the configuration's: {own} and {wanted}")
+        wanted = json.loads(json.dumps(settings.model))  # a tuple is a list there
+        if known.model is not None and known.model != wanted:
+            parts = [part for part in (known.model | wanted) if known.model.get(part) != wanted.get(part)]
+            said = "; ".join(f"{part}: {known.model.get(part)} and {wanted.get(part)}" for part in parts)
+            raise CheckpointError(f"{path}: its network is not the configuration's: {said}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalized crops (N, 3, H, W) to heatmaps (N, K, h, w), both on the same device."""

@@ -1,6 +1,7 @@
 """Banks of bytes in graphs of other runtimes: what they compute, that they stay bytes, and what is refused."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from small_project import run_tool, write_project
 from test_export import HEAD, INPUT_SIZE, MODEL, NETWORKS, network_of, settings_of
 
 from pose.export import batch_scan
+from pose.export.banks import check_found
+from pose.export.errors import ExportError
 from pose.export.formats import export_file
 from pose.export.forms import BANKS as FORM_BANKS
 from pose.export.forms import FORMS, in_forms
@@ -65,13 +68,22 @@ def test_each_layer_says_which_of_its_matrices_become_bytes():
     }
     network = deploy(torch.nn.ModuleDict(layers).eval(), fused=False, channels_last=False)
     branch = "decomposed.layer.branch.branch"
-    assert set(quantized_matrices(in_forms(network, FORM_BANKS["litert"]))) == {
-        *("two.bank.weight", "two.layer.w1"),
-        *("eight.bank.weight", "eight.whole", "eight.layer.w1"),
-        *("sigmoid.bank.weight", "sigmoid.whole"),
-        *("grouped.layer.w1", "depthwise.layer.w1"),
-        *(f"{branch}.{name}.weight" for name in ("reduce", "gate", "to_lambda", "to_phi")),
-    }
+    products = quantized_matrices(in_forms(network, FORM_BANKS["litert"]))
+    assert sorted(list(product) for product in products) == sorted([
+        *(["two.bank.weight"], ["two.layer.w1"]),
+        *(["eight.bank.weight", "eight.whole"], ["eight.layer.w1"]),
+        ["sigmoid.bank.weight", "sigmoid.whole"],
+        *(["grouped.layer.w1"], ["depthwise.layer.w1"]),
+        *([f"{branch}.{name}.weight"] for name in ("reduce", "gate", "to_lambda", "to_phi")),
+    ])  # fmt: skip
+    check_found(products, {"eight.whole", *(name for product in products for name in product if "whole" not in name)},
+                Path("a"), "it")  # fmt: skip
+    with pytest.raises(
+        ExportError, match=r"a: it has changed eight\.bank\.weight or eight\.whole, which is to be in 8 b"
+    ):
+        check_found(
+            products, {name for product in products for name in product if "eight." not in name}, Path("a"), "it"
+        )
     for forms in (FORMS["litert"], FORM_BANKS["openvino"], FORM_BANKS["onnxruntime"]):
         assert not quantized_matrices(in_forms(network, forms))  # in float32, and where they are bytes already
 

@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to time (default: all)")
     parser.add_argument("--batch", type=count(), nargs="+", default=[1], help="images at a time (default: 1)")
     parser.add_argument("--threads", type=count(most=1024), default=1, help="threads of torch (default: 1)")
-    parser.add_argument("--rounds", type=count(), default=20, help="turns (default: 20)")
+    parser.add_argument("--rounds", type=count(2), default=20, help="turns (default: 20)")
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--layers", action="store_true", help="what each layer of the native networks takes")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")

@@ -203,7 +203,7 @@ def main() -> None:
     )
     parser.add_argument("--batch", type=count(), nargs="+", default=[1, 8], help="persons at a time (default: 1 8)")
     parser.add_argument("--threads", type=count(most=1024), default=1, help="of each runtime (default: 1)")
-    parser.add_argument("--rounds", type=count(), default=10, help="turns (default: 10)")
+    parser.add_argument("--rounds", type=count(2), default=10, help="turns (default: 10)")
     parser.add_argument("--runs", type=count(), default=5, help="runs of each network in a turn (default: 5)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the tables; it is replaced")
     parser.add_argument("--all", action="store_true", help="the shipped networks in every runtime that is installed")

@@ -122,6 +122,7 @@ def main() -> None:
         raise OutputError(f"{out}: a file of {kind.runtime} ends in {kind.suffix}; choose such a name")
     if arguments.device not in ("auto", "cpu"):
         print(f"--device {arguments.device}: changes nothing, a network is exported on the CPU", file=sys.stderr)
+    kind.check_parts(out)
     check_outputs(kind.paths(out) if kind.checked else [], [*files_read(arguments, settings), arguments.web_runtime])
     from pose.checkpoint import load_weights  # PyTorch, once all is known that can be without
     from pose.export.installed import check_installed

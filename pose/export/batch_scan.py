@@ -5,6 +5,7 @@ Little is lost by that on a CPU, where a batch of eight persons takes about eigh
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -64,7 +65,8 @@ def trace(
         axes: Other dimensions that are free, with their names, by input or output.
     """
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    # it prints the whole graph before an error
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of constants it traces, all of which are meant, and of its age
         torch.onnx.export(
             network,

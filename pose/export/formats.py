@@ -25,14 +25,14 @@ from pose.export.forms import in_forms, one_image
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
 from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
-from pose.export.refusal import refused_part
+from pose.export.refusal import refused
 from pose.export.registry import BANKS, check_request, is_dynamic
-from pose.files import check_outputs, told_as
+from pose.files import check_outputs, sha256, told_as
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.onnx_format import METADATA_KEY
 from pose.options import OptionError
-from pose.runtimes.session import DETAILS
+from pose.runtimes.session import DETAILS, HASHES
 
 HOMES = {"onnx": "onnx_file", "web": "web_page"}
 
@@ -91,6 +91,7 @@ def export_file(
         raise OutputError(f"{path}: a file of {kind.runtime} ends in {kind.suffix}; choose such a name")
     if kind.suffix != ".mlpackage":  # which is a folder
         check_outputs(kind.paths(path))
+    kind.check_parts(path)
     width, height = settings.data.input_size
     reference = model.eval()
     checked, calibrating = hold_out(calibration_crops)
@@ -122,18 +123,20 @@ def export_file(
             raise
         except Exception as error:  # every converter has exceptions of its own
             said = " ".join(str(error).split())[:300]
-            part = refused_part(writer.write, network, x, kind.suffix)
-            what = f"{part}, alone as well" if part else "the network, though each part of it alone converts"
-            other = " or ".join(other for other in ("onnx", "torch") if other != name)
-            raise ExportError(
-                f"{made}: the converter of {kind.runtime} refuses {what} ({said}); --format {other} may take it"
-            ) from error
+            rounded = calibrating is not None or bank != BANKS[0]
+            what = refused(writer.write, network, x, kind.suffix, rounded)
+            request = dict(output=output, bank=bank, int8=calibrating is not None, bfloat16=bfloat16)
+            others = [other for other in ("onnx", "torch") if other != name and _can(other, request, is_dynamic(model))]
+            hint = f"; --format {' or '.join(others)} may take it" if others else ""
+            raise ExportError(f"{made}: the converter of {kind.runtime} refuses {what} ({said}){hint}") from error
         entries = describe(settings, output, calibration=calibration)
         assert METADATA_KEY in entries
         if kind.inside:
             writer.describe(made, entries)
         else:
-            made.with_name(made.name + DETAILS).write_text(json.dumps(entries), encoding="utf-8")
+            parts = [made.with_suffix(suffix) for suffix in (kind.suffix, kind.part) if suffix]
+            hashes = {part.suffix: sha256(part) for part in parts if part.is_file()}  # Core ML's is a folder
+            made.with_name(made.name + DETAILS).write_text(json.dumps(entries | {HASHES: hashes}), encoding="utf-8")
         difference = compare(made, reference, (width, height), output) if kind.checked else None
         if kind.checked and (bank != BANKS[0] or calibrating is not None or bfloat16):
             check_quantized(made, reference, (width, height), checked)
@@ -145,6 +148,15 @@ def export_file(
         if accept is not None:
             accept(made)
     return difference
+
+
+def _can(name: str, request: Mapping[str, Any], dynamic: bool) -> bool:
+    """Whether a format can be what is asked for."""
+    try:
+        check_request(name, dynamic=dynamic, **request)
+    except OptionError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

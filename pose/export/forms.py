@@ -22,7 +22,7 @@ COPIED_PIXELS = 768
 FORMS = {
     "onnxruntime": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
     "onnxruntime-here": GraphForms(depthwise="chain", copied_pixels=COPIED_PIXELS),
-    "openvino": COMPUTED._replace(linear="convolution", mixing="sum", decomposed="constant"),
+    "openvino": COMPUTED._replace(linear="convolution", mixing="sum"),
     "onnx-single": COMPUTED,
     "ncnn": COMPUTED,
     "mnn": COMPUTED,

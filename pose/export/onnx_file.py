@@ -6,24 +6,28 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pose.config import Settings
-from pose.errors import require
+from pose.errors import PoseError, require
 from pose.export.errors import ExportError
 from pose.export.forms import BANKS as RUNTIMES_BANKS
 from pose.export.forms import one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
 from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
+from pose.export.refusal import refused
 from pose.export.registry import BANKS, OUTPUTS, RUNTIMES, check_request, is_dynamic
 from pose.files import replacing, told_as
 from pose.models.deploy.folding import deploy
 from pose.models.pose_net import HEATMAP_STRIDE, MEAN, STD
 from pose.onnx_format import METADATA_KEY, NetworkMetadata, onnx_runtime, probe
 from pose.options import OptionError
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def export_onnx(
@@ -91,13 +95,13 @@ def export_onnx(
             body = blocked(network, x[:1])
             here = body is not None
         of_one = one_image(network, runtime, in_bytes)
-        body = body or batch_scan.trace(of_one, x[:1], ["crop"], ["heatmaps"], free=False)
+        body = body or _traced(of_one, x[:1], ["crop"], ["heatmaps"], False, path)
         network = batch_scan.PerImage(network(x[:1]).shape[1:])
     if output == "keypoints":
         network, reference = (with_decoder(part, settings) for part in (network, reference))
         x = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     names = OUTPUTS[output]
-    file = batch_scan.trace(network.eval(), x, ["crops"], list(names), free=True)
+    file = _traced(network.eval(), x, ["crops"], list(names), True, path)
     if body is not None:
         batch_scan.expand(file, body)
     if calibrating is not None:
@@ -121,6 +125,29 @@ def export_onnx(
         if accept is not None:
             accept(Path(temporary))
     return difference
+
+
+def _traced(
+    network: nn.Module, x: Tensor, inputs: list[str], outputs: list[str], free: bool, path: str | Path
+) -> onnx.ModelProto:
+    """:func:`~pose.export.batch_scan.trace`, whose refusal is told of the file.
+
+    Raises:
+        ExportError: PyTorch's exporter has no operation for a part of the network; the message names it.
+    """
+    from pose.export import batch_scan
+    from pose.export.writers.onnx_single import write
+
+    try:
+        return batch_scan.trace(network, x, inputs, outputs, free)
+    except (PoseError, OSError, MemoryError):
+        raise
+    except Exception as error:  # it has many, and not all of them its own
+        said = " ".join(str(error).split())[:300]
+        what = refused(write, network, x[:1], ".onnx", rounded=False)
+        raise ExportError(
+            f"{path}: PyTorch's ONNX exporter refuses {what} ({said}); --format torch may take it"
+        ) from error
 
 
 def with_decoder(network: nn.Module, settings: Settings) -> CropKeypoints:
@@ -151,6 +178,14 @@ def describe(
     width, height = settings.data.input_size
     heatmap_size = (width // HEATMAP_STRIDE, height // HEATMAP_STRIDE)
     known = NetworkMetadata(
-        settings.skeleton(), (width, height), heatmap_size, MEAN, STD, asdict(settings.test), probed, calibration
+        settings.skeleton(),
+        (width, height),
+        heatmap_size,
+        MEAN,
+        STD,
+        asdict(settings.test),
+        probed,
+        calibration,
+        settings.model,
     )
     return {METADATA_KEY: known.to_json(), "model": json.dumps(settings.model), "output": output, "channels": "RGB"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pose.errors import OutputError
 from pose.options import OptionError, nearest
 from pose.runtimes.session import DETAILS
 
@@ -78,6 +79,18 @@ class Format:
         beside = [] if self.inside else [path.with_name(path.name + DETAILS)]
         return [*([path.with_suffix(self.part)] if self.part else []), *beside, path]
 
+    def check_parts(self, path: str | Path) -> None:
+        """Refuses a name whose second file is another format's: ncnn's and OpenVINO's weights both end in ``.bin``.
+
+        Raises:
+            OutputError: It is.
+        """
+        path = Path(path)
+        for other in FORMATS.values():
+            owner = path.with_suffix(other.suffix)
+            if self.part and other.part == self.part and other.suffix != self.suffix and owner.exists():
+                raise OutputError(f"{path.with_suffix(self.part)}: belongs to {owner.name}; choose another name")
+
 
 FORMATS = {
     "onnx": Format(
@@ -95,7 +108,7 @@ FORMATS = {
     "openvino": Format(
         ".xml", "openvino", "openvino", "OpenVINO", part=".bin", keypoints=True, int8=STATIC, banks=IN_BYTES
     ),
-    "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin"),
+    "ncnn": Format(".param", "ncnn", "ncnn", "ncnn", part=".bin", default_suffix=".ncnn.param"),
     "mnn": Format(".mnn", "mnn", "mnn", "MNN"),
     "litert": Format(".tflite", "litert", "litert", "LiteRT", int8=STATIC, banks=IN_BYTES),
     "executorch": Format(".pte", "executorch", "executorch", "ExecuTorch", banks=IN_BYTES),

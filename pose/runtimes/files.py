@@ -42,6 +42,8 @@ def open_file(path: str | Path, threads: int = 0, device: str = "cpu") -> Networ
     suffix = Path(path).suffix
     if suffix not in RUNTIMES:
         raise CheckpointError(f"{path}: not an exported network, going by {suffix!r}: {nearest(suffix, RUNTIMES)}")
+    if not Path(path).exists():  # before a runtime is imported, which can take many seconds
+        raise CheckpointError(f"{path}: exported network not found")
     module = importlib.import_module(f"pose.runtimes.{RUNTIMES[suffix]}")
     try:
         return module.open_file(path, threads, device) if suffix == ".onnx" else module.open_file(path, threads)

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from pose.errors import CheckpointError
-from pose.onnx_format import NetworkMetadata
+from pose.files import sha256
+from pose.onnx_format import METADATA_KEY, NetworkMetadata
 
 DETAILS = ".json"
 """Behind a file's whole name: the metadata of formats that have no place for it inside."""
+
+HASHES = "sha256"
+"""The entry there that holds the SHA-256 of the file, and of what else belongs to it, by the ending of the name."""
 
 
 class NetworkSession:
@@ -54,14 +58,23 @@ def read_details(path: str | Path) -> NetworkMetadata:
     """The metadata beside a file.
 
     Raises:
-        CheckpointError: The file or its metadata is missing or broken.
+        CheckpointError: The metadata or a part of the file is missing or broken, or the file has been replaced since.
     """
     path, details = Path(path), details_path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: exported network not found")
     if not details.is_file():
         raise CheckpointError(f"{details}: missing; it belongs to {path.name} and must lie beside it")
     try:
-        return NetworkMetadata.from_json(json.loads(details.read_text(encoding="utf-8"))["pose"])
+        known = json.loads(details.read_text(encoding="utf-8"))
+        metadata, hashes = NetworkMetadata.from_json(known[METADATA_KEY]), dict(known.get(HASHES, {}))
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{details}: cannot be used ({error!r}); export the network again") from error
+    for suffix, expected in hashes.items():
+        part = path.with_suffix(suffix)
+        if not part.is_file():
+            raise CheckpointError(f"{part}: missing; it belongs to {path.name} and must lie beside it")
+        if sha256(part) != expected:
+            raise CheckpointError(
+                f"{part}: is not what {details.name} was written with, another export may have replaced it; export the "
+                "network again"
+            )
+    return metadata

@@ -9,24 +9,32 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from pose.errors import require
+from pose.export.banks import check_found
 from pose.models.dynamic.graph_bytes import quantized_matrices
 
 
 def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
-    """Writes ``path`` with the matrices that the layers name for it in 8 bits, as of LiteRT; all else is float32."""
-    wanted = quantized_matrices(network)
-    write(_rounded(network, x, set(wanted)) if wanted else network, x, path)
+    """Writes ``path`` with the matrices that the layers name for it in 8 bits, as of LiteRT; all else is float32.
+
+    Raises:
+        ExportError: The exporter has made another matrix of one of them.
+    """
+    write(round_bank(network, x, path) if quantized_matrices(network) else network, x, path)
 
 
-def _rounded(network: nn.Module, x: Tensor, wanted: set[str]) -> GraphModule:
-    """A network whose fully connected layers with these matrices have them in 8 bits, a scale for each row."""
+def round_bank(network: nn.Module, x: Tensor, path: Path) -> GraphModule:
+    """A network's graph with what :func:`write_bank` rounds in 8 bits, a scale for each row; ``path`` is for errors."""
     settings = require("executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
     quantize = require("torchao.quantization.pt2e.quantize_pt2e", "--bank int8 of executorch")
+    graph, linear = torch.export.export(network, (x,)).module(), torch.ops.aten.linear.default
+    products = quantized_matrices(network)
+    check_found(products, {node.args[1].target for node in graph.graph.nodes if node.target == linear}, path, "torch")
+    wanted = {name for product in products for name in product}
     quantizer = settings.XNNPACKQuantizer()
     bytes_by_channel = settings.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
-    quantizer.set_operator_type(torch.ops.aten.linear.default, bytes_by_channel)
+    quantizer.set_operator_type(linear, bytes_by_channel)
     quantizer.set_filter_function(lambda node: node.args[1].target in wanted)
-    prepared = quantize.prepare_pt2e(torch.export.export(network, (x,)).module(), quantizer)
+    prepared = quantize.prepare_pt2e(graph, quantizer)
     prepared(x)
     return quantize.convert_pt2e(prepared)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from pose.errors import require
+from pose.export.banks import check_found
 from pose.export.errors import ExportError
 from pose.models.dynamic.graph_bytes import quantized_matrices
 
@@ -26,27 +29,31 @@ _TYPES = {0: np.float32, 9: np.int8}
 
 def write(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path``."""
-    require("litert_torch").convert(network, (x,)).export(str(path))
+    converter = require("litert_torch")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # its forty steps
+        converter.convert(network, (x,)).export(str(path))
 
 
 def write_bank(network: nn.Module, x: Tensor, path: Path) -> None:
     """Writes ``path`` with the matrices that the layers name for it in 8 bits; all else is float32.
 
     Raises:
-        ExportError: The converter has made other matrices of all of them.
+        ExportError: The converter has made another matrix of one of them.
     """
     write(network, x, path)
-    wanted = {matrix.detach().numpy().tobytes() for matrix in quantized_matrices(network).values()}
-    if not wanted:
+    products = quantized_matrices(network)
+    if not products:
         return
-    names = [name for name, matrix in fully_connected(path) if matrix.tobytes() in wanted]
-    if not names:
-        raise ExportError(f"{path}: litert-torch has changed every matrix that is to be of 8 bits; leave --bank out")
+    keys = {name: _key(matrix.detach().numpy()) for product in products for name, matrix in product.items()}
+    layers = [(name, _key(matrix)) for name, matrix in fully_connected(path)]
+    there, wanted = {key for _, key in layers}, set(keys.values())
+    check_found(products, {name for name, key in keys.items() if key in there}, path, "litert-torch")
+    names = [name for name, key in layers if key in wanted]
     quantizer, types = (require(f"ai_edge_quantizer.{name}") for name in ("quantizer", "qtyping"))
     made, kind = quantizer.Quantizer(str(path)), types.TFLOperationName.FULLY_CONNECTED
     for name in names:
-        made.add_dynamic_config(regex=re.escape(name), operation_name=kind, num_bits=8)
-    made.quantize().export_model(str(path), overwrite=True)
+        made.add_dynamic_config(regex=exactly(name), operation_name=kind, num_bits=8)
+    _replace(path, made.quantize())
 
 
 def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None:
@@ -68,13 +75,29 @@ def write_int8(network: nn.Module, x: Tensor, crops: Tensor, path: Path) -> None
     made = quantizer.Quantizer(str(path))
     made.load_quantization_recipe(recipe.static_wi8_ai8())
     exact = [(kinds.INPUT, ".*"), (kinds.OUTPUT, ".*"), (kinds.TRANSPOSE, ".*")]
-    last = [(kinds(QUANTIZER_NAMES.get(kind, kind)), re.escape(name)) for kind, name in last_layers(path)]
+    last = [(kinds(QUANTIZER_NAMES.get(kind, kind)), exactly(name)) for kind, name in last_layers(path)]
     for kind, name in (*exact, *last):
         made.update_quantization_recipe(regex=name, operation_name=kind, algorithm_key="no_quantize")
     ((name, ends),) = interpreter.get_signature_list().items()
     (entry,) = ends["inputs"]
     ranges = made.calibrate({name: [{entry: crop.numpy()} for crop in crops.split(1)]})
-    made.quantize(ranges).export_model(str(path), overwrite=True)
+    _replace(path, made.quantize(ranges))
+
+
+def _replace(path: Path, quantized: Any) -> None:
+    """Writes what the quantizer has made in place of a file, of which it would warn."""
+    path.unlink()
+    quantized.export_model(str(path))
+
+
+def exactly(name: str) -> str:
+    """A name as the quantizer takes it, which searches for an expression anywhere in its own."""
+    return f"^{re.escape(name)}$"
+
+
+def _key(matrix: np.ndarray) -> tuple[tuple[int, ...], bytes]:
+    """What two matrices have in common that are the same."""
+    return matrix.shape, matrix.tobytes()
 
 
 def fully_connected(path: Path) -> Iterator[tuple[str, np.ndarray]]:

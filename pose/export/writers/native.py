@@ -79,12 +79,8 @@ def steps_of(network: nn.Module, path: str | Path) -> list[Step]:
         return network.steps()
     for name, module in network.named_modules():
         if not isinstance(module, NativeModule) and not list(module.children()) and not isinstance(module, nn.Identity):
-            raise ExportError(
-                f"{path}: {name} ({type(module).__name__}) has no native form; --format onnx takes such a network"
-            )
-    raise ExportError(
-        f"{path}: {type(network).__name__} is no row of native layers; --format onnx takes such a network"
-    )
+            raise ExportError(f"{path}: {name} ({type(module).__name__}) has no native form; --format onnx may take it")
+    raise ExportError(f"{path}: {type(network).__name__} is no row of native layers; --format onnx may take it")
 
 
 def describe(path: Path, entries: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     ncnn = require("ncnn")
     with tempfile.TemporaryDirectory() as folder:
         traced = Path(folder, "network.pt")
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of constants it traces, all of which are meant, and of its age
             torch.jit.trace(network, x, check_trace=False).save(str(traced))
         shape = ",".join(map(str, x.shape))
         parts = {"ncnnparam": path, "ncnnbin": path.with_suffix(".bin")}
@@ -42,4 +44,4 @@ def write(network: nn.Module, x: Tensor, path: Path) -> None:
     unknown = sorted(kind for kind in kinds if ncnn.layer_to_index(kind) < 0) if hasattr(ncnn, "layer_to_index") else []
     unknown = unknown or sorted(kind for kind in kinds if "." in kind or "::" in kind)
     if unknown:
-        raise ExportError(f"{path}: ncnn has no layer for {', '.join(unknown)}; --format onnx runs such a network")
+        raise ExportError(f"{path}: ncnn has no layer for {', '.join(unknown)}; --format onnx or torch may take it")

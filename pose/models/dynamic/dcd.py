@@ -232,7 +232,7 @@ class DCDConv2d(DynamicLayer):
         from pose.models.dynamic.folded_dcd import AssembledForm
 
         if isinstance(self.residual, JointResidual) and forms.batch == "one":
-            return JointFactors(self)
+            return JointFactors(self, forms)
         known = self.residual is None or (self.depthwise and forms.depthwise == "chain")
         if forms.decomposed == "constant" and known:
             return ConstantKernels(self)

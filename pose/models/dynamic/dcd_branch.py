@@ -113,7 +113,7 @@ class BranchForm(nn.Module):
                 setattr(branch, name, LinearForm(layer, forms))
         self.forms = forms
         children = [name for name, layer in branch.named_children() if isinstance(layer, nn.Linear)]
-        self.quantized = [f"branch.{name}.weight" for name in children if forms.bank == "linear"]
+        self.quantized = [[f"branch.{name}.weight"] for name in children if forms.bank == "linear"]
         self.branch = branch  # and no name for parts of it: pnnx computes otherwise what a module holds under two names
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -163,10 +163,12 @@ class JointFactors(nn.Module):
     """A decomposed layer with a joint residual, of one image, by its factors: Phi R^T alone is a computed kernel.
 
     It lies between the latent channels, so its blocks are convolutions of their own, of few channels, and no tensor has
-    more than four dimensions. The padding is latent, too, since the normalization after Q^T shifts it.
+    more than four dimensions. It is a matrix until it is a kernel: LiteRT's converter turns the dimensions of what it
+    adds to constants of four. The padding is latent, too, since the normalization after Q^T shifts it.
 
     Args:
         layer: The layer, its branch in its form for graphs.
+        forms: ``parts`` is used.
     """
 
     enter: Tensor
@@ -175,11 +177,11 @@ class JointFactors(nn.Module):
     center: Tensor
     shift: Tensor | None
 
-    def __init__(self, layer: DCDConv2d) -> None:
+    def __init__(self, layer: DCDConv2d, forms: GraphForms) -> None:
         super().__init__()
         residual = layer.residual
         assert isinstance(residual, JointResidual)
-        self.layer, self.residual = layer, residual
+        self.layer, self.forms = layer, forms
         blocks, latent = residual.phi_shape[:2]
         place: dict[str, Any] = {"dtype": residual.p.dtype, "device": residual.p.device}
         scale_in, shift_in = scale_and_shift(residual.norm_in, blocks * latent, **place)
@@ -191,12 +193,12 @@ class JointFactors(nn.Module):
             "enter": (residual.q * scale_in[:, None])[:, :, None, None].detach(),
             "enter_bias": shift_in.detach().clone(),
             "leave": residual.p[:, :, None, None].detach().clone(),
-            "center": center,
+            "center": center.reshape(latent * latent, -1),
             "shift": shift,
         }
         for block in range(blocks):  # a part of them is no constant to exporters
             rows = slice(block * latent, (block + 1) * latent)
-            constants[f"scale{block}"] = scale_out[rows].detach().reshape(-1, 1, 1, 1).clone()
+            constants[f"scale{block}"] = scale_out[rows].detach().repeat_interleave(latent)[:, None]
             constants[f"shift{block}"] = shift_out[rows].detach().clone()
         for name, values in constants.items():
             self.register_buffer(name, values)
@@ -204,8 +206,9 @@ class JointFactors(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""
         layer = self.layer
-        blocks, latent, _, elements = self.residual.phi_shape
-        assert layer.branch is not None
+        residual = layer.residual
+        assert layer.branch is not None and isinstance(residual, JointResidual)
+        blocks, latent, _, elements = residual.phi_shape
         scale, phi = layer.branch.vectors(x)
         assert phi is not None
         x = layer.pad(x)
@@ -213,14 +216,25 @@ class JointFactors(nn.Module):
         y = y if scale is None else y * scale.reshape(1, -1, 1, 1)
         inside = F.conv2d(x, self.enter, self.enter_bias, padding=layer.padding, groups=blocks)
         mixed = []
-        parts = zip(inside.split(latent, 1), phi.split(latent**2 * elements, 1), strict=True)
-        for block, (pixels, values) in enumerate(parts if blocks > 1 else [(inside, phi)]):
-            spread = torch.mm(values.reshape(-1, elements), self.residual.r).reshape(self.center.shape)
-            kernel = spread * self.get_buffer(f"scale{block}") + self.center
+        for block, (pixels, values) in enumerate(zip(self._blocks(inside), self._blocks(phi), strict=True)):
+            spread = torch.mm(values.reshape(-1, elements), residual.r)
+            matrix = spread * self.get_buffer(f"scale{block}") + self.center
+            kernel = matrix.reshape(latent, latent, *layer.kernel_size)
             shift = self.get_buffer(f"shift{block}")
             mixed.append(F.conv2d(pixels, kernel, shift, layer.stride, (0, 0), layer.dilation))
         y = y + F.conv2d(torch.cat(mixed, 1) if blocks > 1 else mixed[0], self.leave, groups=blocks)
         return y if self.shift is None else y + self.shift
+
+    def _blocks(self, values: Tensor) -> list[Tensor]:
+        """The parts of (1, B ...) that the blocks have."""
+        assert self.layer.residual is not None
+        blocks = self.layer.residual.phi_shape[0]
+        size = int(values.shape[1]) // blocks
+        if blocks == 1:
+            return [values]
+        if self.forms.parts == "slices":
+            return [values[:, block * size : (block + 1) * size] for block in range(blocks)]
+        return list(values.split(size, 1))
 
 
 def _enter(x: Tensor, layer: FoldedDCDConv2d, q: Tensor, bias: Tensor) -> Tensor:

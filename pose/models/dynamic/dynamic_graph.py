@@ -38,9 +38,11 @@ class OneImageDynamic(nn.Module):
         self.bank = None if bank is None else bank(layer)
         first = LINEARS.get(forms.bank or "")
         self.first = None if first is None or layer.w1 is None else first(layer.w1, layer.b1)
-        # not the second matrix, as narrow as the shares: it costs AP and no time (docs/benchmarks/runtimes.md)
-        parts = {"bank.weight": layer.groups == 1, "whole": hasattr(self, "whole"), "layer.w1": layer.w1 is not None}
-        self.quantized = [name for name, there in parts.items() if there and forms.bank == "linear"]
+        self.quantized: list[list[str]] = []
+        if forms.bank == "linear":
+            # not the second matrix, as narrow as the shares: it costs AP and no time (docs/benchmarks/runtimes.md)
+            kernels = ["bank.weight"] * (self.bank is not None) + ["whole"] * hasattr(self, "whole")
+            self.quantized = [names for names in (kernels, ["layer.w1"] * (layer.w1 is not None)) if names]
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C_in, H, W) to (1, C_out, H', W')."""

@@ -77,8 +77,9 @@ class AssembledForm(nn.Module):
         scale, phi = layer.branch.vectors(x)
         assert phi is not None
         mixed = torch.mm(phi.reshape(self.identity.shape) + self.identity, residual.r)
-        static = layer.weight if scale is None else layer.weight * scale.reshape(-1, 1, 1, 1)
-        kernel = static + torch.mm(residual.p, mixed).reshape(layer.weight.shape)
+        static = layer.weight.flatten(1) if scale is None else layer.weight.flatten(1) * scale.reshape(-1, 1)
+        # a matrix until it is a kernel: LiteRT's converter turns the dimensions of what it adds to constants of four
+        kernel = (static + torch.mm(residual.p, mixed)).reshape(layer.weight.shape)
         return F.conv2d(layer.pad(x), kernel, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 

@@ -240,7 +240,7 @@ class Widened(torch.autograd.Function):
         return output.setType(scales.type().with_sizes(whole.type().sizes()))
 
 
-def quantized_matrices(network: nn.Module) -> dict[str, Tensor]:
+def quantized_matrices(network: nn.Module) -> list[dict[str, Tensor]]:
     """The matrices of a network in its forms for graphs that the runtime's own quantizer is to make bytes of.
 
     They are what its modules name in ``quantized``: banks of dynamic layers and what their attention begins with, and
@@ -250,13 +250,14 @@ def quantized_matrices(network: nn.Module) -> dict[str, Tensor]:
         network: What :func:`pose.export.forms.in_forms` returns.
 
     Returns:
-        Float32 matrices by their names in the network, those that the graph of an input does not use among them.
+        For each product the float32 matrices that it can be written with, by their names in the network; the graph of
+            an input has one of them.
     """
-    return {
-        f"{prefix}.{name}".lstrip("."): operator.attrgetter(name)(module)
+    return [
+        {f"{prefix}.{name}".lstrip("."): operator.attrgetter(name)(module) for name in names}
         for prefix, module in network.named_modules()
-        for name in getattr(module, "quantized", ())
-    }
+        for names in getattr(module, "quantized", ())
+    ]
 
 
 BANKS = {"linear": LinearBank, "gathered": GatheredBank, "integers": IntegerBank}
