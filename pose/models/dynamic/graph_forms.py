@@ -25,12 +25,12 @@ class GraphForms(NamedTuple):
             side, by all K kernels, which stay constant; None for never.
         channels_last: Averages and depthwise kernels are computed with the channels last, as convolutions are in
             runtimes that would transpose images between.
-        averages: Averages of an image are an image of one pixel first (``kept``), or a row at once (``dropped``); those
-            of its parts are pooled where they are kept and of equal size, else a product.
-        parts: Shares are taken one by one by a ``split``, or by ``slices``.
+        averages: Averages of an image are an image of one pixel first (``kept``), or a row at once (``dropped``), but
+            with ``channels_last``; those of its parts are pooled where they are kept and of equal size, else a product.
+        parts: Shares, and blocks of joint fusion, are taken one by one by a ``split``, or by ``slices``.
         decomposed: A decomposed layer's kernel is assembled or its factors are applied, whichever is ``fewest``
             multiply-adds, or its factors are ``constant`` kernels and only Phi is computed. Depthwise layers have that
-            where they are a ``chain`` as well, and those of joint fusion never.
+            where they are a ``chain`` as well; those of joint fusion are always their factors, with a computed kernel.
     """
 
     depthwise: str = "computed"
