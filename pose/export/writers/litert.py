@@ -96,8 +96,8 @@ def exactly(name: str) -> str:
 
 
 def _key(matrix: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """What two matrices have in common that are the same."""
-    return matrix.shape, matrix.tobytes()
+    """What two matrices have in common that are the same; zeros have a sign, which a converter may drop."""
+    return matrix.shape, (matrix + np.zeros((), matrix.dtype)).tobytes()
 
 
 def fully_connected(path: Path) -> Iterator[tuple[str, np.ndarray]]:
