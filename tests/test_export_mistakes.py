@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from test_export_formats import MODULES, small_network, written
 
 from pose.checkpoint import load_weights
 from pose.errors import CheckpointError, OutputError
-from pose.export import batch_scan
 from pose.export.errors import ExportError
 from pose.export.formats import export_file
 from pose.export.onnx_file import export_onnx
@@ -24,14 +24,14 @@ __all__ = ["written"]
 def test_onnx_s_refusal_names_the_part_too(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    convert = batch_scan.trace
+    convert = torch.onnx.export
 
-    def trace(network, *arguments, **options):
+    def export(network, *arguments, **options):
         if any(getattr(part, "out_channels", 0) > 1000 for part in network.modules()):
             raise RuntimeError("aten::thing is not supported")
         return convert(network, *arguments, **options)
 
-    monkeypatch.setattr(batch_scan, "trace", trace)
+    monkeypatch.setattr("torch.onnx.export", export)
     with pytest.raises(
         ExportError, match=r"exporter refuses head\.conv \(Conv2d\), alone as well .*; --format torch may"
     ):

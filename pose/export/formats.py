@@ -32,7 +32,7 @@ from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import GraphForms
 from pose.onnx_format import METADATA_KEY
 from pose.options import OptionError
-from pose.runtimes.session import DETAILS, HASHES
+from pose.runtimes.session import HASHES, details_path
 
 HOMES = {"onnx": "onnx_file", "web": "web_page"}
 
@@ -134,9 +134,10 @@ def export_file(
         if kind.inside:
             writer.describe(made, entries)
         else:
-            parts = [made.with_suffix(suffix) for suffix in (kind.suffix, kind.part) if suffix]
-            hashes = {part.suffix: sha256(part) for part in parts if part.is_file()}  # Core ML's is a folder
-            made.with_name(made.name + DETAILS).write_text(json.dumps(entries | {HASHES: hashes}), encoding="utf-8")
+            details = details_path(made)
+            parts = [part for part in kind.paths(made) if part != details and part.is_file()]  # Core ML's is a folder
+            hashes = {part.suffix: sha256(part) for part in parts}
+            details.write_text(json.dumps(entries | {HASHES: hashes}), encoding="utf-8")
         difference = compare(made, reference, (width, height), output) if kind.checked else None
         if kind.checked and (bank != BANKS[0] or calibrating is not None or bfloat16):
             check_quantized(made, reference, (width, height), checked)

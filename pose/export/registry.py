@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pose.errors import OutputError
 from pose.options import OptionError, nearest
-from pose.runtimes.session import DETAILS
+from pose.runtimes.session import details_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +76,7 @@ class Format:
     def paths(self, path: str | Path) -> list[Path]:
         """Every file that is written for a name, the named one last."""
         path = Path(path)
-        beside = [] if self.inside else [path.with_name(path.name + DETAILS)]
+        beside = [] if self.inside else [details_path(path)]
         return [*([path.with_suffix(self.part)] if self.part else []), *beside, path]
 
     def check_parts(self, path: str | Path) -> None:

@@ -27,7 +27,7 @@ class OneImageDCD(nn.Module):
 
     Args:
         layer: The layer, its branch in its form for graphs.
-        forms: ``computed_bias`` is used.
+        forms: ``computed_bias`` and ``parts`` are used.
     """
 
     def __init__(self, layer: FoldedDCDConv2d, forms: GraphForms) -> None:
@@ -40,8 +40,7 @@ class OneImageDCD(nn.Module):
         scale, phi = layer.branch.vectors(x)
         assert phi is not None
         blocks, latent, _ = layer.phi_shape
-        parts = phi.split(latent * latent, 1) if blocks > 1 else [phi]  # LiteRT has no split into a single part
-        matrices = [part.reshape(latent, latent) + layer.identity for part in parts]
+        matrices = [part.reshape(latent, latent) + layer.identity for part in _parts(phi, blocks, self.forms)]
         mixed = [torch.mm(p, matrix) for p, matrix in zip(layer.p, matrices, strict=True)]  # (C_out / B, L) each
         if layer.assembling_is_less(int(x.shape[2]), int(x.shape[3])):
             return self._assembled(x, scale, mixed)
@@ -55,7 +54,7 @@ class OneImageDCD(nn.Module):
         if scale is not None:
             y = y * scale.reshape(1, -1, 1, 1) + layer.bias[None, :, None, None]
         inside = _enter(x, layer, layer.q.flatten(0, 1)[:, :, None, None], layer.latent_bias.flatten())
-        parts = inside.split(layer.phi_shape[1], 1) if blocks > 1 else [inside]
+        parts = _parts(inside, blocks, self.forms)
         added = [F.conv2d(part, matrix[:, :, None, None]) for matrix, part in zip(mixed, parts, strict=True)]
         return y + (torch.cat(added, 1) if blocks > 1 else added[0])
 
@@ -216,7 +215,8 @@ class JointFactors(nn.Module):
         y = y if scale is None else y * scale.reshape(1, -1, 1, 1)
         inside = F.conv2d(x, self.enter, self.enter_bias, padding=layer.padding, groups=blocks)
         mixed = []
-        for block, (pixels, values) in enumerate(zip(self._blocks(inside), self._blocks(phi), strict=True)):
+        parts = (_parts(values, blocks, self.forms) for values in (inside, phi))
+        for block, (pixels, values) in enumerate(zip(*parts, strict=True)):
             spread = torch.mm(values.reshape(-1, elements), residual.r)
             matrix = spread * self.get_buffer(f"scale{block}") + self.center
             kernel = matrix.reshape(latent, latent, *layer.kernel_size)
@@ -225,16 +225,15 @@ class JointFactors(nn.Module):
         y = y + F.conv2d(torch.cat(mixed, 1) if blocks > 1 else mixed[0], self.leave, groups=blocks)
         return y if self.shift is None else y + self.shift
 
-    def _blocks(self, values: Tensor) -> list[Tensor]:
-        """The parts of (1, B ...) that the blocks have."""
-        assert self.layer.residual is not None
-        blocks = self.layer.residual.phi_shape[0]
-        size = int(values.shape[1]) // blocks
-        if blocks == 1:
-            return [values]
-        if self.forms.parts == "slices":
-            return [values[:, block * size : (block + 1) * size] for block in range(blocks)]
-        return list(values.split(size, 1))
+
+def _parts(values: Tensor, blocks: int, forms: GraphForms) -> list[Tensor]:
+    """The parts of (1, B ...) that the B blocks have."""
+    size = int(values.shape[1]) // blocks
+    if blocks == 1:
+        return [values]  # LiteRT has no split into a single part
+    if forms.parts == "slices":
+        return [values[:, block * size : (block + 1) * size] for block in range(blocks)]
+    return list(values.split(size, 1))
 
 
 def _enter(x: Tensor, layer: FoldedDCDConv2d, q: Tensor, bias: Tensor) -> Tensor:
