@@ -20,7 +20,7 @@ data = dict(
         dict(annotations="stanford40_others.json", images="stanford40", confidence_weight=True),
     ],
     input_size=(192, 256),
-    crop_cache="crops_256x192",
+    crop_cache="crops_256x192_seven_sets",  # a cache is of one list of sets, and the others of this size have five
 )
 train = dict(
     learning_rate=6e-4,

@@ -25,7 +25,7 @@ from pose.export.forms import in_forms, one_image
 from pose.export.head import EachImage
 from pose.export.onnx_file import describe, with_decoder
 from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
-from pose.export.refusal import refused
+from pose.export.refusal import refusal, refused
 from pose.export.registry import BANKS, check_request, is_dynamic
 from pose.files import check_outputs, sha256, told_as
 from pose.models.deploy.folding import deploy
@@ -122,13 +122,11 @@ def export_file(
         except (PoseError, OSError):
             raise
         except Exception as error:  # every converter has exceptions of its own
-            said = " ".join(str(error).split())[:300]
             rounded = calibrating is not None or bank != BANKS[0]
             what = refused(writer.write, network, x, kind.suffix, rounded)
             request = dict(output=output, bank=bank, int8=calibrating is not None, bfloat16=bfloat16)
             others = [other for other in ("onnx", "torch") if other != name and _can(other, request, is_dynamic(model))]
-            hint = f"; --format {' or '.join(others)} may take it" if others else ""
-            raise ExportError(f"{made}: the converter of {kind.runtime} refuses {what} ({said}){hint}") from error
+            raise refusal(made, f"the converter of {kind.runtime}", what, error, others) from error
         entries = describe(settings, output, calibration=calibration)
         assert METADATA_KEY in entries
         if kind.inside:

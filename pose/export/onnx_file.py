@@ -18,7 +18,7 @@ from pose.export.forms import BANKS as RUNTIMES_BANKS
 from pose.export.forms import one_image
 from pose.export.head import CropKeypoints, KeypointNetwork
 from pose.export.proof import TOLERANCE, check_quantized, compare, hold_out
-from pose.export.refusal import refused
+from pose.export.refusal import refusal, refused
 from pose.export.registry import BANKS, OUTPUTS, RUNTIMES, check_request, is_dynamic
 from pose.files import replacing, told_as
 from pose.models.deploy.folding import deploy
@@ -143,11 +143,8 @@ def _traced(
     except (PoseError, OSError, MemoryError):
         raise
     except Exception as error:  # it has many, and not all of them its own
-        said = " ".join(str(error).split())[:300]
         what = refused(write, network, x[:1], ".onnx", rounded=False)
-        raise ExportError(
-            f"{path}: PyTorch's ONNX exporter refuses {what} ({said}); --format torch may take it"
-        ) from error
+        raise refusal(path, "PyTorch's ONNX exporter", what, error, ["torch"]) from error
 
 
 def with_decoder(network: nn.Module, settings: Settings) -> CropKeypoints:

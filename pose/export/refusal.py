@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pose.errors import MissingExtra
+from pose.export.errors import ExportError
 
 Write = Callable[[nn.Module, Tensor, Path], None]
 
@@ -33,6 +34,21 @@ def refused(write: Write, network: nn.Module, x: Tensor, suffix: str, rounded: b
         return "8 bits of the network, which it takes in float32"
     part = refused_part(write, network, x, suffix)
     return f"{part}, alone as well" if part else "the network, though each part of it alone converts"
+
+
+def refusal(path: str | Path, converter: str, what: str, error: Exception, others: Sequence[str]) -> ExportError:
+    """The error that tells of a refusal.
+
+    Args:
+        path: The file that is not written.
+        converter: The name of the program that refuses it.
+        what: What :func:`refused` returns.
+        error: What the converter raised, of which the beginning is told.
+        others: The formats that may take the network; there may be none.
+    """
+    said = " ".join(str(error).split())[:300]
+    hint = f"; --format {' or '.join(others)} may take it" if others else ""
+    return ExportError(f"{path}: {converter} refuses {what} ({said}){hint}")
 
 
 def refused_part(write: Write, network: nn.Module, x: Tensor, suffix: str) -> str | None:
