@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from torch import nn
 
 from pose import options, resources
@@ -19,6 +18,7 @@ from pose.config_files import read_config_file
 from pose.data_settings import DataSettings, find_skeletons, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
+from pose.mmengine_import import import_mmengine
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError, errors_of
 from pose.skeleton import Skeleton, load_skeleton
@@ -182,6 +182,9 @@ def read_sections(
 
 def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Sections of a configuration with dotted keys changed."""
+    import_mmengine()
+    from mmengine.config import Config
+
     config = Config(dict(sections))
     config.merge_from_dict(dict(overrides))
     return config.to_dict()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pose import resources
+from pose.mmengine_import import import_mmengine
 from pose.options import OptionError
 
 PLAIN_SUFFIXES = (".json", ".yaml", ".yml")
@@ -41,6 +42,7 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
 
 
 def _executed(path: Path) -> dict[str, Any]:
+    import_mmengine()
     from mmengine.config import Config
 
     return Config.fromfile(os.fspath(path)).to_dict()
@@ -48,6 +50,7 @@ def _executed(path: Path) -> dict[str, Any]:
 
 def _plain(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """A JSON or YAML file with its bases; ``above`` are those that build on it."""
+    import_mmengine()
     from mmengine.config import Config
 
     if path.resolve() in above:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pose.mmengine_import import import_mmengine
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
@@ -13,6 +14,7 @@ def register_openmmlab() -> None:
     Raises:
         ValueError: Another layer has one of the names already.
     """
+    import_mmengine()
     from mmengine.registry import MODELS
 
     for layer in (DynamicConv2d, DCDConv2d):
