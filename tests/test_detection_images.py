@@ -228,6 +228,22 @@ def test_figures_are_cocos_and_recall_counts_persons_with_keypoints():
     assert precision_recall(truth, [], [0.5]) == [(0.5, 0.0, 0.0)]
 
 
+@pytest.mark.parametrize("ids", [(1, 2), (0, 1), (5, 5)])
+def test_figures_do_not_depend_on_the_numbers_of_annotations(ids):
+    """pycocotools takes a match with id 0 for none, and equal ids for one person."""
+    places = [[0, 0, 40, 80], [60, 10, 30, 70]]
+    truth = {
+        "images": [{"id": 1, "width": 100, "height": 100}],
+        "annotations": [annotation(number, 1, box, num_keypoints=1) for number, box in zip(ids, places, strict=True)],
+    }
+    results = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9} for box in places]
+    figures = evaluate_boxes(truth, results)
+    assert figures["AP"] == pytest.approx(1) and figures["recall"] == figures["recall_keypoints"] == 1
+    assert evaluate_boxes(truth, results[:1])["recall"] == evaluate_boxes(truth, results[1:])["recall"] == 0.5
+    assert precision_recall(truth, results, [0.5]) == [(0.5, 1.0, 1.0)]
+    assert [each["id"] for each in truth["annotations"]] == list(ids)
+
+
 def test_settings_that_cannot_be_are_named(folder):
     with pytest.raises(OptionError, match=r"data.sources\[0\].image.*images"):
         DataSettings(sources=({"image": "b", "boxes": "b.json"},)).make_sources()

@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pose.evaluation.coco_backend import numbered
 from pose.skeleton import PERSON_CATEGORY
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -129,7 +130,12 @@ def _evaluation(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], 
     """pycocotools' evaluation of persons' boxes, not yet run, and its reference."""
     with contextlib.redirect_stdout(io.StringIO()):
         reference = COCO()
-        reference.dataset = {"info": {}, **truth, "categories": [{"id": category, "name": "person"}]}
+        reference.dataset = {
+            "info": {},
+            **truth,
+            "annotations": numbered(truth["annotations"]),
+            "categories": [{"id": category, "name": "person"}],
+        }
         reference.createIndex()
         found = reference.loadRes(list(results)) if results else COCO()
         evaluation = COCOeval(reference, found, "bbox")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def make_evaluator(
     Args:
         results: N checked persons.
         areas: (N,) pixels^2, see :func:`extents`.
-        annotated: As :func:`copied_annotations` makes it; the evaluator writes into it.
+        annotated: As :func:`copied_annotations` makes it.
         skeleton: Gives K and the OKS sigmas.
         backend: One of :data:`BACKENDS`, installed.
     """
@@ -72,9 +73,8 @@ def make_evaluator(
         for index, image, points, score, area in rows
     ]
     found = {**annotated, "annotations": persons}
+    annotated = {**annotated, "annotations": numbered(annotated["annotations"])}
     sigmas = np.array(skeleton.sigmas)
-    for number, annotation in enumerate(annotated["annotations"], 1):
-        annotation["id"] = number  # 0 means unmatched in both libraries, and equal ids are one person
     if backend == "pycocotools":
         for annotation in annotated["annotations"]:  # pycocotools makes an array of it for every pair: from one, faster
             annotation["keypoints"] = np.asarray(annotation["keypoints"])
@@ -118,6 +118,11 @@ def copied_annotations(truth: COCO, skeleton: Skeleton, category: str | int | No
     persons = persons_in(truth.dataset, getattr(truth, "source", "annotations"), skeleton, wanted)
     records = [{**record, "category_id": PERSON_CATEGORY} for record in persons.records]
     return {**truth.dataset, "annotations": records, "categories": [{**persons.category, "id": PERSON_CATEGORY}]}
+
+
+def numbered(annotations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Copies of annotations with ids from 1 on: 0 means unmatched in both libraries, and equal ids are one person."""
+    return [{**annotation, "id": number} for number, annotation in enumerate(annotations, 1)]
 
 
 def extents(keypoints: np.ndarray) -> np.ndarray:
