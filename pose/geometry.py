@@ -32,6 +32,22 @@ def clip_boxes(boxes: ArrayLike, image_size: ArrayLike) -> np.ndarray:
     return np.concatenate([start, end - start], axis=-1)
 
 
+def have_size(boxes: ArrayLike, image_size: ArrayLike = np.inf) -> np.ndarray:
+    """Which boxes have a width and a height inside their pictures, also where their corners are kept as float32.
+
+    Args:
+        boxes: (..., 4) x, y, width, height in pixels.
+        image_size: (..., 2) width and height of the picture; infinite where they are not known.
+
+    Returns:
+        (...) bool.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64)
+    start = np.maximum(boxes[..., :2], 0)
+    end = np.minimum(boxes[..., :2] + boxes[..., 2:], image_size)
+    return np.all(end.astype(np.float32) > start.astype(np.float32), axis=-1)
+
+
 def box_iou(boxes: ArrayLike, others: ArrayLike, buffer: ArrayLike = 0.0) -> np.ndarray:
     """Intersection over union of boxes, each grown on every side by ``buffer`` times its size.
 

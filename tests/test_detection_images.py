@@ -70,6 +70,26 @@ def test_boxes_by_hand_and_a_detectors_become_one(folder):
         read_sources([Source("a", "a.json", "short.json")], folder)
 
 
+@pytest.mark.parametrize(
+    "wrong", [None, float("nan"), float("inf"), 1e300, 10**400], ids=["null", "nan", "inf", "large", "huge"]
+)
+@pytest.mark.parametrize("place", [2, 4])
+def test_numbers_of_found_boxes_that_are_none_are_refused(folder, wrong, place):
+    box = [11, 10, 20, 40, 0.9]
+    box[place] = wrong
+    (folder / "found.json").write_text(json.dumps({"1.png": [[5, 5, 30, 50, 0.8]], "2.png": [[5, 5, 30, 50, 1], box]}))
+    with pytest.raises(DataError, match=r"found.json: (a box|boxes) of 2.png (is|are) not .*5 .*numbers"):
+        read_sources([Source("a", None, "found.json")], folder)
+
+
+def test_found_boxes_without_a_size_are_counted(folder):
+    boxes = [[5, 5, 30, 50, 0.8], [5, 5, 0, 50, 0.8], [5, 5, 30, -1, 0.8], [-9, 5, 9, 9, 0.8]]
+    (folder / "found.json").write_text(json.dumps({"0.png": boxes, "1.png": []}))
+    images = read_sources([Source("a", None, "found.json")], folder)
+    assert images.boxes[0].tolist() == [[5, 5, 35, 55]] and images.kinds[0].tolist() == [PERSON]
+    assert images.told == (f"{folder / 'found.json'}: 3 boxes without a size are left out",)
+
+
 def test_the_cache_holds_the_pictures_and_names_the_broken(folder):
     paths = [str(folder / "a" / "0.png"), str(folder / "a" / "absent.png"), str(folder / "a" / "5.png")]
     cache, broken = open_image_cache(folder / "cache", paths, 40)

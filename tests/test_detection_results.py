@@ -56,6 +56,43 @@ def test_other_categories_are_no_persons(tmp_path: Path, truth: Path) -> None:
     assert evaluate_boxes(read_truth(write(truth, whole)).file, boxes)["recall_keypoints"] == 1
 
 
+def test_boxes_without_a_size_are_neither_learned_nor_looked_for(tmp_path: Path, truth: Path) -> None:
+    """One without a width, one without a height and one beside the picture: counted alike, and nobody is missed."""
+    whole = json.loads(truth.read_text())
+    for number, box in enumerate([[5, 5, 0, 20], [5, 5, 20, 0], [64, 5, 20, 20]], 4):
+        whole["annotations"].append(dict(id=number, image_id=1, category_id=1, bbox=box, iscrowd=0, area=9))
+    write(truth, whole)
+    told = f"{truth}: 3 boxes without a size inside their picture are left out"
+    persons = read_truth(truth)
+    assert told in persons.notices and [each["id"] for each in persons.file["annotations"]] == [1, 2]
+    assert evaluate_boxes(persons.file, [BOX])["recall"] == 1
+    labels = read_sources([Source(".", "truth.json")], tmp_path)
+    assert told in labels.told and labels.boxes[0].tolist() == [[10, 10, 30, 50], [40, 10, 60, 50]]
+    for image in whole["images"]:
+        image.update(width=0, height=0)  # not known: nothing is beside it
+    assert len(read_truth(write(truth, whole)).file["annotations"]) == 3
+
+
+@pytest.mark.parametrize("area", [0, -5])
+def test_a_person_of_area_0_is_looked_for_and_has_keypoints(tmp_path: Path, truth: Path, area: float) -> None:
+    whole = json.loads(truth.read_text())
+    whole["annotations"][0].update(area=area, keypoints=[20, 20, 2] * 17, num_keypoints=17)
+    persons, notices, _ = read_truth(write(truth, whole))
+    assert f"{truth}: 1 persons of area 0 or less: their boxes' areas are taken" in notices
+    assert not any("looked for" in line for line in notices)
+    figures = evaluate_boxes(persons, [BOX])
+    assert figures["recall"] == figures["recall_keypoints"] == figures["recall_keypoints_s"] == 1
+    assert evaluate_boxes(persons, [])["recall_keypoints"] == 0
+    assert len(read_sources([Source(".", "truth.json")], tmp_path).boxes[0]) == 2
+
+
+def test_a_truth_without_a_box_is_refused(truth: Path) -> None:
+    whole = json.loads(truth.read_text())
+    del whole["annotations"][0]["bbox"]
+    with pytest.raises(DataError, match=r"truth.json: .*annotation 1 needs x, y, width and height as 'bbox'"):
+        read_truth(write(truth, whole))
+
+
 def test_recall_is_of_the_persons_alone(truth: Path) -> None:
     """The file as it is, with its dog: of one person, one is found."""
     whole = json.loads(truth.read_text())

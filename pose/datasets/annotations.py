@@ -85,7 +85,7 @@ def persons_in(
         DataError: A record cannot be read, keypoints do not fit the skeleton, or the category cannot be told.
     """
     persons = persons_as_written(file, path, skeleton, category)
-    _need_boxes(persons)
+    need_boxes(persons)
     empty = [person for person in persons.records if person["num_keypoints"] and not counts(person)]
     empty = [person for person in empty if not person["iscrowd"]]
     for person in empty:
@@ -101,7 +101,8 @@ def area_is_box(area: float, box: Sequence[float]) -> bool:
     return abs(area - product) <= max(0.5, 0.001 * product)
 
 
-def _need_boxes(persons: AnnotatedPersons) -> None:
+def need_boxes(persons: AnnotatedPersons) -> None:
+    """Raises DataError about the first person without a box."""
     for person in persons.records:
         if person["bbox"] is None:
             raise _no_box(person, persons.path)
@@ -147,7 +148,7 @@ def boxes_in(file: Mapping[str, Any], path: str | Path, category: str | int | No
         DataError: A record cannot be read, or the category cannot be told.
     """
     persons = _boxed(file, path, category, ("image_id", "category_id"))
-    _need_boxes(persons)
+    need_boxes(persons)
     return replace(persons, told={what: count for what, count in persons.told.items() if what != AREAS_FILLED})
 
 

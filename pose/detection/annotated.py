@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pose.datasets.annotations import AnnotatedPersons, boxes_in, persons_in
+import numpy as np
+
+from pose.datasets.annotations import AnnotatedPersons, boxes_in, need_boxes, persons_as_written
 from pose.datasets.categories import person_category
 from pose.datasets.coco import read_detections, read_tables
-from pose.datasets.image_records import ListedImage, listed_images
+from pose.datasets.image_records import UNKNOWN, ListedImage, image_sizes, listed_images
 from pose.errors import DataError
 from pose.files import read_json
+from pose.geometry import have_size
 from pose.skeleton import COCO, PERSON_CATEGORY
 
 
@@ -36,6 +40,8 @@ def read_images(path: str | Path, category: str | int | None = None) -> tuple[li
 def read_persons(path: str | Path, category: str | int | None = None) -> tuple[list[ListedImage], AnnotatedPersons]:
     """The pictures and the persons of an annotation file, with keypoints or without, and crowds.
 
+    Boxes without a size inside their picture are left out and counted.
+
     Args:
         path: The file.
         category: The persons' by name or id, see :func:`pose.datasets.annotations.boxes_in`.
@@ -45,7 +51,24 @@ def read_persons(path: str | Path, category: str | int | None = None) -> tuple[l
     """
     file = read_tables(path)
     persons = boxes_in(file, path, category)
-    return listed_images(file, path), persons
+    listed = listed_images(file, path)
+    return listed, _sized(persons, {image.id: image.size for image in listed})
+
+
+def _sized(persons: AnnotatedPersons, sizes: Mapping[int, tuple[int, int]]) -> AnnotatedPersons:
+    """Without the boxes that have no size inside their picture, which no detector can find; they are counted.
+
+    Args:
+        persons: All have boxes.
+        sizes: Width and height of each picture by its id.
+    """
+    boxes = np.array([record["bbox"] for record in persons.records], np.float64).reshape(-1, 4)
+    limits = np.array([sizes[record["image_id"]] for record in persons.records], np.float64).reshape(-1, 2)
+    limits[(limits == UNKNOWN).all(1)] = np.inf
+    kept = np.flatnonzero(have_size(boxes, limits)).tolist()
+    told = {**persons.told, "boxes without a size inside their picture are left out": len(boxes) - len(kept)}
+    records, rows = ([column[row] for row in kept] for column in (persons.records, persons.rows))
+    return replace(persons, records=records, rows=rows, told=told)
 
 
 class BoxTruth(NamedTuple):
@@ -63,14 +86,30 @@ class BoxTruth(NamedTuple):
 
 
 def read_truth(path: str | Path, category: str | int | None = None) -> BoxTruth:
-    """The persons of a COCO file, see :func:`pose.datasets.annotations.persons_in`."""
+    """The persons of a COCO file, with keypoints or without, and crowds; who has keypoints is told from them.
+
+    Everyone whose box has a size inside the picture is looked for, whatever the area; the others are left out.
+
+    Args:
+        path: The file.
+        category: The persons' by name or id, see :func:`pose.datasets.annotations.persons_as_written`.
+
+    Raises:
+        DataError: As :func:`pose.datasets.annotations.persons_as_written`, or a person has no box.
+    """
     file = read_tables(path)
-    persons = persons_in(file, path, category=category)
+    persons = persons_as_written(file, path, category=category)
+    need_boxes(persons)
+    persons = _sized(persons, image_sizes(file["images"], path))
+    empty = [record for record in persons.records if record["area"] <= 0 and not record["iscrowd"]]
+    for record in empty:
+        record["area"] = record["bbox"][2] * record["bbox"][3]
     written = [file["annotations"][row] for row in persons.rows]
     for record, before in zip(persons.records, written, strict=True):
         if not before.get("keypoints") and isinstance(before.get("num_keypoints"), int):
             record["num_keypoints"] = before["num_keypoints"]  # a file of boxes says how many, and not where
     told = {what: count for what, count in persons.told.items() if "keypoint" not in what}  # boxes are measured alone
+    told["persons of area 0 or less: their boxes' areas are taken"] = len(empty)
     notices = replace(persons, told=told, order=()).notices
     return BoxTruth({"images": file["images"], "annotations": persons.records}, notices, persons.category["id"])
 

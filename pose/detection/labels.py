@@ -13,7 +13,7 @@ from pose.datasets.image_names import find_image, plain_name
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
-from pose.geometry import box_iou
+from pose.geometry import box_iou, have_size
 
 SAME = 0.5
 """A detector's box of at least this overlap (IoU) with one by hand is of the same person."""
@@ -110,30 +110,39 @@ def read_sources(sources: Sequence[Source], root: str | Path, category: str | in
 def _read_source(source: Source, root: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
     """What is known of pictures, by file name."""
     by_hand = {} if source.annotations is None else _read_annotations(root / source.annotations, category, told)
-    found = {} if source.boxes is None else _read_found(root / source.boxes)
+    found = {} if source.boxes is None else _read_found(root / source.boxes, told)
     unknown = _Labels((0, 0), np.zeros((0, 4)), np.zeros(0, np.int64))
-    merged, flat = {}, 0
+    merged = {}
     for name in by_hand.keys() | found.keys():
         own = by_hand.get(name, unknown)
         boxes, kinds = _merge(own.boxes, own.kinds, found.get(name, np.zeros((0, 5))), source)
-        flat += int((~_sized(_corners(own.boxes))).sum())
         merged[name] = _Labels(own.size, boxes, kinds)
-    if flat:
-        told.append(f"{root / str(source.annotations)}: {flat:,} boxes without a size are left out")
     return merged
 
 
-def _read_found(path: Path) -> dict[str, np.ndarray]:
-    """(N, 5) x, y, width, height and score of what a detector found, by file name."""
+def _read_found(path: Path, told: list[str]) -> dict[str, np.ndarray]:
+    """(N, 5) x, y, width, height and score of what a detector found, by file name; widths and heights are above 0."""
+    from pose.datasets.image_records import short  # as below
+    from pose.datasets.keypoint_lists import LARGEST
+
     file = read_json(path, "file of boxes")
     if not isinstance(file, dict):
         raise DataError(f"{path}: not a file of boxes: needs lists of boxes by file name")
-    found = {}
+    found, flat = {}, 0
     for name, boxes in file.items():
         try:
-            found[plain_name(name)] = np.array(boxes, np.float64).reshape(len(boxes), 5)
-        except (TypeError, ValueError) as error:
+            rows = np.array(boxes, np.float64).reshape(len(boxes), 5)
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: boxes of {name} are not lists of 5 numbers") from error
+        numbers = (np.abs(rows) <= LARGEST).all(1)  # null became NaN
+        if not numbers.all():
+            wrong = short(boxes[int(numbers.argmin())])
+            raise DataError(f"{path}: a box of {name} is not 5 finite numbers up to {LARGEST:.0f}: {wrong}; remove it")
+        sized = have_size(rows[:, :4])
+        flat += int((~sized).sum())
+        found[plain_name(name)] = rows[sized]
+    if flat:
+        told.append(f"{path}: {flat:,} boxes without a size are left out")
     return found
 
 
@@ -162,15 +171,7 @@ def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: So
     own, theirs = _corners(by_hand), _corners(found[:, :4])
     new = ~(box_iou(found[:, None, :4], by_hand[None]) >= SAME).any(1)
     kind = np.where(found[:, 4] >= source.sure, PERSON, UNSURE)
-    boxes = np.concatenate([own, theirs[new]]).astype(np.float32)
-    kinds = np.concatenate([kinds, kind[new]])
-    whole = _sized(boxes)
-    return boxes[whole], kinds[whole]
-
-
-def _sized(corners: np.ndarray) -> np.ndarray:
-    """(N,) bool: boxes (N, 4) with a width and a height."""
-    return np.all(corners[:, 2:] > corners[:, :2], axis=1)
+    return np.concatenate([own, theirs[new]]).astype(np.float32), np.concatenate([kinds, kind[new]])
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:
