@@ -123,9 +123,10 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
     assert {record["image_id"] for record in records} <= set(range(10))
 
 
-@pytest.mark.parametrize("repeats", [1, 2])
-def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, monkeypatch):
-    settings = settings_of(data)
+@pytest.mark.parametrize(("repeats", "accumulate", "checks"), [(1, 1, 6), (2, 1, 6), (1, 3, 3)])
+def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, accumulate, checks, monkeypatch):
+    """Stopped after a number of optimizer steps; seven batches are two steps of three, and one is left out."""
+    settings = settings_of(data, accumulate=accumulate, **({"canvases": 28} if accumulate > 1 else {}))
     if repeats > 1:  # of weights that are not those of chance, which a resumed training must not take instead
         weights = {
             name: value + 0.01 * torch.rand(value.shape) for name, value in settings.build_model().state_dict().items()
@@ -134,7 +135,7 @@ def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, 
         schedule = replace(settings.train, repeats=repeats, initial_weights=str(tmp_path / "start.pth"))
         settings = replace(settings, model={**settings.model, "frozen": 1}, train=schedule)
     train(settings, tmp_path / "whole", "cpu")
-    left = iter(range(5, -1, -1))  # batches until a signal
+    left = iter(range(checks - 1, -1, -1))  # steps until a signal
 
     def wishes(timer):
         return False, next(left, 1) == 0

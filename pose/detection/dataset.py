@@ -100,14 +100,20 @@ def collate(canvases: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Ca
     return CanvasBatch(pixels, torch.from_numpy(padded), torch.from_numpy(padded_kinds))
 
 
-def canvas_loader(dataset: Canvases, batch_size: int, workers: int = 0) -> DataLoader[CanvasBatch]:
+def canvas_loader(dataset: Canvases, batch_size: int, workers: int = 0, accumulate: int = 1) -> DataLoader[CanvasBatch]:
     """Batches in an order by the dataset's seed; ``loader.batch_sampler`` is an ``EpochBatches``.
 
     :func:`pose.datasets.loading.loader.plain_batches` takes them. With workers, OpenCV uses one thread from here on.
+
+    Args:
+        dataset: What to load.
+        batch_size: Canvases per batch.
+        workers: Worker processes; 0 loads in this one.
+        accumulate: Batches per optimizer step: no epoch ends amid one, whose gradients a checkpoint would not hold.
     """
     loader: DataLoader[Any] = DataLoader(
         dataset,
-        batch_sampler=EpochBatches(len(dataset), batch_size, True, dataset.seed),
+        batch_sampler=EpochBatches(len(dataset), batch_size, True, dataset.seed, accumulate=accumulate),
         collate_fn=collate,
         **worker_options(workers, train=True),
     )

@@ -96,7 +96,7 @@ def _prepare(settings: DetectorSettings, device: torch.device, fresh: bool) -> T
     return Task(
         settings=settings,
         trainer=trainer,
-        loader=canvas_loader(dataset, schedule.batch_size, settings.data.workers),
+        loader=canvas_loader(dataset, schedule.batch_size, settings.data.workers, schedule.accumulate),
         learn=learn,
         batches=plain_batches,
         rate_at=scaled_rate(schedule),
