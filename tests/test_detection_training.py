@@ -34,6 +34,9 @@ ROOT = Path(__file__).parents[1]
 NOWHERE = Path(__file__) / "out.json"
 
 
+NUMBERS = ("width", "blocks", "kernel_size", "frozen")
+"""Options of a detector's network that are one number."""
+
 SHORT = dict(epochs=3, canvases=12, canvas_size=[96, 96], batch_size=4, warm_up=0.5, average_decay=0.5)
 
 
@@ -153,6 +156,22 @@ def test_a_stopped_training_ends_with_the_very_weights(data, tmp_path, repeats, 
         train(settings, tmp_path / "whole", "cpu")
 
 
+def test_stages_of_chance_are_not_frozen(data, tmp_path):
+    """A fresh run needs weights for them; one that is resumed has them, whatever its settings say of a start."""
+    settings = settings_of(data, epochs=1)
+    frozen = replace(settings, model={**settings.model, "frozen": 2})
+    with pytest.raises(OptionError, match=r"model.frozen: 2 stages .* train.initial_backbone or train.initial_weights"):
+        train(frozen, tmp_path / "run", "cpu")
+    with pytest.raises(OptionError, match=r"model.frozen: 2 stages"):
+        train(frozen, tmp_path / "run", "cpu", resume=True)  # there is nothing to resume: fresh as well
+    train(settings, tmp_path / "run", "cpu")
+    before = load_checkpoint(tmp_path / "run" / "last.pth")["model"]
+    train(replace(frozen, train=replace(frozen.train, epochs=2)), tmp_path / "run", "cpu", resume=True)
+    after = load_checkpoint(tmp_path / "run" / "last.pth")["model"]
+    for name in ("stages.0.0.conv.weight", "final.weight"):
+        assert torch.equal(before[name], after[name]) == name.startswith("stages")
+
+
 def test_worker_processes_change_nothing(data, tmp_path):
     settings = settings_of(data, epochs=1)
     for workers in (0, 1):
@@ -193,7 +212,7 @@ def test_remembered_features_are_those_of_the_pictures(data, frozen):
     drawn = CanvasDataset(images.images, images.cache, images.train_rows, 4, (96, 96), settings.canvas)
     losses = []
     for kept in (False, True):
-        trainer = make_trainer(settings, "cpu")
+        trainer = make_trainer(settings, "cpu", fresh=False)
         trainer.set_learning_rate(1e-3)
         trainer.train()
         dataset = RepeatedCanvases(drawn, 3, trainer.model) if kept else drawn
@@ -268,9 +287,14 @@ def test_the_projects_configuration_is_read_and_wrong_ones_are_named():
     for wrong in (dict(precision="float8"), dict(max_gradient_norm=-1.0), dict(max_gradient_norm=float("nan"))):
         with pytest.raises(OptionError, match=next(iter(wrong))):
             make_detector_settings({"train": wrong})
-    for wrong in (dict(channels=5), dict(channels=[8, 0, 8]), dict(kernel_size=4), dict(blocks=-1)):
+    counts = (dict(channels=5), dict(channels=[8, 0, 8]), dict(kernel_size=4), dict(blocks=-1))
+    texts = (dict(channels="896"), dict(channels=["8", 8, 8]), *({name: "3"} for name in NUMBERS))
+    for wrong in (*counts, *texts, dict(channels=[8, 8.0, 8]), dict(kernel_size=None), dict(frozen=0.5)):
         with pytest.raises(OptionError, match=f"{next(iter(wrong))} must"):
             make_detector_settings({"model": wrong}).build_model()
+    for least_side in (-3, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match=f"canvas: least_side must be .* at least 0, got {least_side}"):
+            make_detector_settings({"canvas": {"least_side": least_side}})
     with pytest.raises(OptionError, match="repeats"):
         make_detector_settings({"train": {"repeats": 2}})
     rates = [settings.train.learning_rate_at(*place, 100) for place in ((0, 0), (1, 0), (1, 99))]  # two epochs

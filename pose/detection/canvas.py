@@ -6,6 +6,7 @@ cells (after the mosaics of Bochkovskiy, arXiv 2004.10934, 3.3), and each cell a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,6 +49,8 @@ class CanvasSettings:
             raise ValueError(f"scale must be two positive numbers, the smaller first, got {self.scale}")
         if not self.aspect >= 1:
             raise ValueError(f"aspect must be at least 1, got {self.aspect}")
+        if not 0 <= self.least_side < math.inf:
+            raise ValueError(f"least_side must be a number of pixels, at least 0, got {self.least_side}")
         for name in ("kept", "doubtful", "gain", "contrast", "gray"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")

@@ -57,8 +57,14 @@ class DetectionNet(nn.Module):
         frozen: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(channels, int) or len(channels) != 3 or min(channels) < 1:
-            raise ValueError(f"channels must be three numbers of at least 1, got {channels}")
+        if isinstance(width, bool) or not isinstance(width, int | float):
+            raise ValueError(f"width must be a number, got {width!r}")
+        counts = channels if isinstance(channels, Sequence) else ()
+        if len(counts) != 3 or not all(_is_whole(count, 1) for count in counts):
+            raise ValueError(f"channels must be three whole numbers of at least 1, got {channels!r}")
+        for name, value in (("kernel_size", kernel_size), ("blocks", blocks), ("frozen", frozen)):
+            if not _is_whole(value):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}; the nearest is {max(kernel_size - 1, 1)}")
         if blocks < 0:
@@ -148,6 +154,11 @@ class DetectionNet(nn.Module):
         """The features of :meth:`frozen_features`, stage by stage."""
         sizes = [channels // 4**level for level, channels in enumerate(self._channels[: self.frozen])]
         return [F.pixel_unshuffle(part, 2**level) for level, part in enumerate(packed.split(sizes, 1))]
+
+
+def _is_whole(value: object, least: float = -math.inf) -> bool:
+    """Whether a value is a whole number from ``least`` on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def split(backbone: MobileNetV2) -> tuple[list[nn.Sequential], list[int]]:

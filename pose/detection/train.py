@@ -32,6 +32,7 @@ from pose.engine.schedule import begin_epoch, scaled_rate, trainer_of
 from pose.engine.task import Task
 from pose.engine.trainer import Trainer
 from pose.models.deploy.folding import deploy
+from pose.options import OptionError
 from pose.prediction import to_input
 
 
@@ -55,6 +56,9 @@ def make_trainer(settings: DetectorSettings, device: torch.device | str, fresh: 
         settings: The run's settings.
         device: Where to compute.
         fresh: Load what the settings start from.
+
+    Raises:
+        OptionError: A value of ``model`` cannot be, or frozen stages of a fresh network have nothing to start from.
     """
     schedule = settings.train
     seed_everything(schedule.seed)
@@ -63,6 +67,11 @@ def make_trainer(settings: DetectorSettings, device: torch.device | str, fresh: 
         load_weights(network, schedule.initial_weights)
     elif fresh and schedule.initial_backbone:
         load_backbone(network, schedule.initial_backbone)
+    elif fresh and network.frozen:
+        raise OptionError(
+            f"model.frozen: {network.frozen} stages would keep weights of chance; give train.initial_backbone or "
+            "train.initial_weights, or model.frozen=0"
+        )
     schedule = replace(schedule, frozen=(*schedule.frozen, *network.frozen_parts))
     return trainer_of(schedule, network, torch.device(device), loss=loss)
 
