@@ -11,6 +11,7 @@ from test_orientation import marked
 
 from pose.datasets.orientation import TURNED
 from pose.detection.annotated import read_boxes, read_truth
+from pose.detection.detector import PersonDetector
 from pose.detection.image_cache import open_image_cache
 from pose.detection.labels import Source, read_sources
 from pose.detection.results import detect_data_set
@@ -143,6 +144,38 @@ def test_images_are_found_and_turned_as_everywhere(tmp_path: Path, capsys: pytes
     others = np.array([[30, 48]])
     with pytest.raises(DataError, match="a.jpg: picture is 48 x 32, its annotations say 30 x 48"):
         open_image_cache(tmp_path / "cache", labels.paths, 64, others)
+
+
+def test_pictures_of_a_data_set_that_cannot_be_read_are_named_and_the_others_boxes_written(
+    tmp_path: Path, run_tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One absent, one cut off, one of another size, and two that are read; all five alike where a figure is wanted."""
+    monkeypatch.setattr(
+        PersonDetector, "from_checkpoint", lambda *given: lambda image: np.array([[10, 10, 20, 40, 0.9]])
+    )
+    images = [dict(id=number, file_name=f"{number}.png", width=64, height=64) for number in range(1, 6)]
+    truth, out = write(tmp_path / "truth.json", dict(images=images, categories=CATEGORIES)), tmp_path / "boxes.json"
+    for number, side in ((2, 64), (3, 64), (4, 32), (5, 64)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((side, side, 3), np.uint8))
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:-20])
+    asked = ("detect.py", "any.pth", "--annotations", truth, "--images", tmp_path, "--out", out)
+    status, said, told = run_tool(*asked)
+    assert status == 1 and f"{out}: 2 boxes; 3 pictures left out" in said
+    assert [record["image_id"] for record in json.loads(out.read_text())] == [2, 5]
+    assert [line.split(": ")[1] for line in told.splitlines()] == [str(tmp_path / f"{n}.png") for n in (1, 3, 4)]
+    with pytest.raises(DataError, match=r"1\.png"):
+        detect_data_set(lambda image: np.empty((0, 5)), truth, tmp_path)
+    before = out.read_bytes()
+    for number in (2, 5):
+        (tmp_path / f"{number}.png").unlink()
+    status, _, told = run_tool(*asked)
+    assert status == 2 and "none of the pictures can be used, the first: " in told.splitlines()[-1]
+    assert out.read_bytes() == before
+    status, _, told = run_tool(*asked[:5], tmp_path / "nowhere", *asked[6:])
+    assert status == 2 and told.startswith(f"error: {tmp_path / 'nowhere'}: picture folder not found")
+    for number in range(1, 6):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
+    assert run_tool(*asked)[:2] == (0, f"{out}: 5 boxes\n")
 
 
 @pytest.mark.parametrize(

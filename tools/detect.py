@@ -7,7 +7,7 @@
 
 INPUT is a picture, a folder or a quoted pattern; the folder --out gets each picture with its boxes drawn, and
 boxes.json. Of a data set, the file --out gets the boxes in COCO's results format, all from a score of .01 on unless
---threshold says otherwise. Pictures that cannot be read are named and left out; the exit status is then 1.
+--threshold says otherwise. Pictures that cannot be read are named and left out of either; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from pose.command_line import add_device_argument, share
 from pose.detection.detector import PersonDetector
 from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
 from pose.device import choose_device
-from pose.errors import command
+from pose.errors import DataError, command
 from pose.files import check_kind, check_outputs, make_folder, write_json
 from pose.inference.images import write_image
 from pose.inference.inputs import ImageFiles, open_input
@@ -59,10 +61,16 @@ def main() -> int:
         check_kind(out, ".json")
     detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
     if whole_set:
-        results = detect_data_set(detector, arguments.annotations, arguments.images, arguments.category)
+        left_out: list[DataError] = []
+
+        def skip(error: DataError) -> None:
+            left_out.append(error)
+            tqdm.write(f"warning: {error}: skipped", file=sys.stderr)
+
+        results = detect_data_set(detector, arguments.annotations, arguments.images, arguments.category, skip)
         write_json(out, results)
-        print(f"{out}: {len(results)} boxes")
-        return 0
+        print(f"{out}: {len(results)} boxes{f'; {len(left_out):,} pictures left out' if left_out else ''}")
+        return 1 if left_out else 0
     return draw(detector, arguments.input, out, arguments.checkpoint)
 
 
