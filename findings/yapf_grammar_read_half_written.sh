@@ -5,7 +5,7 @@
 # Seen here: the file of PatternGrammar has 0 bytes with its new name, 1243 later (that of Grammar is whole). Processes
 # that `torchrun` or a test run starts together read it then: "EOFError: Ran out of input", seen in one of three test
 # workers. A file that stays empty, as a full disk leaves it, fails every import until somebody removes it.
-# This project imports mmengine again until the file is whole (pose/mmengine_import.py).
+# This project imports mmengine again until the file is whole (pose/config_files.py).
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

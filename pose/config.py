@@ -14,11 +14,10 @@ from typing import Any
 from torch import nn
 
 from pose import options, resources
-from pose.config_files import read_config_file
+from pose.config_files import import_mmengine, read_config_file
 from pose.data_settings import DataSettings, find_skeletons, make_data_settings, with_new_names
 from pose.datasets.augment import Augmentation
 from pose.evaluation.protocol import ANNOTATED, TestChoices
-from pose.mmengine_import import import_mmengine
 from pose.models.pose_net import build_pose_net
 from pose.options import OptionError, errors_of
 from pose.skeleton import Skeleton, load_skeleton

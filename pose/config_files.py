@@ -2,17 +2,23 @@
 
 mmengine reads all three, too, but makes any object that a YAML file names and imports any module that a file asks for
 (``custom_imports``). A file from others should not do that, so that JSON and YAML are read here as plain values.
+
+mmengine imports yapf 0.43.0, which keeps its grammar in the user's cache folder and renames that file before all of it
+is written (findings/yapf_grammar_read_half_written.sh): of processes that are started at once on a new machine
+(``torchrun``, the workers of a test run), one may read a part of it and fail with ``EOFError``.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pickle
+import time
 from pathlib import Path
 from typing import Any
 
 from pose import resources
-from pose.mmengine_import import import_mmengine
 from pose.options import OptionError
 
 PLAIN_SUFFIXES = (".json", ".yaml", ".yml")
@@ -22,6 +28,28 @@ SUFFIXES = (".py", *PLAIN_SUFFIXES)
 
 BASE = "_base_"
 """The key that names the file, or the list of files, that a configuration builds on."""
+
+
+TRIES, PAUSE = 50, 0.1
+"""How often, and after how many seconds, mmengine is imported again: the file that another process writes has 1 KB."""
+
+
+def import_mmengine() -> None:
+    """Imports mmengine, again where another process was about to write what it reads.
+
+    Raises:
+        OptionError: yapf's file of the grammar stays damaged, as a full disk may leave it.
+    """
+    for _ in range(TRIES):
+        try:
+            importlib.import_module("mmengine")
+            return
+        except (EOFError, pickle.UnpicklingError):
+            time.sleep(PAUSE)
+    from platformdirs import user_cache_dir  # yapf's own
+
+    folder = user_cache_dir("YAPF", "Google")
+    raise OptionError(f"{folder}: yapf, which mmengine imports, finds its files damaged there; remove that folder")
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pose.mmengine_import import import_mmengine
+from pose.config_files import import_mmengine
 from pose.native.library import NativeError, load_inference
 
 import_mmengine()  # before the workers start: some test files import it themselves, all at once

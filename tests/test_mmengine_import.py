@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the cache folder is set by XDG_CACHE_HOME")
 
-IMPORT = "from pose.mmengine_import import import_mmengine; import_mmengine(); print('imported')"
+IMPORT = "from pose.config_files import import_mmengine; import_mmengine(); print('imported')"
 
 
 def first_import(cache: Path) -> subprocess.Popen[str]:

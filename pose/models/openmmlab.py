@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pose.mmengine_import import import_mmengine
+from pose.config_files import import_mmengine
 from pose.models.dynamic.dcd import DCDConv2d
 from pose.models.dynamic.dynamic_conv import DynamicConv2d
 
