@@ -57,6 +57,14 @@ def test_known_probabilities_are_found_for_each_joint():
     assert calibration.scores.shape == (3, 17)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_knots_never_fall_where_right_does_not_depend_on_the_score(seed):
+    draw = np.random.default_rng(seed)
+    persons = int(draw.integers(40, 700))
+    calibration = fit_calibration(draw.random((persons, 3)), draw.random((persons, 3)) < 0.7, flip=True)
+    assert (np.diff(calibration.probabilities, axis=1) >= 0).all() and calibration.probabilities.max() <= 1
+
+
 def test_no_peak_is_no_joint_however_good_the_labeled_ones_are():
     scores, right = sample()
     calibration = fit_calibration(scores * 0.5 + 0.5, np.where(np.isnan(right), right, 1.0), flip=True)

@@ -246,4 +246,7 @@ def _fit_joint(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nd
     parts = np.array_split(order, max(1, min(KNOTS, len(scores) // LEAST_PER_KNOT)))
     parts += parts[-1:] * (KNOTS - len(parts))
     knots = [scores[part].mean() for part in parts]
-    return np.array([min(0.0, knots[0]), *knots]), np.array([0.0, *(fitted[part].mean() for part in parts)])
+    probabilities = [0.0, *(fitted[part].mean() for part in parts)]
+    # Means of equal numbers round by how many there are: what must not fall would, by the last bit.
+    rising = np.maximum.accumulate([[min(0.0, knots[0]), *knots], probabilities], axis=1)
+    return rising[0], np.minimum(rising[1], 1)
