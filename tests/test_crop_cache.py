@@ -205,6 +205,17 @@ def test_a_cut_off_cache_is_made_again(dataset, root):
         assert path.read_bytes() == whole
 
 
+def test_a_cache_whose_index_is_damaged_is_made_again(dataset, root):
+    dataset()
+    path = root / "cache" / "crops.bin"
+    whole = path.read_bytes()
+    start = int.from_bytes(whole[-8:], "little")
+    for place in range(start, len(whole) - 40, 97):
+        path.write_bytes(whole[:place] + bytes(40) + whole[place + 40 :])
+        dataset()
+        assert path.read_bytes() == whole
+
+
 def test_broken_pictures_are_known_from_the_cache(dataset, root):
     image = root / "pictures" / "5.jpg"
     image.write_bytes(image.read_bytes()[:-100])

@@ -23,7 +23,7 @@ from pose.datasets.crop_regions import crop_regions
 from pose.datasets.image_folder import ImageFolder, View, mapped, reduction_for
 from pose.datasets.images import decode_image
 from pose.errors import DataError
-from pose.files import make_folder, replacing
+from pose.files import DAMAGED, make_folder, replacing
 from pose.locks import lock_file
 
 VERSION = 1
@@ -131,10 +131,11 @@ def _read_index(data: np.ndarray) -> Any:
 
 
 def _key_of(path: Path) -> str | None:
-    """What a file was made for; None where there is none that can be read."""
+    """What a file was made for; None where there is none whose whole index can be read."""
     try:
-        return str(_read_index(np.memmap(path, mode="r"))["key"])
-    except (OSError, ValueError, KeyError, EOFError):
+        index = _read_index(np.memmap(path, mode="r"))
+        return str({name: index[name] for name in index.files}["key"])
+    except DAMAGED:
         return None
 
 
