@@ -38,7 +38,9 @@ def test_file_names_with_folders_need_the_same_folders(tmp_path):
 
 
 def test_crowds_and_other_categories_are_no_persons(tmp_path):
-    assert len(CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=1)).of_image("a.jpg")) == 0
+    boxes = CocoBoxes(annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], iscrowd=1))
+    assert len(boxes.of_image("a.jpg")) == 0
+    assert f"{tmp_path / 'f.json'}: 1 crowd regions: left out, they are no person's box" in boxes.notices
     path = annotation_file(tmp_path / "f.json", [[0, 0, 9, 9]], category_id=3)
     assert len(CocoBoxes(path).of_image("a.jpg")) == 1  # the only category there is
     file = json.loads(path.read_text())
@@ -50,7 +52,9 @@ def test_results_belong_to_the_picture_whose_name_ends_with_the_number_or_to_tha
     records = [{"image_id": 73, "bbox": [1, 2, 3, 4]}, {"image_id": 73, "bbox": [5, 6, 7, 8], "score": 0.2}]
     path = results_file(tmp_path / "f.json", records)
     assert CocoBoxes(path).of_image("COCO_val2014_000000000073.jpg")[:, 4].tolist() == [0.9, 0.2]
-    assert CocoBoxes(path, threshold=0.5).of_image("000000000073.jpg").tolist() == [[1, 2, 3, 4, 0.9]]
+    sure = CocoBoxes(path, threshold=0.5)
+    assert sure.of_image("000000000073.jpg").tolist() == [[1, 2, 3, 4, 0.9]]
+    assert sure.notices == (f"{path}: 1 boxes score below the box threshold of 0.5: left out",)
     assert len(CocoBoxes(path).of_image("74.jpg")) == len(CocoBoxes(path).of_image("face.jpg")) == 0
     assert len(CocoBoxes(path).of_frame(73)) == 2
     assert len(CocoBoxes(path).of_frame(0)) == 0

@@ -180,7 +180,9 @@ class CocoBoxes:
         empty: np.ndarray = np.any(clipped[:, 2:] <= 0, 1)
         found = DetectedBoxes(owners, boxes, np.ones(len(boxes)), persons.notices)
         found = found.without(empty, self.path, "has no size inside its picture")
-        self.notices = found.notices
+        crowds = len(persons.records) - len(kept)
+        told = (f"{self.path}: {crowds:,} crowd regions: left out, they are no person's box",) if crowds else ()
+        self.notices = (*found.notices, *told)
         first = [self._images.first.get(owner, owner) for owner in found.image_ids.tolist()]
         return _by_image(np.array(first, np.int64), np.column_stack([clipped[~empty], found.scores]))
 
