@@ -11,7 +11,7 @@ import torch
 from tiny import MODEL, same, tiny_settings, write_tiny_set
 from torch import nn
 
-from pose.checkpoint import load_checkpoint
+from pose.checkpoint import load_checkpoint, save_checkpoint
 from pose.config import TrainSettings
 from pose.datasets.augment import Augmentation
 from pose.datasets.coco import read_annotations
@@ -187,11 +187,22 @@ def test_a_name_that_no_part_has_is_told():
         TrainSettings(freeze_epochs=3)
 
 
+def from_weights(root, path, train, **sections):
+    """Settings of a run with frozen parts, and the weights that it starts from."""
+    free = {name: value for name, value in train.items() if name not in ("frozen", "freeze_epochs")}
+    save_checkpoint(path, {"model": tiny_settings(root, train=free, **sections).build_model().state_dict()})
+    return tiny_settings(root, train={**train, "initial_weights": str(path)}, **sections)
+
+
+def test_random_parts_are_not_frozen():
+    with pytest.raises(ValueError, match="frozen needs initial_weights"):
+        TrainSettings(frozen=("backbone.stem",))
+
+
 def test_parts_that_are_frozen_for_some_epochs_learn_afterwards(root, tmp_path):
     def weights(epochs):
-        settings = tiny_settings(
-            root, train=dict(epochs=epochs, frozen=("backbone.stem", "backbone.norm"), freeze_epochs=2)
-        )
+        chosen = dict(epochs=epochs, frozen=("backbone.stem", "backbone.norm"), freeze_epochs=2)
+        settings = from_weights(root, tmp_path / "start.pth", train=chosen)
         train(settings, tmp_path, "cpu", resume=True)
         model = load_checkpoint(tmp_path / "last.pth")["model"]
         return {name: model[name] for name in ("backbone.stem.weight", "backbone.norm.running_mean")}
@@ -280,7 +291,8 @@ OPTIONS = dict(
 
 
 def test_a_run_with_all_of_them_resumes_exactly_after_sigterm(root, tmp_path, monkeypatch):
-    resume_exactly(tiny_settings(root, model=MODEL, **OPTIONS), tmp_path, monkeypatch, stop_at=5)
+    settings = from_weights(root, tmp_path / "start.pth", model=MODEL, **OPTIONS)
+    resume_exactly(settings, tmp_path, monkeypatch, stop_at=5)
 
 
 def test_a_native_run_with_a_folded_beginning_resumes_exactly(root, tmp_path, monkeypatch):
@@ -288,7 +300,8 @@ def test_a_native_run_with_a_folded_beginning_resumes_exactly(root, tmp_path, mo
         pytest.skip("needs a compiler")
     model = dict(backbone=dict(type="mobilenet_v2", width=0.1), head=dict(type="bottleneck", stages=((8, 8, 1),) * 3))
     frozen = dict(frozen=("backbone.stem", "backbone.blocks.[0-4]"), freeze_epochs=None, native=True)
-    settings = tiny_settings(root, **{**OPTIONS, "train": {**OPTIONS["train"], **frozen, "epochs": 2}}, model=model)
+    options = {**OPTIONS, "train": {**OPTIONS["train"], **frozen, "epochs": 2}}
+    settings = from_weights(root, tmp_path / "start.pth", **options, model=model)
     resume_exactly(settings, tmp_path, monkeypatch, stop_at=2)
 
 
