@@ -21,10 +21,10 @@ from pose.datasets.coco import read_annotations
 from pose.datasets.crops import CropDataset
 from pose.datasets.loading.order import EpochBatches
 from pose.datasets.train_set import TrainSet
-from pose.datasets.train_sets import read_train_sets
+from pose.datasets.train_sets import held_out, read_train_sets
 from pose.engine.train import train
 from pose.engine.trainer import Trainer
-from pose.engine.training_data import make_train_dataset
+from pose.engine.training_data import make_train_dataset, prepare_data
 from pose.errors import DataError
 from pose.skeleton import COCO, Skeleton
 
@@ -142,6 +142,84 @@ def test_confidences_in_the_annotations_decide_what_is_learned_from(root, tmp_pa
     (tmp_path / "network.json").write_text(json.dumps(file))
     with pytest.raises(DataError, match="network.json: the confidences of an annotation must be 3 numbers"):
         read_train_sets(sets(tmp_path, **options), tmp_path, COCO)
+
+
+def network_labels(root, folder, change):
+    """Options of a second set in ``folder``, a copy of the second's annotations with ``change`` made to it."""
+    for name in ("one", "two", "mine.json"):
+        (folder / name).symlink_to(root / name)
+    file = json.loads((root / "two/annotations/person_keypoints_train2017.json").read_text())
+    change(file)
+    (folder / "network.json").write_text(json.dumps(file))
+    return dict(annotations="network.json", confidence_weight=True, least_confidence=0.0)
+
+
+def test_confidences_go_with_the_keypoints_that_the_file_names_in_another_order(root, tmp_path):
+    def turn(file):
+        file["categories"][0]["keypoints"] = list(MINE.keypoints[::-1])
+        for person in file["annotations"]:
+            person["keypoints"] = np.reshape(person["keypoints"], (3, 3))[::-1].ravel().tolist()
+            person["confidences"] = [0.9, 0.5, 0.1]  # ankle, wrist, neck
+
+    persons = read_train_sets(sets(tmp_path, **network_labels(root, tmp_path, turn)), tmp_path, COCO).persons
+    np.testing.assert_allclose(persons.weights[8:][:, [10, 15]], [[0.5, 0.9]] * 6)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), 95, -0.1])
+def test_confidences_that_are_none_are_refused_with_the_annotation(root, tmp_path, value):
+    def spoil(file):
+        file["annotations"][1].update(id=77, confidences=[0.5, value, 0.5])
+
+    options = network_labels(root, tmp_path, spoil)
+    with pytest.raises(DataError, match="the confidences of annotation 77 must be numbers from 0 to 1"):
+        read_train_sets(sets(tmp_path, **options), tmp_path, COCO)
+
+
+def test_a_networks_joints_go_by_the_ids_that_are_written_and_who_has_none_is_told(root, tmp_path):
+    def repeat(file):
+        file["annotations"][1]["id"] = file["annotations"][0]["id"]
+
+    options = network_labels(root, tmp_path, lambda file: None)
+    people = json.loads((tmp_path / "network.json").read_text())["annotations"]
+    joints = {str(person["id"]): [[1.0, 2.0, 0.9]] * 17 for person in people[:4]}
+    (tmp_path / "joints.json").write_text(json.dumps(joints))
+    options |= dict(extra_joints="joints.json")
+    told = read_train_sets(sets(tmp_path, **options), tmp_path, COCO).told
+    assert told[1].endswith("; 2 persons are not in joints.json")
+    (tmp_path / "joints.json").write_text(json.dumps({"9999": [[1.0, 2.0, 0.9]] * 17}))
+    with pytest.raises(DataError, match="joints.json: names none of the 6 persons of .*network.json"):
+        read_train_sets(sets(tmp_path, **options), tmp_path, COCO)
+    (tmp_path / "repeated").mkdir()
+    network_labels(root, tmp_path / "repeated", repeat)
+    (tmp_path / "repeated" / "joints.json").write_text(json.dumps(joints))
+    with pytest.raises(DataError, match="network.json: ids of annotations are repeated, but .*joints.json goes by"):
+        read_train_sets(sets(tmp_path / "repeated", **options), tmp_path / "repeated", COCO)
+
+
+def test_what_one_set_holds_out_no_other_set_trains_on(root, tmp_path):
+    link = tmp_path / "elsewhere"
+    link.symlink_to(root / "two" / "train2017")
+    _, two = sets(root)
+    held = replace(two, hold_out=1)
+    again = replace(two, images=str(link))
+    persons, _, draws, told = read_train_sets([held, again], root, COCO)
+    assert draws == ((4, 1.0), (4, 1.0))
+    assert told[0].endswith("1 pictures held out") and told[1].endswith("1 pictures that other sets hold out")
+    assert len(read_train_sets([two, again], root, COCO).persons) == 12
+
+
+@pytest.mark.parametrize("name", ["train2017/{}", "/home/me/train2017/{}", r"C:\me\train2017\{}", r"train2017\{}"])
+def test_pictures_are_found_by_the_same_names_in_one_set_and_in_several(root, tmp_path, name):
+    def rename(file):
+        for image in file["images"]:
+            image["file_name"] = name.format(image["file_name"])
+
+    one, two = sets(tmp_path, **network_labels(root, tmp_path, rename))
+    for chosen in ([two], [one, two]):
+        persons, folder, *_ = read_train_sets(chosen, tmp_path, COCO)
+        assert not CropDataset(persons, folder, COCO, (32, 64)).problems
+    file, _ = held_out([one, replace(two, hold_out=2)], tmp_path, COCO)
+    assert all((tmp_path / image["file_name"]).is_file() for image in file["images"]) and len(file["images"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -273,6 +351,26 @@ def test_the_held_out_pictures_of_all_sets_become_one_file(root, tmp_path, run_t
     whole = read_train_sets([replace(each, hold_out=0) for each in settings.data.train], root, COCO).persons
     everyone = {tuple(box) for box in whole.boxes.tolist()}
     assert {tuple(box) for box in held.boxes.tolist()} | {tuple(box) for box in learned.boxes.tolist()} == everyone
+
+
+def test_validating_on_training_pictures_is_told_and_refused_where_some_are_held_out(root):
+    settings = several(root)
+    data = {**settings.to_dict()["data"], "crop_cache": None}
+    names = dict(annotations="one/annotations/person_keypoints_train2017.json", images="one/train2017")
+    val = {**data["val"], **names}
+    with pytest.raises(DataError, match="4 of 4 pictures are trained on, although .*split_dataset.py CONFIG"):
+        prepare_data(tiny_settings(root, data={**data, "val": val}))
+    for each in data["train"]:
+        each["hold_out"] = 0
+    told = prepare_data(tiny_settings(root, data={**data, "val": val})).told["validation"]
+    assert told[-1].endswith("4 of 4 pictures are trained on, too: its figures say nothing of other pictures")
+
+
+@pytest.mark.parametrize("option", [("--images", "."), ("--hold-out", "3"), ("--seed", "0"), ("--category", "person")])
+def test_options_of_an_annotation_file_are_refused_with_a_configuration(root, tmp_path, run_tool, option):  # noqa: F811
+    config = write_config(tmp_path / "config.py", root, data=several(root).to_dict()["data"])
+    status, _, error = run_tool("split_dataset.py", config, *option)
+    assert status == 2 and f"{option[0]}: is for annotation files; of {config} its own values are taken" in error
 
 
 @pytest.mark.skipif(not (DATA / "lsp").is_dir() or not (DATA / "people").is_dir(), reason="needs the shared data")

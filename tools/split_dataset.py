@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="annotation file in COCO's format, or a configuration")
     parser.add_argument("--hold-out", type=count(), metavar="N", help="pictures of an annotation file to hold out")
     parser.add_argument("--category", help="the persons' in it, name or id (default: the one with keypoints)")
-    parser.add_argument("--seed", type=count(0), default=0, help="of the choice in an annotation file (default: 0)")
+    parser.add_argument("--seed", type=count(0), help="of the choice in an annotation file (default: 0)")
     parser.add_argument("--images", type=Path, help="folder of the pictures: those that look the same, by whatever "
                         "names, stay on one side")  # fmt: skip
     parser.add_argument("--out-dir", type=Path, help="default: beside the annotation file")
@@ -46,6 +46,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.source.suffix == ".py":
+        for name in ("hold_out", "category", "seed", "images", "out_dir"):
+            if getattr(arguments, name) is not None:
+                option = "--" + name.replace("_", "-")
+                raise OptionError(f"{option}: is for annotation files; of {arguments.source} its own values are taken")
         settings = load_settings(arguments.source, parse_options(arguments.cfg_options))
         data = settings.data
         check_outputs([data.path(data.val.annotations)], [data.path(each.annotations) for each in data.train])
@@ -62,7 +66,7 @@ def main() -> None:
     whole = read_tables(arguments.source)
     alike = like_pictures(whole, arguments.images) if arguments.images else []
     parts = hold_out(
-        whole, arguments.hold_out, arguments.seed, arguments.source, arguments.category, alike=alike, tell=print
+        whole, arguments.hold_out, arguments.seed or 0, arguments.source, arguments.category, alike=alike, tell=print
     )
     for path, part in zip(targets, parts, strict=True):
         write(path, part)

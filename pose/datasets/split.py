@@ -76,6 +76,11 @@ def first_share(
     return _part(annotations, {image_id for image_id, first in first_ids.items() if first in kept}, True)
 
 
+def without_images(annotations: dict[str, Any], image_ids: Set[int]) -> dict[str, Any]:
+    """An annotation file without some pictures and who is on them; the file itself where there are none."""
+    return _part(annotations, image_ids, False) if image_ids else annotations
+
+
 def _candidates(
     annotations: Mapping[str, Any],
     path: str | Path,

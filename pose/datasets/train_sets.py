@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ import numpy as np
 
 from pose.datasets.annotations import AnnotatedPersons, counts, persons_in
 from pose.datasets.coco import Persons, persons_of, read_tables
+from pose.datasets.image_names import find_image
+from pose.datasets.image_records import listed_images
 from pose.datasets.joint_confidences import CONFIDENCES, extra_joints, own_confidences
-from pose.datasets.split import first_share, hold_out
+from pose.datasets.split import first_share, hold_out, without_images
 from pose.datasets.train_set import TrainSet
 from pose.errors import DataError
 from pose.skeleton import Skeleton, choose_skeleton
@@ -49,25 +51,27 @@ def read_train_sets(
     Raises:
         DataError: A file is missing or wrong, a set shares no keypoint with the skeleton or has no person to train on.
     """
-    read = [_read(each, Path(root), skeleton, category) for each in sets]
+    held = _held_pictures(sets, Path(root), category)
+    read = [_read(each, Path(root), skeleton, category, held) for each in sets]
     persons = [own for own, _ in read]
     draws = tuple((len(own), each.weight) for own, each in zip(persons, sets, strict=True))
     told = tuple(line for _, lines in read for line in lines[:1])
     told += tuple(line for _, lines in read for line in lines[1:])
     if len(sets) == 1:
         return TrainPersons(persons[0], Path(root, sets[0].images), draws, told)
-    return TrainPersons(joined(persons, [each.images for each in sets]), Path(root), draws, told)
+    return TrainPersons(joined(persons, [each.images for each in sets], root), Path(root), draws, told)
 
 
-def joined(parts: Sequence[Persons], folders: Sequence[str]) -> Persons:
+def joined(parts: Sequence[Persons], folders: Sequence[str], root: str | Path) -> Persons:
     """Persons of several tables of pictures as those of one.
 
     Args:
         parts: Parts of one skeleton.
-        folders: What goes before the file names of each part.
+        folders: Where each part's pictures are, relative to ``root``, to which names are relative in what comes back.
+        root: The folder of all of them.
     """
     names = [
-        np.char.add(os.path.join(folder, "").encode(), part.file_names)
+        np.array([below(root, folder, name.decode()).encode() for name in part.file_names.tolist()], np.bytes_)
         for part, folder in zip(parts, folders, strict=True)
     ]
     first = np.cumsum([0, *(len(part.image_ids) for part in parts[:-1])])
@@ -82,6 +86,11 @@ def joined(parts: Sequence[Persons], folders: Sequence[str]) -> Persons:
         joint_weights=weights,
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in same},
     )
+
+
+def below(root: str | Path, folder: str, name: str) -> str:
+    """A picture's name relative to ``root``, by the rules that hold in its own folder below it."""
+    return find_image(os.path.join(root, folder), name).removeprefix(os.path.join(root, ""))
 
 
 def held_out(
@@ -108,7 +117,7 @@ def held_out(
         path = Path(root, each.annotations)
         file = _split(read_tables(path), path, each.hold_out, category)[1]
         annotated = _annotated(file, each, path, skeleton, category)
-        persons, _ = _as_skeleton(file, annotated, each, path, Path(root), skeleton)
+        persons, *_ = _as_skeleton(file, annotated, each, path, Path(root), skeleton)
         told += annotated.notices
         rows = {annotation_id: row for row, annotation_id in enumerate(persons.annotation_ids.tolist())}
         numbers = {image["id"]: number for number, image in enumerate(file["images"], len(images) + 1)}
@@ -120,39 +129,63 @@ def held_out(
             labeled = sum(value > 0 for value in keypoints[2::3])
             annotations.append({**own, "num_keypoints": labeled, "keypoints": keypoints})
         for image in file["images"]:
-            name = os.path.join(each.images, image["file_name"])
+            name = below(root, each.images, str(image["file_name"]))
             images.append({**image, "id": len(images) + 1, "file_name": name})
     if not images:
-        raise DataError("no training set has hold_out pictures")
+        raise DataError("data.train: no set has a hold_out above 0, so that there is nothing to write")
     limbs = [[first + 1, second + 1] for first, second in skeleton.limbs]
     person = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": limbs}
     return {"images": images, "annotations": annotations, "categories": [person]}, tuple(told)
 
 
+def _held_pictures(sets: Sequence[TrainSet], root: Path, category: str | int | None) -> frozenset[str]:
+    """The files of the pictures that any set holds out: no other set may train on them."""
+    if len(sets) == 1:
+        return frozenset()
+    held: set[str] = set()
+    for each in sets:
+        if each.hold_out:
+            path = root / each.annotations
+            part = _split(read_tables(path), path, each.hold_out, category)[1]
+            held |= set(_files(part, path, root / each.images).values())
+    return frozenset(held)
+
+
+def _files(file: Mapping[str, Any], path: Path, folder: Path) -> dict[int, str]:
+    """The files of a set's pictures by their ids, a picture having one name, whatever folders lead there."""
+    real = os.path.realpath(folder)
+    return {image.id: find_image(real, image.name) for image in listed_images(file, path)}
+
+
 def _read(
-    each: TrainSet, root: Path, skeleton: Skeleton, category: str | int | None
+    each: TrainSet, root: Path, skeleton: Skeleton, category: str | int | None, held: Set[str]
 ) -> tuple[Persons, tuple[str, ...]]:
     """A set's persons in another skeleton, and lines about them."""
     path = root / each.annotations
-    file = whole = read_tables(path)
+    file = read_tables(path)
     if each.hold_out:
-        file = _split(whole, path, each.hold_out, category)[0]
+        file = _split(file, path, each.hold_out, category)[0]
+    files = _files(file, path, root / each.images) if held else {}
+    shared = {image_id for image_id, name in files.items() if name in held}
+    file = without_images(file, shared)
     images = len(file["images"])
     if each.share < 1:
         file = first_share(file, each.share, path, category)
     annotated = _annotated(file, each, path, skeleton, category)
-    persons, unsure = _as_skeleton(file, annotated, each, path, root, skeleton)
+    persons, unsure, unnamed = _as_skeleton(file, annotated, each, path, root, skeleton)
     labeled = persons.keypoints[..., 2] > 0
     left_out = {
         **_who_is_left_out(annotated, len(persons)),
         f"joints below confidence {each.least_confidence:g}": unsure,
         "pictures held out": each.hold_out,
+        "pictures that other sets hold out": len(shared),
         f"pictures that are not of the share {each.share:g}": images - len(file["images"]),
     }
     line = f"{each.name}: {len(persons):,} persons with {int(labeled.sum()):,} joints"
     line += f", drawn {each.weight:g} times" if each.weight != 1 else ""
     told = [f"{count:,} {what}" for what, count in left_out.items() if count]
     line = f"{line}; left out: {', '.join(told)}" if told else line
+    line += f"; {unnamed:,} persons are not in {each.extra_joints}" if unnamed else ""
     return persons, (line, *annotated.notices)
 
 
@@ -192,13 +225,17 @@ def _as_skeleton(
     path: Path,
     root: Path,
     skeleton: Skeleton,
-) -> tuple[Persons, int]:
-    """The persons of an annotation file by the skeleton that is trained, and how many joints were too unsure."""
+) -> tuple[Persons, int, int]:
+    """The persons of an annotation file by the skeleton that is trained.
+
+    Returns:
+        The persons; how many joints were too unsure; and how many persons ``extra_joints`` does not name.
+    """
     own = _own(each, skeleton)
     persons = persons_of(file, path, own, annotated)
     stated = any(CONFIDENCES in annotation for annotation in annotated.records)
     if own.keypoints == skeleton.keypoints and not stated and not each.extra_joints:
-        return persons, 0
+        return persons, 0, 0
     shared = [name for name in skeleton.keypoints if name in own.keypoints]
     if not shared:
         raise DataError(f"{path}: skeletons {own.name} and {skeleton.name} share no keypoint's name")
@@ -209,9 +246,12 @@ def _as_skeleton(
     keypoints[:, target] = persons.keypoints[:, source]
     if stated:
         confidences[:, target] = own_confidences(annotated, path, persons, own)[:, source]
+    unnamed = 0
     if each.extra_joints:
         lacking = np.setdiff1d(np.arange(skeleton.num_keypoints), target)
-        joints = extra_joints(root / each.extra_joints, persons, skeleton)[:, lacking]
+        joints = extra_joints(root / each.extra_joints, annotated, file["annotations"], persons, skeleton)
+        unnamed = int(np.isnan(joints[:, 0, 2]).sum())
+        joints = np.nan_to_num(joints[:, lacking])
         keypoints[:, lacking, :2] = joints[..., :2]
         keypoints[:, lacking, 2] = 2 * (joints[..., 2] > 0)
         confidences[:, lacking] = joints[..., 2]
@@ -225,4 +265,4 @@ def _as_skeleton(
     rows = np.flatnonzero(labeled.any(1))
     if not len(rows):
         raise DataError(f"{path}: no person has a joint of confidence {each.least_confidence:g} or more")
-    return replace(persons, keypoints=keypoints, joint_weights=weights).take(rows), int(unsure.sum())
+    return replace(persons, keypoints=keypoints, joint_weights=weights).take(rows), int(unsure.sum()), unnamed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -77,6 +78,7 @@ def prepare_data(settings: Settings, check: bool = False) -> RunData:
     )
     truth = read_truth(settings, test_set.split) if distributed.is_main() else None
     validated = [] if truth is None else [*annotation_notices(truth), *test_set.notices]
+    validated += _also_trained_on(settings, dataset, dataset_of(test_set.loader, CropDataset))
     for line in validated:
         distributed.say(f"validation set {line}")
     indices = dataset.image_indices.tolist()
@@ -132,6 +134,32 @@ def _make_dataset(settings: Settings, read: TrainPersons) -> CropDataset:
         workers=data.workers,
         tell=distributed.say,
     )
+
+
+def _also_trained_on(settings: Settings, trained: CropDataset, validated: CropDataset) -> list[str]:
+    """A line where validation pictures are trained on, too.
+
+    Raises:
+        DataError: They are, although sets hold pictures out to validate on.
+    """
+    pictures = _files(validated)
+    both = len(pictures & _files(trained))
+    if not both:
+        return []
+    what = f"{settings.data.path(settings.data.val.annotations)}: {both:,} of {len(pictures):,} pictures are trained on"
+    if any(each.hold_out for each in settings.data.train):
+        raise DataError(
+            f"{what}, although training sets hold pictures out; `python tools/split_dataset.py CONFIG` writes those "
+            "that they hold out now"
+        )
+    return [f"{what}, too: its figures say nothing of other pictures"]
+
+
+def _files(dataset: CropDataset) -> set[str]:
+    """The files of a set's pictures, whatever links lead there."""
+    paths = [os.path.split(dataset.images.path(index)) for index in dataset.image_indices.tolist()]
+    real = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in paths}}
+    return {os.path.join(real[folder], name) for folder, name in paths}
 
 
 def _check(split: str, dataset: CropDataset, workers: int) -> list[str]:
