@@ -41,6 +41,8 @@ class TrainSettings(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.frozen and self.initial_weights is None:
+            raise ValueError("frozen needs initial_weights: parts that nothing was loaded into would stay random")
         if self.validation_boxes not in (ANNOTATED, "detected"):
             raise ValueError(f"validation_boxes must be {ANNOTATED} or detected, got {self.validation_boxes!r}")
         if self.sheet_every < 0:

@@ -122,8 +122,6 @@ class Schedule:
         for name in self.loggers:
             if name not in LOGGERS:
                 raise ValueError(f"loggers may be {', '.join(LOGGERS)}, got {name!r}")
-        if self.frozen and self.initial_weights is None:
-            raise ValueError("frozen needs initial_weights: parts that nothing was loaded into would stay random")
         if self.freeze_epochs is not None and not self.frozen:
             raise ValueError("freeze_epochs needs frozen, the names of the parts")
 

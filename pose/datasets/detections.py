@@ -60,8 +60,7 @@ def detected_boxes(
     """The boxes of a results list in COCO's format, ``image_id``, ``category_id``, ``bbox`` and ``score``.
 
     Of several categories persons are ``category`` where it is among them, else 1; a record without one is a person.
-    Boxes without a finite width and height above 0, of other categories and below the threshold are left out and
-    counted.
+    Boxes without a finite width and height above 0 are left out and counted, and so are those of other categories.
 
     Args:
         records: What the file holds.
@@ -82,9 +81,6 @@ def detected_boxes(
     number = only_category(used, path, category if category in used else None)
     chosen, notices = of_category(records, number, path, "boxes")
     kept = [record for record in chosen if float(record["score"]) >= threshold]
-    if len(kept) < len(chosen):
-        less = len(chosen) - len(kept)
-        notices = (*notices, f"{path}: {less:,} boxes score below the box threshold of {threshold:g}: left out")
     rows = np.array([[*map(float, record["bbox"]), float(record["score"])] for record in kept]).reshape(-1, 5)
     image_ids = np.array([int(record["image_id"]) for record in kept], np.int64)
     found = DetectedBoxes(image_ids, rows[:, :4], rows[:, 4], notices)

@@ -152,10 +152,13 @@ class CocoBoxes:
     def _read_results(self, records: list[Mapping[str, Any]], threshold: float) -> dict[int, np.ndarray]:
         from pose.datasets.detections import detected_boxes
 
-        found = detected_boxes(records, self.path, threshold)
+        found = detected_boxes(records, self.path)
         self._named = {int(record["image_id"]) for record in records}
-        self.notices = found.notices
-        return _by_image(found.image_ids, np.column_stack([found.boxes, found.scores]))
+        kept = found.scores >= threshold
+        less = int((~kept).sum())
+        told = f"{self.path}: {less:,} boxes score below the box threshold of {threshold:g}: left out"
+        self.notices = (*found.notices, told) if less else found.notices
+        return _by_image(found.image_ids[kept], np.column_stack([found.boxes, found.scores])[kept])
 
     def _read_annotations(self, content: Mapping[str, Any]) -> dict[int, np.ndarray]:
         from pose.datasets.annotations import boxes_in
