@@ -183,10 +183,7 @@ def read_sections(
 
 def changed(sections: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Sections of a configuration with dotted keys changed."""
-    import_mmengine()
-    from mmengine.config import Config
-
-    config = Config(dict(sections))
+    config = import_mmengine().Config(dict(sections))
     config.merge_from_dict(dict(overrides))
     return config.to_dict()
 

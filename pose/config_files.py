@@ -16,6 +16,7 @@ import os
 import pickle
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pose import resources
@@ -34,7 +35,7 @@ TRIES, PAUSE = 50, 0.1
 """How often, and after how many seconds, mmengine is imported again: the file that another process writes has 1 KB."""
 
 
-def import_mmengine() -> None:
+def import_mmengine() -> ModuleType:
     """Imports mmengine, again where another process was about to write what it reads.
 
     Raises:
@@ -42,8 +43,7 @@ def import_mmengine() -> None:
     """
     for _ in range(TRIES):
         try:
-            importlib.import_module("mmengine")
-            return
+            return importlib.import_module("mmengine")
         except (EOFError, pickle.UnpicklingError):
             time.sleep(PAUSE)
     from platformdirs import user_cache_dir  # yapf's own
@@ -70,17 +70,11 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
 
 
 def _executed(path: Path) -> dict[str, Any]:
-    import_mmengine()
-    from mmengine.config import Config
-
-    return Config.fromfile(os.fspath(path)).to_dict()
+    return import_mmengine().Config.fromfile(os.fspath(path)).to_dict()
 
 
 def _plain(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """A JSON or YAML file with its bases; ``above`` are those that build on it."""
-    import_mmengine()
-    from mmengine.config import Config
-
     if path.resolve() in above:
         raise OptionError(f"{path} builds on itself")
     text = path.read_text(encoding="utf-8")
@@ -92,6 +86,7 @@ def _plain(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for name in [names] if isinstance(names, str) else names:
         base = _base(path, name)
         whole |= _plain(base, (*above, path.resolve())) if base.suffix in PLAIN_SUFFIXES else _executed(base)
+    Config = import_mmengine().Config
     merged = Config._merge_a_into_b(sections, whole)
     return Config(merged).to_dict()
 

@@ -44,7 +44,7 @@ def main() -> int:
         data = open_training_data(settings.data)
         rows = data.held_out_rows
         detector = PersonDetector(deploy(network), settings.test.for_figures())
-        results = detect_arrays(detector, (data.cache[row][0] for row in rows), rows.tolist())
+        results = detect_arrays(detector, ((row, data.cache[row][0]) for row in rows.tolist()))
         truth = data.truth(rows)
         threshold = best_threshold(truth, results)
         _, precision, recall = precision_recall(truth, results, [threshold])[0]

@@ -59,6 +59,17 @@ def find_image(root: str, name: str) -> str:
     return exact
 
 
+def linked(path: str) -> str:
+    """A picture's path by the folder that links on the way to its own lead to: of one picture one, whoever names it."""
+    folder, name = os.path.split(path)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache(maxsize=64)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
 @lru_cache(maxsize=64)
 def _by_lower_case(folder: str) -> Mapping[str, tuple[str, ...]]:
     """The names in a folder by what they are in lower case."""

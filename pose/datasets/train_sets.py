@@ -12,7 +12,7 @@ import numpy as np
 
 from pose.datasets.annotations import AnnotatedPersons, counts, persons_in
 from pose.datasets.coco import Persons, persons_of, read_tables
-from pose.datasets.image_names import find_image
+from pose.datasets.image_names import find_image, linked
 from pose.datasets.image_records import listed_images
 from pose.datasets.joint_confidences import CONFIDENCES, extra_joints, own_confidences
 from pose.datasets.split import first_share, hold_out, without_images
@@ -51,15 +51,21 @@ def read_train_sets(
     Raises:
         DataError: A file is missing or wrong, a set shares no keypoint with the skeleton or has no person to train on.
     """
-    held = _held_pictures(sets, Path(root), category)
-    read = [_read(each, Path(root), skeleton, category, held) for each in sets]
+    root = Path(root)
+    parts = [_split(each, root, category) if each.hold_out else None for each in sets]
+    held: set[str] = set()
+    if len(sets) > 1:  # what a set holds out no other may train on
+        for each, part in zip(sets, parts, strict=True):
+            held.update(_files(part[1], each, root).values() if part else ())
+    rest = [part[0] if part else None for part in parts]
+    read = [_read(each, file, root, skeleton, category, held) for each, file in zip(sets, rest, strict=True)]
     persons = [own for own, _ in read]
     draws = tuple((len(own), each.weight) for own, each in zip(persons, sets, strict=True))
     told = tuple(line for _, lines in read for line in lines[:1])
     told += tuple(line for _, lines in read for line in lines[1:])
     if len(sets) == 1:
-        return TrainPersons(persons[0], Path(root, sets[0].images), draws, told)
-    return TrainPersons(joined(persons, [each.images for each in sets], root), Path(root), draws, told)
+        return TrainPersons(persons[0], root / sets[0].images, draws, told)
+    return TrainPersons(joined(persons, [each.images for each in sets], root), root, draws, told)
 
 
 def joined(parts: Sequence[Persons], folders: Sequence[str], root: str | Path) -> Persons:
@@ -71,7 +77,7 @@ def joined(parts: Sequence[Persons], folders: Sequence[str], root: str | Path) -
         root: The folder of all of them.
     """
     names = [
-        np.array([below(root, folder, name.decode()).encode() for name in part.file_names.tolist()], np.bytes_)
+        np.array([_below(root, folder, name.decode()).encode() for name in part.file_names.tolist()], np.bytes_)
         for part, folder in zip(parts, folders, strict=True)
     ]
     first = np.cumsum([0, *(len(part.image_ids) for part in parts[:-1])])
@@ -88,7 +94,7 @@ def joined(parts: Sequence[Persons], folders: Sequence[str], root: str | Path) -
     )
 
 
-def below(root: str | Path, folder: str, name: str) -> str:
+def _below(root: str | Path, folder: str, name: str) -> str:
     """A picture's name relative to ``root``, by the rules that hold in its own folder below it."""
     return find_image(os.path.join(root, folder), name).removeprefix(os.path.join(root, ""))
 
@@ -115,7 +121,7 @@ def held_out(
         if not each.hold_out:
             continue
         path = Path(root, each.annotations)
-        file = _split(read_tables(path), path, each.hold_out, category)[1]
+        file = _split(each, Path(root), category)[1]
         annotated = _annotated(file, each, path, skeleton, category)
         persons, *_ = _as_skeleton(file, annotated, each, path, Path(root), skeleton)
         told += annotated.notices
@@ -129,7 +135,7 @@ def held_out(
             labeled = sum(value > 0 for value in keypoints[2::3])
             annotations.append({**own, "num_keypoints": labeled, "keypoints": keypoints})
         for image in file["images"]:
-            name = below(root, each.images, str(image["file_name"]))
+            name = _below(root, each.images, str(image["file_name"]))
             images.append({**image, "id": len(images) + 1, "file_name": name})
     if not images:
         raise DataError("data.train: no set has a hold_out above 0, so that there is nothing to write")
@@ -138,34 +144,29 @@ def held_out(
     return {"images": images, "annotations": annotations, "categories": [person]}, tuple(told)
 
 
-def _held_pictures(sets: Sequence[TrainSet], root: Path, category: str | int | None) -> frozenset[str]:
-    """The files of the pictures that any set holds out: no other set may train on them."""
-    if len(sets) == 1:
-        return frozenset()
-    held: set[str] = set()
-    for each in sets:
-        if each.hold_out:
-            path = root / each.annotations
-            part = _split(read_tables(path), path, each.hold_out, category)[1]
-            held |= set(_files(part, path, root / each.images).values())
-    return frozenset(held)
-
-
-def _files(file: Mapping[str, Any], path: Path, folder: Path) -> dict[int, str]:
-    """The files of a set's pictures by their ids, a picture having one name, whatever folders lead there."""
-    real = os.path.realpath(folder)
-    return {image.id: find_image(real, image.name) for image in listed_images(file, path)}
+def _files(file: Mapping[str, Any], each: TrainSet, root: Path) -> dict[int, str]:
+    """The files of a set's pictures by their ids, see :func:`pose.datasets.image_names.linked`."""
+    folder = str(root / each.images)
+    return {image.id: linked(find_image(folder, image.name)) for image in listed_images(file, root / each.annotations)}
 
 
 def _read(
-    each: TrainSet, root: Path, skeleton: Skeleton, category: str | int | None, held: Set[str]
+    each: TrainSet,
+    file: dict[str, Any] | None,
+    root: Path,
+    skeleton: Skeleton,
+    category: str | int | None,
+    held: Set[str],
 ) -> tuple[Persons, tuple[str, ...]]:
-    """A set's persons in another skeleton, and lines about them."""
+    """A set's persons in another skeleton, and lines about them.
+
+    Args:
+        file: What is left of the set's file where it holds pictures out; None reads it.
+        held: Files of pictures that any set holds out.
+    """
     path = root / each.annotations
-    file = read_tables(path)
-    if each.hold_out:
-        file = _split(file, path, each.hold_out, category)[0]
-    files = _files(file, path, root / each.images) if held else {}
+    file = file or read_tables(path)
+    files = _files(file, each, root) if held else {}
     shared = {image_id for image_id, name in files.items() if name in held}
     file = without_images(file, shared)
     images = len(file["images"])
@@ -201,10 +202,10 @@ def _who_is_left_out(annotated: AnnotatedPersons, kept: int) -> dict[str, int]:
     }
 
 
-def _split(
-    file: dict[str, Any], path: Path, count: int, category: str | int | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    return hold_out(file, count, path=path, category=category)
+def _split(each: TrainSet, root: Path, category: str | int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A set's file without the pictures that it holds out, and that of these."""
+    path = root / each.annotations
+    return hold_out(read_tables(path), each.hold_out, path=path, category=category)
 
 
 def _annotated(

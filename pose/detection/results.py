@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ Detector = Callable[[np.ndarray], np.ndarray]
 
 
 def detect_arrays(
-    detector: Detector, images: Iterable[np.ndarray], ids: Sequence[int], category: int = PERSON_CATEGORY
+    detector: Detector, pictures: Iterable[tuple[int, np.ndarray]], category: int = PERSON_CATEGORY
 ) -> list[dict[str, Any]]:
-    """Results of pictures (H, W, 3) uint8 BGR, with the ids and the persons' category given."""
+    """Results of ids and pictures (H, W, 3) uint8 BGR, with the persons' category given."""
     found: list[dict[str, Any]] = []
-    for identity, image in zip(ids, images, strict=True):
+    for identity, image in pictures:
         found += records(identity, detector(image), category)
     return found
 
@@ -65,10 +65,7 @@ def detect_data_set(
     if not Path(images).is_dir():
         raise DataError(f"{images}: picture folder not found; name the one that the pictures of {annotations} are in")
     shown = tqdm(listed, unit="picture", leave=False, disable=None)
-    found: list[dict[str, Any]] = []
-    for identity, pixels in _pixels(shown, str(images), skip):
-        found += records(identity, detector(pixels), number)
-    return found
+    return detect_arrays(detector, _pixels(shown, str(images), skip), number)
 
 
 def _pixels(

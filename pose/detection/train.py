@@ -138,5 +138,5 @@ def validate(
     network = deploy(network) if device.type == "cpu" else network.eval()
     detector = PersonDetector(network, settings.test.for_figures(), device)
     rows = data.held_out_rows
-    results = detect_arrays(detector, (data.cache[row][0] for row in rows), rows.tolist())
+    results = detect_arrays(detector, ((row, data.cache[row][0]) for row in rows.tolist()))
     return evaluate_boxes(data.truth(rows), results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from pose.config import Settings
 from pose.datasets.broken_images import BrokenImages, still_broken
 from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.image_folder import broken_images
+from pose.datasets.image_names import linked
 from pose.datasets.loading.loader import dataset_of, make_loader
 from pose.datasets.train_sets import TrainPersons, read_train_sets
 from pose.engine import distributed
@@ -142,8 +142,10 @@ def _also_trained_on(settings: Settings, trained: CropDataset, validated: CropDa
     Raises:
         DataError: They are, although sets hold pictures out to validate on.
     """
-    pictures = _files(validated)
-    both = len(pictures & _files(trained))
+    pictures, learned = (
+        {linked(each.images.path(index)) for index in each.image_indices.tolist()} for each in (validated, trained)
+    )
+    both = len(pictures & learned)
     if not both:
         return []
     what = f"{settings.data.path(settings.data.val.annotations)}: {both:,} of {len(pictures):,} pictures are trained on"
@@ -153,13 +155,6 @@ def _also_trained_on(settings: Settings, trained: CropDataset, validated: CropDa
             "that they hold out now"
         )
     return [f"{what}, too: its figures say nothing of other pictures"]
-
-
-def _files(dataset: CropDataset) -> set[str]:
-    """The files of a set's pictures, whatever links lead there."""
-    paths = [os.path.split(dataset.images.path(index)) for index in dataset.image_indices.tolist()]
-    real = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in paths}}
-    return {os.path.join(real[folder], name) for folder, name in paths}
 
 
 def _check(split: str, dataset: CropDataset, workers: int) -> list[str]:

@@ -14,8 +14,7 @@ def register_openmmlab() -> None:
     Raises:
         ValueError: Another layer has one of the names already.
     """
-    import_mmengine()
-    from mmengine.registry import MODELS
+    MODELS = import_mmengine().MODELS
 
     for layer in (DynamicConv2d, DCDConv2d):
         registered = MODELS.module_dict.get(layer.__name__)
