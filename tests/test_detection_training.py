@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_project import run_tool
 
-from pose.checkpoint import load_checkpoint, save_checkpoint
+from pose.checkpoint import load_checkpoint, save_checkpoint, trained_state
 from pose.datasets.loading.loader import plain_batches
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, canvas_loader, collate
@@ -170,6 +170,27 @@ def test_stages_of_chance_are_not_frozen(data, tmp_path):
     after = load_checkpoint(tmp_path / "run" / "last.pth")["model"]
     for name in ("stages.0.0.conv.weight", "final.weight"):
         assert torch.equal(before[name], after[name]) == name.startswith("stages")
+
+
+def test_a_larger_head_starts_from_the_backbone_of_a_trained_detector(data, tmp_path):
+    """The rest of the network is that of chance, as it is without a start."""
+    settings = settings_of(data, epochs=1)
+    train(settings, tmp_path / "run", "cpu")
+    path = tmp_path / "run" / "last.pth"
+    model = {**settings.model, "channels": [32, 16, 16], "blocks": 2, "frozen": 1}
+    larger = replace(settings, model=model, train=replace(settings.train, initial_backbone=str(path)))
+    state = make_trainer(larger, torch.device("cpu")).model.state_dict()
+    chance = make_trainer(replace(settings, model={**model, "frozen": 0}), torch.device("cpu")).model.state_dict()
+    trained = trained_state(load_checkpoint(path))
+    for name, value in state.items():
+        expected = trained[name] if name.startswith("stages") else chance[name]
+        assert torch.equal(value, expected), name
+    wider = replace(larger, model={**model, "width": 1.0, "frozen": 0})
+    with pytest.raises(CheckpointError, match="last.pth: its backbone has another width than model.width"):
+        make_trainer(wider, torch.device("cpu"))
+    for wrong in (tmp_path / "gone.pth", data / "truth.json"):
+        with pytest.raises(CheckpointError, match=wrong.name):
+            make_trainer(replace(larger, train=replace(larger.train, initial_backbone=str(wrong))), torch.device("cpu"))
 
 
 def test_worker_processes_change_nothing(data, tmp_path):
