@@ -69,8 +69,8 @@ class TrainSettings(Schedule):
         canvas_size: Width and height of a canvas, multiples of 32.
         repeats: Epochs that see the same canvases; above 1 needs ``model.frozen``: what frozen stages make of them is
             kept in memory and not computed again, and no workers.
-        initial_backbone: A detector's checkpoint, of which the backbone is taken, so that a larger head can be tried; or
-            a file of torchvision's names with a MobileNetV2's weights, of width 1; None for chance.
+        initial_backbone: A detector's checkpoint, of which the backbone is taken: a larger head can so be tried; or a
+            file of torchvision's names with a MobileNetV2's weights, of width 1; None for chance.
         initial_weights: A checkpoint of this network to start from instead.
     """
 
