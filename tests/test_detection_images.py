@@ -1,13 +1,15 @@
 """Labels of several data sets, canvases, letterboxes and boxes on pictures."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from pose.detection.canvas import CanvasSettings, compose
-from pose.detection.data import open_training_data
+from pose.detection.data import is_held_out, open_training_data
 from pose.detection.dataset import CanvasDataset, collate
 from pose.detection.image_cache import open_image_cache
 from pose.detection.labels import Source, read_sources
@@ -126,14 +128,26 @@ def test_too_few_images_to_hold_one_out_are_told(folder):
         return DataSettings(str(folder), sources, str(folder / "cache"), held_out=held_out)
 
     assert len(open_training_data(settings(6)).held_out_rows) == 1
-    with pytest.raises(DataError, match=r"6 usable pictures to learn from and 0 held out of 6.*data.held_out=7"):
-        open_training_data(settings(7))
+    with pytest.raises(DataError, match=r"6 usable pictures to learn from and 0 held out of 6.*data.held_out=50"):
+        open_training_data(settings(50))
     truth = json.loads((folder / "a.json").read_text())
     (folder / "gone.json").write_text(
         json.dumps({**truth, "images": [{**truth["images"][0], "file_name": "0none.png"}, *truth["images"][1:2]]})
     )
     with pytest.raises(DataError, match="0 usable pictures to learn from and 1 held out of 2"):
         open_training_data(settings(2, "gone.json"))
+
+
+def test_a_picture_stays_held_out_when_others_come_and_in_every_data_set_that_names_it(folder):
+    b, a = dict(images="b", boxes="b.json"), dict(images="a", annotations="a.json")
+    settings = DataSettings(str(folder), (b,), str(folder / "cache"), held_out=3)
+    alone = open_training_data(settings)
+    both = open_training_data(replace(settings, sources=(a, b)))
+    names = [{Path(data.images.paths[row]).name for row in data.held_out_rows} for data in (alone, both)]
+    assert names[0] == names[1] == {"3.png"}
+    assert len(both.held_out_rows) == 2
+    held_out = [is_held_out(f"/pictures/{number}.jpg", 50) for number in range(20_000)]
+    assert 340 <= sum(held_out) <= 460  # 400 of 20,000, within three deviations
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -174,7 +188,7 @@ def test_canvases_depend_on_the_seed_alone_and_gray_fills_the_rest(folder):
             root=str(folder), sources=({"images": "b", "boxes": "b.json"},), cache=str(folder / "c"), held_out=3
         )
     )
-    assert data.held_out_rows.tolist() == [2, 5]
+    assert data.held_out_rows.tolist() == [3]
     make = [
         CanvasDataset(data.images, data.cache, data.train_rows, 4, (64, 96), CanvasSettings(), seed)
         for seed in (1, 1, 2)
@@ -189,7 +203,7 @@ def test_canvases_depend_on_the_seed_alone_and_gray_fills_the_rest(folder):
     assert batch.boxes.shape[:2] == batch.kinds.shape
     assert (batch.boxes[batch.kinds == NOTHING] == 0).all()
     truth = data.truth(data.held_out_rows)
-    assert [image["id"] for image in truth["images"]] == [2, 5]
+    assert [image["id"] for image in truth["images"]] == [3]
     assert truth["annotations"][0]["bbox"] == pytest.approx([5, 5, 30, 50])
 
 

@@ -27,7 +27,8 @@ class DataSettings:
         sources: The data sets to train on, see :class:`pose.detection.labels.Source`.
         cache: The folder of the decoded pictures, some GB.
         longest_side: Pictures are kept no larger than this, in pixels.
-        held_out: One picture in this many is not trained on but validated on, and the threshold is chosen on these.
+        held_out: About one picture in this many is not trained on but validated on, and the threshold is chosen on
+            these; which ones is up to their names, see :func:`pose.detection.data.is_held_out`.
         category: The persons' in the annotation files, by name or id; None takes the category that has keypoints, or is
             called person.
         test_annotations, test_images: What ``tools/test_detector.py`` measures on: a COCO file and its pictures.
