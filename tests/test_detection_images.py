@@ -11,6 +11,7 @@ import pytest
 from pose.detection.canvas import CanvasSettings, compose
 from pose.detection.data import is_held_out, open_training_data
 from pose.detection.dataset import CanvasDataset, collate
+from pose.detection.groups import are_groups
 from pose.detection.image_cache import open_image_cache
 from pose.detection.labels import Source, read_sources
 from pose.detection.letterbox import LONGEST_SIDE, input_size, letterbox, to_image
@@ -56,7 +57,7 @@ def test_boxes_by_hand_and_a_detectors_become_one(folder):
     assert images.boxes[first].tolist() == [[10, 10, 30, 50], [50, 0, 70, 20], [40, 20, 60, 50], [60, 30, 69, 50]]
     assert images.kinds[first].tolist() == [PERSON, REGION, PERSON, UNSURE]
     with pytest.raises(DataError, match="list.json: not a file of boxes"):
-        (folder / "list.json").write_text("[]")
+        (folder / "list.json").write_text("3")
         read_sources([Source("a", "a.json", "list.json")], folder)
     with pytest.raises(DataError, match="nowhere.json"):
         read_sources([Source("a", None, "nowhere.json")], folder)
@@ -70,6 +71,60 @@ def test_boxes_by_hand_and_a_detectors_become_one(folder):
     (folder / "short.json").write_text(json.dumps({"0.png": [[11, 10, 20, 40]]}))
     with pytest.raises(DataError, match="short.json: boxes of 0.png are not lists of 5 numbers"):
         read_sources([Source("a", "a.json", "short.json")], folder)
+
+
+def test_found_boxes_may_be_in_cocos_results_format(folder):
+    """As tools/detect.py writes them of the pictures of an annotation file."""
+    found = json.loads((folder / "found.json").read_text())
+    results = [
+        {"image_id": int(name[0]), "category_id": 1, "bbox": box[:4], "score": box[4]}
+        for name, boxes in found.items()
+        for box in boxes
+    ]
+    (folder / "results.json").write_text(json.dumps(results))
+    by_name, by_id = (read_sources([Source("a", "a.json", boxes)], folder) for boxes in ("found.json", "results.json"))
+    assert by_name.paths == by_id.paths
+    for one, other in zip(by_name.boxes + by_name.kinds, by_id.boxes + by_id.kinds, strict=True):
+        assert np.array_equal(one, other)
+    with pytest.raises(DataError, match="results.json: not a file of boxes: .* results format, which needs annotation"):
+        read_sources([Source("a", None, "results.json")], folder)
+    (folder / "results.json").write_text(json.dumps([{**results[0], "image_id": 77}]))
+    with pytest.raises(DataError, match="results.json: none of its 1 boxes is on a picture"):
+        read_sources([Source("a", "a.json", "results.json")], folder)
+
+
+def group_of(*members, box=(0, 0, 100, 100)):
+    """Whether a box by hand with these boxes of a detector, score .5 each, is of a group."""
+    found = np.array([[*member, 0.5] for member in members]).reshape(-1, 5)
+    return are_groups(np.array([box], np.float64), found).tolist()
+
+
+def test_a_box_around_several_persons_is_a_group():
+    apart = [(5, 10, 20, 50), (40, 10, 20, 50), (75, 10, 20, 50)]
+    assert group_of(*apart) == [True]
+    assert group_of(*apart[:2]) == group_of() == [False]  # two upright persons' heads, say, or nobody else
+    assert group_of(*apart[:2], box=(0, 0, 130, 100)) == [True]  # a wide box needs fewer
+    assert group_of(apart[0], box=(0, 0, 230, 100)) == [True]
+    assert group_of(*apart, (2, 2, 96, 96)) == [False]  # the detector sees one person there
+    assert group_of(apart[0], apart[0], (7, 12, 20, 50)) == [False]  # one member, found thrice
+    assert group_of(*((x, y, 90, 90) for x, y, *_ in apart)) == [False]  # as large as itself
+    assert group_of(*((x + 200, y, w, h) for x, y, w, h in apart)) == [False]  # elsewhere
+
+
+def test_groups_of_a_data_set_are_crowds_and_counted(folder):
+    truth = json.loads((folder / "a.json").read_text())
+    truth["annotations"] = [
+        annotation(number, 0, box)
+        for number, box in enumerate([[0, 0, 80, 60], [5, 5, 10, 30], [30, 5, 10, 30], [55, 5, 10, 30]], 1)
+    ]
+    (folder / "groups.json").write_text(json.dumps(truth))
+    (folder / "none.json").write_text("{}")
+    for groups, first in ((False, PERSON), (True, REGION)):
+        images = read_sources([Source("a", "groups.json", "none.json", groups=groups)], folder)
+        assert images.kinds[images.paths.index(str(folder / "a" / "0.png"))].tolist() == [first, *[PERSON] * 3]
+        assert any("1 boxes are around groups and count as crowds" in line for line in images.told) == groups
+    with pytest.raises(ValueError, match="groups needs annotations and boxes"):
+        Source("a", "groups.json", groups=True)
 
 
 @pytest.mark.parametrize(

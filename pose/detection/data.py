@@ -75,7 +75,8 @@ def open_training_data(settings: DataSettings) -> TrainingData:
     if not len(learned) or not len(held):
         raise DataError(
             f"{settings.root}: {len(learned)} usable pictures to learn from and {len(held)} held out of {len(images)}, "
-            f"and both are needed; data.held_out={settings.held_out} holds out one in about so many: change it, or give more"
+            f"and both are needed; data.held_out={settings.held_out} holds out one in about so many: "
+            "change it, or give more"
         )
     return TrainingData(images, cache, learned, held, broken)
 

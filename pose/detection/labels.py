@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pose.datasets.image_names import find_image, plain_name
+from pose.detection.groups import are_groups
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
@@ -27,11 +28,14 @@ class Source:
         images: The folder of the pictures.
         annotations: A COCO file with boxes by hand: persons, and crowds, in which nothing is learned. Boxes without
             keypoints count, too.
-        boxes: A JSON file from file names to lists of x, y, width, height, score: what other detectors found. Where
-            there are annotations as well, it adds persons that they do not have, in pixels as these count them.
+        boxes: What detectors found: a JSON file from file names to lists of x, y, width, height, score, or, where there
+            are annotations, a file in COCO's results format, as ``tools/detect.py`` writes it. Where there are
+            annotations, it adds persons that they do not have, in pixels as these count them.
         weight: How much more often than another's a picture of this data set is taken.
         sure: Boxes of at least this score are persons.
         unsure: Boxes of at least this score, and below ``sure``, may be persons: nothing is learned at their centers.
+        groups: The annotations have boxes around groups which do not say so: those that
+            :func:`pose.detection.groups.are_groups` tells by ``boxes`` are crowds. Needs both files.
     """
 
     images: str
@@ -40,10 +44,13 @@ class Source:
     weight: float = 1.0
     sure: float = 0.6
     unsure: float = 0.3
+    groups: bool = False
 
     def __post_init__(self) -> None:
         if self.annotations is None and self.boxes is None:
             raise ValueError("needs annotations or boxes")
+        if self.groups and (self.annotations is None or self.boxes is None):
+            raise ValueError("groups needs annotations and boxes")
         if not self.weight > 0:
             raise ValueError(f"weight must be positive, got {self.weight}")
         if not 0 <= self.unsure <= self.sure <= 1:
@@ -110,24 +117,36 @@ def read_sources(sources: Sequence[Source], root: str | Path, category: str | in
 def _read_source(source: Source, root: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
     """What is known of pictures, by file name."""
     by_hand = {} if source.annotations is None else _read_annotations(root / source.annotations, category, told)
-    found = {} if source.boxes is None else _read_found(root / source.boxes, told)
+    annotations = None if source.annotations is None else root / source.annotations
+    found = {} if source.boxes is None else _read_found(root / source.boxes, annotations, category, told)
     unknown = _Labels((0, 0), np.zeros((0, 4)), np.zeros(0, np.int64))
-    merged = {}
+    merged, groups = {}, 0
     for name in by_hand.keys() | found.keys():
-        own = by_hand.get(name, unknown)
-        boxes, kinds = _merge(own.boxes, own.kinds, found.get(name, np.zeros((0, 5))), source)
+        own, theirs = by_hand.get(name, unknown), found.get(name, np.zeros((0, 5)))
+        kinds = own.kinds
+        if source.groups:
+            grouped = are_groups(own.boxes, theirs) & (kinds == PERSON)
+            kinds, groups = np.where(grouped, REGION, kinds), groups + int(grouped.sum())
+        boxes, kinds = _merge(own.boxes, kinds, theirs, source)
         merged[name] = _Labels(own.size, boxes, kinds)
+    if source.groups:
+        told.append(f"{annotations}: {groups:,} boxes are around groups and count as crowds")
     return merged
 
 
-def _read_found(path: Path, told: list[str]) -> dict[str, np.ndarray]:
+def _read_found(
+    path: Path, annotations: Path | None, category: str | int | None, told: list[str]
+) -> dict[str, np.ndarray]:
     """(N, 5) x, y, width, height and score of what a detector found, by file name; widths and heights are above 0."""
     from pose.datasets.image_records import short  # as below
     from pose.datasets.keypoint_lists import LARGEST
 
     file = read_json(path, "file of boxes")
+    if isinstance(file, list) and annotations is not None:
+        return _read_results(path, annotations, category, told)
     if not isinstance(file, dict):
-        raise DataError(f"{path}: not a file of boxes: needs lists of boxes by file name")
+        results = ", or of COCO's results format, which needs annotations" if isinstance(file, list) else ""
+        raise DataError(f"{path}: not a file of boxes: needs lists of boxes by file name{results}")
     found, flat = {}, 0
     for name, boxes in file.items():
         try:
@@ -144,6 +163,19 @@ def _read_found(path: Path, told: list[str]) -> dict[str, np.ndarray]:
     if flat:
         told.append(f"{path}: {flat:,} boxes without a size are left out")
     return found
+
+
+def _read_results(path: Path, annotations: Path, category: str | int | None, told: list[str]) -> dict[str, np.ndarray]:
+    """As :func:`_read_found`, of a file in COCO's results format."""
+    from pose.detection.annotated import read_boxes, read_images  # as below
+
+    listed, number = read_images(annotations, category)
+    results, left_out = read_boxes(path, annotations, number)
+    told += [f"{path}: {line}" for line in left_out]
+    rows: dict[int, list[list[float]]] = {image.id: [] for image in listed}
+    for result in results:
+        rows[result["image_id"]].append([*result["bbox"], result["score"]])
+    return {image.name: np.array(rows[image.id], np.float64).reshape(-1, 5) for image in listed}
 
 
 def _read_annotations(path: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
