@@ -99,7 +99,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: checkpoint not found; give the path of a trained .pth file") from error
     except DAMAGED as error:
-        reason = "" if isinstance(error, pickle.UnpicklingError) else str(error).strip().partition("\n")[0]
+        reason = "" if isinstance(error, pickle.UnpicklingError | KeyError) else str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"{path}: not a whole checkpoint with weights only ({reason or type(error).__name__}); "
             "it may be cut off or of another program: use the .pth file of a training; an exported network stands for "
@@ -251,6 +251,8 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | 
     shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
     if missing or unknown or shapes:
         example = (missing or unknown or shapes)[0]
+        if any(name.startswith("stages.") for name in unknown):
+            raise CheckpointError(f"{path}: a person detector's weights, which find boxes; give it to --detector")
         raise CheckpointError(
             f"{path}: checkpoint of another network: of this network's {len(own)} tensors {len(missing)} are not in it "
             f"and {len(shapes)} have another shape, {len(unknown)} of its own are not wanted (e.g. {example}); "

@@ -10,6 +10,7 @@ from tiny import same
 from torch import nn
 
 from pose.checkpoint import load_checkpoint, load_newest, load_weights, save_checkpoint
+from pose.detection.network import DetectionNet
 from pose.errors import CheckpointError, OutputError
 
 
@@ -82,6 +83,22 @@ def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(saved, o
     with pytest.raises(CheckpointError, match=r"net\.pth: checkpoint of another network"):
         load_weights(other, path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
+def test_a_detectors_weights_are_told_where_a_pose_networks_belong(tmp_path):
+    detector = DetectionNet(width=0.5, channels=(16, 16, 16), blocks=0)
+    save_checkpoint(tmp_path / "person.pth", {"model": detector.state_dict()})
+    with pytest.raises(CheckpointError, match="person.pth: a person detector's weights.*--detector"):
+        load_weights(network(), tmp_path / "person.pth")
+    with pytest.raises(CheckpointError, match="checkpoint of another network"):
+        load_weights(DetectionNet(width=0.5, channels=(32, 16, 16), blocks=0), tmp_path / "person.pth")
+
+
+@pytest.mark.parametrize("content", [b"nonsense, and no number in it", b"\n\n\n"])
+def test_a_file_that_is_none_of_torchs_is_told_without_a_number_of_nobodys(tmp_path, content):
+    (tmp_path / "junk.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"junk.pth: not a whole checkpoint with weights only \([A-Za-z ]+\)"):
+        load_checkpoint(tmp_path / "junk.pth")
 
 
 def test_a_save_that_fails_leaves_the_file_that_was_there(saved):

@@ -169,6 +169,21 @@ def test_other_categories_lower_scores_and_other_pictures_are_left_out(detection
     assert "2 of 3 boxes are left out" in notices[0] and "picture 99 is on one that" in notices[0]
 
 
+def test_pictures_with_annotations_and_no_box_are_counted(tmp_path, file):
+    """More than a tenth of them: perhaps the boxes are of a part of the pictures."""
+    images = [{**IMAGES[0], "id": number, "file_name": f"{number}.jpg"} for number in range(20)]
+    truth = file(*(annotation(id=number + 1, image_id=number) for number in range(19)), images=images)
+    path = tmp_path / "detections.json"
+    for count, notices in ((19, 0), (18, 0), (17, 1), (1, 1)):
+        path.write_text(json.dumps([detection(image_id=number) for number in range(count)]))
+        told = read_detections(path, truth, COCO)[1]
+        assert len(told) == notices
+        assert not told or f"no box on {19 - count} of 19 pictures with annotations" in told[0]
+    for wrong in ({}, {"image_id": [1]}, {"image_id": "one"}):  # records are not checked for boxes
+        file(annotation(image_id=0), wrong, images=images)
+        assert read_detections(path, truth, COCO)[1] == ()
+
+
 @pytest.mark.parametrize("box", [[1, 2, 0, 4], [1, 2, -3, 4], [1, float("nan"), 3, 4], [1000, 2, 3, 4]])
 def test_one_box_without_size_is_left_out_and_counted(detections, box):
     kept, notices = detections(detection(), detection(bbox=box), detection(score=0.1))

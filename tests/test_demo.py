@@ -36,7 +36,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture
 def demo(network, tmp_path, monkeypatch, capsys):
-    """Runs the tool and returns its exit status and standard error."""
+    """Runs the tool and returns its exit status and standard error; ``demo.printed`` is the standard output."""
 
     def run(*arguments, config=network[0], checkpoint=network[1], out=tmp_path / "out"):
         files = [config] if checkpoint is None else [config, checkpoint]
@@ -44,7 +44,8 @@ def demo(network, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [str(argument) for argument in argv])
         with pytest.raises(SystemExit) as exit_:
             runpy.run_path(str(DEMO), run_name="__main__")
-        return exit_.value.code, capsys.readouterr().err
+        run.printed, errors = capsys.readouterr()
+        return exit_.value.code, errors
 
     return run
 
@@ -280,6 +281,31 @@ def test_a_page_of_a_video(demo, tmp_path):
     assert (tmp_path / "out/run.html").read_text().count("add({") == 12
     status, errors = demo(write_image(tmp_path / "in/a.jpg"), "--html")
     assert status == 2 and "--html" in errors
+
+
+def test_every_file_that_was_written_is_named_and_everybody_counted(demo, tmp_path):
+    image, out = write_image(tmp_path / "in/7.jpg"), tmp_path / "out"
+    boxes = boxes_file(tmp_path / "boxes.json", *({"image_id": 7, "bbox": [x, 2, 30, 40]} for x in (1, 40)))
+    assert demo(image, "--boxes", boxes, "--csv", "--coco", "--threshold", "1")[0] == 0
+    assert f"drawn: {out} (1 pictures, 0 of 2 persons, 0 joints above 1: lower --threshold" in demo.printed
+    assert f"keypoints: {out / 'keypoints.json'}, {out / 'keypoints.csv'}, {out / 'annotations.json'}\n" in demo.printed
+    assert demo(image, "--boxes", boxes)[0] == 0
+    assert f"keypoints: {out / 'keypoints.json'} (in place of those of before)" in demo.printed
+    clip = video(tmp_path / "in/run.mp4", 2)
+    assert demo(clip, out=tmp_path / "clip")[0] == 0
+    assert "browsers cannot play that" in demo.printed and "in place" not in demo.printed
+    assert demo(clip, "--html", out=tmp_path / "clip")[0] == 0
+    assert "browsers cannot play that" not in demo.printed and str(tmp_path / "clip" / "run.html") in demo.printed
+
+
+def test_a_shells_pattern_and_a_misspelt_word_for_boxes_are_explained(demo, tmp_path):
+    a, b = (write_image(tmp_path / "in" / name) for name in ("a.jpg", "b.jpg"))
+    status, errors = demo(b, tmp_path / "in/c.jpg", config=a, checkpoint=None)
+    assert status == 2 and "is no configuration and no exported file" in errors
+    status, errors = demo(b, config=a, checkpoint=None)
+    assert status == 2 and "got 2 files: give their folder, or a pattern in quotes" in errors
+    status, errors = demo(a, "--boxes", "wohle")
+    assert status == 2 and "wohle: boxes file (or 'whole', where one person fills the picture) not found" in errors
 
 
 def test_an_exported_network_gives_the_same_numbers(demo, network, tmp_path):

@@ -265,3 +265,9 @@ def test_an_error_amid_a_video_ends_the_thread_that_reads_it(tmp_path):
     with pytest.raises(KeyboardInterrupt) as kept:  # which holds the frames that were left
         next(poses_of_video(Broken(), VideoSource(tmp_path / "a.mp4")))
     assert kept.traceback and "decoding" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_imread_gives_for_a_wrong_path_is_told():
+    """As from_weights()(cv2.imread("gone.jpg")) has it."""
+    with pytest.raises(DataError, match="got None, which cv2.imread gives where it cannot read a file"):
+        as_image(None)

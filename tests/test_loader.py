@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from pose.datasets.image_folder import View
 from pose.datasets.images import read_image, warp
 from pose.datasets.loading.loader import batches, make_loader
 from pose.datasets.loading.order import EpochBatches
+from pose.datasets.workers import usable_processors, usable_workers
 from pose.errors import DataError
 from pose.geometry import apply_affine, crop_affine
 from pose.prediction import MEAN, STD, to_input
@@ -310,6 +312,14 @@ waiting = iter(make_loader(dataset, 2, 2, train=True))
 next(waiting)
 print("still referred to", flush=True)
 """
+
+
+def test_there_are_no_more_workers_than_processors(dataset):
+    """More only take turns, and PyTorch warns at length."""
+    assert usable_workers(10**6) == usable_processors() >= 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_loader(dataset(), 4, 10**3, train=False)
 
 
 def test_a_program_ends_though_a_loader_with_workers_is_still_referred_to(root):

@@ -14,6 +14,7 @@ import pose.missing_libraries  # noqa: F401 - first: it tells which extra a miss
 
 # isort: split
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -80,18 +81,22 @@ def report(truth: BoxTruth, results: list[dict], threshold: float) -> None:
     """Prints everything."""
     figures = evaluate_boxes(truth.file, results, truth.category)
     print("  ".join(f"{name} {figures[name]:.3f}" for name in FIGURES))
-    for name, value in figures.items():
-        if name not in FIGURES:
-            print(f"{name} {value:.3f}")
+    print("share of persons found at IoU .5, at any score (with keypoints; of these small, medium and large ones):")
+    _print_recalls(figures)
     shown = [result for result in results if result["score"] >= threshold]
     at_threshold = evaluate_boxes(truth.file, shown, truth.category)
     print(f"from a score of {threshold:.2f} on, {len(shown)} boxes:")
-    for name, value in at_threshold.items():
-        if name not in FIGURES:
-            print(f"  {name} {value:.3f}")
+    _print_recalls(at_threshold)
     scores = [threshold, *np.arange(0.1, 0.75, 0.1)]
     for score, precision, recall in precision_recall(truth.file, results, scores, truth.category):
         print(f"  from {score:.2f} on: precision {precision:.3f}, recall {recall:.3f}")
+
+
+def _print_recalls(figures: Mapping[str, float]) -> None:
+    """A line for each share that there is; COCO's -1 says that there is nobody to find."""
+    for name, value in figures.items():
+        if name not in FIGURES:
+            print(f"  {name} {f'{value:.3f}' if value >= 0 else 'nobody is such'}")
 
 
 if __name__ == "__main__":

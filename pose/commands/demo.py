@@ -7,13 +7,13 @@
     python tools/demo.py CONFIG CHECKPOINT 0 --show --detector yolo.onnx --detect-every 5
     python tools/demo.py pose.onnx street.jpg
 
-INPUT is a picture, a folder, a quoted pattern ("a/*.jpg"), a video, a camera's number or a stream's address.
-Without CONFIG and CHECKPOINT the weights in data/weights are used, and their detector, if one comes with them. Without
-a detector or boxes, and with --boxes whole, the whole picture is taken as one person's box. A detector is one of
-torchvision's, by name, or an ONNX file as torchvision or YOLO export it. A boxes file is an annotation file, matched by
-file name, or a results list, whose image_id is the number that a picture's name ends with, or a video's frame counted
-from 0. Pictures that cannot be read are named and left out; the exit status is then 1. Of a file with several
-pictures the first is taken.
+INPUT is a picture, a folder (those in it are left out), a quoted pattern ("a/*.jpg"), a video, a camera's number or
+a stream's address. Without CONFIG and CHECKPOINT the weights in data/weights are used, and their detector, if one
+comes with them. Without a detector or boxes, and with --boxes whole, the whole picture is taken as one person's
+box. A detector is one of torchvision's, by name, or an ONNX file as torchvision or YOLO export it. A boxes file is
+an annotation file, matched by file name, or a results list, whose image_id is the number that a picture's name ends
+with, or a video's frame counted from 0. Pictures that cannot be read are named and left out; the exit status is
+then 1. Of a file with several pictures the first is taken.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def main() -> int:
     drawn = out / f"{video.title}.{arguments.video_format}" if video else out
     refuse_overwriting(source, drawn)
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
+    tables = tables_of(arguments, source, out)
+    replaced = any(path.exists() for path in tables)
     many = isinstance(source, VideoSource) or len(source) >= MANY_IMAGES
     predictor = make_predictor(arguments, may_compile=many)
     predictor.profiler.exact = arguments.profile
@@ -125,12 +127,12 @@ def main() -> int:
         print(predictor.profiler.table(done))
     if predictor.detector is whole_image and arguments.boxes is None:
         print("each whole picture was taken for one person: give --detector shipped to find persons, or --boxes")
-    counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} persons, {seen['joints']} joints"
+    counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} of {seen['found']} persons"
     hint = "" if seen["joints"] or not seen["found"] else ": lower --threshold, or train longer"
-    print(f"drawn: {drawn} ({counts} above {threshold:g}{hint})")
-    if video and drawn.suffix not in BROWSER_SUFFIXES:
+    print(f"drawn: {drawn} ({counts}, {seen['joints']} joints above {threshold:g}{hint})")
+    if video and not arguments.html and drawn.suffix not in BROWSER_SUFFIXES:
         print("browsers cannot play that: --video-format webm or --html makes what they can")
-    print(f"keypoints: {out / 'keypoints.json'}")
+    print(f"keypoints: {', '.join(map(str, tables))}{' (in place of those of before)' if replaced else ''}")
     if stopped:
         warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
         return 0
@@ -153,9 +155,14 @@ def refuse_overwriting(source: ImageFiles | VideoSource, drawn: Path) -> None:
 def outputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource, out: Path, drawn: Path) -> list[Path]:
     """Every file that will be written, drawn pictures among them."""
     images = [outputs.drawn_path(out, path) for path in source.paths] if isinstance(source, ImageFiles) else [drawn]
+    return [*images, *tables_of(arguments, source, out)]
+
+
+def tables_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource, out: Path) -> list[Path]:
+    """Every file that will be written beside what is drawn."""
     tables = ["keypoints.csv"] * arguments.csv + ["annotations.json"] * arguments.coco
     pages = [f"{source.title}.html"] if arguments.html and isinstance(source, VideoSource) else []
-    return [*images, *(out / name for name in ("keypoints.json", *tables, *pages))]
+    return [out / name for name in ("keypoints.json", *tables, *pages)]
 
 
 def inputs_of(arguments: argparse.Namespace, source: ImageFiles | VideoSource) -> list[str | Path | None]:

@@ -166,6 +166,7 @@ def read_detections(
     outside = (found.boxes[:, :2] >= limits).any(1) | (found.boxes[:, :2] + found.boxes[:, 2:] <= 0).any(1)
     found = found.without(outside, path, "has no size inside the picture")
     rows = rows[~outside]
+    told = _without_boxes(tables, image_ids, rows, path)
     persons = Persons(
         image_ids=image_ids,
         file_names=file_names,
@@ -176,7 +177,27 @@ def read_detections(
         box_scores=found.scores,
         keypoints=np.zeros((len(rows), skeleton.num_keypoints, 3), dtype=np.float32),
     )
-    return persons, found.notices
+    return persons, (*found.notices, *told)
+
+
+def _without_boxes(
+    tables: Mapping[str, Any], image_ids: np.ndarray, rows: np.ndarray, path: str | Path
+) -> tuple[str, ...]:
+    """A line where more than a tenth of the pictures with annotations have no box: perhaps boxes of a part of them.
+
+    Args:
+        tables: The annotation file, whose records have not been checked.
+        image_ids: (M,) the ids of its pictures.
+        rows: Which of them have boxes.
+        path: The boxes' file.
+    """
+    records = [record for record in tables["annotations"] if isinstance(record, Mapping)]
+    named = {record["image_id"] for record in records if isinstance(record.get("image_id"), int)}
+    annotated = [identity for identity in image_ids.tolist() if identity in named]
+    absent = len(set(annotated).difference(image_ids[rows].tolist()))
+    if absent <= 0.1 * len(annotated):
+        return ()
+    return (f"{path}: no box on {absent:,} of {len(annotated):,} pictures with annotations: nobody is found there",)
 
 
 def read_tables(path: str | Path) -> dict[str, Any]:

@@ -22,11 +22,16 @@ FORKS = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "d
 
 
 def usable_workers(workers: int) -> int:
-    """``workers``, or 0 with a warning where this system cannot fork."""
+    """``workers``, but no more than this process has processors; 0 with a warning where this system cannot fork."""
     if workers and not FORKS:
         warnings.warn("processes cannot be forked here: pictures are loaded by one process", stacklevel=3)
         return 0
-    return workers
+    return min(workers, usable_processors())
+
+
+def usable_processors() -> int:
+    """How many processors this process may run on: more workers than these only take turns, and PyTorch warns of it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def forking() -> BaseContext:

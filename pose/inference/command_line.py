@@ -84,6 +84,8 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     if ending in SUFFIXES and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
         unknown = f"; {given[0]} is no configuration and no exported file" if len(given) > int(reads_input) else ""
+        if len(given) > 1 and all(Path(name).is_file() for name in given):
+            unknown = f"; got {len(given)} files: give their folder, or a pattern in quotes"
         parser.error((needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing") + unknown)
     if arguments.weights and arguments.config:
         parser.error("--weights and CONFIG: give one of them")

@@ -37,6 +37,8 @@ def as_image(image: Image, upright: bool = True) -> np.ndarray:
         return read_image(image, orient=upright)
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3):
         what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        if image is None:
+            what = "None, which cv2.imread gives where it cannot read a file; give the path itself, and this says why"
         raise DataError(f"a picture must be a path or an array (H, W, 3) uint8 BGR, got {what}")
     channels = 1 if image.ndim == 2 else image.shape[2]
     if not image.size or channels not in (1, 3, 4):

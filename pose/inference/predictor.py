@@ -196,7 +196,7 @@ class Predictor:
             DataError: A picture cannot be read, or a box has no size or lies outside its picture.
             CheckpointError: The network answers with NaN or infinity.
         """
-        if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        if images is None or isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
             return self([images], [boxes])[0]
         if not len(images):
             return []
