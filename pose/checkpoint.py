@@ -239,8 +239,19 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         CheckpointError: It is broken or of another network; the network is unchanged then.
     """
     checkpoint = load_checkpoint(path)
-    load_state(model, trained_state(checkpoint), path)
+    try:
+        load_state(model, trained_state(checkpoint), path)
+    except CheckpointError as error:
+        if not is_detectors(checkpoint):
+            raise
+        raise CheckpointError(f"{path}: a person detector's checkpoint, which finds boxes and no keypoints") from error
     return checkpoint
+
+
+def is_detectors(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is one of a person detector, by the sections of its settings."""
+    sections = checkpoint.get("settings", {})
+    return isinstance(sections, Mapping) and "canvas" in sections
 
 
 def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
@@ -251,8 +262,6 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | 
     shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
     if missing or unknown or shapes:
         example = (missing or unknown or shapes)[0]
-        if any(name.startswith("stages.") for name in unknown):
-            raise CheckpointError(f"{path}: a person detector's weights, which find boxes; give it to --detector")
         raise CheckpointError(
             f"{path}: checkpoint of another network: of this network's {len(own)} tensors {len(missing)} are not in it "
             f"and {len(shapes)} have another shape, {len(unknown)} of its own are not wanted (e.g. {example}); "

@@ -59,7 +59,7 @@ class DataSettings:
         category: The persons' category in the annotation files, by name or id; None takes the one that has keypoints,
             or that is called person.
         input_size: Width and height of the network's input, multiples of 32.
-        workers: Worker processes that load crops; 0 loads in the main process.
+        workers: Worker processes that load crops, no more than there are processors; 0 loads in the main process.
         broken_share: The share of the training pictures that may be absent or broken: they are skipped with a
             warning, above it the run stops. Testing takes none.
         crop_cache: A folder for the crop regions of the training persons, several GB for COCO, which makes

@@ -178,7 +178,12 @@ def test_pictures_with_annotations_and_no_box_are_counted(tmp_path, file):
         path.write_text(json.dumps([detection(image_id=number) for number in range(count)]))
         told = read_detections(path, truth, COCO)[1]
         assert len(told) == notices
-        assert not told or f"no box on {19 - count} of 19 pictures with annotations" in told[0]
+        assert not told or told[0] == f"{path}: no box is left on {19 - count} of 19 pictures with persons"
+    path.write_text(json.dumps([detection(image_id=number, score=number / 20) for number in range(19)]))
+    assert "no box is left on 10 of 19" in read_detections(path, truth, COCO, 0.5)[1][-1]
+    cars = [annotation(id=100 + number, image_id=number, category_id=3) for number in range(20)]
+    path.write_text(json.dumps([detection(image_id=0)]))
+    assert read_detections(path, file(annotation(image_id=0), *cars, images=images), COCO)[1] == ()
     for wrong in ({}, {"image_id": [1]}, {"image_id": "one"}):  # records are not checked for boxes
         file(annotation(image_id=0), wrong, images=images)
         assert read_detections(path, truth, COCO)[1] == ()

@@ -290,7 +290,7 @@ def test_every_file_that_was_written_is_named_and_everybody_counted(demo, tmp_pa
     assert f"drawn: {out} (1 pictures, 0 of 2 persons, 0 joints above 1: lower --threshold" in demo.printed
     assert f"keypoints: {out / 'keypoints.json'}, {out / 'keypoints.csv'}, {out / 'annotations.json'}\n" in demo.printed
     assert demo(image, "--boxes", boxes)[0] == 0
-    assert f"keypoints: {out / 'keypoints.json'} (in place of those of before)" in demo.printed
+    assert f"keypoints: {out / 'keypoints.json'} (in place of an earlier one)" in demo.printed
     clip = video(tmp_path / "in/run.mp4", 2)
     assert demo(clip, out=tmp_path / "clip")[0] == 0
     assert "browsers cannot play that" in demo.printed and "in place" not in demo.printed
@@ -300,12 +300,12 @@ def test_every_file_that_was_written_is_named_and_everybody_counted(demo, tmp_pa
 
 def test_a_shells_pattern_and_a_misspelt_word_for_boxes_are_explained(demo, tmp_path):
     a, b = (write_image(tmp_path / "in" / name) for name in ("a.jpg", "b.jpg"))
-    status, errors = demo(b, tmp_path / "in/c.jpg", config=a, checkpoint=None)
+    status, errors = demo(b, config=tmp_path / "net.pth", checkpoint=None)
     assert status == 2 and "is no configuration and no exported file" in errors
     status, errors = demo(b, config=a, checkpoint=None)
     assert status == 2 and "got 2 files: give their folder, or a pattern in quotes" in errors
     status, errors = demo(a, "--boxes", "wohle")
-    assert status == 2 and "wohle: boxes file (or 'whole', where one person fills the picture) not found" in errors
+    assert status == 2 and "--boxes: wohle: file not found; whole: one person fills the picture" in errors
 
 
 def test_an_exported_network_gives_the_same_numbers(demo, network, tmp_path):

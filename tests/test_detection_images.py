@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -86,10 +85,19 @@ def test_found_boxes_may_be_in_cocos_results_format(folder):
     assert by_name.paths == by_id.paths
     for one, other in zip(by_name.boxes + by_name.kinds, by_id.boxes + by_id.kinds, strict=True):
         assert np.array_equal(one, other)
+    assert by_id.told == by_name.told
+    again = json.loads((folder / "a.json").read_text())
+    again["images"].append({**again["images"][0], "id": 9})  # one file by two ids
+    (folder / "twice.json").write_text(json.dumps(again))
+    twice = read_sources([Source("a", "twice.json", "results.json")], folder)
+    assert np.array_equal(twice.boxes[0], by_id.boxes[0])
     with pytest.raises(DataError, match="results.json: not a file of boxes: .* results format, which needs annotation"):
         read_sources([Source("a", None, "results.json")], folder)
     (folder / "results.json").write_text(json.dumps([{**results[0], "image_id": 77}]))
     with pytest.raises(DataError, match="results.json: none of its 1 boxes is on a picture"):
+        read_sources([Source("a", "a.json", "results.json")], folder)
+    (folder / "results.json").write_text(json.dumps([{**results[0], "bbox": [5, 5, 1e300, 40]}]))
+    with pytest.raises(DataError, match="results.json: a box of 0.png is not 5 finite numbers up to .*1e.300"):
         read_sources([Source("a", "a.json", "results.json")], folder)
 
 
@@ -109,6 +117,24 @@ def test_a_box_around_several_persons_is_a_group():
     assert group_of(apart[0], apart[0], (7, 12, 20, 50)) == [False]  # one member, found thrice
     assert group_of(*((x, y, 90, 90) for x, y, *_ in apart)) == [False]  # as large as itself
     assert group_of(*((x + 200, y, w, h) for x, y, w, h in apart)) == [False]  # elsewhere
+    assert are_groups(np.zeros((0, 4)), np.zeros((0, 5))).shape == (0,)
+
+
+def test_each_number_of_the_rule_of_groups_counts():
+    """One case on either side of each."""
+    apart = [(5, 10, 20, 50), (40, 10, 20, 50), (75, 10, 20, 50)]
+    box = np.array([[0.0, 0, 100, 100]])
+
+    def told(*found):
+        return are_groups(box, np.array(found)).item()
+
+    members = [(*member, 0.3) for member in apart]
+    assert told(*members) and not told(*members[:2], (*apart[2], 0.29))  # MEMBER
+    assert told(*members, (0, 0, 100, 100, 0.39)) and not told(*members, (0, 0, 100, 100, 0.4))  # AGREED
+    assert told(*members, (0, 0, 100, 49, 0.4)) and not told(*members, (0, 0, 100, 51, 0.4))  # SAME_PERSON
+    assert told(*members[:2], (84, 10, 20, 50, 0.3)) and not told(*members[:2], (86, 10, 20, 50, 0.3))  # INSIDE
+    assert told(*members[:2], (66, 0, 34, 100, 0.3)) and not told(*members[:2], (64, 0, 36, 100, 0.3))  # SMALLER
+    assert told(*members[:2], (49, 10, 20, 50, 0.3)) and not told(*members[:2], (48, 10, 20, 50, 0.3))  # ONE_MEMBER
 
 
 def test_groups_of_a_data_set_are_crowds_and_counted(folder):
@@ -118,11 +144,21 @@ def test_groups_of_a_data_set_are_crowds_and_counted(folder):
         for number, box in enumerate([[0, 0, 80, 60], [5, 5, 10, 30], [30, 5, 10, 30], [55, 5, 10, 30]], 1)
     ]
     (folder / "groups.json").write_text(json.dumps(truth))
-    (folder / "none.json").write_text("{}")
-    for groups, first in ((False, PERSON), (True, REGION)):
-        images = read_sources([Source("a", "groups.json", "none.json", groups=groups)], folder)
+    for boxes, groups, first in (({"0.png": []}, False, PERSON), ({"0.png": []}, True, REGION), ({}, True, PERSON)):
+        (folder / "looked.json").write_text(json.dumps(boxes))
+        images = read_sources([Source("a", "groups.json", "looked.json", groups=groups)], folder)
         assert images.kinds[images.paths.index(str(folder / "a" / "0.png"))].tolist() == [first, *[PERSON] * 3]
-        assert any("1 boxes are around groups and count as crowds" in line for line in images.told) == groups
+        told = [line for line in images.told if "groups" in line]
+        assert told == groups * [
+            f"{folder / 'groups.json'}: {int(first == REGION)} boxes are around groups and count as crowds",
+            f"{folder / 'looked.json'}: no boxes of {6 - len(boxes)} pictures: no groups are looked for there",
+        ]
+    for crowd in truth["annotations"][1:3]:  # no members then, and one is too few
+        crowd["iscrowd"] = 1
+    (folder / "groups.json").write_text(json.dumps(truth))
+    (folder / "looked.json").write_text('{"0.png": []}')
+    images = read_sources([Source("a", "groups.json", "looked.json", groups=True)], folder)
+    assert images.kinds[images.paths.index(str(folder / "a" / "0.png"))].tolist() == [PERSON, REGION, REGION, PERSON]
     with pytest.raises(ValueError, match="groups needs annotations and boxes"):
         Source("a", "groups.json", groups=True)
 
@@ -198,10 +234,16 @@ def test_a_picture_stays_held_out_when_others_come_and_in_every_data_set_that_na
     settings = DataSettings(str(folder), (b,), str(folder / "cache"), held_out=3)
     alone = open_training_data(settings)
     both = open_training_data(replace(settings, sources=(a, b)))
-    names = [{Path(data.images.paths[row]).name for row in data.held_out_rows} for data in (alone, both)]
-    assert names[0] == names[1] == {"3.png"}
-    assert len(both.held_out_rows) == 2
-    held_out = [is_held_out(f"/pictures/{number}.jpg", 50) for number in range(20_000)]
+    of_b = str(folder / "b")
+    paths = [[data.images.paths[row] for row in data.held_out_rows] for data in (alone, both)]
+    names = [{path for path in own if path.startswith(of_b)} for own in paths]
+    assert names[0] == names[1] and 0 < len(names[0]) < 6
+    twice = open_training_data(replace(settings, sources=(b, b)))
+    assert len(twice.held_out_rows) == 2 * len(alone.held_out_rows)
+    folders = [is_held_out(f"/data/{number}/rgb.png", "/data", 2) for number in range(100)]
+    assert 20 < sum(folders) < 80  # a folder a picture
+    assert folders == [is_held_out(f"elsewhere/{number}/rgb.png", "elsewhere", 2) for number in range(100)]
+    held_out = [is_held_out(f"/pictures/{number}.jpg", "/pictures", 50) for number in range(20_000)]
     assert 340 <= sum(held_out) <= 460  # 400 of 20,000, within three deviations
 
 
@@ -243,7 +285,7 @@ def test_canvases_depend_on_the_seed_alone_and_gray_fills_the_rest(folder):
             root=str(folder), sources=({"images": "b", "boxes": "b.json"},), cache=str(folder / "c"), held_out=3
         )
     )
-    assert data.held_out_rows.tolist() == [3]
+    assert data.held_out_rows.tolist() == [2, 5]
     make = [
         CanvasDataset(data.images, data.cache, data.train_rows, 4, (64, 96), CanvasSettings(), seed)
         for seed in (1, 1, 2)
@@ -258,7 +300,7 @@ def test_canvases_depend_on_the_seed_alone_and_gray_fills_the_rest(folder):
     assert batch.boxes.shape[:2] == batch.kinds.shape
     assert (batch.boxes[batch.kinds == NOTHING] == 0).all()
     truth = data.truth(data.held_out_rows)
-    assert [image["id"] for image in truth["images"]] == [3]
+    assert [image["id"] for image in truth["images"]] == [2, 5]
     assert truth["annotations"][0]["bbox"] == pytest.approx([5, 5, 30, 50])
 
 

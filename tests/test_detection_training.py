@@ -17,6 +17,7 @@ from pose.datasets.loading.loader import plain_batches
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, canvas_loader, collate
 from pose.detection.detector import PersonDetector
+from pose.detection.initial import load_backbone
 from pose.detection.settings import (
     load_detector_settings,
     load_network,
@@ -106,6 +107,7 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
     numbers = {name: float(value) for name, value in (line for line in reversed(lines) if len(line) == 2)}
     assert float(coco.split("AP50 ")[1].split()[0]) > 0.6
     assert numbers["recall_keypoints"] == numbers["recall"] > 0.6  # of all ten
+    assert "  recall_keypoints_l nobody is such" in figures  # nobody there is 96 pixels wide and high
     assert "precision" in figures
     again = run_tool("test_detector.py", "--boxes", out, "--annotations", data / "truth.json")[1]
     assert again.splitlines()[0] == coco
@@ -114,7 +116,7 @@ def test_it_learns_what_a_person_looks_like(data, tmp_path, run_tool):
     assert torch.equal(network.final.weight, last["average"]["module.final.weight"])
     status, packed, _ = run_tool("pack_detector.py", best_path, tmp_path / "packed.pth")
     assert status == 0
-    assert "1 pictures held out" in packed
+    assert "2 pictures held out" in packed
     assert (tmp_path / "packed.pth").stat().st_size < 0.7 * best_path.stat().st_size
     half = PersonDetector.from_checkpoint(tmp_path / "packed.pth")
     full = PersonDetector.from_checkpoint(best_path, threshold=half.settings.threshold)
@@ -189,9 +191,24 @@ def test_a_larger_head_starts_from_the_backbone_of_a_trained_detector(data, tmp_
     wider = replace(larger, model={**model, "width": 1.0, "frozen": 0})
     with pytest.raises(CheckpointError, match="last.pth: its backbone has another width than model.width"):
         make_trainer(wider, torch.device("cpu"))
-    for wrong in (tmp_path / "gone.pth", data / "truth.json"):
-        with pytest.raises(CheckpointError, match=wrong.name):
-            make_trainer(replace(larger, train=replace(larger.train, initial_backbone=str(wrong))), torch.device("cpu"))
+    detector = make_trainer(settings, torch.device("cpu")).model
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:3000])
+    save_checkpoint(tmp_path / "pose.pth", {"model": {"backbone.weight": torch.zeros(1)}})
+    contents = load_checkpoint(path)
+    odd = {**contents["settings"], "model": {"bogus": 1}}
+    save_checkpoint(tmp_path / "odd.pth", {"model": contents["model"], "settings": odd})
+    for wrong, message in {
+        "gone.pth": "checkpoint not found",
+        "cut.pth": "not a whole checkpoint",
+        "pose.pth": "not the weights of torchvision's mobilenet_v2.*; a detector's checkpoint is taken, too",
+        "odd.pth": "unknown option .*bogus",
+    }.items():
+        with pytest.raises(CheckpointError, match=f"{wrong}: {message}"):
+            load_backbone(detector, tmp_path / wrong)
+    with pytest.raises(CheckpointError, match="another width"):
+        load_backbone(make_trainer(replace(settings, model=dict(width=0.35)), torch.device("cpu")).model, path)
+    assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
 def test_worker_processes_change_nothing(data, tmp_path):

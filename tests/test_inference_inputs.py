@@ -14,6 +14,7 @@ from pose.errors import DataError
 from pose.inference.images import as_image, list_images, number_images, write_image
 from pose.inference.inputs import Frame, ImageFiles, open_input, read_ahead
 from pose.inference.outputs import json_file
+from pose.inference.predictor import Predictor
 from pose.inference.process import poses_of_video, write_all
 from pose.inference.video.files import VideoSource, writing_video
 from pose.poses import Poses
@@ -268,6 +269,7 @@ def test_an_error_amid_a_video_ends_the_thread_that_reads_it(tmp_path):
 
 
 def test_what_imread_gives_for_a_wrong_path_is_told():
-    """As from_weights()(cv2.imread("gone.jpg")) has it."""
-    with pytest.raises(DataError, match="got None, which cv2.imread gives where it cannot read a file"):
-        as_image(None)
+    predictor = Predictor(network=None)  # no picture comes so far
+    for images in (None, [None]):
+        with pytest.raises(DataError, match="got None, which cv2.imread gives where it cannot read a file"):
+            predictor(images)

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from pose.config import Settings, load_settings
 from pose.datasets.images import read_image
 from pose.datasets.synthetic.dataset import write_dataset
+from pose.datasets.workers import usable_processors
 from pose.engine.work_dir import BEST, LAST
 from pose.errors import OutputError, command
 from pose.files import make_folder
@@ -36,7 +37,7 @@ CONFIG = "configs/quickstart.py"
 WORK = Path("work_dirs/quickstart")
 TRAIN_IMAGES, VAL_IMAGES = 3000, 200
 SHEET_COLUMNS, SHEET_ROWS = 6, 3
-PROCESSES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 2)
+PROCESSES = min(usable_processors(), 2)
 
 
 def say(step: int, text: str) -> None:

@@ -7,7 +7,7 @@
     python tools/demo.py CONFIG CHECKPOINT 0 --show --detector yolo.onnx --detect-every 5
     python tools/demo.py pose.onnx street.jpg
 
-INPUT is a picture, a folder (those in it are left out), a quoted pattern ("a/*.jpg"), a video, a camera's number or
+INPUT is a picture, a folder (without its subfolders), a quoted pattern ("a/*.jpg"), a video, a camera's number or
 a stream's address. Without CONFIG and CHECKPOINT the weights in data/weights are used, and their detector, if one
 comes with them. Without a detector or boxes, and with --boxes whole, the whole picture is taken as one person's
 box. A detector is one of torchvision's, by name, or an ONNX file as torchvision or YOLO export it. A boxes file is
@@ -73,6 +73,8 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     quiet_opencv()
+    if arguments.boxes not in (None, WHOLE) and not Path(arguments.boxes).exists():
+        raise OptionError(f"--boxes: {arguments.boxes}: file not found; {WHOLE}: one person fills the picture")
     least = DEFAULT_THRESHOLD if arguments.box_threshold is None else arguments.box_threshold
     boxes = CocoBoxes(arguments.boxes, least) if arguments.boxes not in (None, WHOLE) else None
     for notice in boxes.notices if boxes else ():
@@ -86,7 +88,7 @@ def main() -> int:
     refuse_overwriting(source, drawn)
     check_outputs(outputs_of(arguments, source, out, drawn), inputs_of(arguments, source))
     tables = tables_of(arguments, source, out)
-    replaced = any(path.exists() for path in tables)
+    replaced = [path for path in tables if path.exists()]
     many = isinstance(source, VideoSource) or len(source) >= MANY_IMAGES
     predictor = make_predictor(arguments, may_compile=many)
     predictor.profiler.exact = arguments.profile
@@ -132,7 +134,8 @@ def main() -> int:
     print(f"drawn: {drawn} ({counts}, {seen['joints']} joints above {threshold:g}{hint})")
     if video and not arguments.html and drawn.suffix not in BROWSER_SUFFIXES:
         print("browsers cannot play that: --video-format webm or --html makes what they can")
-    print(f"keypoints: {', '.join(map(str, tables))}{' (in place of those of before)' if replaced else ''}")
+    names = [f"{path} (in place of an earlier one)" if path in replaced else str(path) for path in tables]
+    print(f"keypoints: {', '.join(names)}")
     if stopped:
         warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
         return 0

@@ -24,6 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pose.command_line import count, parse_options
+from pose.datasets.workers import usable_processors
 from pose.errors import command
 from pose.files import check_outputs, sha256
 from pose.inference.bulk.finder import FindPoses
@@ -71,7 +72,7 @@ def main() -> None:
     predictor.batch_size = max(predictor.batch_size, arguments.batch)
     keypoints = list(predictor.network.skeleton.keypoints)
     open_run(arguments.out, {**depends_on(arguments), "keypoints": keypoints}, parts)
-    workers = arguments.workers or max(1, min(8, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    workers = arguments.workers or max(1, min(8, usable_processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     finder = FindPoses(predictor, workers)
     counts = run_parts(finder, parts, arguments.out, FORMATS[arguments.format], arguments.batch, warn)
     print(f"{f'process {rank} of {processes}: ' if processes > 1 else ''}{counts.describe(finder)}", flush=True)

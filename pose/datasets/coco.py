@@ -19,7 +19,7 @@ from pose.datasets.image_records import listed_images
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import clip_boxes
-from pose.skeleton import Skeleton
+from pose.skeleton import PERSON_CATEGORY, Skeleton
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def read_detections(
     outside = (found.boxes[:, :2] >= limits).any(1) | (found.boxes[:, :2] + found.boxes[:, 2:] <= 0).any(1)
     found = found.without(outside, path, "has no size inside the picture")
     rows = rows[~outside]
-    told = _without_boxes(tables, image_ids, rows, path)
+    told = _without_boxes(tables, image_ids, rows, PERSON_CATEGORY if number is None else number, path)
     persons = Persons(
         image_ids=image_ids,
         file_names=file_names,
@@ -181,23 +181,25 @@ def read_detections(
 
 
 def _without_boxes(
-    tables: Mapping[str, Any], image_ids: np.ndarray, rows: np.ndarray, path: str | Path
+    tables: Mapping[str, Any], image_ids: np.ndarray, rows: np.ndarray, category: int, path: str | Path
 ) -> tuple[str, ...]:
-    """A line where more than a tenth of the pictures with annotations have no box: perhaps boxes of a part of them.
+    """A line where more than a tenth of the pictures with persons have no box: perhaps boxes of a part of them.
 
     Args:
         tables: The annotation file, whose records have not been checked.
         image_ids: (M,) the ids of its pictures.
-        rows: Which of them have boxes.
+        rows: Which of them have boxes that are kept.
+        category: The persons' in the annotation file.
         path: The boxes' file.
     """
     records = [record for record in tables["annotations"] if isinstance(record, Mapping)]
-    named = {record["image_id"] for record in records if isinstance(record.get("image_id"), int)}
+    persons = [record.get("image_id") for record in records if record.get("category_id") == category]
+    named = {identity for identity in persons if isinstance(identity, int)}
     annotated = [identity for identity in image_ids.tolist() if identity in named]
     absent = len(set(annotated).difference(image_ids[rows].tolist()))
     if absent <= 0.1 * len(annotated):
         return ()
-    return (f"{path}: no box on {absent:,} of {len(annotated):,} pictures with annotations: nobody is found there",)
+    return (f"{path}: no box is left on {absent:,} of {len(annotated):,} pictures with persons",)
 
 
 def read_tables(path: str | Path) -> dict[str, Any]:

@@ -156,8 +156,9 @@ def _problem(images: ImageFolder, index: int) -> str | None:
 
 
 def mapped(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    """``map`` by several processes, which share this one's memory; 0 for this one."""
-    if usable_workers(workers) == 0:
+    """``map`` by several processes, no more than processors, which share this one's memory; 0 for this one."""
+    workers = usable_workers(workers)
+    if workers == 0:
         yield from map(work, items)
         return
     cv2.setNumThreads(1)  # a forked copy of a thread pool that was in use waits forever

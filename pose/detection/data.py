@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ def open_training_data(settings: DataSettings) -> TrainingData:
     images = read_sources(settings.make_sources(), settings.root, settings.category)
     cache, broken = open_image_cache(settings.cache, images.paths, settings.longest_side, images.sizes)
     rows = np.arange(len(images))
-    held_out = np.array([is_held_out(path, settings.held_out) for path in images.paths], bool)
+    if settings.held_out_by == "name":
+        held_out = np.array([is_held_out(path, settings.root, settings.held_out) for path in images.paths], bool)
+    else:
+        held_out = rows % settings.held_out == settings.held_out - 1
     learned, held = rows[~held_out & cache.usable], rows[held_out & cache.usable]
     if not len(learned) or not len(held):
         raise DataError(
@@ -81,14 +85,15 @@ def open_training_data(settings: DataSettings) -> TrainingData:
     return TrainingData(images, cache, learned, held, broken)
 
 
-def is_held_out(path: str, one_in: int) -> bool:
-    """Whether a picture is held out, by its file's name alone.
+def is_held_out(path: str, root: str, one_in: int) -> bool:
+    """Whether a picture is held out, by where it lies below the data's folder alone.
 
     So it stays on its side when other pictures come or go, and where several data sets name it.
 
     Args:
         path: The picture's file.
+        root: The folder of all data sets.
         one_in: About one in so many is held out.
     """
-    name = Path(path).name.encode(errors="surrogateescape")
+    name = Path(os.path.relpath(path, root)).as_posix().encode(errors="surrogateescape")
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % one_in == 0

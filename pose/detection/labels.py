@@ -10,14 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pose.datasets.image_names import find_image, plain_name
-from pose.detection.groups import are_groups
+from pose.detection.groups import SAME_PERSON, are_groups
 from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import box_iou, have_size
-
-SAME = 0.5
-"""A detector's box of at least this overlap (IoU) with one by hand is of the same person."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +117,21 @@ def _read_source(source: Source, root: Path, category: str | int | None, told: l
     annotations = None if source.annotations is None else root / source.annotations
     found = {} if source.boxes is None else _read_found(root / source.boxes, annotations, category, told)
     unknown = _Labels((0, 0), np.zeros((0, 4)), np.zeros(0, np.int64))
-    merged, groups = {}, 0
+    merged, groups, unseen = {}, 0, 0
     for name in by_hand.keys() | found.keys():
         own, theirs = by_hand.get(name, unknown), found.get(name, np.zeros((0, 5)))
-        kinds = own.kinds
-        if source.groups:
-            grouped = are_groups(own.boxes, theirs) & (kinds == PERSON)
-            kinds, groups = np.where(grouped, REGION, kinds), groups + int(grouped.sum())
+        kinds = own.kinds.copy()
+        if source.groups and name in found:
+            persons = np.flatnonzero(kinds == PERSON)
+            grouped = persons[are_groups(own.boxes[persons], theirs)]
+            kinds[grouped], groups = REGION, groups + len(grouped)
+        unseen += name not in found
         boxes, kinds = _merge(own.boxes, kinds, theirs, source)
         merged[name] = _Labels(own.size, boxes, kinds)
     if source.groups:
         told.append(f"{annotations}: {groups:,} boxes are around groups and count as crowds")
+        if unseen:
+            told.append(f"{root / str(source.boxes)}: no boxes of {unseen:,} pictures: no groups are looked for there")
     return merged
 
 
@@ -138,9 +139,6 @@ def _read_found(
     path: Path, annotations: Path | None, category: str | int | None, told: list[str]
 ) -> dict[str, np.ndarray]:
     """(N, 5) x, y, width, height and score of what a detector found, by file name; widths and heights are above 0."""
-    from pose.datasets.image_records import short  # as below
-    from pose.datasets.keypoint_lists import LARGEST
-
     file = read_json(path, "file of boxes")
     if isinstance(file, list) and annotations is not None:
         return _read_results(path, annotations, category, told)
@@ -153,10 +151,7 @@ def _read_found(
             rows = np.array(boxes, np.float64).reshape(len(boxes), 5)
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: boxes of {name} are not lists of 5 numbers") from error
-        numbers = (np.abs(rows) <= LARGEST).all(1)  # null became NaN
-        if not numbers.all():
-            wrong = short(boxes[int(numbers.argmin())])
-            raise DataError(f"{path}: a box of {name} is not 5 finite numbers up to {LARGEST:.0f}: {wrong}; remove it")
+        _check_numbers(rows, path, name, boxes)
         sized = have_size(rows[:, :4])
         flat += int((~sized).sum())
         found[plain_name(name)] = rows[sized]
@@ -166,16 +161,30 @@ def _read_found(
 
 
 def _read_results(path: Path, annotations: Path, category: str | int | None, told: list[str]) -> dict[str, np.ndarray]:
-    """As :func:`_read_found`, of a file in COCO's results format."""
-    from pose.detection.annotated import read_boxes, read_images  # as below
+    """As :func:`_read_found`, of a file in COCO's results format; of all pictures that have boxes in it."""
+    from pose.detection.annotated import read_boxes, read_images  # a detector that only finds persons reads neither
 
     listed, number = read_images(annotations, category)
     results, left_out = read_boxes(path, annotations, number)
-    told += [f"{path}: {line}" for line in left_out]
-    rows: dict[int, list[list[float]]] = {image.id: [] for image in listed}
-    for result in results:
-        rows[result["image_id"]].append([*result["bbox"], result["score"]])
-    return {image.name: np.array(rows[image.id], np.float64).reshape(-1, 5) for image in listed}
+    told += left_out
+    names = {image.id: image.name for image in listed}
+    found: dict[str, list[list[float]]] = {}
+    for result in results:  # of pictures that are listed; one file may be listed by several ids
+        found.setdefault(names[result["image_id"]], []).append([*result["bbox"], result["score"]])
+    for name, boxes in found.items():
+        _check_numbers(np.array(boxes), path, name, boxes)
+    return {name: np.array(boxes) for name, boxes in found.items()}
+
+
+def _check_numbers(rows: np.ndarray, path: Path, name: str, written: Sequence[object]) -> None:
+    """Refuses boxes (N, 5) of a picture that hold what is no number, or one that no picture has."""
+    from pose.datasets.image_records import short
+    from pose.datasets.keypoint_lists import LARGEST
+
+    numbers = (np.abs(rows) <= LARGEST).all(1)  # null became NaN
+    if not numbers.all():
+        wrong = short(written[int(numbers.argmin())])
+        raise DataError(f"{path}: a box of {name} is not 5 finite numbers up to {LARGEST:.0f}: {wrong}; remove it")
 
 
 def _read_annotations(path: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
@@ -201,7 +210,7 @@ def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: So
     """Boxes by hand, and of a detector's those of other persons; as corners, float32."""
     found = found[found[:, 4] >= source.unsure]
     own, theirs = _corners(by_hand), _corners(found[:, :4])
-    new = ~(box_iou(found[:, None, :4], by_hand[None]) >= SAME).any(1)
+    new = ~(box_iou(found[:, None, :4], by_hand[None]) >= SAME_PERSON).any(1)
     kind = np.where(found[:, 4] >= source.sure, PERSON, UNSURE)
     return np.concatenate([own, theirs[new]]).astype(np.float32), np.concatenate([kinds, kind[new]])
 

@@ -28,7 +28,9 @@ class DataSettings:
         cache: The folder of the decoded pictures, some GB.
         longest_side: Pictures are kept no larger than this, in pixels.
         held_out: About one picture in this many is not trained on but validated on, and the threshold is chosen on
-            these; which ones is up to their names, see :func:`pose.detection.data.is_held_out`.
+            these.
+        held_out_by: How these are told: ``name``, by where they lie below ``root`` alone, see
+            :func:`pose.detection.data.is_held_out`; ``place``, every so many-th, as trainings of before did it.
         category: The persons' in the annotation files, by name or id; None takes the category that has keypoints, or is
             called person.
         test_annotations, test_images: What ``tools/test_detector.py`` measures on: a COCO file and its pictures.
@@ -40,6 +42,7 @@ class DataSettings:
     cache: str = "data/people/cache"
     longest_side: int = 320
     held_out: int = 50
+    held_out_by: str = "name"
     category: str | int | None = None
     test_annotations: str = "coco_val2017_dev.json"
     test_images: str = "val2017"
@@ -49,6 +52,8 @@ class DataSettings:
         for name, least in (("longest_side", 1), ("held_out", 2), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.held_out_by not in ("name", "place"):
+            raise ValueError(f"held_out_by must be name or place, got {self.held_out_by!r}")
 
     def make_sources(self) -> list[Source]:
         """The data sets.
@@ -147,12 +152,16 @@ def make_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
 
 
 def stored_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
-    """The settings of a checkpoint's sections. The warm-up was counted in steps once, and has the name of it still.
+    """The settings of a checkpoint's sections.
+
+    The warm-up was counted in steps once, and has the name of it still; pictures were held out by their place.
 
     Raises:
         OptionError: A key is unknown or a value cannot be; names the nearest right key.
     """
-    train = sections.get("train")
+    train, data = sections.get("train"), sections.get("data")
+    if isinstance(data, Mapping) and "held_out_by" not in data:
+        sections = {**sections, "data": {**data, "held_out_by": "place"}}
     if isinstance(train, Mapping) and "warm_up" in train and "schedule" not in train:
         default = TrainSettings()
         steps = train.get("canvases", default.canvases) // train.get("batch_size", default.batch_size)

@@ -126,7 +126,7 @@ class CocoBoxes:
 
     def __init__(self, path: str | Path, threshold: float = 0.0) -> None:
         self.path = Path(path)
-        content = read_json(path, "boxes file (or 'whole', where one person fills the picture)")
+        content = read_json(path, "boxes file")
         self._images: ImageNames | None = None
         self._sizes: dict[int, tuple[int, int]] = {}
         self._id_by_frame: dict[int, int] | None = None

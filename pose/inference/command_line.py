@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pose.command_line import add_run_arguments, parse_options, share
 from pose.config_files import SUFFIXES
+from pose.files import LISTED_SUFFIXES
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.inference.detector import SHIPPED, default_detector, load_detector
 from pose.inference.predictor import Predictor
@@ -84,7 +85,7 @@ def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace,
     if ending in SUFFIXES and arguments.checkpoint is None or len(given) != int(reads_input):
         needed = "needs INPUT, CONFIG CHECKPOINT INPUT or FILE.onnx INPUT" if reads_input else ""
         unknown = f"; {given[0]} is no configuration and no exported file" if len(given) > int(reads_input) else ""
-        if len(given) > 1 and all(Path(name).is_file() for name in given):
+        if reads_input and len(given) > 1 and all(Path(name).suffix.lower() in LISTED_SUFFIXES for name in given):
             unknown = f"; got {len(given)} files: give their folder, or a pattern in quotes"
         parser.error((needed or "needs CONFIG CHECKPOINT, an exported FILE.onnx, or nothing") + unknown)
     if arguments.weights and arguments.config:

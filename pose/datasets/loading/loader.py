@@ -65,7 +65,7 @@ def worker_options(workers: int, train: bool) -> dict[str, Any]:
     With workers, OpenCV uses one thread from here on, in this process too.
 
     Args:
-        workers: Processes; 0 loads in this one, as where a system cannot fork.
+        workers: Processes, no more than there are processors; 0 loads in this one, as where a system cannot fork.
         train: Whether they stay from epoch to epoch.
     """
     workers = usable_workers(workers)

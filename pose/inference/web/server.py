@@ -113,7 +113,7 @@ def create_app(
     def poses() -> Response:
         upload = request.files.get("file")
         if upload is None or not upload.filename:
-            raise _refused(400, "no file came with the request: it belongs into the form's field 'file'")
+            raise _refused(400, "no file came with the request: it belongs in the form's field 'file'")
         name = Path(upload.filename.replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
         with tempfile.TemporaryDirectory(dir=folder) as place:
