@@ -240,6 +240,9 @@ def test_a_picture_stays_held_out_when_others_come_and_in_every_data_set_that_na
     assert names[0] == names[1] and 0 < len(names[0]) < 6
     twice = open_training_data(replace(settings, sources=(b, b)))
     assert len(twice.held_out_rows) == 2 * len(alone.held_out_rows)
+    named, placed = (open_training_data(replace(settings, held_out=4, held_out_by=by)) for by in ("name", "place"))
+    assert named.held_out_rows.tolist() == [4, 5]
+    assert placed.held_out_rows.tolist() == [3]  # every fourth, as trainings of before had it
     folders = [is_held_out(f"/data/{number}/rgb.png", "/data", 2) for number in range(100)]
     assert 20 < sum(folders) < 80  # a folder a picture
     assert folders == [is_held_out(f"elsewhere/{number}/rgb.png", "elsewhere", 2) for number in range(100)]
@@ -382,3 +385,5 @@ def test_settings_that_cannot_be_are_named(folder):
         CanvasSettings(grids=(0.0, 0.0))
     with pytest.raises(ValueError, match="held_out"):
         DataSettings(held_out=1)
+    with pytest.raises(ValueError, match="held_out_by must be name or place, got 'chance'"):
+        DataSettings(held_out_by="chance")

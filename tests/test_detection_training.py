@@ -345,5 +345,7 @@ def test_the_projects_configuration_is_read_and_wrong_ones_are_named():
 def test_what_a_checkpoint_of_the_schedules_in_steps_says_is_read():
     old = {"canvas": {}, "train": dict(epochs=68, canvases=1024, batch_size=8, warm_up=100, canvas_size=[256, 256])}
     assert stored_detector_settings(old).train.warm_up == pytest.approx(100 / 128)
+    assert stored_detector_settings(old).data.held_out_by == "place"
+    assert stored_detector_settings({**old, "data": {"held_out": 9}}).data.held_out_by == "place"
     now = make_detector_settings({"train": {"warm_up": 3.0}})
     assert stored_detector_settings(now.to_dict()) == now

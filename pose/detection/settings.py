@@ -159,7 +159,7 @@ def stored_detector_settings(sections: Mapping[str, Any]) -> DetectorSettings:
     Raises:
         OptionError: A key is unknown or a value cannot be; names the nearest right key.
     """
-    train, data = sections.get("train"), sections.get("data")
+    train, data = sections.get("train"), sections.get("data", {})
     if isinstance(data, Mapping) and "held_out_by" not in data:
         sections = {**sections, "data": {**data, "held_out_by": "place"}}
     if isinstance(train, Mapping) and "warm_up" in train and "schedule" not in train:
