@@ -3,7 +3,7 @@
 import cv2
 from pose import Predictor, draw_poses
 
-image = cv2.imread("street.jpg")
+image = cv2.imread("me.jpg")
 cv2.imwrite("drawn.jpg", draw_poses(image, Predictor.from_weights()(image)))
 """
 

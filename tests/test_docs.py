@@ -16,7 +16,7 @@ PAGES = [
 ]
 CITATION = re.compile(r"docs/protocol\.md(?:#([\w-]+))?")
 FOLDERS = ("pose", "tools", "configs", "docs", "data", "tests")
-MADE = ("data/coco", "data/lsp", "configs/mine")
+MADE = ("data/coco", "data/lsp", "data/people", "configs/mine")
 """What a reader makes, which no clone has."""
 
 

@@ -34,7 +34,7 @@ export const InferenceSession = {
     return { async run({ crops, images }) {
       if (images) {
         window.image = images;
-        const boxes = [[8, 8, 24, 40, 0.9], [9, 9, 24, 40, 0.8], [40, 8, 400, 40, 0.7], [0, 0, 9, 9, 0.01]];
+        const boxes = [[8, 8, 24, 40, 0.9], [9, 9, 24, 40, 0.8], [40, 8, 4000, 40, 0.7], [0, 0, 9, 9, 0.01]];
         return { boxes: { data: Float32Array.from(boxes.flat()) } };
       }
       window.crop = crops;

@@ -280,7 +280,7 @@ def test_readmes_first_lines_of_python_draw_a_picture(tmp_path):
     lines = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL)[1].strip().splitlines()
     assert len([line for line in lines if line.strip()]) == 4
     image = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "street.jpg"), image)
+    cv2.imwrite(str(tmp_path / "me.jpg"), image)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     code = "\n".join(lines)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)

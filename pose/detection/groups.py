@@ -31,7 +31,7 @@ ONE_MEMBER = 0.4
 """Boxes of a larger IoU are of one member."""
 
 NEEDED = ((0.0, 3), (1.2, 2), (2.2, 1))
-"""From a ratio of width to height on, how many members make a box a group's: people are upright more often than not."""
+"""Ratios of width to height, and how many members make a box of such a ratio a group's: most people are upright."""
 
 
 def are_groups(by_hand: np.ndarray, found: np.ndarray) -> np.ndarray:
