@@ -191,6 +191,9 @@ def test_a_larger_head_starts_from_the_backbone_of_a_trained_detector(data, tmp_
     wider = replace(larger, model={**model, "width": 1.0, "frozen": 0})
     with pytest.raises(CheckpointError, match="last.pth: its backbone has another width than model.width"):
         make_trainer(wider, torch.device("cpu"))
+    whole = replace(larger, train=replace(settings.train, initial_weights=str(path)))
+    with pytest.raises(CheckpointError, match="last.pth: checkpoint of another network"):
+        make_trainer(whole, torch.device("cpu"))
     detector = make_trainer(settings, torch.device("cpu")).model
     before = {name: value.clone() for name, value in detector.state_dict().items()}
     (tmp_path / "cut.pth").write_bytes(path.read_bytes()[:3000])

@@ -73,10 +73,11 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     quiet_opencv()
-    if arguments.boxes not in (None, WHOLE) and not Path(arguments.boxes).exists():
-        raise OptionError(f"--boxes: {arguments.boxes}: file not found; {WHOLE}: one person fills the picture")
+    file = None if arguments.boxes == WHOLE else arguments.boxes
+    if file is not None and not Path(file).exists():
+        raise OptionError(f"--boxes: {file}: file not found; {WHOLE}: one person fills the picture")
     least = DEFAULT_THRESHOLD if arguments.box_threshold is None else arguments.box_threshold
-    boxes = CocoBoxes(arguments.boxes, least) if arguments.boxes not in (None, WHOLE) else None
+    boxes = None if file is None else CocoBoxes(file, least)
     for notice in boxes.notices if boxes else ():
         warn(notice)
     source = open_input(arguments.input, boxes is None, warn, boxes.size_of if boxes else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pose.detection.targets import PERSON, REGION, UNSURE
 from pose.errors import DataError
 from pose.files import read_json
 from pose.geometry import box_iou, have_size
+from pose.skeleton import COCO
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,9 @@ def read_sources(sources: Sequence[Source], root: str | Path, category: str | in
 
 def _read_source(source: Source, root: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
     """What is known of pictures, by file name."""
-    by_hand = {} if source.annotations is None else _read_annotations(root / source.annotations, category, told)
     annotations = None if source.annotations is None else root / source.annotations
-    found = {} if source.boxes is None else _read_found(root / source.boxes, annotations, category, told)
+    by_hand, number = ({}, None) if annotations is None else _read_annotations(annotations, category, told)
+    found = {} if source.boxes is None else _read_found(root / source.boxes, annotations, number, told)
     unknown = _Labels((0, 0), np.zeros((0, 4)), np.zeros(0, np.int64))
     merged, groups, unseen = {}, 0, 0
     for name in by_hand.keys() | found.keys():
@@ -135,10 +137,15 @@ def _read_source(source: Source, root: Path, category: str | int | None, told: l
     return merged
 
 
-def _read_found(
-    path: Path, annotations: Path | None, category: str | int | None, told: list[str]
-) -> dict[str, np.ndarray]:
-    """(N, 5) x, y, width, height and score of what a detector found, by file name; widths and heights are above 0."""
+def _read_found(path: Path, annotations: Path | None, category: int | None, told: list[str]) -> dict[str, np.ndarray]:
+    """(N, 5) x, y, width, height and score of what a detector found, by file name; widths and heights are above 0.
+
+    Args:
+        path: The file.
+        annotations: The annotation file of the same pictures, where there is one.
+        category: The id of the persons' category there.
+        told: Gets a line for each kind of boxes that are left out.
+    """
     file = read_json(path, "file of boxes")
     if isinstance(file, list) and annotations is not None:
         return _read_results(path, annotations, category, told)
@@ -160,17 +167,16 @@ def _read_found(
     return found
 
 
-def _read_results(path: Path, annotations: Path, category: str | int | None, told: list[str]) -> dict[str, np.ndarray]:
+def _read_results(path: Path, annotations: Path, category: int | None, told: list[str]) -> dict[str, np.ndarray]:
     """As :func:`_read_found`, of a file in COCO's results format; of all pictures that have boxes in it."""
-    from pose.detection.annotated import read_boxes, read_images  # a detector that only finds persons reads neither
+    from pose.datasets.coco import read_detections  # a detector that only finds persons reads none
 
-    listed, number = read_images(annotations, category)
-    results, left_out = read_boxes(path, annotations, number)
+    persons, left_out = read_detections(path, annotations, COCO, -math.inf, category)
     told += left_out
-    names = {image.id: image.name for image in listed}
+    rows = np.column_stack([persons.boxes, persons.box_scores]).tolist()
     found: dict[str, list[list[float]]] = {}
-    for result in results:  # of pictures that are listed; one file may be listed by several ids
-        found.setdefault(names[result["image_id"]], []).append([*result["bbox"], result["score"]])
+    for place, row in zip(persons.image_index.tolist(), rows, strict=True):  # several ids may list one file
+        found.setdefault(persons.file_names[place].decode(), []).append(row)
     for name, boxes in found.items():
         _check_numbers(np.array(boxes), path, name, boxes)
     return {name: np.array(boxes) for name, boxes in found.items()}
@@ -187,8 +193,8 @@ def _check_numbers(rows: np.ndarray, path: Path, name: str, written: Sequence[ob
         raise DataError(f"{path}: a box of {name} is not 5 finite numbers up to {LARGEST:.0f}: {wrong}; remove it")
 
 
-def _read_annotations(path: Path, category: str | int | None, told: list[str]) -> dict[str, _Labels]:
-    """x, y, width, height and kind of each annotated person, by file name."""
+def _read_annotations(path: Path, category: str | int | None, told: list[str]) -> tuple[dict[str, _Labels], int | None]:
+    """x, y, width, height and kind of each annotated person, by file name, and the id of the persons' category."""
     from pose.detection.annotated import read_persons  # a detector that only finds persons reads no annotations
 
     listed, persons = read_persons(path, category)
@@ -200,10 +206,11 @@ def _read_annotations(path: Path, category: str | int | None, told: list[str]) -
         name = names[person["image_id"]]
         boxes[name].append(person["bbox"])
         kinds[name].append(REGION if person["iscrowd"] else PERSON)
-    return {
+    known = {
         name: _Labels(size, np.array(boxes[name], np.float64).reshape(-1, 4), np.array(kinds[name], np.int64))
         for _, name, size in listed
     }
+    return known, persons.category["id"]
 
 
 def _merge(by_hand: np.ndarray, kinds: np.ndarray, found: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pose.checkpoint import load_weights
+from pose.checkpoint import load_checkpoint, load_state, trained_state
 from pose.config import stored_settings
 from pose.datasets.loading.loader import plain_batches
 from pose.datasets.orientation import ImageNotices
@@ -64,7 +64,7 @@ def make_trainer(settings: DetectorSettings, device: torch.device | str, fresh: 
     seed_everything(schedule.seed)
     network = settings.build_model()
     if fresh and schedule.initial_weights:
-        load_weights(network, schedule.initial_weights)
+        load_state(network, trained_state(load_checkpoint(schedule.initial_weights)), schedule.initial_weights)
     elif fresh and schedule.initial_backbone:
         load_backbone(network, schedule.initial_backbone)
     elif fresh and network.frozen:
