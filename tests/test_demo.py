@@ -287,7 +287,7 @@ def test_every_file_that_was_written_is_named_and_everybody_counted(demo, tmp_pa
     image, out = write_image(tmp_path / "in/7.jpg"), tmp_path / "out"
     boxes = boxes_file(tmp_path / "boxes.json", *({"image_id": 7, "bbox": [x, 2, 30, 40]} for x in (1, 40)))
     assert demo(image, "--boxes", boxes, "--csv", "--coco", "--threshold", "1")[0] == 0
-    assert f"drawn: {out} (1 pictures, 0 of 2 persons, 0 joints above 1: lower --threshold" in demo.printed
+    assert f"drawn: {out} (1 picture, 0 of 2 persons, 0 joints above 1: lower --threshold" in demo.printed
     assert f"keypoints: {out / 'keypoints.json'}, {out / 'keypoints.csv'}, {out / 'annotations.json'}\n" in demo.printed
     assert demo(image, "--boxes", boxes)[0] == 0
     assert f"keypoints: {out / 'keypoints.json'} (in place of an earlier one)" in demo.printed

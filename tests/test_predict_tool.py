@@ -69,7 +69,7 @@ def tool(project, run_tool):
 def test_every_picture_has_a_row_that_says_what_the_predictor_says(project, photos, tool, tmp_path):
     status, printed, error = tool(photos, tmp_path / "out", "--part", 3, "--batch", 2)
     assert status == 0 and "below/bad.jpg: picture is cut off" in error
-    assert "7 pictures, 6 persons, 1 bad pictures" in printed and "decoding alone would allow" in printed
+    assert "7 pictures, 6 persons, 1 bad picture" in printed and "decoding alone would allow" in printed
     rows = rows_of(tmp_path / "out")
     assert [row["image"] for row in rows] == NAMES
     assert [row["error"] is None for row in rows] == [name != "below/bad.jpg" for name in NAMES]

@@ -27,6 +27,7 @@ from pose.inference.command_line import add_predictor_arguments, make_predictor,
 from pose.inference.images import check_image_suffix, list_images, write_image
 from pose.inference.inputs import ImageFiles
 from pose.visualization import draw_poses, tile
+from pose.wording import counted
 
 BACKGROUND = 32
 """The gray of what a cell's picture leaves free."""
@@ -69,7 +70,7 @@ def main() -> int:
     if not cells:
         raise DataError(f"{arguments.input}: none of {len(files)} pictures can be read")
     write_image(arguments.out, tile(cells, arguments.columns))
-    print(f"{arguments.out}: {len(cells)} pictures, {persons} persons")
+    print(f"{arguments.out}: {counted(len(cells), 'picture')}, {counted(persons, 'person')}")
     return int(frames.skipped > 0)
 
 

@@ -33,6 +33,7 @@ from pose.inference.inputs import ImageFiles, open_input
 from pose.inference.outputs import drawn_path
 from pose.options import OptionError
 from pose.visualization import draw_boxes
+from pose.wording import counted
 
 
 @command
@@ -69,7 +70,8 @@ def main() -> int:
 
         results = detect_data_set(detector, arguments.annotations, arguments.images, arguments.category, skip)
         write_json(out, results)
-        print(f"{out}: {len(results)} boxes{f'; {len(left_out):,} pictures left out' if left_out else ''}")
+        missed = f"; {counted(len(left_out), 'picture')} left out" if left_out else ""
+        print(f"{out}: {counted(len(results), 'box')}{missed}")
         return 1 if left_out else 0
     return draw(detector, arguments.input, out, arguments.checkpoint)
 
@@ -87,7 +89,7 @@ def draw(detector: PersonDetector, name: str, out: Path, checkpoint: Path) -> in
         results += records(frame.number, boxes)
         write_image(drawn_path(out, frame.path), draw_boxes(frame.image, boxes))
     write_json(out / "boxes.json", results)
-    print(f"{out}: {len(results)} boxes on {len(frames) - frames.skipped} pictures")
+    print(f"{out}: {counted(len(results), 'box')} on {counted(len(frames) - frames.skipped, 'picture')}")
     return 1 if frames.skipped else 0
 
 

@@ -29,6 +29,7 @@ from pose.errors import DataError, command
 from pose.files import check_outputs, write_json
 from pose.inspection.duplicates import ImageFile, find_duplicates, hash_images
 from pose.options import OptionError
+from pose.wording import counted
 
 
 @command
@@ -85,7 +86,8 @@ def like_pictures(annotations: dict[str, Any], folder: Path) -> list[tuple[int, 
 
 def write(path: Path, annotations: dict[str, Any]) -> None:
     write_json(path, annotations)
-    print(f"{path}: {len(annotations['images']):,} pictures, {len(annotations['annotations']):,} persons")
+    pictures, persons = len(annotations["images"]), len(annotations["annotations"])
+    print(f"{path}: {counted(pictures, 'picture')}, {counted(persons, 'person')}")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from pose.inference.web.viewer import html_file
 from pose.options import OptionError
 from pose.poses import Poses
 from pose.visualization import DRAWN_SCORE, draw_poses
+from pose.wording import counted
 
 MANY_IMAGES = 500
 """So many pictures make native layers worth compiling, which take a tenth of a second less for each."""
@@ -130,9 +131,10 @@ def main() -> int:
         print(predictor.profiler.table(done))
     if predictor.detector is whole_image and arguments.boxes is None:
         print("each whole picture was taken for one person: give --detector shipped to find persons, or --boxes")
-    counts = f"{done} {'frames' if video else 'pictures'}, {seen['persons']} of {seen['found']} persons"
+    shown = counted(done, "frame" if video else "picture")
+    persons = f"{seen['persons']:,} of {counted(seen['found'], 'person')}"
     hint = "" if seen["joints"] or not seen["found"] else ": lower --threshold, or train longer"
-    print(f"drawn: {drawn} ({counts}, {seen['joints']} joints above {threshold:g}{hint})")
+    print(f"drawn: {drawn} ({shown}, {persons}, {counted(seen['joints'], 'joint')} above {threshold:g}{hint})")
     if video and not arguments.html and drawn.suffix not in BROWSER_SUFFIXES:
         print("browsers cannot play that: --video-format webm or --html makes what they can")
     names = [f"{path} (in place of an earlier one)" if path in replaced else str(path) for path in tables]
@@ -141,7 +143,7 @@ def main() -> int:
         warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
         return 0
     if video and total and done < total:
-        warn(f"{video.name}: ends {total - done} frames early, perhaps cut off; what was there is done")
+        warn(f"{video.name}: ends {counted(total - done, 'frame')} early, perhaps cut off; what was there is done")
     return int(done < total) if total else 0
 
 

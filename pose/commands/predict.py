@@ -34,6 +34,7 @@ from pose.inference.bulk.writers import FORMATS
 from pose.inference.command_line import add_detector_arguments, make_predictor, take_network
 from pose.inference.video.files import quiet_opencv
 from pose.weights import shipped, shipped_detector
+from pose.wording import counted
 
 
 def parse() -> argparse.Namespace:
@@ -79,8 +80,8 @@ def main() -> None:
     total = summarize(arguments.out, parts)
     if total is not None:
         print(
-            f"{arguments.out}: {len(parts):,} parts, {total['pictures']:,} pictures, {total['persons']:,} persons, "
-            f"{len(total['bad']):,} bad pictures (named in {SUMMARY})",
+            f"{arguments.out}: {counted(len(parts), 'part')}, {counted(total['pictures'], 'picture')}, "
+            f"{counted(total['persons'], 'person')}, {counted(len(total['bad']), 'bad picture')} (named in {SUMMARY})",
             flush=True,
         )
 

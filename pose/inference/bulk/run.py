@@ -23,6 +23,7 @@ from pose.inference.bulk.finder import FindPoses
 from pose.inference.bulk.sources import File, Part
 from pose.inference.bulk.writers import writing
 from pose.locks import HeldError, lock_file
+from pose.wording import counted
 
 RUN, SUMMARY = "run.json", "summary.json"
 
@@ -59,7 +60,8 @@ class Counts:
 
     def describe(self, finder: FindPoses) -> str:
         """Two lines: what was done, and how fast against a program that did nothing but decode."""
-        lines = f"{self.images:,} pictures, {self.persons:,} persons, {self.bad:,} bad pictures"
+        shares = ((self.images, "picture"), (self.persons, "person"), (self.bad, "bad picture"))
+        lines = ", ".join(counted(*share) for share in shares)
         if not self.images:
             return lines
         ceiling = finder.decoded / max(finder.decode_seconds, 1e-9)

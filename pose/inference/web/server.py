@@ -30,6 +30,7 @@ from pose.inference.web.camera import CameraStreams
 from pose.inference.web.viewer import html_file, page, persons, skeleton_meta
 from pose.resources import SAMPLE
 from pose.visualization import DRAWN_SCORE
+from pose.wording import counted
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -212,5 +213,5 @@ def _video(predictor: Predictor, path: Path, name: str, most_frames: int, detect
             count += 1
     cut = f", the first of {source.frame_count}" if source.frame_count and source.frame_count > count else ""
     tracks = len({record["track_id"] for record in found})
-    note = f"{name}: {tracks} {'person' if tracks == 1 else 'persons'} in {count} frames{cut}."
+    note = f"{name}: {counted(tracks, 'person')} in {counted(count, 'frame')}{cut}."
     return {"file_name": name, "records": found, "page": target.read_text(encoding="utf-8"), "note": note}
