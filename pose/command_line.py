@@ -7,12 +7,28 @@ import ast
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pose.options import OptionError
 
 if TYPE_CHECKING:
     from pose.config import Settings
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Arguments of a tool, which says in one line what is wrong with them, as of everything else.
+
+    Args:
+        description: What ``--help`` says, line by line as it is: the tool's docstring.
+        more: What :class:`argparse.ArgumentParser` takes.
+    """
+
+    def __init__(self, description: str | None, **more: Any) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+
+    def error(self, message: str) -> NoReturn:
+        """Writes the one line and leaves with exit status 2."""
+        self.exit(2, f"error: {message}; {self.prog} --help tells all arguments\n")
 
 
 def share(text: str) -> float:

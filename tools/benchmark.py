@@ -19,7 +19,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ import torch
 from torch import nn
 
 from pose.benchmark import Case, Entry, compare, machine, table
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.config import Settings, load_settings
 from pose.errors import command
 from pose.models.classifier import build_classifier
@@ -205,7 +204,7 @@ def take_apart(case: Case, runs: int) -> Iterator[list[str]]:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to time (default: all)")
     parser.add_argument("--batch", type=count(), nargs="+", default=[1], help="images at a time (default: 1)")
     parser.add_argument("--threads", type=count(most=1024), default=1, help="threads of torch (default: 1)")

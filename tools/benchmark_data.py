@@ -28,7 +28,7 @@ from pose.benchmark import machine
 from pose.classification.dataset import ImageDataset
 from pose.classification.folder import list_images
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
-from pose.command_line import add_config_arguments, count, parse_options, settings_from
+from pose.command_line import CommandParser, add_config_arguments, count, parse_options, settings_from
 from pose.config import Settings, read_sections
 from pose.datasets.crops import CropDataset
 from pose.datasets.loading.loader import batches, make_loader
@@ -51,7 +51,7 @@ WAYS = {
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--rounds", type=count(), default=10, help="measurements of each way (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the table; it is replaced")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import contextlib
 import io
 import resource
@@ -30,7 +29,7 @@ from pycocotools.cocoeval import COCOeval
 
 from pose import heatmap
 from pose.benchmark import machine
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.datasets.synthetic.dataset import write_annotations_only
 from pose.errors import command
 from pose.evaluation.coco_eval import load_annotations, score
@@ -44,7 +43,7 @@ REFERENCE = "pycocotools evaluate and accumulate"
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--images", type=count(), default=5000)
     parser.add_argument("--boxes", type=count(), default=104_000)
     parser.add_argument("--persons", type=count(), default=11_000, help="annotated persons")

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 
 from pose.benchmark import Case, Entry, compare, machine, table
-from pose.command_line import count, positive
+from pose.command_line import CommandParser, count, positive
 from pose.config import Settings, make_settings
 from pose.errors import MissingExtra, command, missing
 from pose.export.errors import ExportError
@@ -196,7 +196,7 @@ def every_form(arguments: argparse.Namespace, folder: Path) -> Page:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--runtimes", nargs="+", choices=OPENERS, default=list(OPENERS), help="default: all")
     parser.add_argument(
         "--widths", nargs="+", type=positive, default=[0.5, 1.0], help="of MobileNetV2 (default: 0.5 1.0)"

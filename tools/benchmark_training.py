@@ -20,7 +20,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import statistics
 import time
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from torch.nn.functional import cross_entropy
 
 from pose.benchmark import machine
 from pose.classification.settings import ClassifierSettings, load_classifier_settings
-from pose.command_line import add_device_argument, count, parse_options
+from pose.command_line import CommandParser, add_device_argument, count, parse_options
 from pose.config import PRECISIONS, Settings, load_settings, read_sections
 from pose.datasets.crops import Batch, CropDataset
 from pose.datasets.loading.loader import batches, make_loader
@@ -71,7 +70,7 @@ WARM_UP = 5
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("configs", nargs="*", type=Path)
     parser.add_argument("--batch", nargs="+", type=count(), help="default: 32 128; 16 32 with --native")
     parser.add_argument("--native", action="store_true", help="steps on a CPU by torch's and by native operations")

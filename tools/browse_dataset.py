@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from pose import heatmap
-from pose.command_line import add_config_arguments, settings_from
+from pose.command_line import CommandParser, add_config_arguments, settings_from
 from pose.datasets.broken_images import BrokenImages
 from pose.datasets.crops import CropDataset
 from pose.datasets.train_set import TrainSet
@@ -39,7 +39,7 @@ COLUMNS, ROWS = 4, 4
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
     parser.add_argument("--count", type=_positive, default=COLUMNS * ROWS, help="persons (default: %(default)s)")

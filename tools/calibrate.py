@@ -14,11 +14,10 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 
 from pose.checkpoint import load_weights, save_checkpoint
-from pose.command_line import add_config_arguments, files_read, settings_from, share
+from pose.command_line import CommandParser, add_config_arguments, files_read, settings_from, share
 from pose.device import choose_device
 from pose.engine.evaluate import open_test_set
 from pose.engine.predict import predict
@@ -32,7 +31,7 @@ from pose.prediction import ready_for_testing
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", type=Path, help="trained weights (.pth)")
     parser.add_argument("--share", type=share, default=SHARE, help="of drawn joints, right (default: %(default)s)")

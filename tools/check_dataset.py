@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.datasets.image_names import find_image
 from pose.errors import DataError, command
 from pose.files import check_folder, check_outputs, make_folder
@@ -38,7 +38,7 @@ from pose.skeleton import choose_skeleton
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("annotations", type=Path, help="file or folder of annotations")
     parser.add_argument("--from", dest="read_as", choices=READABLE, metavar="FORMAT", help="default: as it looks")
     parser.add_argument("--skeleton", help="coco, crowdpose or a skeleton file (default: as the file names it)")

@@ -17,10 +17,9 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 
-from pose.command_line import add_device_argument, count, parse_options
+from pose.command_line import CommandParser, add_device_argument, count, parse_options
 from pose.config import load_settings
 from pose.device import choose_device
 from pose.engine.comparison.finish import finish_all
@@ -34,7 +33,7 @@ from pose.train_settings import MAX_SEED
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("configs", nargs="+", type=Path, help="configurations, the baseline first")
     parser.add_argument("--seeds", nargs="+", type=count(0, MAX_SEED), default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/compare"), help="default: work_dirs/compare")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ from pose.classification.evaluate import accuracy, make_test_loader
 from pose.classification.folder import list_images
 from pose.classification.settings import ClassifierSettings, make_classifier_settings
 from pose.classification.train import train
+from pose.command_line import CommandParser
 from pose.engine.inspection import MIXED, inspect
 from pose.engine.work_dir import LAST
 from pose.errors import MissingExtra, command, missing
@@ -90,7 +90,7 @@ SHIPPED: dict[str, tuple[Callable[[], tuple[np.ndarray, np.ndarray]], str]] = {
 
 @command
 def main() -> int | None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--data", default="mnist", help=f"{', '.join(SHIPPED)} or a folder (default: %(default)s)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=2)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 from pycocotools.coco import COCO
 
+from pose.command_line import CommandParser
 from pose.datasets.image_names import find_image
 from pose.datasets.orientation import read_named, size_of
 from pose.errors import command
@@ -39,7 +39,7 @@ HEIGHT = 480
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("first", type=Path, help="results file")
     parser.add_argument("second", type=Path, help="results file that is compared with it")
     parser.add_argument("annotations", type=Path, help="annotation file")

@@ -13,13 +13,13 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pose.command_line import CommandParser
 from pose.config import load_settings
 from pose.errors import command
 from pose.models.classifier import build_classifier
@@ -36,7 +36,7 @@ ABOUT = (
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     chosen = parser.add_mutually_exclusive_group(required=True)
     chosen.add_argument("config", nargs="?", help="configuration file, see configs/")
     chosen.add_argument("--all", action="store_true", help="every file of configs/coco, and the ImageNet networks")

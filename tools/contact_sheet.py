@@ -12,7 +12,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.errors import DataError, command
 from pose.files import check_outputs
 from pose.inference.command_line import add_predictor_arguments, make_predictor, network_files, take_network
@@ -46,7 +45,7 @@ def in_cell(image: np.ndarray, side: int) -> np.ndarray:
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_predictor_arguments(parser, reads_input=True)
     parser.add_argument("--count", type=count(), default=40, help="pictures on the sheet (default: %(default)s)")
     parser.add_argument("--columns", type=count(), default=8, help="pictures a row (default: %(default)s)")

@@ -25,7 +25,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from pose.command_line import share
+from pose.command_line import CommandParser, share
 from pose.datasets.convert import as_skeleton
 from pose.errors import OutputError, command
 from pose.files import check_folder, check_kind, check_outputs, read_json, write_json
@@ -43,9 +43,7 @@ from pose.visualization import DRAWN_SCORE
 def parse() -> argparse.Namespace:
     ways = {(True, True): "in and out", (True, False): "in", (False, True): "out"}
     rows = [f"    {each.name:16}{ways[bool(each.read), bool(each.write)]:12}{each.about}" for each in FORMATS.values()]
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "") % "\n".join(rows), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser((__doc__ or "") % "\n".join(rows))
     parser.add_argument("annotations", type=Path, metavar="IN", help="file or folder to read")
     parser.add_argument("place", type=Path, nargs="?", metavar="OUT", help="file or folder to write")
     parser.add_argument("--out", type=Path, metavar="OUT", help="the same, as an option")

@@ -15,13 +15,12 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from pose.command_line import add_device_argument, share
+from pose.command_line import CommandParser, add_device_argument, share
 from pose.detection.detector import PersonDetector
 from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
@@ -38,7 +37,7 @@ from pose.wording import counted
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("checkpoint", type=Path, help="of tools/train_detector.py")
     parser.add_argument("input", nargs="?", help="a picture, a folder or a quoted pattern")
     parser.add_argument("--annotations", type=Path, help="a COCO file: its pictures are looked through")

@@ -13,9 +13,9 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 
+from pose.command_line import CommandParser
 from pose.config import DataSettings
 from pose.datasets.download import COCO_2017, fetch, missing, unpack
 from pose.errors import command
@@ -23,7 +23,7 @@ from pose.errors import command
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--root", type=Path, default=Path(DataSettings.root), help="default: %(default)s")
     parser.add_argument("--val", action="store_true", help="leave the training pictures out")
     parser.add_argument("--check", action="store_true", help="fetch nothing")

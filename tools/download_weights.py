@@ -12,8 +12,8 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 
+from pose.command_line import CommandParser
 from pose.errors import command
 from pose.published_weights import MMPOSE, PUBLISHED, download, folder
 from pose.tables import table_lines
@@ -21,7 +21,7 @@ from pose.tables import table_lines
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("names", nargs="*", metavar="mmpose:NAME", help="what to fetch; nothing lists what there is")
     arguments = parser.parse_args()
     for name in arguments.names:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from pose.command_line import CommandParser
 from pose.errors import DataError, command
 from pose.evaluation.coco_eval import annotation_notices, load_annotations
 from pose.evaluation.matching import read_truth
@@ -25,7 +25,7 @@ from pose.skeleton import choose_skeleton
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("skeleton", help="skeleton file, or a built-in skeleton's name")
     parser.add_argument("annotations", type=Path, nargs="+", help="annotation files, two or more")
     parser.add_argument("--category", help="the persons' category, name or id (default: the one with keypoints)")

@@ -15,9 +15,9 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 
+from pose.command_line import CommandParser
 from pose.errors import command
 from pose.export.detector_file import export_detector
 from pose.files import check_outputs
@@ -27,7 +27,7 @@ from pose.weights import shipped_detector
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("out", type=Path, help="the file to write (.onnx or .native)")
     parser.add_argument("checkpoint", type=Path, nargs="?", help="default: the detector that comes with the repository")
     arguments = parser.parse_args()

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from pose.benchmark import machine
-from pose.command_line import count, positive
+from pose.command_line import CommandParser, count, positive
 from pose.errors import command, require
 from pose.export.frontier import best_within, draw_frontier, frontier_rows, measure_points
 from pose.export.installed import MODULES, installed
@@ -65,7 +65,7 @@ def find_networks(names: Sequence[str], sizes: Sequence[tuple[int, int]], data: 
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the networks' test set")
     parser.add_argument("--persons", type=count(), default=500, help="the part's persons (default: 500)")
     parser.add_argument("--networks", nargs="+", choices=shipped_names(), default=shipped_names(), help="default: all")

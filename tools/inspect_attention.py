@@ -14,14 +14,13 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from pose.checkpoint import load_weights
-from pose.command_line import add_config_arguments, count, files_read, settings_from
+from pose.command_line import CommandParser, add_config_arguments, count, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
 from pose.engine.inspection import MIXED, SWITCHED, TABLES, figure_table, inspect, use_table
@@ -33,7 +32,7 @@ from pose.models.dynamic.inspection import KernelUse
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth) of a network with dynamic convolution")
     parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: data.val.boxes)")

@@ -12,12 +12,11 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 from pose.checkpoint import in_half_precision, save_checkpoint
-from pose.command_line import parse_options, share
+from pose.command_line import CommandParser, parse_options, share
 from pose.detection.data import open_training_data
 from pose.detection.detector import PersonDetector
 from pose.detection.results import detect_arrays
@@ -30,7 +29,7 @@ from pose.models.deploy.folding import deploy
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("checkpoint", type=Path, help="of tools/train_detector.py")
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument("--threshold", type=share, help="do not choose it, take this")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from pose.command_line import CommandParser
 from pose.config import Settings, load_settings
 from pose.datasets.images import read_image
 from pose.datasets.synthetic.dataset import write_dataset
@@ -83,7 +83,7 @@ def make_sheet(images: Path, target: Path) -> None:
 
 @command
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    CommandParser(__doc__).parse_args()
     started = time.perf_counter()
     settings = load_settings(CONFIG)
     data = settings.data

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pose.command_line import share
+from pose.command_line import CommandParser, share
 from pose.errors import command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import check_backend
@@ -116,7 +116,7 @@ def _row(protocol: TestProtocol, figures: Mapping[str, float]) -> dict[str, obje
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("predictions", type=Path, help="file that tools/test.py --save-predictions wrote")
     for name in ("flip", "rescore"):
         parser.add_argument(f"--{name}", nargs="+", type=_switch, metavar="on|off")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 
+from pose.command_line import CommandParser
 from pose.errors import DataError, command
 from pose.evaluation.analysis.report import PAGE, check_report_folder, make_report
 from pose.evaluation.coco_backend import BACKENDS, check_backend
@@ -28,7 +28,7 @@ UNKNOWN = "how these results were made is not known"
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("results", type=Path, help="results file")
     parser.add_argument("annotations", type=Path, help="annotation file")
     parser.add_argument("--skeleton", default="coco", help="built-in skeleton or skeleton file (default: coco)")

@@ -12,13 +12,13 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pose.checkpoint import in_half_precision, load_checkpoint, load_state, save_checkpoint
+from pose.command_line import CommandParser
 from pose.config import load_settings
 from pose.detection.settings import load_detector_settings, load_network
 from pose.errors import CheckpointError, command
@@ -30,7 +30,7 @@ from pose.weights import FOLDER, INDEX, ROOT
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("config", type=Path, help="configuration in this repository")
     parser.add_argument("checkpoint", type=Path, help="trained weights")
     parser.add_argument("--name", required=True, help="what they are called; also the file's name")

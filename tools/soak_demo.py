@@ -14,7 +14,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import csv
 import json
 import subprocess
@@ -31,7 +30,7 @@ from tqdm import tqdm
 
 from pose.benchmark import machine
 from pose.checkpoint import save_checkpoint
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.config import load_settings
 from pose.errors import PoseError, command
 from pose.files import write_json
@@ -50,7 +49,7 @@ class SoakError(PoseError):
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--frames", type=count(), default=100_000, help="of the video (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the figures; it is replaced")
     arguments = parser.parse_args()

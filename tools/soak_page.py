@@ -14,7 +14,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import http.client
 import json
 import os
@@ -35,7 +34,7 @@ import cv2
 import numpy as np
 
 from pose.benchmark import machine
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.errors import PoseError, command
 from pose.inference.video.files import writing_video
 from pose.process_watch import ProcessWatch, growth_words, is_flat, watch_table
@@ -59,7 +58,7 @@ class SoakError(PoseError):
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--requests", type=count(), default=2000, help="in all (default: %(default)s)")
     parser.add_argument("--seed", type=count(0), default=0, help="of the order and the pictures (default: %(default)s)")
     parser.add_argument("--write", type=Path, help="a Markdown file for the figures; it is replaced")

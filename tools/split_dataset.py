@@ -15,11 +15,10 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 from typing import Any
 
-from pose.command_line import count, parse_options
+from pose.command_line import CommandParser, count, parse_options
 from pose.config import load_settings
 from pose.datasets.coco import read_tables
 from pose.datasets.image_names import find_image
@@ -34,7 +33,7 @@ from pose.wording import counted
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("source", type=Path, help="annotation file in COCO's format, or a configuration")
     parser.add_argument("--hold-out", type=count(), metavar="N", help="pictures of an annotation file to hold out")
     parser.add_argument("--category", help="the persons' in it, name or id (default: the one with keypoints)")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from pose.classification.evaluate import accuracy, make_test_loader
 from pose.classification.folder import check_classes, list_images
 from pose.classification.initial import CLASSES
 from pose.classification.settings import load_classifier_settings
-from pose.command_line import add_config_arguments, parse_options
+from pose.command_line import CommandParser, add_config_arguments, parse_options
 from pose.device import choose_device
 from pose.engine.inspection import MIXED, TABLES, figure_table, inspect, use_table
 from pose.errors import CheckpointError, command
@@ -35,7 +34,7 @@ from pose.files import check_kind, check_outputs, write_json
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth)")
     parser.add_argument("--images", type=Path, help="a folder with a folder a class (default: data.val)")

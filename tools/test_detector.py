@@ -13,13 +13,12 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from pose.command_line import add_device_argument, share
+from pose.command_line import CommandParser, add_device_argument, share
 from pose.detection.annotated import BoxTruth, read_boxes, read_truth
 from pose.detection.detector import PersonDetector
 from pose.detection.letterbox import FIGURES_THRESHOLD, TestSettings
@@ -34,7 +33,7 @@ from pose.options import OptionError
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("checkpoint", nargs="?", type=Path, help="of tools/train_detector.py")
     parser.add_argument("--boxes", type=Path, help="measure this COCO results file instead of a checkpoint")
     parser.add_argument("--annotations", type=Path, help="a COCO file with boxes")

@@ -14,12 +14,11 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 import shlex
 
 from pose.classification.settings import load_classifier_settings
 from pose.classification.train import train
-from pose.command_line import add_training_arguments, parse_options, work_dir_of
+from pose.command_line import CommandParser, add_training_arguments, parse_options, work_dir_of
 from pose.device import choose_device
 from pose.engine import distributed
 from pose.errors import command
@@ -27,7 +26,7 @@ from pose.errors import command
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_training_arguments(parser, "classifier_")
     parser.add_argument("--seed", type=int, help="of initialisation, order and augmentation")
     arguments = parser.parse_args()

@@ -13,9 +13,8 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 
-from pose.command_line import add_training_arguments, parse_options, work_dir_of
+from pose.command_line import CommandParser, add_training_arguments, parse_options, work_dir_of
 from pose.detection.settings import load_detector_settings
 from pose.detection.train import train
 from pose.device import choose_device
@@ -24,7 +23,7 @@ from pose.errors import command
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_training_arguments(parser, "detector_")
     arguments = parser.parse_args()
     settings = load_detector_settings(arguments.config, parse_options(arguments.cfg_options))

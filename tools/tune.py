@@ -17,11 +17,10 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
-import argparse
 from pathlib import Path
 from typing import Any
 
-from pose.command_line import add_device_argument, count, parse_options
+from pose.command_line import CommandParser, add_device_argument, count, parse_options
 from pose.config import Settings, load_settings
 from pose.device import choose_device
 from pose.engine.search_ranges import parse_ranges
@@ -32,7 +31,7 @@ from pose.files import check_outputs, replacing
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("config", type=Path, help="configuration")
     parser.add_argument("--search", nargs="+", action="extend", required=True, metavar="KEY=RANGE", help="see above")
     parser.add_argument("--trials", type=count(1), default=20, help="in all, those of before too (default: 20)")

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pose.command_line import count, share
+from pose.command_line import CommandParser, count, share
 from pose.errors import OutputError, command
 from pose.files import check_outputs, make_folder
 from pose.inference import outputs
@@ -49,7 +49,7 @@ MANY_IMAGES = 500
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_predictor_arguments(parser, reads_input=True)
     parser.add_argument(
         "--detect-every", type=count(), default=1, metavar="N", help="frames from detection to detection"

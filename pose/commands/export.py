@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pose.command_line import add_run_arguments, count, files_read, settings_from
+from pose.command_line import CommandParser, add_run_arguments, count, files_read, settings_from
 from pose.errors import DataError, OutputError, command
 from pose.export.registry import (
     BANKS,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("config", nargs="?", help="configuration file, see configs/")
     parser.add_argument("checkpoint", nargs="?", help="trained weights (.pth)")
     parser.add_argument("--weights", metavar="NAME", help="of the weights in data/weights, in place of both")

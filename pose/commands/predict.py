@@ -23,7 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pose.command_line import count, parse_options
+from pose.command_line import CommandParser, count, parse_options
 from pose.datasets.workers import usable_processors
 from pose.errors import command
 from pose.files import check_outputs, sha256
@@ -38,7 +38,7 @@ from pose.wording import counted
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("input", help="folder, list of names, archive, picture or quoted pattern")
     parser.add_argument(
         "--network",

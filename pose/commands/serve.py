@@ -10,7 +10,6 @@ Needs Flask: pip install '.[serve]'. Only this machine can open the page unless 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -23,7 +22,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))  # OpenCV read
 import numpy as np
 
 from pose import glibc
-from pose.command_line import count
+from pose.command_line import CommandParser, count
 from pose.errors import OutputError, command, require
 from pose.inference.command_line import add_predictor_arguments, make_predictor, take_network
 from pose.inference.video.files import quiet_opencv
@@ -31,7 +30,7 @@ from pose.inference.video.files import quiet_opencv
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_predictor_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=count(0, 65535), default=8000, help="0 takes any free one (default: 8000)")

@@ -11,11 +11,10 @@ done is printed with the figures and written beside the results, as NAME.protoco
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from pose.command_line import add_config_arguments, files_read, settings_from
+from pose.command_line import CommandParser, add_config_arguments, files_read, settings_from
 from pose.device import choose_device
 from pose.engine import evaluate
 from pose.errors import CheckpointError, command
@@ -30,7 +29,7 @@ from pose.prediction import load_network, ready_for_testing
 
 @command
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="trained weights (.pth) or an exported network (.onnx)")
     parser.add_argument("--boxes", help=f"'{ANNOTATED}' or a detections file (default: those of the split)")

@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pose.command_line import add_training_arguments, settings_from, work_dir_of
+from pose.command_line import CommandParser, add_training_arguments, settings_from, work_dir_of
 from pose.device import choose_device
 from pose.engine import distributed
 from pose.engine.train import train
@@ -27,7 +27,7 @@ from pose.evaluation.protocol import ANNOTATED
 
 @command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(__doc__)
     add_training_arguments(parser)
     parser.add_argument("--seed", type=int, help="of initialisation, order and augmentation")
     parser.add_argument("--check-data", action="store_true", help="decode every picture first, tell which are broken")
