@@ -1,7 +1,11 @@
 """Detectors in ONNX files: every layout that is known gives the same boxes, every other is refused."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
+from small_project import run_tool
 from spot import spot
 
 from pose.errors import CheckpointError, PoseError
@@ -13,6 +17,8 @@ from pose.options import OptionError
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 from onnx_files import FLOAT, save, save_detector  # noqa: E402 - needs onnx
+
+__all__ = ["run_tool"]
 
 CELLS = 64 + 16 + 4  # rows of a grid for 64 x 64
 KEYPOINTS = np.linspace(0, 64, 51, dtype=np.float32)
@@ -91,6 +97,22 @@ def test_every_layout_gives_the_persons(tmp_path, name, open_shapes):
     detector = load_detector(str(save_detector(tmp_path / "a.onnx", outputs, (1, 3, 64, 64), metadata, open_shapes)))
     np.testing.assert_allclose(detector(IMAGE), EXPECTED, atol=1e-4)
     assert detector(np.zeros((1, 1, 3), np.uint8)).shape[1] == 5
+
+
+def test_the_tool_that_writes_boxes_takes_them(tmp_path, run_tool):
+    save_detector(tmp_path / "a.onnx", LAYOUTS["boxes with scores, labels"][0], (1, 3, 64, 64))
+    cv2.imwrite(str(tmp_path / "1.png"), IMAGE)
+    status, _, error = run_tool("detect.py", tmp_path / "a.onnx", tmp_path / "1.png", "--out", tmp_path / "found")
+    assert status == 0, error
+    found = json.loads((tmp_path / "found" / "boxes.json").read_text())
+    np.testing.assert_allclose([[*each["bbox"], each["score"]] for each in found], EXPECTED, atol=1e-3)
+    whole = ("--annotations", tmp_path / "a.json", "--images", tmp_path, "--out", tmp_path / "boxes.json")
+    image = dict(id=7, file_name="1.png", width=IMAGE.shape[1], height=IMAGE.shape[0])
+    (tmp_path / "a.json").write_text(json.dumps(dict(images=[image], categories=[dict(id=1, name="person")])))
+    status, _, error = run_tool("detect.py", tmp_path / "a.onnx", *whole)
+    assert status == 0, error
+    rows = json.loads((tmp_path / "boxes.json").read_text())
+    assert {row["image_id"] for row in rows} == {7} and len(rows) > len(found), "low scores count in a data set's file"
 
 
 @pytest.mark.parametrize("batched", [True, False])

@@ -1,13 +1,15 @@
 """Find persons on pictures, or on all pictures of a data set.
 
-    python tools/detect.py CHECKPOINT street.jpg --out found
+    python tools/detect.py person street.jpg --out found
     python tools/detect.py CHECKPOINT "holiday/*.jpg" --threshold 0.2
     python tools/detect.py CHECKPOINT --annotations person_keypoints_val2017.json --images val2017 --out boxes.json
     python tools/test.py CONFIG POSE_CHECKPOINT --boxes boxes.json
 
-INPUT is a picture, a folder or a quoted pattern; the folder --out gets each picture with its boxes drawn, and
-boxes.json. Of a data set, the file --out gets the boxes in COCO's results format, all from a score of .01 on unless
---threshold says otherwise. Pictures that cannot be read are named and left out of either; the exit status is then 1.
+DETECTOR is one that comes with the project, a checkpoint of tools/train_detector.py, an exported file, another's ONNX
+file or a name of torchvision's, as for tools/demo.py --detector. INPUT is a picture, a folder or a quoted pattern; the
+folder --out gets each picture with its boxes drawn, and boxes.json. Of a data set, the file --out gets the boxes in
+COCO's results format, all from a score of .01 on unless --threshold says otherwise. Pictures that cannot be read are
+named and left out of either; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -21,12 +23,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pose.command_line import CommandParser, add_device_argument, share
-from pose.detection.detector import PersonDetector
 from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
-from pose.device import choose_device
 from pose.errors import DataError, command
 from pose.files import check_kind, check_outputs, make_folder, write_json
+from pose.inference.detector import Detector, load_detector
 from pose.inference.images import write_image
 from pose.inference.inputs import ImageFiles, open_input
 from pose.inference.outputs import drawn_path
@@ -38,13 +39,13 @@ from pose.wording import counted
 @command
 def main() -> int:
     parser = CommandParser(__doc__)
-    parser.add_argument("checkpoint", type=Path, help="of tools/train_detector.py")
+    parser.add_argument("detector", help="person, a file (.pth, .onnx, .native) or a name of torchvision's")
     parser.add_argument("input", nargs="?", help="a picture, a folder or a quoted pattern")
     parser.add_argument("--annotations", type=Path, help="a COCO file: its pictures are looked through")
     parser.add_argument("--images", type=Path, help="the folder of that file's pictures")
     parser.add_argument("--category", help="the persons' in that file, name or id (default: the one with keypoints)")
     parser.add_argument("--out", type=Path, help="default: detections, or detections.json of a data set")
-    parser.add_argument("--threshold", type=share, help="least score of a box (default: the checkpoint's)")
+    parser.add_argument("--threshold", type=share, help="least score of a box (default: the detector's own)")
     add_device_argument(parser)
     arguments = parser.parse_args()
     if (arguments.input is None) == (arguments.annotations is None):
@@ -57,9 +58,9 @@ def main() -> int:
     threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
     out = arguments.out or Path("detections.json" if whole_set else "detections")
     if whole_set:
-        check_outputs([out], [arguments.checkpoint, arguments.annotations, arguments.images])
+        check_outputs([out], [arguments.detector, arguments.annotations, arguments.images])
         check_kind(out, ".json")
-    detector = PersonDetector.from_checkpoint(arguments.checkpoint, choose_device(arguments.device), threshold)
+    detector = load_detector(arguments.detector, threshold=threshold, device=arguments.device)
     if whole_set:
         left_out: list[DataError] = []
 
@@ -72,16 +73,18 @@ def main() -> int:
         missed = f"; {counted(len(left_out), 'picture')} left out" if left_out else ""
         print(f"{out}: {counted(len(results), 'box')}{missed}")
         return 1 if left_out else 0
-    return draw(detector, arguments.input, out, arguments.checkpoint)
+    return draw(detector, arguments.input, out, arguments.detector)
 
 
-def draw(detector: PersonDetector, name: str, out: Path, checkpoint: Path) -> int:
+def draw(detector: Detector, name: str, out: Path, detector_path: str) -> int:
     """Draws the boxes of pictures and writes them; the exit status."""
     frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
     if not isinstance(frames, ImageFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     make_folder(out)
-    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], [checkpoint, *frames.paths])
+    check_outputs(
+        [*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], [detector_path, *frames.paths]
+    )
     results = []
     for frame in frames:
         boxes = detector(frame.image)
