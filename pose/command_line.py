@@ -23,12 +23,17 @@ class CommandParser(argparse.ArgumentParser):
         more: What :class:`argparse.ArgumentParser` takes.
     """
 
-    def __init__(self, description: str | None, **more: Any) -> None:
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+    def __init__(self, description: str | None = None, **more: Any) -> None:
+        more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(description=description, **more)
 
     def error(self, message: str) -> NoReturn:
-        """Writes the one line and leaves with exit status 2."""
-        self.exit(2, f"error: {message}; {self.prog} --help tells all arguments\n")
+        """Raises what :func:`pose.errors.command` makes the one line of, with exit status 2.
+
+        Raises:
+            OptionError: Always.
+        """
+        raise OptionError(f"{message}; --help tells all arguments")
 
 
 def share(text: str) -> float:

@@ -1,6 +1,7 @@
 """Boxes, of this or any other detector, and the persons that they are measured on: read by rules, or refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,8 @@ from pose.detection.labels import Source, read_sources
 from pose.detection.results import detect_data_set
 from pose.detection.score import evaluate_boxes, precision_recall
 from pose.errors import DataError
+from pose.resources import SAMPLE
+from pose.weights import shipped_detector
 
 __all__ = ["run_tool"]
 
@@ -176,6 +179,31 @@ def test_pictures_of_a_data_set_that_cannot_be_read_are_named_and_the_others_box
     for number in range(1, 6):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((64, 64, 3), np.uint8))
     assert run_tool(*asked)[:2] == (0, f"{out}: 5 boxes\n")
+
+
+def test_the_tool_takes_detectors_by_name_and_by_any_file(tmp_path: Path, run_tool, monkeypatch) -> None:
+    """Twice, with a folder called as the detector; the detector's own file is not written over."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        status, said, error = run_tool("detect.py", "person", SAMPLE, "--out", "person")
+        assert status == 0 and "person: 3 boxes on 1 picture\n" in said, error
+    boxes = Path("person", "boxes.json").read_bytes()
+    shutil.copy(shipped_detector().checkpoint, "renamed.pt")
+    status, _, error = run_tool("detect.py", "renamed.pt", SAMPLE, "--out", "again")
+    assert status == 0 and Path("again", "boxes.json").read_bytes() == boxes, error
+    status, _, error = run_tool("detect.py", "no/such.pt", SAMPLE, "--out", "again")
+    assert status == 2 and error == "error: no/such.pt: detector file not found\n"
+    shutil.copy("renamed.pt", "boxes.json")
+    status, _, error = run_tool("detect.py", "boxes.json", SAMPLE, "--out", ".")
+    assert status == 2 and "boxes.json: " in error and Path("boxes.json").stat().st_size > 1e6
+
+
+def test_nothing_is_fetched_for_input_that_is_not_there(tmp_path: Path, run_tool, monkeypatch) -> None:
+    monkeypatch.setattr("pose.inference.torchvision_detector.get_model", lambda *given, **more: pytest.fail("fetched"))
+    nowhere = tmp_path / "nowhere.jpg"
+    for asked in ([nowhere], ["--annotations", nowhere, "--images", tmp_path]):
+        status, _, error = run_tool("detect.py", "ssdlite320_mobilenet_v3_large", *asked, "--out", tmp_path / "a.json")
+        assert status == 2 and str(nowhere) in error
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pose.checkpoint import load_checkpoint, save_checkpoint, trained_state
 from pose.datasets.loading.loader import plain_batches
 from pose.detection.data import open_training_data
 from pose.detection.dataset import CanvasDataset, canvas_loader, collate
-from pose.detection.detector import PersonDetector
+from pose.detection.detector import PersonDetector, read_checkpoint, trained_network
 from pose.detection.initial import load_backbone
 from pose.detection.settings import (
     load_detector_settings,
@@ -324,6 +324,10 @@ def test_the_projects_configuration_is_read_and_wrong_ones_are_named():
     settings = load_detector_settings(ROOT / "configs" / "detector" / "person.py", {"train.epochs": 2})
     assert settings.train.epochs == 2
     assert settings.to_dict() == make_detector_settings(settings.to_dict()).to_dict()
+    coco = load_detector_settings(ROOT / "configs" / "detector" / "coco.py")
+    initial = ROOT / coco.train.initial_weights
+    assert trained_network(read_checkpoint(initial)[0], coco.model, initial).frozen == 1
+    assert len(coco.data.make_sources()) == 1 and not coco.train.native
     with pytest.raises(OptionError, match="train.epoch.*epochs"):
         make_detector_settings({"train": {"epoch": 3}})
     for wrong in (dict(precision="float8"), dict(max_gradient_norm=-1.0), dict(max_gradient_norm=float("nan"))):

@@ -17,7 +17,9 @@ from __future__ import annotations
 import pose.missing_libraries  # noqa: F401 - first: it tells which extra a missing library is of
 
 # isort: split
+import argparse
 import sys
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +29,8 @@ from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
 from pose.errors import DataError, command
 from pose.files import check_kind, check_outputs, make_folder, write_json
-from pose.inference.detector import Detector, load_detector
+from pose.inference.command_line import MANY_IMAGES, add_foreign_detector_arguments
+from pose.inference.detector import SHIPPED, Detector, detector_file, load_detector
 from pose.inference.images import write_image
 from pose.inference.inputs import ImageFiles, open_input
 from pose.inference.outputs import drawn_path
@@ -39,52 +42,76 @@ from pose.wording import counted
 @command
 def main() -> int:
     parser = CommandParser(__doc__)
-    parser.add_argument("detector", help="person, a file (.pth, .onnx, .native) or a name of torchvision's")
+    parser.add_argument("detector", help=f"person, {SHIPPED}, a file (.pth, .onnx, .native) or a name of torchvision's")
     parser.add_argument("input", nargs="?", help="a picture, a folder or a quoted pattern")
     parser.add_argument("--annotations", type=Path, help="a COCO file: its pictures are looked through")
     parser.add_argument("--images", type=Path, help="the folder of that file's pictures")
     parser.add_argument("--category", help="the persons' in that file, name or id (default: the one with keypoints)")
     parser.add_argument("--out", type=Path, help="default: detections, or detections.json of a data set")
     parser.add_argument("--threshold", type=share, help="least score of a box (default: the detector's own)")
+    add_foreign_detector_arguments(parser)
     add_device_argument(parser)
     arguments = parser.parse_args()
     if (arguments.input is None) == (arguments.annotations is None):
         raise OptionError("give INPUT, or --annotations and --images")
     if (arguments.annotations is None) != (arguments.images is None):
         raise OptionError("--annotations and --images belong together")
-    whole_set = arguments.annotations is not None
-    if arguments.category is not None and not whole_set:
+    if arguments.annotations is not None:
+        return write_data_set(arguments)
+    if arguments.category is not None:
         raise OptionError("--category belongs to --annotations")
-    threshold = FIGURES_THRESHOLD if whole_set and arguments.threshold is None else arguments.threshold
-    out = arguments.out or Path("detections.json" if whole_set else "detections")
-    if whole_set:
-        check_outputs([out], [arguments.detector, arguments.annotations, arguments.images])
-        check_kind(out, ".json")
-    detector = load_detector(arguments.detector, threshold=threshold, device=arguments.device)
-    if whole_set:
-        left_out: list[DataError] = []
-
-        def skip(error: DataError) -> None:
-            left_out.append(error)
-            tqdm.write(f"warning: {error}: skipped", file=sys.stderr)
-
-        results = detect_data_set(detector, arguments.annotations, arguments.images, arguments.category, skip)
-        write_json(out, results)
-        missed = f"; {counted(len(left_out), 'picture')} left out" if left_out else ""
-        print(f"{out}: {counted(len(results), 'box')}{missed}")
-        return 1 if left_out else 0
-    return draw(detector, arguments.input, out, arguments.detector)
+    return write_pictures(arguments)
 
 
-def draw(detector: Detector, name: str, out: Path, detector_path: str) -> int:
+def load(arguments: argparse.Namespace, threshold: float | None, may_compile: bool) -> Detector:
+    """The detector that the arguments name."""
+    return load_detector(
+        arguments.detector,
+        arguments.detector_weights,
+        threshold,
+        arguments.device,
+        arguments.detector_class,
+        arguments.detector_pixels,
+        may_compile=may_compile,
+    )
+
+
+def write_data_set(arguments: argparse.Namespace) -> int:
+    """Writes the boxes of a data set's pictures; the exit status."""
+    out = arguments.out or Path("detections.json")
+    read = [detector_file(arguments.detector), arguments.detector_weights, arguments.annotations, arguments.images]
+    check_outputs([out], read)
+    check_kind(out, ".json")
+    threshold = FIGURES_THRESHOLD if arguments.threshold is None else arguments.threshold
+    left_out: list[DataError] = []
+
+    def skip(error: DataError) -> None:
+        left_out.append(error)
+        tqdm.write(f"warning: {error}: skipped", file=sys.stderr)
+
+    @cache
+    def detector() -> Detector:  # not before the data set is found to be one: torchvision's may have to be fetched
+        return load(arguments, threshold, may_compile=True)
+
+    results = detect_data_set(
+        lambda image: detector()(image), arguments.annotations, arguments.images, arguments.category, skip
+    )
+    write_json(out, results)
+    missed = f"; {counted(len(left_out), 'picture')} left out" if left_out else ""
+    print(f"{out}: {counted(len(results), 'box')}{missed}")
+    return 1 if left_out else 0
+
+
+def write_pictures(arguments: argparse.Namespace) -> int:
     """Draws the boxes of pictures and writes them; the exit status."""
+    name, out = arguments.input, arguments.out or Path("detections")
     frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
     if not isinstance(frames, ImageFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     make_folder(out)
-    check_outputs(
-        [*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], [detector_path, *frames.paths]
-    )
+    read = [detector_file(arguments.detector), arguments.detector_weights, *frames.paths]
+    check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], read)
+    detector = load(arguments, arguments.threshold, may_compile=len(frames) >= MANY_IMAGES)
     results = []
     for frame in frames:
         boxes = detector(frame.image)

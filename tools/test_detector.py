@@ -29,6 +29,7 @@ from pose.device import choose_device
 from pose.errors import command
 from pose.files import check_kind, check_outputs, write_json
 from pose.options import OptionError
+from pose.wording import counted
 
 
 @command
@@ -84,7 +85,7 @@ def report(truth: BoxTruth, results: list[dict], threshold: float) -> None:
     _print_recalls(figures)
     shown = [result for result in results if result["score"] >= threshold]
     at_threshold = evaluate_boxes(truth.file, shown, truth.category)
-    print(f"from a score of {threshold:.2f} on, {len(shown)} boxes:")
+    print(f"from a score of {threshold:.2f} on, {counted(len(shown), 'box')}:")
     _print_recalls(at_threshold)
     scores = [threshold, *np.arange(0.1, 0.75, 0.1)]
     for score, precision, recall in precision_recall(truth.file, results, scores, truth.category):

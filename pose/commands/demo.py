@@ -32,7 +32,14 @@ from pose.errors import OutputError, command
 from pose.files import check_outputs, make_folder
 from pose.inference import outputs
 from pose.inference.boxes import DEFAULT_THRESHOLD, CocoBoxes, whole_image
-from pose.inference.command_line import WHOLE, add_predictor_arguments, make_predictor, network_files, take_network
+from pose.inference.command_line import (
+    MANY_IMAGES,
+    WHOLE,
+    add_predictor_arguments,
+    make_predictor,
+    network_files,
+    take_network,
+)
 from pose.inference.inputs import Frame, ImageFiles, open_input
 from pose.inference.process import poses_of_images, poses_of_video, write_all
 from pose.inference.video.files import BROWSER_SUFFIXES, CODECS, VideoSource, quiet_opencv
@@ -43,9 +50,6 @@ from pose.options import OptionError
 from pose.poses import Poses
 from pose.visualization import DRAWN_SCORE, draw_poses
 from pose.wording import counted
-
-MANY_IMAGES = 500
-"""So many pictures make native layers worth compiling, which take a tenth of a second less for each."""
 
 
 def parse() -> argparse.Namespace:
@@ -140,7 +144,8 @@ def main() -> int:
     names = [f"{path} (in place of an earlier one)" if path in replaced else str(path) for path in tables]
     print(f"keypoints: {', '.join(names)}")
     if stopped:
-        warn(f"stopped after {done} of {total or 'endless'} {'frames' if video else 'pictures'}; what was done is kept")
+        of = f"{total:,}" if total else "endless"
+        warn(f"stopped after {done:,} of {of} {'frames' if video else 'pictures'}; what was done is kept")
         return 0
     if video and total and done < total:
         warn(f"{video.name}: ends {counted(total - done, 'frame')} early, perhaps cut off; what was there is done")

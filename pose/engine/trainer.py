@@ -91,7 +91,7 @@ class Trainer:
         if sync_batch_norm and device.type != "cuda":
             raise OptionError("train.sync_batch_norm: needs GPUs; leave it out")
         if native and device.type != "cpu":
-            raise OptionError(f"train.native: is for CPUs, not {device.type}; leave it out")
+            raise OptionError(f"train.native: is for CPUs, not {device.type}; set train.native=false")
         if native and compile:
             raise OptionError("train.native: cannot be compiled; leave train.compile out")
         if sync_batch_norm:

@@ -9,7 +9,7 @@ from pose.command_line import add_run_arguments, parse_options, share
 from pose.config_files import SUFFIXES
 from pose.files import LISTED_SUFFIXES
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
-from pose.inference.detector import SHIPPED, default_detector, load_detector
+from pose.inference.detector import SHIPPED, default_detector, detector_file, load_detector
 from pose.inference.predictor import Predictor
 from pose.options import OptionError
 from pose.runtimes.files import RUNTIMES
@@ -17,6 +17,10 @@ from pose.weights import shipped
 
 WHOLE = "whole"
 """The value of ``--boxes`` where each image is one person."""
+
+
+MANY_IMAGES = 500
+"""So many pictures make native layers worth compiling, which take a tenth of a second less for each."""
 
 
 def add_predictor_arguments(parser: argparse.ArgumentParser, reads_input: bool = False) -> None:
@@ -48,6 +52,16 @@ def add_detector_arguments(parser: argparse.ArgumentParser, reads_boxes: bool = 
         help=f"a person detector: '{SHIPPED}', a name of torchvision's or a file (.onnx, .pth); default: with the "
         f"repository's weights the detector that comes with them, else --boxes {WHOLE}",
     )
+    add_foreign_detector_arguments(parser)
+    parser.add_argument(
+        "--box-threshold",
+        type=share,
+        help=f"least score of a box (default: the own one of a detector in a .pth file, else {DEFAULT_THRESHOLD:g})",
+    )
+
+
+def add_foreign_detector_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what :func:`pose.inference.detector.load_detector` is told of another's detector."""
     parser.add_argument("--detector-weights", help="a file for torchvision's (default: downloaded once)")
     parser.add_argument(
         "--detector-class",
@@ -60,17 +74,12 @@ def add_detector_arguments(parser: argparse.ArgumentParser, reads_boxes: bool = 
         metavar="KIND",
         help="what an ONNX detector's input holds, where docs/detector.md is wrong for it: rgb, bgr255 or rtmdet",
     )
-    parser.add_argument(
-        "--box-threshold",
-        type=share,
-        help=f"least score of a box (default: the own one of a detector in a .pth file, else {DEFAULT_THRESHOLD:g})",
-    )
 
 
 def network_files(arguments: argparse.Namespace) -> list[str | Path | None]:
     """Files that the arguments of :func:`add_predictor_arguments` name, for :func:`pose.files.check_outputs`."""
-    own = [arguments.config, arguments.checkpoint, arguments.boxes, arguments.detector, arguments.detector_weights]
-    return list(own)
+    detector = detector_file(arguments.detector) if arguments.detector else None
+    return [arguments.config, arguments.checkpoint, arguments.boxes, detector, arguments.detector_weights]
 
 
 def take_network(parser: argparse.ArgumentParser, arguments: argparse.Namespace, reads_input: bool = False) -> None:

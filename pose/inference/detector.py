@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pose.errors import CheckpointError
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.options import OptionError
 from pose.weights import shipped_detector
@@ -46,24 +47,26 @@ def load_detector(
     class_name: str = PERSON_CLASS,
     pixels: str | None = None,
     native: bool | None = None,
+    may_compile: bool = False,
 ) -> Detector:
     """A detector by name or file.
 
     Args:
-        name: :data:`SHIPPED` or the name of a detector in ``data/weights/index.json``; a checkpoint (.pth) of
-            :class:`pose.detection.detector.PersonDetector`; an ONNX file or one of native layers, of
-            ``tools/export_detector.py``; another's ONNX file, see
+        name: :data:`SHIPPED` or the name of a detector in ``data/weights/index.json``; a checkpoint of
+            :class:`pose.detection.detector.PersonDetector`, which may end in anything; an ONNX file or one of native
+            layers, of ``tools/export_detector.py``; another's ONNX file, see
             :class:`~pose.inference.onnx_detector.OnnxDetector`; or a detection model of torchvision, such as
             ``fasterrcnn_mobilenet_v3_large_320_fpn``.
         weights: A file for torchvision's; None takes them from torch's cache or downloads them.
         threshold: Boxes of a lower score are left out; None takes a checkpoint's own, which was chosen on data, and
             0.5 of any other detector.
-        device: Where it computes; an ONNX file on ``cpu``, or with anything else on a GPU where the installed runtime
-            has one.
+        device: Where it computes: a checkpoint on ``cuda``, else on the CPU; an ONNX file on ``cpu``, or with anything
+            else on a GPU where the installed runtime has one.
         class_name: The class that is looked for, or its number in the detector's list.
         pixels: What an ONNX file's input holds, of :data:`~pose.inference.onnx_detector.PIXELS`.
         native: Run a checkpoint by native layers, which are compiled at first use, for some seconds, and not in
             PyTorch's operations; None takes them on a CPU where they need not be compiled first.
+        may_compile: There is so much to do that, with ``native`` None, they are compiled first.
 
     Raises:
         OptionError: There is no such detector, or it has no such class.
@@ -83,7 +86,7 @@ def load_detector(
         return ExportedDetector(file, threshold)
     if file.suffix == ".onnx":
         return _in_onnx(file, threshold, class_name, pixels, device)
-    if file.suffix == ".pth":
+    if file.suffix == ".pth" or file.is_file():
         _persons_alone(name, class_name)
         import torch
 
@@ -93,10 +96,24 @@ def load_detector(
 
         chosen = choose_device(device)
         where = chosen if chosen.type == "cuda" and not native else torch.device("cpu")
-        return PersonDetector.from_checkpoint(file, where, threshold, native_layers.chosen(native, where))
+        return PersonDetector.from_checkpoint(file, where, threshold, native_layers.chosen(native, where, may_compile))
+    if file.suffix or len(file.parts) > 1:
+        raise CheckpointError(f"{name}: detector file not found")
     from pose.inference.torchvision_detector import TorchvisionDetector
 
     return TorchvisionDetector(name, weights, least, device, class_name)
+
+
+def detector_file(name: str) -> Path | None:
+    """The file that the name of a detector stands for, so that nothing is written over it; None of torchvision's.
+
+    Raises:
+        CheckpointError: It is one that comes with the repository, whose weights are missing or changed.
+    """
+    ours = shipped_detector(None if name == SHIPPED else name)
+    if ours is not None:
+        return ours.checkpoint
+    return Path(name) if Path(name).is_file() else None
 
 
 def _in_onnx(file: Path, threshold: float | None, class_name: str, pixels: str | None, device: str) -> Detector:
