@@ -28,6 +28,7 @@ from pose.detection.train import make_trainer, train
 from pose.engine.progress import TrainingError
 from pose.errors import CheckpointError, DataError
 from pose.options import OptionError
+from pose.resources import SAMPLE
 
 __all__ = ["run_tool"]
 
@@ -298,7 +299,8 @@ def test_averaged_weights_that_are_none_are_refused(data, tmp_path, average, sai
     [
         ("detect.py", ["none.pth"], "give INPUT"),
         ("detect.py", ["none.pth", "--annotations", "a.json"], "belong together"),
-        ("detect.py", ["none.pth", "a.jpg"], "none.pth: checkpoint not found"),
+        ("detect.py", ["none.pth", "a.jpg"], "a.jpg: no such picture"),
+        ("detect.py", ["none.pth", str(SAMPLE), "--out", "none"], "none.pth: checkpoint not found"),
         ("test_detector.py", [], "one of them"),
         ("test_detector.py", ["--boxes", "b.json"], "--boxes needs --annotations"),
         ("train_detector.py", ["none.py"], "none.py: configuration not found"),

@@ -108,10 +108,10 @@ def write_pictures(arguments: argparse.Namespace) -> int:
     frames = open_input(name, upright=True, warn=lambda message: print(f"warning: {message}", file=sys.stderr))
     if not isinstance(frames, ImageFiles):
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
-    make_folder(out)
     read = [detector_file(arguments.detector), arguments.detector_weights, *frames.paths]
     check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], read)
     detector = load(arguments, arguments.threshold, may_compile=len(frames) >= MANY_IMAGES)
+    make_folder(out)
     results = []
     for frame in frames:
         boxes = detector(frame.image)
