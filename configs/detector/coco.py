@@ -1,7 +1,7 @@
 """The person detector on COCO's train2017 alone, for whoever has its pictures, laid out as data/README.md says.
 
-It goes on from the weights that come with the project, about twelve times over all pictures; it was tried on a small part
-of them only. Decoded pictures: some 44 GB below data/coco/cache, by the sizes of 265 pictures of val2017. On a CPU with
+It goes on from the weights that come with the project, some twelve times over all pictures; it was tried on few of them
+only. Decoded pictures: some 44 GB below data/coco/cache, by the sizes of 265 pictures of val2017. On a CPU with
 bfloat16 products: --cfg-options train.native=true train.precision=bfloat16
 """
 
