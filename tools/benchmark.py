@@ -39,6 +39,7 @@ from pose.native.program import peak
 from pose.options import OptionError
 from pose.tables import Page, check_page, table_lines
 from pose.weights import shipped
+from pose.wording import counted
 
 TORCH, NATIVE = "static, torch", "static, native"
 
@@ -217,7 +218,7 @@ def main() -> None:
         raise OptionError("--layers times one picture on one thread; leave --threads and --batch out")
     check_page(arguments.write)
     torch.set_num_threads(arguments.threads)
-    threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
+    threads = counted(arguments.threads, "thread")
     page = Page("Dynamic and static networks on a CPU", f"{machine()}, {threads}")
     for batch in arguments.batch:
         for name in arguments.cases:

@@ -48,6 +48,7 @@ from pose.export.runtimes import OPENERS
 from pose.models.deploy.folding import deploy
 from pose.models.dynamic.graph_forms import COMPUTED
 from pose.tables import Page, check_page, table_head, table_row
+from pose.wording import counted
 
 NETWORKS = {
     "static": ("static", "onnxruntime"),
@@ -231,7 +232,7 @@ def main() -> None:
             extra = "export" if runtime == "onnxruntime" else runtime
             raise MissingExtra(missing(runtime, extra=extra)) from error
     torch.set_num_threads(arguments.threads)
-    threads = f"{arguments.threads} thread{'s' if arguments.threads > 1 else ''}"
+    threads = counted(arguments.threads, "thread")
     page = Page("Exported networks in ONNX Runtime and OpenVINO", ", ".join([machine(), *versions, threads]))
     with tempfile.TemporaryDirectory() as folder:
         for width in arguments.widths:

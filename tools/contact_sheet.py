@@ -67,7 +67,7 @@ def main() -> int:
         persons += len(poses)
         cells.append(in_cell(draw_poses(frame.image, poses), arguments.side))
     if not cells:
-        raise DataError(f"{arguments.input}: nothing of {counted(len(files), 'picture')} can be read")
+        raise DataError(f"{arguments.input}: none of {counted(len(files), 'picture')} can be read")
     write_image(arguments.out, tile(cells, arguments.columns))
     print(f"{arguments.out}: {counted(len(cells), 'picture')}, {counted(persons, 'person')}")
     return int(frames.skipped > 0)

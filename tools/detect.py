@@ -29,7 +29,7 @@ from pose.detection.letterbox import FIGURES_THRESHOLD
 from pose.detection.results import detect_data_set, records
 from pose.errors import DataError, command
 from pose.files import check_kind, check_outputs, make_folder, write_json
-from pose.inference.command_line import MANY_IMAGES, add_foreign_detector_arguments
+from pose.inference.command_line import MANY_IMAGES, add_foreign_detector_arguments, detector_choice
 from pose.inference.detector import SHIPPED, Detector, detector_file, load_detector
 from pose.inference.images import write_image
 from pose.inference.inputs import ImageFiles, open_input
@@ -63,19 +63,6 @@ def main() -> int:
     return write_pictures(arguments)
 
 
-def load(arguments: argparse.Namespace, threshold: float | None, may_compile: bool) -> Detector:
-    """The detector that the arguments name."""
-    return load_detector(
-        arguments.detector,
-        arguments.detector_weights,
-        threshold,
-        arguments.device,
-        arguments.detector_class,
-        arguments.detector_pixels,
-        may_compile=may_compile,
-    )
-
-
 def write_data_set(arguments: argparse.Namespace) -> int:
     """Writes the boxes of a data set's pictures; the exit status."""
     out = arguments.out or Path("detections.json")
@@ -91,7 +78,7 @@ def write_data_set(arguments: argparse.Namespace) -> int:
 
     @cache
     def detector() -> Detector:  # not before the data set is found to be one: torchvision's may have to be fetched
-        return load(arguments, threshold, may_compile=True)
+        return load_detector(*detector_choice(arguments, threshold), may_compile=True)
 
     results = detect_data_set(
         lambda image: detector()(image), arguments.annotations, arguments.images, arguments.category, skip
@@ -110,7 +97,8 @@ def write_pictures(arguments: argparse.Namespace) -> int:
         raise OptionError(f"{name}: not a picture, a folder or a pattern; tools/demo.py takes videos")
     read = [detector_file(arguments.detector), arguments.detector_weights, *frames.paths]
     check_outputs([*(drawn_path(out, path) for path in frames.paths), out / "boxes.json"], read)
-    detector = load(arguments, arguments.threshold, may_compile=len(frames) >= MANY_IMAGES)
+    many = len(frames) >= MANY_IMAGES
+    detector = load_detector(*detector_choice(arguments, arguments.threshold), may_compile=many)
     make_folder(out)
     results = []
     for frame in frames:

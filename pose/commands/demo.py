@@ -115,6 +115,7 @@ def main() -> int:
         seen.update(found=len(poses), persons=int(drawn_joints.any(1).sum()), joints=int(drawn_joints.sum()))
         return draw_poses(frame.image, poses, threshold)
 
+    unit = "frame" if video else "picture"
     with ExitStack() as stack:
         writes = [stack.enter_context(outputs.json_file(out / "keypoints.json"))]
         writes.append(
@@ -129,13 +130,13 @@ def main() -> int:
             writes.append(stack.enter_context(page))
         if arguments.show:
             writes.append(stack.enter_context(outputs.window(arguments.input, wait=video is None)))
-        bar = tqdm(pairs, "frames" if video else "pictures", total, disable=None, leave=False)
+        bar = tqdm(pairs, f"{unit}s", total, disable=None, leave=False)
         done, stopped = write_all(bar, writes, draw, predictor.profiler)
     if arguments.profile:
         print(predictor.profiler.table(done))
     if predictor.detector is whole_image and arguments.boxes is None:
         print("each whole picture was taken for one person: give --detector shipped to find persons, or --boxes")
-    shown = counted(done, "frame" if video else "picture")
+    shown = counted(done, unit)
     persons = f"{seen['persons']:,} of {counted(seen['found'], 'person')}"
     hint = "" if seen["joints"] or not seen["found"] else ": lower --threshold, or train longer"
     print(f"drawn: {drawn} ({shown}, {persons}, {counted(seen['joints'], 'joint')} above {threshold:g}{hint})")
@@ -145,7 +146,7 @@ def main() -> int:
     print(f"keypoints: {', '.join(names)}")
     if stopped:
         of = f"{total:,}" if total else "endless"
-        warn(f"stopped after {done:,} of {of} {'frames' if video else 'pictures'}; what was done is kept")
+        warn(f"stopped after {done:,} of {of} {unit}s; what was done is kept")
         return 0
     if video and total and done < total:
         warn(f"{video.name}: ends {counted(total - done, 'frame')} early, perhaps cut off; what was there is done")

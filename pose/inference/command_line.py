@@ -18,7 +18,6 @@ from pose.weights import shipped
 WHOLE = "whole"
 """The value of ``--boxes`` where each image is one person."""
 
-
 MANY_IMAGES = 500
 """So many pictures make native layers worth compiling, which take a tenth of a second less for each."""
 
@@ -73,6 +72,21 @@ def add_foreign_detector_arguments(parser: argparse.ArgumentParser) -> None:
         "--detector-pixels",
         metavar="KIND",
         help="what an ONNX detector's input holds, where docs/detector.md is wrong for it: rgb, bgr255 or rtmdet",
+    )
+
+
+def detector_choice(
+    arguments: argparse.Namespace, threshold: float | None
+) -> tuple[str, str | None, float | None, str, str, str | None]:
+    """What :func:`pose.inference.detector.load_detector` takes first, of ``detector``, ``device`` and what
+    :func:`add_foreign_detector_arguments` adds."""
+    return (
+        arguments.detector,
+        arguments.detector_weights,
+        threshold,
+        arguments.device,
+        arguments.detector_class,
+        arguments.detector_pixels,
     )
 
 
@@ -135,15 +149,7 @@ def make_predictor(arguments: argparse.Namespace, may_compile: bool = False) -> 
     else:
         predictor = Predictor.from_config(arguments.config, arguments.checkpoint, options, device, may_compile)
     if arguments.detector:
-        predictor.detector = load_detector(
-            arguments.detector,
-            arguments.detector_weights,
-            threshold,
-            device,
-            arguments.detector_class,
-            arguments.detector_pixels,
-            predictor.native,
-        )
+        predictor.detector = load_detector(*detector_choice(arguments, threshold), predictor.native)
     elif arguments.config is None and not arguments.boxes:
         predictor.detector = default_detector(threshold, predictor.native, device)
     return predictor

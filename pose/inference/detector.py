@@ -15,7 +15,7 @@ import numpy as np
 from pose.errors import CheckpointError
 from pose.inference.boxes import DEFAULT_THRESHOLD, PERSON_CLASS, whole_image
 from pose.options import OptionError
-from pose.weights import shipped_detector
+from pose.weights import ShippedDetector, shipped_detector
 
 Detector = Callable[[np.ndarray], np.ndarray]
 
@@ -73,7 +73,7 @@ def load_detector(
         CheckpointError: The weights cannot be had or do not fit.
     """
     least = DEFAULT_THRESHOLD if threshold is None else threshold
-    ours = shipped_detector(None if name == SHIPPED else name)
+    ours = _shipped(name)
     if ours is None and name == SHIPPED:
         raise OptionError("no detector comes with this repository; give a file or the name of one of torchvision's")
     file = Path(name if ours is None else ours.checkpoint)
@@ -110,10 +110,14 @@ def detector_file(name: str) -> Path | None:
     Raises:
         CheckpointError: It is one that comes with the repository, whose weights are missing or changed.
     """
-    ours = shipped_detector(None if name == SHIPPED else name)
+    ours = _shipped(name)
     if ours is not None:
         return ours.checkpoint
     return Path(name) if Path(name).is_file() else None
+
+
+def _shipped(name: str) -> ShippedDetector | None:
+    return shipped_detector(None if name == SHIPPED else name)
 
 
 def _in_onnx(file: Path, threshold: float | None, class_name: str, pixels: str | None, device: str) -> Detector:
